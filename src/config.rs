@@ -1,0 +1,108 @@
+//! What the program was told to do: complete, typed and checked; nothing here is decided later.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::{election::keys::LockName, timing::Timing};
+
+/// One gated run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The election to take part in.
+    pub election: ElectionConfig,
+    /// Where etcd is and how to speak to it.
+    pub etcd: EtcdConfig,
+    /// The command to gate: program and arguments, never empty.
+    pub command: Vec<OsString>,
+    /// The signal that asks the command to stop.
+    pub stop_signal: i32,
+    /// Where to serve the status, if anywhere.
+    pub status_endpoint: Option<SocketAddr>,
+    /// When to tell systemd that the service is ready.
+    pub notify_ready: NotifyReady,
+}
+
+/// The election to take part in.
+#[derive(Clone, Debug)]
+pub struct ElectionConfig {
+    /// The lock.
+    pub lock: LockName,
+    /// Who we are.
+    pub identity: String,
+    /// Whether the identity was set, not made up: only then it means the same instance.
+    pub identity_is_explicit: bool,
+    /// How long everything takes.
+    pub timing: Timing,
+    /// Ask for the lead instead of waiting for it.
+    pub force: bool,
+    /// Give up waiting after this time; zero tries once; `None` waits for ever.
+    pub acquire_timeout: Option<Duration>,
+    /// What to do when leadership was lost.
+    pub on_loss: OnLoss,
+}
+
+/// What to do when leadership was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLoss {
+    /// End, and let the supervisor start again.
+    Exit,
+    /// Join the queue again.
+    Campaign,
+}
+
+/// When to tell systemd that the service is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyReady {
+    /// When this instance takes part in the election.
+    Campaigning,
+    /// When the command was started.
+    Elected,
+}
+
+/// Where etcd is and how to speak to it.
+#[derive(Clone, Debug)]
+pub struct EtcdConfig {
+    /// At least one URL with scheme, in the order given.
+    pub endpoints: Vec<String>,
+    /// The certificate files.
+    pub tls: TlsFiles,
+    /// User and password, if etcd wants them.
+    pub credentials: Option<Credentials>,
+}
+
+/// The certificate files, read again at each connect so that they can be rotated.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// The CA to verify the server by; the system's roots if unset.
+    pub cacert: Option<PathBuf>,
+    /// Client certificate and key.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// The name to verify the server's certificate for, if not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+/// User and password.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The etcd user.
+    pub user: String,
+    /// The password, or where it is.
+    pub password: Password,
+}
+
+/// A password, or the file that has it (read again at each login).
+#[derive(Clone)]
+pub enum Password {
+    /// The password itself.
+    Value(String),
+    /// A file whose first line is the password.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(…)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The election.
+
+pub mod keys;

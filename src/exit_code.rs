@@ -1,0 +1,57 @@
+//! The exit codes, in one table.
+
+use std::process::ExitCode;
+
+/// How the program ends. The command's own code passes through unchanged; the codes of our own lie where a shell, a
+/// signal and most commands have none (`sysexits.h` and just after it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The command ended with this code; also 0 for a question answered (`--show`, `--healthcheck`, `--help`).
+    Command(u8),
+    /// The command, or the program while it waited, ended by this signal: 128 + n.
+    Signal(u8),
+    /// 126: the command was found and cannot be executed.
+    NotExecutable,
+    /// 127: the command was not found.
+    NotFound,
+    /// 64: the command line or a variable cannot be understood, or settings are missing.
+    Usage,
+    /// 70: the guard was lost; the command was ended with it.
+    Guard,
+    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
+    GaveUp,
+    /// 77: etcd refused us for a reason that only a person can mend: wrong password, no permission.
+    Refused,
+    /// 78: a file or an address of the configuration cannot be used.
+    Config,
+    /// 79: leadership was lost, or asked for by another instance, and the command was ended.
+    Lost,
+    /// 80: another living instance uses the same identity and took leadership over.
+    IdentityTaken,
+}
+
+impl Exit {
+    /// The number that the parent process sees.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Command(code) => code,
+            Self::Signal(signal) => 128u8.saturating_add(signal),
+            Self::NotExecutable => 126,
+            Self::NotFound => 127,
+            Self::Usage => 64,
+            Self::Guard => 70,
+            Self::GaveUp => 75,
+            Self::Refused => 77,
+            Self::Config => 78,
+            Self::Lost => 79,
+            Self::IdentityTaken => 80,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

@@ -1,0 +1,9 @@
+//! Runs a command only while it holds leadership in an etcd election.
+
+pub mod clock;
+pub mod config;
+pub mod election;
+pub mod exit_code;
+pub mod guard;
+pub mod status;
+pub mod timing;

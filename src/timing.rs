@@ -1,0 +1,232 @@
+//! The timing of one instance, checked once.
+//!
+//! Everything that must be true between the durations is checked in [`Timing::new`], and every bound that follows from
+//! them is a method here, in an operator's words. `TTL` is what etcd granted, at least the lease duration asked for.
+//!
+//! ```text
+//! renewal sent         RENEW_DEADLINE                 TTL - margin      TTL
+//! |--------------------------|--------------------------|---------------|----> the same on every clock
+//!                            term_at: stop signal       kill_at: SIGKILL     earliest: somebody else may lead
+//! ```
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// The two instants of the dead man's switch that one confirmed renewal sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// When the command gets the stop signal unless a later renewal was confirmed.
+    pub term_at: Instant,
+    /// When the command and all it forked get SIGKILL unless a later renewal was confirmed.
+    pub kill_at: Instant,
+}
+
+/// Lease, renewal and stop durations that work together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    lease: Duration,
+    renew_deadline: Duration,
+    retry_period: Duration,
+    stop_grace: Duration,
+}
+
+/// Why a set of durations cannot work. The text names the settings and says what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// etcd grants whole seconds only.
+    #[error("LEASE_DURATION ({}) must be whole seconds, at least 1s: etcd grants no parts of a second", show(*.0))]
+    Lease(Duration),
+    /// A lease of more than etcd's maximum.
+    #[error("LEASE_DURATION ({}) is longer than etcd's longest lease of {}", show(*.0), show(Timing::LONGEST_LEASE))]
+    LeaseTooLong(Duration),
+    /// No time between two renewals.
+    #[error("RETRY_PERIOD ({}) must be at least {}", show(*.0), show(Timing::SHORTEST_RETRY))]
+    Retry(Duration),
+    /// The leader would give up before its first retry.
+    #[error("RETRY_PERIOD ({}) must be less than RENEW_DEADLINE ({})", show(*retry), show(*renew))]
+    RetryNotBelowRenew {
+        /// The retry period given.
+        retry: Duration,
+        /// The renew deadline given.
+        renew: Duration,
+    },
+    /// No room left to kill the command before the lease can run out.
+    #[error(
+        "RENEW_DEADLINE ({}) must be at most {} with LEASE_DURATION {}: the rest is needed to end the command before the \
+         lease can run out",
+        show(*renew), show(*most), show(*lease)
+    )]
+    NoRoomToKill {
+        /// The renew deadline given.
+        renew: Duration,
+        /// The largest that works with this lease.
+        most: Duration,
+        /// The lease duration given.
+        lease: Duration,
+    },
+}
+
+impl Timing {
+    /// etcd's own limit (`MaxLeaseTTL`, server/lease/lessor.go).
+    pub const LONGEST_LEASE: Duration = Duration::from_secs(9_000_000_000);
+    /// Below this a leader would only load etcd.
+    pub const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+
+    /// Checks that the durations leave room for each other.
+    ///
+    /// # Errors
+    /// Unless `retry_period < renew_deadline`, and `renew_deadline` and a kill before the end of `lease` both fit.
+    pub fn new(
+        lease: Duration,
+        renew_deadline: Duration,
+        retry_period: Duration,
+        stop_grace: Duration,
+    ) -> Result<Self, TimingError> {
+        if lease.is_zero() || lease.subsec_nanos() != 0 {
+            return Err(TimingError::Lease(lease));
+        }
+        if lease > Self::LONGEST_LEASE {
+            return Err(TimingError::LeaseTooLong(lease));
+        }
+        if retry_period < Self::SHORTEST_RETRY {
+            return Err(TimingError::Retry(retry_period));
+        }
+        if retry_period >= renew_deadline {
+            return Err(TimingError::RetryNotBelowRenew { retry: retry_period, renew: renew_deadline });
+        }
+        let most = lease - 2 * Self::margin(lease);
+        if renew_deadline > most {
+            return Err(TimingError::NoRoomToKill { renew: renew_deadline, most, lease });
+        }
+        Ok(Self { lease, renew_deadline, retry_period, stop_grace })
+    }
+
+    /// The lease duration to ask etcd for.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// The longest outage of etcd or the network that a leader survives, less one [`retry_period`](Self::retry_period).
+    #[must_use]
+    pub const fn renew_deadline(&self) -> Duration {
+        self.renew_deadline
+    }
+
+    /// How often a leader renews.
+    #[must_use]
+    pub const fn retry_period(&self) -> Duration {
+        self.retry_period
+    }
+
+    /// How long a command that was asked to stop may take before it is killed.
+    #[must_use]
+    pub const fn stop_grace(&self) -> Duration {
+        self.stop_grace
+    }
+
+    /// What a renewal that was sent at `sent` and confirmed with `ttl` is good for.
+    ///
+    /// `ttl` is what etcd answered. Should it be shorter than what was asked for, the stop signal comes earlier too.
+    #[must_use]
+    pub fn deadlines(&self, sent: Instant, ttl: Duration) -> Deadlines {
+        let margin = Self::margin(ttl);
+        let kill_at = sent + ttl.saturating_sub(margin);
+        Deadlines { term_at: (sent + self.renew_deadline).min(kill_at - margin), kill_at }
+    }
+
+    /// The longest outage of etcd that leaves a leader untouched: from the last renewal before it to the stop signal.
+    #[must_use]
+    pub fn outage_survived(&self) -> Duration {
+        self.renew_deadline - self.retry_period
+    }
+
+    /// The latest moment of a command's death after the last confirmed renewal was sent, for a granted `ttl`.
+    #[must_use]
+    pub fn latest_death(ttl: Duration) -> Duration {
+        ttl.saturating_sub(Self::margin(ttl))
+    }
+
+    /// The slowest hand-over when a machine or its network is lost, after its last renewal; without a leader change in
+    /// etcd, which stretches every lease by an election timeout.
+    #[must_use]
+    pub fn slowest_hand_over(ttl: Duration) -> Duration {
+        ttl + Duration::from_millis(500)
+    }
+
+    /// How often a waiting instance keeps its lease alive: three times per TTL.
+    #[must_use]
+    pub fn waiting_period(ttl: Duration) -> Duration {
+        ttl / 3
+    }
+
+    /// The room kept between SIGKILL and the end of the lease: for the kernel to end the tree, and for clocks that do not
+    /// run at the same rate. A twentieth of the lease and a quarter of a second; at most a quarter of the lease.
+    fn margin(ttl: Duration) -> Duration {
+        (ttl / 20 + Duration::from_millis(250)).min(ttl / 4)
+    }
+}
+
+/// A duration as the settings are written: `2s`, `1500ms`.
+#[must_use]
+pub fn show(duration: Duration) -> String {
+    if duration.subsec_nanos() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn the_defaults_work_and_are_derived_as_documented() {
+        let timing = Timing::new(s(15), s(10), s(2), s(10)).expect("the defaults");
+        assert_eq!(timing.outage_survived(), s(8));
+        assert_eq!(Timing::latest_death(s(15)), s(14));
+        assert_eq!(Timing::slowest_hand_over(s(15)), ms(15_500));
+        assert_eq!(Timing::waiting_period(s(15)), s(5));
+    }
+
+    #[test]
+    fn each_impossible_timing_is_refused_by_name() {
+        let refused = |lease, renew, retry| Timing::new(lease, renew, retry, s(1)).expect_err("impossible").to_string();
+        assert!(refused(s(0), s(10), s(2)).starts_with("LEASE_DURATION (0s)"));
+        assert!(refused(ms(1500), s(1), ms(500)).starts_with("LEASE_DURATION (1500ms)"));
+        assert!(refused(s(9_000_000_001), s(1), ms(500)).starts_with("LEASE_DURATION"));
+        assert!(refused(s(15), s(10), ms(99)).starts_with("RETRY_PERIOD (99ms)"));
+        assert!(refused(s(15), s(2), s(2)).starts_with("RETRY_PERIOD (2s) must be less than RENEW_DEADLINE"));
+        assert!(refused(s(15), s(15), s(2)).starts_with("RENEW_DEADLINE (15s) must be at most 13s"));
+    }
+
+    proptest! {
+        /// However long the lease that etcd grants: stop signal, then SIGKILL, then the end of the lease, with room between.
+        #[test]
+        fn stop_kill_and_end_of_lease_keep_their_order(
+            lease in 1u64..100_000, renew in 1u64..100_000_000, retry in 1u64..100_000, granted in 1u64..200_000, at in 0u64..1_000_000,
+        ) {
+            let Ok(timing) = Timing::new(s(lease), ms(renew), ms(retry), s(5)) else { return Ok(()) };
+            let sent = Instant::from_boot(ms(at));
+            let Deadlines { term_at, kill_at } = timing.deadlines(sent, s(granted));
+            prop_assert!(sent < term_at || granted < lease);
+            prop_assert!(term_at < kill_at);
+            prop_assert!(kill_at < sent + s(granted));
+            if granted >= lease {
+                prop_assert_eq!(term_at, sent + ms(renew));
+            }
+        }
+    }
+}
