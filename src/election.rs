@@ -1,3 +1,142 @@
-//! The election.
+//! The election: one lock, one candidate, over any [`Store`].
+//!
+//! A candidate leads while the head of the queue *and* the holder key hang on its lease and no marker stands
+//! ([`view`]). It [campaigns](Election::campaign) until it does, [leads](Election::lead) while the guard runs the command,
+//! and [gives the lead away](Election::hand_over) when nothing of the command is left. Nothing is ever taken from a living
+//! instance: whoever wants the lead asks for it, or waits until the lease has run out, and by then the guard has killed
+//! the command.
+//!
+//! Every transaction compares what it rests on. So one whose answer was lost does no harm when it is applied later.
 
+pub mod campaign;
+pub mod cluster;
+mod hand_over;
 pub mod keys;
+pub mod lead;
+pub mod store;
+pub mod view;
+
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use self::{
+    cluster::Cluster,
+    keys::{LeaseId, LockName},
+    store::{Granted, Range, Store, StoreError},
+    view::View,
+};
+use crate::{
+    clock::{Clock, Instant},
+    config::ElectionConfig,
+    status::Status,
+    timing::Timing,
+};
+
+/// One candidate in one election.
+#[derive(Debug)]
+pub struct Election<S, C> {
+    cluster: Cluster<S, C>,
+    lock: LockName,
+    identity: String,
+    timing: Timing,
+    /// The lease that has to be given back.
+    lease: Cell<Option<LeaseId>>,
+    claim: Cell<Claim>,
+    /// Who was last said to lead.
+    told_leader: RefCell<String>,
+    status: watch::Sender<Status>,
+}
+
+/// Whether this candidate asks for the lead instead of waiting for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It waits.
+    Waits,
+    /// It asks if its own identity leads when it joins first.
+    AsksItsTwin,
+    /// It asks, until it has led.
+    Asks,
+}
+
+/// One leadership: what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// The lease that everything hangs on.
+    pub lease: LeaseId,
+    /// Its time to live, as granted.
+    pub ttl: Duration,
+    /// The fencing token: the mod revision of the holder key.
+    pub token: i64,
+    /// When the latest confirmed renewal was sent.
+    pub renewed_at: Instant,
+    /// Our place at the head, and the revision it was last written at.
+    entry: (Vec<u8>, i64),
+    /// The revision of the store at which all this was read.
+    revision: i64,
+}
+
+impl<S: Store, C: Clock> Election<S, C> {
+    /// A candidate that has not joined yet.
+    #[must_use]
+    pub fn new(config: &ElectionConfig, cluster: Cluster<S, C>, status: watch::Sender<Status>) -> Self {
+        let claim = match (config.force, config.identity_is_explicit) {
+            (true, _) => Claim::Asks,
+            (false, true) => Claim::AsksItsTwin,
+            (false, false) => Claim::Waits,
+        };
+        Self {
+            cluster,
+            lock: config.lock.clone(),
+            identity: config.identity.clone(),
+            timing: config.timing,
+            lease: Cell::new(None),
+            claim: Cell::new(claim),
+            told_leader: RefCell::default(),
+            status,
+        }
+    }
+
+    /// The endpoints this candidate uses.
+    pub const fn cluster(&self) -> &Cluster<S, C> {
+        &self.cluster
+    }
+
+    fn clock(&self) -> &C {
+        self.cluster.clock()
+    }
+
+    /// Changes the published status. Whoever publishes is alive.
+    pub fn publish(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(|status| {
+            change(status);
+            status.beat = self.clock().now();
+        });
+    }
+
+    /// Keeps the lease alive and reads the given ranges, both at one endpoint at once. A confirmation counts from the moment
+    /// before either was sent. `None` if the lease is gone.
+    async fn renew(&self, lease: LeaseId, ranges: &[Range]) -> Result<Option<(Instant, store::Snapshot)>, StoreError> {
+        let (sent, alive, snapshot) = self
+            .cluster
+            .hedged(async |store| {
+                let sent = self.clock().now();
+                let (alive, snapshot) = tokio::try_join!(store.keep_alive(lease), store.read(ranges))?;
+                Ok((sent, alive, snapshot))
+            })
+            .await?;
+        Ok(alive.then_some((sent, snapshot)))
+    }
+
+    /// Everything there is to see. `None` if the lease is gone.
+    async fn look(&self, granted: Granted) -> Result<Option<(Instant, View)>, StoreError> {
+        let renewed = self.renew(granted.lease, &View::ranges(&self.lock)).await?;
+        Ok(renewed.map(|(sent, snapshot)| {
+            self.publish(|status| status.renewed_at = Some(sent));
+            (sent, View::new(&self.lock, snapshot))
+        }))
+    }
+}

@@ -72,11 +72,23 @@ pub enum CommandEnd {
     NotExecutable,
 }
 
+impl std::fmt::Display for CommandEnd {
+    /// What happened to "the command".
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "ended with exit code {code}"),
+            Self::Signalled(signal) => write!(f, "was ended by signal {signal}"),
+            Self::NotFound => f.write_str("was not found"),
+            Self::NotExecutable => f.write_str("cannot be executed"),
+        }
+    }
+}
+
 /// The guard as the gatekeeper sees it.
 pub trait Guard {
     /// Sends an order. An order to a guard that is gone is dropped: [`Report::GuardLost`] tells.
-    fn order(&mut self, order: Order);
+    fn order(&self, order: Order);
 
     /// The next report. Can be dropped and called again without losing one.
-    fn report(&mut self) -> impl Future<Output = Report>;
+    fn report(&self) -> impl Future<Output = Report>;
 }

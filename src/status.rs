@@ -52,6 +52,8 @@ pub struct Status {
     pub elected_at: Option<Instant>,
     /// What happened so far.
     pub counters: Counters,
+    /// When the election published last: it is alive.
+    pub beat: Instant,
 }
 
 /// What happened since the start.
@@ -83,6 +85,7 @@ impl Status {
             deadlines: None,
             elected_at: None,
             counters: Counters::default(),
+            beat: Instant::now(),
         }
     }
 }

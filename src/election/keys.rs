@@ -60,45 +60,61 @@ impl fmt::Display for LockName {
 }
 
 impl LockName {
-    /// The holder key: the lock's own name.
+    /// The name as given.
     #[must_use]
-    pub fn holder(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The entry that a candidate creates for its lease.
+    /// The holder key: the lock's own name.
     #[must_use]
-    pub fn entry(&self, lease: LeaseId) -> String {
-        format!("{}/0{lease}", self.0)
-    }
-
-    /// The request of the candidate with this lease.
-    #[must_use]
-    pub fn request(&self, lease: LeaseId) -> String {
-        format!("{}/~force/{lease}", self.0)
-    }
-
-    /// The marker on the lease of an ousted holder.
-    #[must_use]
-    pub fn marker(&self, lease: LeaseId) -> String {
-        format!("{}/~ousted/{lease}", self.0)
+    pub fn holder(&self) -> Vec<u8> {
+        self.0.clone().into_bytes()
     }
 
     /// The prefix of everything but the holder.
     #[must_use]
-    pub fn prefix(&self) -> String {
-        format!("{}/", self.0)
+    pub fn prefix(&self) -> Vec<u8> {
+        self.below("")
+    }
+
+    /// From and to (exclusive) of all names that an entry can have, ours or foreign: they begin with a hexadecimal digit.
+    #[must_use]
+    pub fn entries(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.below("0"), self.below("g"))
+    }
+
+    /// The entry that a candidate creates for its lease.
+    #[must_use]
+    pub fn entry(&self, lease: LeaseId) -> Vec<u8> {
+        self.below(&format!("0{lease}"))
+    }
+
+    /// The request of the candidate with this lease.
+    #[must_use]
+    pub fn request(&self, lease: LeaseId) -> Vec<u8> {
+        self.below(&format!("~force/{lease}"))
     }
 
     /// The prefix of the requests.
     #[must_use]
-    pub fn requests(&self) -> String {
-        format!("{}/~force/", self.0)
+    pub fn requests(&self) -> Vec<u8> {
+        self.below("~force/")
+    }
+
+    /// The marker on the lease of an ousted holder.
+    #[must_use]
+    pub fn marker(&self, lease: LeaseId) -> Vec<u8> {
+        self.below(&format!("~ousted/{lease}"))
     }
 
     /// The prefix of the markers.
     #[must_use]
-    pub fn markers(&self) -> String {
-        format!("{}/~ousted/", self.0)
+    pub fn markers(&self) -> Vec<u8> {
+        self.below("~ousted/")
+    }
+
+    fn below(&self, name: &str) -> Vec<u8> {
+        format!("{}/{name}", self.0).into_bytes()
     }
 }

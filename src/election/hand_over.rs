@@ -1,0 +1,93 @@
+//! Hand over and give back: only ever after the guard reported that nothing of the command is left, or before anything
+//! was started.
+
+use std::time::Duration;
+
+use super::{
+    Election, Term,
+    store::{Compare, Op, Outcome, Store, Txn},
+    view::{Successor, View},
+};
+use crate::{
+    clock::Clock,
+    guard::{Guard, Order},
+    status::Phase,
+    timing::show,
+};
+
+impl<S: Store, C: Clock> Election<S, C> {
+    /// Gives the lead to whoever asked for it, else to the next in the queue, and the lease back in any case.
+    pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
+        self.hand_over_term(term).await;
+        self.give_back(guard).await;
+    }
+
+    /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
+    pub async fn give_back(&self, guard: &impl Guard) {
+        if let Some(lease) = self.lease.take() {
+            let limit = self.clock().now() + self.patience_at_the_end();
+            match self.clock().before(limit, self.cluster.revoke(lease)).await {
+                Some(Ok(())) => tracing::info!("released: lease {lease} given back"),
+                Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
+                None => tracing::warn!(
+                    "lease {lease} could not be given back within {}, it runs out",
+                    show(self.patience_at_the_end())
+                ),
+            }
+        }
+        guard.order(Order::Lease(None));
+        self.publish(|status| {
+            status.phase = Phase::Released;
+            status.lease = None;
+            status.token = None;
+            status.elected_at = None;
+            status.renewed_at = None;
+        });
+    }
+
+    /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whatever is
+    /// in doubt is left to the revocation of the lease.
+    pub(super) async fn hand_over_term(&self, term: &Term) {
+        let limit = self.clock().now() + self.patience_at_the_end();
+        let read = self.cluster.hedged(async |store| store.read(&View::ranges(&self.lock)).await);
+        let Some(Ok(snapshot)) = self.clock().before(limit, read).await else { return };
+        let view = View::new(&self.lock, snapshot);
+        if !view.is_led_by(term.lease) {
+            return;
+        }
+        let Some(successor) = view.successor_of(term.lease) else { return };
+        match self.cluster.commit(&self.hand_over_txn(term, &successor)).await {
+            Ok(Outcome::Then(token)) => {
+                let to = successor.entry.kv.identity();
+                tracing::info!(token, "handed over to {to:?}");
+            }
+            Ok(_) => tracing::debug!("not handed over: something changed meanwhile"),
+            Err(failure) => tracing::debug!("not known whether it was handed over: {failure}"),
+        }
+    }
+
+    /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place
+    /// and request as they were read.
+    fn hand_over_txn(&self, term: &Term, successor: &Successor<'_>) -> Txn {
+        let (place, placed_at) = &term.entry;
+        let heir = successor.entry;
+        let mut when = vec![
+            Compare::Unchanged(place.clone(), *placed_at),
+            Compare::Unchanged(self.lock.holder(), term.token),
+            Compare::Unchanged(heir.kv.key.clone(), heir.kv.mod_revision),
+        ];
+        when.extend(successor.request.map(|request| Compare::Unchanged(request.key.clone(), request.mod_revision)));
+        let then = vec![
+            Op::Put(place.clone(), heir.kv.value.clone(), heir.lease),
+            Op::Put(self.lock.holder(), heir.kv.value.clone(), heir.lease),
+            Op::Delete(heir.kv.key.clone()),
+            Op::Delete(self.lock.request(heir.lease)),
+        ];
+        Txn { when, then, otherwise: None }
+    }
+
+    /// How long an ending program tries to reach etcd: as long as a renewal may take, at most five seconds.
+    fn patience_at_the_end(&self) -> Duration {
+        self.timing.renew_deadline().min(Duration::from_secs(5))
+    }
+}

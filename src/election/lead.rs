@@ -1,0 +1,285 @@
+//! Lead: feed the guard while every renewal confirms that the lock is ours, until nothing of the command is left.
+
+use std::{fmt, pin::pin};
+
+use futures_util::{Stream, StreamExt as _, stream};
+
+use super::{
+    Claim, Election, Term,
+    store::{Change, KeyValue, Range, Snapshot, Store, StoreError},
+};
+use crate::{
+    clock::{Clock, Instant},
+    guard::{CommandEnd, Guard, Order, Reason, Report},
+    status::Phase,
+    timing::{Deadlines, show},
+};
+
+/// How a term ended. Nothing of the command is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The command ended, by itself or because it was asked to from outside.
+    Command(CommandEnd),
+    /// Leadership was lost, and the command was ended for that.
+    Lost(Loss),
+    /// The guard was lost, and the command was ended with it.
+    GuardLost,
+}
+
+/// Why a leader steps down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// No renewal was confirmed until the renew deadline.
+    NotRenewed,
+    /// The lease ran out or was revoked.
+    LeaseGone,
+    /// The holder key was deleted or rewritten; by whom, if that is known.
+    HolderChanged(Option<String>),
+    /// Our place in the queue was deleted or rewritten.
+    EntryChanged,
+    /// Another instance asked for the lead.
+    Requested(String),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRenewed => f.write_str("etcd confirmed no renewal within RENEW_DEADLINE"),
+            Self::LeaseGone => f.write_str("the lease is gone: it ran out or was revoked"),
+            Self::HolderChanged(None) => f.write_str("the holder key was deleted"),
+            Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
+            Self::EntryChanged => f.write_str("our entry in the queue was deleted or rewritten"),
+            Self::Requested(by) => write!(f, "{by:?} asks for the lead"),
+        }
+    }
+}
+
+impl<S: Store, C: Clock> Election<S, C> {
+    /// Has the guard run the command for this term, and renews until nothing of it is left. `signals` are forwarded.
+    ///
+    /// Feeding and renewing go on while the command shuts down on its own or on request. After a loss the guard is fed no
+    /// more, so the tree is dead within the TTL; but the lease is kept alive until it really is, however long that takes.
+    pub async fn lead(&self, term: &Term, guard: &impl Guard, signals: impl Stream<Item = i32>) -> End {
+        self.claim.set(Claim::Waits);
+        let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
+        guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
+        self.publish(|status| {
+            status.phase = Phase::Elected;
+            status.token = Some(term.token);
+            status.elected_at = Some(term.renewed_at);
+            status.counters.elections += 1;
+        });
+        let mut renewals = pin!(self.renewals(term));
+        let mut observation = pin!(stream::once(self.observe(term)));
+        let mut signals = pin!(signals);
+        let mut lead = Lead { election: self, term, guard, lost: None, ended: None };
+        loop {
+            tokio::select! {
+                biased;
+                report = guard.report() => if let Some(end) = lead.on_report(report) { return end },
+                Some(loss) = observation.next() => lead.on_loss(loss),
+                Some(renewal) = renewals.next() => lead.on_renewal(renewal),
+                Some(signal) = signals.next() => guard.order(Order::Signal(signal)),
+            }
+        }
+    }
+
+    /// Every retry period a renewal: when it was sent, or what it found. Goes on after a loss, to keep the lease alive.
+    fn renewals<'a>(&'a self, term: &'a Term) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
+        stream::unfold(term.renewed_at, move |last| async move {
+            self.clock().sleep_until(last + self.timing.retry_period()).await;
+            let begun = self.clock().now();
+            Some((self.renewal(term, begun).await, begun))
+        })
+    }
+
+    /// One renewal, until it is confirmed or refuted.
+    async fn renewal(&self, term: &Term, begun: Instant) -> Result<Instant, Loss> {
+        let ranges = self.what_a_term_rests_on(term);
+        let mut renew = pin!(async {
+            loop {
+                match self.renew(term.lease, &ranges).await {
+                    Ok(renewed) => return renewed,
+                    // A person has to mend it, and may do so before the deadline.
+                    Err(refused) => {
+                        tracing::warn!("etcd refuses the renewal: {refused}");
+                        self.clock().sleep(self.timing.retry_period()).await;
+                    }
+                }
+            }
+        });
+        let late = begun + self.timing.retry_period();
+        let renewed = match self.clock().before(late, renew.as_mut()).await {
+            Some(renewed) => renewed,
+            None => {
+                let retry = show(self.timing.retry_period());
+                tracing::warn!("renewal not confirmed within {retry}");
+                self.publish(|status| status.counters.late_renewals += 1);
+                let renewed = renew.await;
+                let after = self.clock().now().saturating_since(begun);
+                tracing::info!("renewal confirmed after {after:.1?}");
+                renewed
+            }
+        };
+        let (sent, snapshot) = renewed.ok_or(Loss::LeaseGone)?;
+        self.judge(term, &snapshot).map(|()| sent)
+    }
+
+    /// Completes when a watch from the revision of the term on sees a loss. A watch that breaks says nothing: read again,
+    /// and watch from there.
+    async fn observe(&self, term: &Term) -> Loss {
+        let ranges = self.what_a_term_rests_on(term);
+        let mut known = Some(term.revision);
+        loop {
+            match self.observe_from(term, known.take(), &ranges).await {
+                Ok(loss) => return loss,
+                Err(failure) => {
+                    tracing::debug!("watch: {failure}");
+                    self.clock().sleep(self.timing.retry_period()).await;
+                }
+            }
+        }
+    }
+
+    /// Watches from the revision that is known, or else from a fresh read, until it sees a loss or breaks.
+    async fn observe_from(&self, term: &Term, known: Option<i64>, ranges: &[Range]) -> Result<Loss, StoreError> {
+        let known = match known {
+            Some(revision) => revision,
+            None => {
+                let snapshot = self.cluster.hedged(async |store| store.read(ranges).await).await?;
+                if let Err(loss) = self.judge(term, &snapshot) {
+                    return Ok(loss);
+                }
+                snapshot.revision
+            }
+        };
+        let mut watch = self.cluster.watch(ranges, known + 1).await?;
+        loop {
+            for change in watch.next().await? {
+                if let Err(loss) = self.judge_change(term, &change) {
+                    return Ok(loss);
+                }
+            }
+        }
+    }
+
+    /// Holder, own entry, requests.
+    fn what_a_term_rests_on(&self, term: &Term) -> Vec<Range> {
+        vec![Range::Key(self.lock.holder()), Range::Key(term.entry.0.clone()), Range::Prefix(self.lock.requests())]
+    }
+
+    /// Whether what was read leaves the term as it is.
+    fn judge(&self, term: &Term, snapshot: &Snapshot) -> Result<(), Loss> {
+        let find = |key: &[u8]| snapshot.keys.iter().find(|kv| kv.key == key);
+        match find(&self.lock.holder()) {
+            None => return Err(Loss::HolderChanged(None)),
+            Some(holder) if holder.mod_revision != term.token => {
+                return Err(Loss::HolderChanged(Some(holder.identity())));
+            }
+            Some(_) => {}
+        }
+        let (key, revision) = &term.entry;
+        if find(key).is_none_or(|entry| entry.mod_revision != *revision) {
+            return Err(Loss::EntryChanged);
+        }
+        snapshot.keys.iter().try_for_each(|kv| self.judge_request(term, kv))
+    }
+
+    /// The same for one change after the term's revision.
+    fn judge_change(&self, term: &Term, change: &Change) -> Result<(), Loss> {
+        match change {
+            Change::Put(kv) if kv.key == self.lock.holder() && kv.mod_revision != term.token => {
+                Err(Loss::HolderChanged(Some(kv.identity())))
+            }
+            Change::Put(kv) if kv.key == term.entry.0 && kv.mod_revision != term.entry.1 => Err(Loss::EntryChanged),
+            Change::Put(kv) => self.judge_request(term, kv),
+            Change::Deleted(key, _) if *key == self.lock.holder() => Err(Loss::HolderChanged(None)),
+            Change::Deleted(key, _) if *key == term.entry.0 => Err(Loss::EntryChanged),
+            Change::Deleted(..) => Ok(()),
+        }
+    }
+
+    /// A request of anybody else that hangs on a lease.
+    fn judge_request(&self, term: &Term, kv: &KeyValue) -> Result<(), Loss> {
+        match kv.lease {
+            Some(lease) if lease != term.lease && kv.key == self.lock.request(lease) => {
+                Err(Loss::Requested(kv.identity()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What happens to a term, one event at a time.
+struct Lead<'a, S, C, G> {
+    election: &'a Election<S, C>,
+    term: &'a Term,
+    guard: &'a G,
+    lost: Option<Loss>,
+    ended: Option<CommandEnd>,
+}
+
+impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
+    fn on_renewal(&mut self, renewal: Result<Instant, Loss>) {
+        match renewal {
+            Ok(sent) if self.lost.is_none() => {
+                self.guard.order(Order::Feed(self.election.timing.deadlines(sent, self.term.ttl)));
+                self.election.publish(|status| {
+                    status.renewed_at = Some(sent);
+                    status.counters.renewals += 1;
+                });
+            }
+            // The lease was kept alive until the tree is gone; the command's term is over all the same.
+            Ok(_) => {}
+            Err(loss) => self.on_loss(loss),
+        }
+    }
+
+    fn on_loss(&mut self, loss: Loss) {
+        if self.lost.is_some() {
+            return;
+        }
+        tracing::warn!("stepping down: {loss}");
+        self.guard.order(Order::Stop);
+        self.election.publish(|status| {
+            status.phase = Phase::Stopping;
+            status.counters.losses += 1;
+        });
+        self.lost = Some(loss);
+    }
+
+    fn on_report(&mut self, report: Report) -> Option<End> {
+        match report {
+            Report::Started(pid) => {
+                tracing::info!(pid, "command started");
+                self.election.publish(|status| status.phase = Phase::Running);
+            }
+            Report::Fed(deadlines) => self.fed(deadlines),
+            Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
+            Report::Ending(Reason::StopGrace) => {
+                tracing::warn!("the command did not end within STOP_GRACE: killing it")
+            }
+            Report::Ending(Reason::GatekeeperGone) => {}
+            Report::Ended(end) => {
+                if self.lost.is_none() {
+                    self.ended = Some(end);
+                    self.election.publish(|status| status.phase = Phase::Stopping);
+                }
+                tracing::info!("the command {end}");
+            }
+            Report::Gone(end) => {
+                self.election.publish(|status| status.deadlines = None);
+                return Some(match self.lost.take() {
+                    Some(loss) if self.ended.is_none() => End::Lost(loss),
+                    _ => End::Command(self.ended.unwrap_or(end)),
+                });
+            }
+            Report::GuardLost => return Some(End::GuardLost),
+        }
+        None
+    }
+
+    fn fed(&self, deadlines: Deadlines) {
+        self.election.publish(|status| status.deadlines = Some(deadlines));
+    }
+}

@@ -1,0 +1,174 @@
+//! What the election needs of etcd: six calls on one endpoint, and no more.
+//!
+//! [`crate::etcd`] has the real one.
+
+use std::time::Duration;
+
+use super::keys::LeaseId;
+
+/// One endpoint of an etcd cluster.
+///
+/// Each call is one attempt: no retry, no limit of its own. Reads are linearizable.
+pub trait Store {
+    /// A stream of changes.
+    type Watch: Watch;
+
+    /// What to call this endpoint in a message.
+    fn name(&self) -> &str;
+
+    /// Forgets the connection: the next call builds a new one.
+    fn reset(&self);
+
+    /// Forgets which cluster this endpoint belonged to: nothing of ours is there.
+    fn forget_cluster(&self) {}
+
+    /// Grants a lease of at least `ttl`.
+    fn grant(&self, ttl: Duration) -> impl Future<Output = Result<Granted, StoreError>>;
+
+    /// Keeps a lease alive; `false` if there is no such lease any more.
+    fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
+
+    /// Revokes a lease, and with it its keys; done as well if there is no such lease.
+    fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Reads several ranges at one revision.
+    fn read(&self, ranges: &[Range]) -> impl Future<Output = Result<Snapshot, StoreError>>;
+
+    /// Applies a transaction. After an error its outcome is unknown: it may have been applied, or still be.
+    fn commit(&self, txn: &Txn) -> impl Future<Output = Result<Outcome, StoreError>>;
+
+    /// Watches several ranges from a revision on.
+    fn watch(&self, ranges: &[Range], from: i64) -> impl Future<Output = Result<Self::Watch, StoreError>>;
+}
+
+/// A stream of changes, in the order of their revisions.
+pub trait Watch {
+    /// The next changes. After an error the watch is of no more use: read again, and watch from there.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<Change>, StoreError>>;
+}
+
+/// Why a call brought no answer that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// etcd knows us and says no, and only a person can mend it: wrong password, no permission.
+    #[error("{0}")]
+    Refused(String),
+    /// No trust between the two: certificates. A person has to mend it unless another endpoint works.
+    #[error("{0}")]
+    Untrusted(String),
+    /// All else: not reached, no etcd leader, a broken stream. It may pass.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A lease as granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Its id.
+    pub lease: LeaseId,
+    /// Its time to live: what was asked for, or etcd's minimum.
+    pub ttl: Duration,
+}
+
+/// A key or a range of keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Range {
+    /// One key.
+    Key(Vec<u8>),
+    /// All keys with this prefix.
+    Prefix(Vec<u8>),
+    /// All keys from the first to just before the second.
+    Between(Vec<u8>, Vec<u8>),
+}
+
+/// A key with what hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// The revision that created the key.
+    pub create_revision: i64,
+    /// The revision that changed it last.
+    pub mod_revision: i64,
+    /// The lease it hangs on, if any.
+    pub lease: Option<LeaseId>,
+}
+
+impl KeyValue {
+    /// The value as text: an identity.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        String::from_utf8_lossy(&self.value).into_owned()
+    }
+}
+
+/// Several ranges at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The revision of the store.
+    pub revision: i64,
+    /// All keys of the ranges.
+    pub keys: Vec<KeyValue>,
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Created or rewritten.
+    Put(KeyValue),
+    /// Deleted: this key, at this revision.
+    Deleted(Vec<u8>, i64),
+}
+
+impl Change {
+    /// The key that changed.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put(kv) => &kv.key,
+            Self::Deleted(key, _) => key,
+        }
+    }
+}
+
+/// A transaction: `then` if all of `when` holds, else `otherwise`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// What must hold.
+    pub when: Vec<Compare>,
+    /// What is done then.
+    pub then: Vec<Op>,
+    /// What is tried if it does not hold.
+    pub otherwise: Option<Box<Self>>,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compare {
+    /// No key of the range exists.
+    Absent(Range),
+    /// The key was last changed at this revision.
+    Unchanged(Vec<u8>, i64),
+}
+
+/// A change of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Writes a key that hangs on a lease.
+    Put(Vec<u8>, Vec<u8>, LeaseId),
+    /// Deletes a key, if it exists.
+    Delete(Vec<u8>),
+}
+
+/// What a transaction did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `then` was applied, at this revision.
+    Then(i64),
+    /// `otherwise` was applied, at this revision.
+    Otherwise(i64),
+    /// Nothing was changed.
+    Nothing,
+}

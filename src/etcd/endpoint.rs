@@ -1,0 +1,257 @@
+//! One endpoint: a client that is built when it is needed, and the calls of [`Store`] through it.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use etcd_client::{
+    Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, PutOptions,
+    ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
+};
+use tokio::sync::Mutex;
+
+use super::{
+    failure::{Meaning, translate},
+    tls,
+    watch::Watch,
+};
+use crate::{
+    config::{Credentials, EtcdConfig, Password},
+    election::{
+        keys::LeaseId,
+        store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+    },
+};
+
+/// One endpoint of the cluster.
+pub struct Endpoint {
+    url: String,
+    config: Rc<EtcdConfig>,
+    /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
+    client: Mutex<Option<Client>>,
+    /// The cluster that answered first. All endpoints must belong to it: two clusters are two locks.
+    cluster_id: Rc<Cell<Option<u64>>>,
+}
+
+/// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
+/// while idle (`grpc-keepalive-min-time`).
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Endpoint {
+    /// An endpoint that is not connected yet.
+    #[must_use]
+    pub fn new(url: String, config: Rc<EtcdConfig>, cluster_id: Rc<Cell<Option<u64>>>) -> Self {
+        Self { url, config, client: Mutex::new(None), cluster_id }
+    }
+
+    /// The server's version.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn version(&self) -> Result<String, StoreError> {
+        self.call(async |client| client.status().await).await.map(|status| status.version().to_owned())
+    }
+
+    /// The time a lease has left and the TTL it was granted with; `None` if there is no such lease.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<(Duration, Duration)>, StoreError> {
+        let answer = self.call(async |client| client.lease_time_to_live(lease.0, None).await).await?;
+        let seconds = |seconds: i64| Duration::from_secs(seconds.try_into().unwrap_or(0));
+        Ok((answer.ttl() > 0).then(|| (seconds(answer.ttl()), seconds(answer.granted_ttl()))))
+    }
+
+    /// One call, and a second one after a new login if the token was not valid any more (nothing was done then).
+    async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        let result = match ask(&mut self.client().await?).await {
+            Err(error) if Meaning::of(&error) == Meaning::StaleToken => {
+                self.reset();
+                ask(&mut self.client().await?).await
+            }
+            result => result,
+        };
+        result.map_err(|error| translate(&self.url, &error))
+    }
+
+    async fn client(&self) -> Result<Client, StoreError> {
+        let mut client = self.client.lock().await;
+        match &*client {
+            Some(client) => Ok(client.clone()),
+            None => Ok(client.insert(self.connect().await?).clone()),
+        }
+    }
+
+    async fn connect(&self) -> Result<Client, StoreError> {
+        // A file that is missing during a rotation is back soon; at the start it was checked.
+        let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.url));
+        let mut options = ConnectOptions::new()
+            .with_require_leader(true)
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
+            .with_keep_alive_while_idle(false);
+        if self.url.starts_with("https://") {
+            options = options.with_tls(tls::options(&self.config.tls).map_err(|error| unavailable(&error))?);
+        }
+        let Some(Credentials { user, password }) = &self.config.credentials else {
+            return self.connect_with(options).await.map_err(|error| translate(&self.url, &error));
+        };
+        let password = match password {
+            Password::Value(password) => password.clone(),
+            Password::File(path) => {
+                let file = tls::read("PASSWORD_FILE", path).map_err(|error| unavailable(&error))?;
+                String::from_utf8_lossy(&file).lines().next().unwrap_or_default().to_owned()
+            }
+        };
+        match self.connect_with(options.clone().with_user(user.clone(), password)).await {
+            // As etcd's own client does: where nobody logs in, a password is not needed.
+            Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => self.connect_with(options).await,
+            result => result,
+        }
+        .map_err(|error| translate(&self.url, &error))
+    }
+
+    async fn connect_with(&self, options: ConnectOptions) -> Result<Client, Error> {
+        Client::connect([&self.url], Some(options)).await
+    }
+
+    /// Checks that the answer is from the cluster that answered before.
+    fn check_cluster(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
+        let Some(id) = header.map(ResponseHeader::cluster_id) else { return Ok(()) };
+        match self.cluster_id.get() {
+            None => self.cluster_id.set(Some(id)),
+            Some(known) if known != id => {
+                return Err(StoreError::Unavailable(format!(
+                    "{}: belongs to cluster {id:x}, the other endpoints to cluster {known:x}: not used; two clusters are two \
+                     locks (ETCD_AWAIT_ELECTION_ENDPOINTS)",
+                    self.url
+                )));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Store for Endpoint {
+    type Watch = Watch;
+
+    fn name(&self) -> &str {
+        &self.url
+    }
+
+    fn reset(&self) {
+        // Locked means that it is being built anew just now.
+        if let Ok(mut client) = self.client.try_lock() {
+            *client = None;
+        }
+    }
+
+    fn forget_cluster(&self) {
+        self.cluster_id.set(None);
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
+        let seconds = ttl.as_secs().try_into().unwrap_or(i64::MAX);
+        let answer = self.call(async |client| client.lease_grant(seconds, None).await).await?;
+        self.check_cluster(answer.header())?;
+        Ok(Granted { lease: LeaseId(answer.id()), ttl: Duration::from_secs(answer.ttl().try_into().unwrap_or(0)) })
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        // A stream of one message: it always has the present token, and nothing of it can break between two renewals.
+        // `etcd-client` reads the first answer itself, and turns a TTL of zero into an error.
+        self.call(async |client| match client.lease_keep_alive(lease.0).await {
+            Ok(_) => Ok(true),
+            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.call(async |client| match client.lease_revoke(lease.0).await {
+            Ok(_) => Ok(()),
+            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(()),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
+        let gets: Vec<_> = ranges.iter().map(get).collect();
+        let answer = self.call(async |client| client.txn(EtcdTxn::new().and_then(gets.clone())).await).await?;
+        self.check_cluster(answer.header())?;
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
+        let mut keys = Vec::new();
+        for response in answer.op_responses() {
+            if let TxnOpResponse::Get(mut got) = response {
+                keys.extend(got.take_kvs().into_iter().map(key_value));
+            }
+        }
+        Ok(Snapshot { revision, keys })
+    }
+
+    async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
+        let answer = self.call(async |client| client.txn(etcd_txn(txn)).await).await?;
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
+        if answer.succeeded() {
+            return Ok(Outcome::Then(revision));
+        }
+        let otherwise = answer.op_responses().into_iter().next();
+        Ok(match otherwise {
+            Some(TxnOpResponse::Txn(nested)) if nested.succeeded() => Outcome::Otherwise(revision),
+            _ => Outcome::Nothing,
+        })
+    }
+
+    async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
+        let mut client = self.client().await?;
+        Watch::open(&self.url, &mut client, ranges, from).await
+    }
+}
+
+fn get(range: &Range) -> TxnOp {
+    match range {
+        Range::Key(key) => TxnOp::get(key.clone(), None),
+        Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(GetOptions::new().with_prefix())),
+        Range::Between(from, to) => TxnOp::get(from.clone(), Some(GetOptions::new().with_range(to.clone()))),
+    }
+}
+
+pub(super) fn key_value(kv: etcd_client::KeyValue) -> KeyValue {
+    KeyValue {
+        create_revision: kv.create_revision(),
+        mod_revision: kv.mod_revision(),
+        lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
+        key: kv.key().to_vec(),
+        value: kv.value().to_vec(),
+    }
+}
+
+fn etcd_txn(txn: &Txn) -> EtcdTxn {
+    let when: Vec<_> = txn.when.iter().map(etcd_compare).collect();
+    let then: Vec<_> = txn.then.iter().map(etcd_op).collect();
+    let etcd = EtcdTxn::new().when(when).and_then(then);
+    match &txn.otherwise {
+        Some(otherwise) => etcd.or_else([TxnOp::txn(etcd_txn(otherwise))]),
+        None => etcd,
+    }
+}
+
+fn etcd_compare(compare: &Compare) -> EtcdCompare {
+    let absent = |key: &Vec<u8>| EtcdCompare::create_revision(key.clone(), CompareOp::Equal, 0);
+    match compare {
+        Compare::Absent(Range::Key(key)) => absent(key),
+        Compare::Absent(Range::Prefix(prefix)) => absent(prefix).with_prefix(),
+        Compare::Absent(Range::Between(from, to)) => absent(from).with_range(to.clone()),
+        Compare::Unchanged(key, revision) => EtcdCompare::mod_revision(key.clone(), CompareOp::Equal, *revision),
+    }
+}
+
+fn etcd_op(op: &Op) -> TxnOp {
+    match op {
+        Op::Put(key, value, lease) => {
+            TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.0)))
+        }
+        Op::Delete(key) => TxnOp::delete(key.clone(), Some(DeleteOptions::new())),
+    }
+}

@@ -1,0 +1,32 @@
+//! The certificate files, read anew for each client.
+
+use std::{fs, path::Path};
+
+use etcd_client::{Certificate, Identity, TlsOptions};
+
+use super::failure::ConfigError;
+use crate::config::TlsFiles;
+
+/// TLS as configured, for endpoints with `https`.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn options(files: &TlsFiles) -> Result<TlsOptions, ConfigError> {
+    let mut tls = TlsOptions::new();
+    tls = match &files.cacert {
+        Some(cacert) => tls.ca_certificate(Certificate::from_pem(read("CACERT", cacert)?)),
+        None => tls.with_native_roots(),
+    };
+    if let Some((cert, key)) = &files.client {
+        tls = tls.identity(Identity::from_pem(read("CERT", cert)?, read("KEY", key)?));
+    }
+    if let Some(name) = &files.server_name {
+        tls = tls.domain_name(name.clone());
+    }
+    Ok(tls)
+}
+
+/// The content of the file that a setting names.
+pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|source| ConfigError { setting, path: path.to_owned(), source })
+}

@@ -1,0 +1,163 @@
+//! The story of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::{Stream, StreamExt as _};
+use nix::sys::signal::{self, Signal};
+use tokio::sync::watch;
+
+use crate::{
+    clock::Clock,
+    config::{ElectionConfig, OnLoss},
+    election::{
+        Election, Term,
+        lead::{End, Loss},
+        store::{Store, StoreError},
+    },
+    exit_code::Exit,
+    guard::{CommandEnd, Guard, Order, Report},
+    status::{Phase, Status},
+    timing::{Timing, show},
+};
+
+/// Takes part in the election, has the guard run the command while this instance leads, and gives the lead away. Returns
+/// when nothing is left running and the lock was given back, or cannot be.
+pub async fn run<S: Store, C: Clock>(
+    election: &Election<S, C>,
+    config: &ElectionConfig,
+    stop_signal: i32,
+    guard: &impl Guard,
+    signals: impl Stream<Item = i32>,
+    status: watch::Receiver<Status>,
+) -> Exit {
+    let mut signals = pin!(signals);
+    let exit = loop {
+        let term = tokio::select! {
+            biased;
+            () = guard_lost(guard) => break Exit::Guard,
+            exit = asked_to_end(&mut signals, stop_signal) => break exit,
+            campaigned = election.campaign(guard) => match campaigned {
+                Ok(term) => term,
+                Err(failure) => break refused(&failure),
+            },
+            exit = out_of_patience(election, config, status.clone()) => break exit,
+        };
+        say_elected(&term, config);
+        let end = election.lead(&term, guard, signals.as_mut()).await;
+        election.hand_over(&term, guard).await;
+        match after(end, config) {
+            Some(exit) => break exit,
+            None => tracing::info!("campaigning again"),
+        }
+    };
+    election.give_back(guard).await;
+    guard.order(Order::Dismiss);
+    exit
+}
+
+/// How the program ends after a term, or `None` to campaign again.
+fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
+    match end {
+        End::Command(CommandEnd::Exited(code)) => Some(Exit::Command(code)),
+        End::Command(CommandEnd::Signalled(signal)) => Some(Exit::Signal(signal)),
+        End::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
+        End::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
+        End::GuardLost => Some(Exit::Guard),
+        End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity => {
+            tracing::error!(
+                "another living instance uses our identity {by:?} and took the lead over: ending; give every instance its own \
+                 ETCD_AWAIT_ELECTION_IDENTITY"
+            );
+            Some(Exit::IdentityTaken)
+        }
+        End::Lost(_) if config.on_loss == OnLoss::Campaign => None,
+        End::Lost(_) => Some(Exit::Lost),
+    }
+}
+
+fn say_elected(term: &Term, config: &ElectionConfig) {
+    tracing::info!(
+        token = term.token,
+        lease = %term.lease,
+        "elected: {:?} leads {}",
+        config.identity,
+        config.lock
+    );
+}
+
+/// Completes if the guard is gone although nothing was started.
+async fn guard_lost(guard: &impl Guard) {
+    while guard.report().await != Report::GuardLost {}
+    tracing::error!("the guard is gone: ending");
+}
+
+/// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
+async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_signal: i32) -> Exit {
+    while let Some(number) = signals.next().await {
+        match Signal::try_from(number) {
+            // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
+            Ok(Signal::SIGTSTP) => drop(signal::raise(Signal::SIGSTOP)),
+            Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)) => {
+                tracing::info!("{signal} while waiting: leaving the queue");
+                return Exit::Signal(u8::try_from(number).unwrap_or(0));
+            }
+            _ if number == stop_signal => return Exit::Signal(u8::try_from(number).unwrap_or(0)),
+            _ => {}
+        }
+    }
+    std::future::pending().await
+}
+
+/// Completes when ACQUIRE_TIMEOUT has passed. Zero tries once: until somebody else is seen to be ahead, or for as long as a
+/// renewal may take if etcd does not answer at all.
+async fn out_of_patience<S: Store, C: Clock>(
+    election: &Election<S, C>,
+    config: &ElectionConfig,
+    mut status: watch::Receiver<Status>,
+) -> Exit {
+    let Some(timeout) = config.acquire_timeout else { return std::future::pending().await };
+    let once = timeout.is_zero();
+    let limit = if once { config.timing.renew_deadline() } else { timeout };
+    let waiting = async {
+        // The sender lives as long as the election.
+        let _ = status.wait_for(|status| once && matches!(status.phase, Phase::Waiting { .. })).await;
+    };
+    tokio::select! {
+        () = waiting => tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0"),
+        () = election.cluster().clock().sleep(limit) => {
+            tracing::error!("not elected within {} (ACQUIRE_TIMEOUT {}): giving up", show(limit), show(timeout));
+        }
+    }
+    Exit::GaveUp
+}
+
+fn refused(failure: &StoreError) -> Exit {
+    match failure {
+        StoreError::Refused(why) => {
+            tracing::error!(
+                "etcd refuses us: {why}; see ETCD_AWAIT_ELECTION_USER and PASSWORD or PASSWORD_FILE, and the user's permission \
+                 to read and write the lock's key and the keys below it"
+            );
+        }
+        StoreError::Untrusted(why) => {
+            tracing::error!(
+                "no endpoint and we trust each other: {why}; see ETCD_AWAIT_ELECTION_CACERT, CERT and KEY, TLS_SERVER_NAME"
+            );
+        }
+        StoreError::Unavailable(why) => tracing::error!("{why}"),
+    }
+    Exit::Refused
+}
+
+/// What the timing means, in an operator's words, once at the start.
+pub fn say_timing(config: &ElectionConfig) {
+    let ttl = config.timing.lease();
+    tracing::info!(
+        "timing: a leader survives {} without etcd, gets the stop signal {} and SIGKILL {} after its last renewal; a lost \
+         machine is replaced within about {}",
+        show(config.timing.outage_survived()),
+        show(config.timing.renew_deadline()),
+        show(Timing::latest_death(ttl)),
+        show(Timing::slowest_hand_over(ttl) + Duration::from_secs(1)),
+    );
+}
