@@ -1,0 +1,135 @@
+//! What a build and the tests need besides Rust, and where to get it.
+//!
+//! etcd is unpacked below `target/`, not installed: the package would start a service.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Something that has to be there.
+struct Tool {
+    name: &'static str,
+    missing: fn() -> bool,
+}
+
+const TOOLS: [Tool; 3] = [
+    Tool { name: "protoc with its well-known types", missing: || !has_protoc() },
+    Tool { name: "etcd", missing: || find("etcd").is_none() },
+    Tool { name: "etcdctl", missing: || find("etcdctl").is_none() },
+];
+
+/// Installs what is missing, or says what to install.
+pub(crate) fn install() -> Result<(), String> {
+    if missing().is_empty() {
+        return Ok(());
+    }
+    eprintln!("missing: {}", missing().join(", "));
+    if on_path("apt-get") {
+        with_apt()?;
+    } else if on_path("dnf") {
+        run(as_root("dnf").args(["install", "-y", "protobuf-compiler", "protobuf-devel", "etcd"]))?;
+    } else if on_path("nix") && env::var_os("IN_NIX_SHELL").is_none() {
+        return Err("Nix has them: nix develop --command cargo xtask …".to_owned());
+    }
+    match missing() {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(format!(
+            "still missing: {}. Install them (packages are often called protobuf-compiler, libprotobuf-dev, etcd-server and \
+             etcd-client) and try again",
+            missing.join(", ")
+        )),
+    }
+}
+
+/// PATH with what was unpacked in front.
+pub(crate) fn path() -> OsString {
+    let system = env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(unpacked().join("usr/bin")).chain(env::split_paths(&system));
+    env::join_paths(paths).unwrap_or(system)
+}
+
+/// The checkout.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
+fn missing() -> Vec<&'static str> {
+    TOOLS.iter().filter(|tool| (tool.missing)()).map(|tool| tool.name).collect()
+}
+
+fn with_apt() -> Result<(), String> {
+    // A fresh container has no package lists.
+    run(as_root("apt-get").args(["update", "-qq"]))?;
+    if !has_protoc() {
+        run(as_root("apt-get")
+            .args(["install", "-y", "-qq", "--no-install-recommends", "protobuf-compiler", "libprotobuf-dev"])
+            .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    for (tool, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
+        if find(tool).is_none() {
+            unpack(package)?;
+        }
+    }
+    Ok(())
+}
+
+fn unpack(package: &str) -> Result<(), String> {
+    let folder = unpacked();
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(&folder).map_err(failed)?;
+    run(Command::new("apt-get").args(["download", "-qq", package]).current_dir(&folder))?;
+    for entry in fs::read_dir(&folder).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        if file.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&file).arg(&folder))?;
+            fs::remove_file(&file).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The program, or sudo with it where we are not root.
+fn as_root(program: &str) -> Command {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    if is_root || !on_path("sudo") {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.arg(program);
+    sudo
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    eprintln!("running {command:?}");
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{command:?}: {status}")),
+        Err(error) => Err(format!("{command:?}: {error}")),
+    }
+}
+
+fn unpacked() -> PathBuf {
+    root().join("target/tools")
+}
+
+fn has_protoc() -> bool {
+    let Some(protoc) = find("protoc") else { return false };
+    // As protoc looks for them itself: beside its own folder; Nix wraps it to know them.
+    let beside = protoc.parent().map(|bin| bin.join("../include/google/protobuf/empty.proto"));
+    env::var_os("PROTOC_INCLUDE").is_some()
+        || beside.is_some_and(|file| file.exists())
+        || env::var_os("IN_NIX_SHELL").is_some()
+}
+
+fn on_path(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&path()).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
