@@ -3,6 +3,8 @@
 //! It starts, stops and reaps the command, and it ends the command's whole tree by itself when nobody feeds it. Nothing
 //! else can end or prolong a term: [`Order`]s come in, [`Report`]s go out, and [`switch`] decides.
 
+pub mod switch;
+
 use crate::{election::keys::LeaseId, timing::Deadlines};
 
 /// What the gatekeeper tells the guard.
@@ -70,6 +72,8 @@ pub enum CommandEnd {
     NotFound,
     /// It was not started: the file cannot be executed.
     NotExecutable,
+    /// It was not started: its deadlines had passed already, or the machine has no room for another process.
+    NotStarted,
 }
 
 impl std::fmt::Display for CommandEnd {

@@ -1,0 +1,339 @@
+//! The rules as tables, and what must hold in whatever order things happen.
+
+use nix::libc::{SIGHUP, SIGKILL, SIGQUIT};
+use proptest::prelude::*;
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(10);
+const LEASE: LeaseId = LeaseId(0x2a);
+
+const fn at(seconds: u64) -> Instant {
+    Instant::from_boot(Duration::from_secs(seconds))
+}
+
+const fn until(term: u64, kill: u64) -> Deadlines {
+    Deadlines { term_at: at(term), kill_at: at(kill) }
+}
+
+const fn start(deadlines: Deadlines) -> Event {
+    Event::Order(Order::Start { deadlines, token: 7, lease: LEASE })
+}
+
+const fn report(report: Report) -> Action {
+    Action::Report(report)
+}
+
+const STARTS: Action = Action::Start { token: 7, lease: LEASE };
+const STOPS: [Action; 2] = [Action::Signal(SIGQUIT), Action::Signal(SIGCONT)];
+
+fn idle() -> Switch {
+    Switch::new(SIGQUIT, GRACE)
+}
+
+/// Started at 0, stop signal at 10, SIGKILL at 14.
+fn running() -> Switch {
+    let mut switch = idle();
+    switch.on(Event::Order(Order::Lease(Some(LEASE))), at(0));
+    assert_eq!(switch.on(start(until(10, 14)), at(0)), [STARTS]);
+    assert_eq!(
+        switch.on(Event::Started(99), at(0)),
+        [report(Report::Started(99)), report(Report::Fed(until(10, 14)))]
+    );
+    switch
+}
+
+#[test]
+fn unfed_it_stops_at_term_and_kills_at_kill() {
+    let mut switch = running();
+    assert_eq!(switch.next_wake(), Some(at(10)));
+    assert_eq!(switch.on(Event::Woken, at(9)), []);
+    let [signal, cont] = STOPS;
+    assert_eq!(switch.on(Event::Woken, at(10)), [report(Report::Ending(Reason::RenewDeadline)), signal, cont]);
+    assert_eq!(switch.next_wake(), Some(at(14)));
+    assert_eq!(switch.on(Event::Woken, at(13)), []);
+    assert_eq!(
+        switch.on(Event::Woken, at(14)),
+        [Action::KillTree, report(Report::Ending(Reason::KillDeadline))]
+    );
+    assert_eq!(switch.next_wake(), Some(at(14) + Switch::ROUND));
+    assert_eq!(switch.on(Event::Woken, at(14) + Switch::ROUND), [Action::KillTree]);
+}
+
+#[test]
+fn a_guard_that_slept_over_both_deadlines_kills_whatever_wakes_it() {
+    for event in [
+        Event::Woken,
+        Event::Order(Order::Feed(until(100, 104))),
+        Event::Order(Order::Signal(SIGHUP)),
+        Event::Order(Order::Stop),
+        Event::GatekeeperGone,
+        start(until(100, 104)),
+    ] {
+        let actions = running().on(event, at(20));
+        assert_eq!(actions[..2], [Action::KillTree, report(Report::Ending(Reason::KillDeadline))], "{event:?}");
+        assert!(!actions.contains(&STARTS));
+    }
+}
+
+#[test]
+fn a_feed_moves_both_deadlines_and_never_backwards() {
+    let mut switch = running();
+    let fed = |term, kill| [report(Report::Fed(until(term, kill)))];
+    assert_eq!(switch.on(Event::Order(Order::Feed(until(12, 16))), at(2)), fed(12, 16));
+    assert_eq!(switch.on(Event::Order(Order::Feed(until(11, 15))), at(3)), fed(12, 16));
+    assert_eq!(switch.on(Event::Order(Order::Feed(until(11, 17))), at(3)), fed(12, 17));
+    assert_eq!(switch.next_wake(), Some(at(12)));
+}
+
+#[test]
+fn a_feed_does_not_take_back_a_stop_but_prolongs_the_time_to_stop_in() {
+    let mut switch = running();
+    switch.on(Event::Woken, at(10));
+    assert_eq!(switch.on(Event::Order(Order::Feed(until(100, 104))), at(11)), [report(Report::Fed(until(100, 104)))]);
+    assert_eq!(switch.next_wake(), Some(at(20)), "the grace from the stop signal on");
+    assert_eq!(switch.on(Event::Woken, at(20)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
+}
+
+#[test]
+fn a_start_that_comes_too_late_starts_nothing() {
+    for (term, kill) in [(5, 9), (1, 2), (9, 5)] {
+        let mut switch = idle();
+        assert_eq!(switch.on(start(until(term, kill)), at(5)), [report(Report::Gone(CommandEnd::NotStarted))]);
+        assert_eq!(switch.next_wake(), None);
+    }
+}
+
+#[test]
+fn a_second_start_is_nonsense_and_ends_the_first() {
+    let mut switch = running();
+    let [signal, cont] = STOPS;
+    assert_eq!(
+        switch.on(start(until(100, 104)), at(1)),
+        [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]
+    );
+}
+
+#[test]
+fn stop_sends_the_stop_signal_and_kills_at_the_grace_or_the_deadline() {
+    let mut switch = running();
+    assert_eq!(switch.on(Event::Order(Order::Stop), at(1)), STOPS);
+    assert_eq!(switch.on(Event::Order(Order::Stop), at(2)), []);
+    assert_eq!(switch.next_wake(), Some(at(11)));
+    assert_eq!(switch.on(Event::Woken, at(11)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
+
+    let mut switch = running();
+    switch.on(Event::Order(Order::Stop), at(8));
+    assert_eq!(switch.on(Event::Woken, at(10)), [], "it has the stop signal already");
+    assert_eq!(switch.next_wake(), Some(at(14)), "the deadline is before the end of the grace");
+}
+
+#[test]
+fn signals_are_forwarded_and_those_that_ask_for_the_end_begin_a_stop() {
+    let signal = |signal| Event::Order(Order::Signal(signal));
+    for asks in [SIGTERM, SIGQUIT] {
+        let mut switch = running();
+        assert_eq!(switch.on(signal(SIGHUP), at(0)), [Action::Signal(SIGHUP)]);
+        assert_eq!(switch.next_wake(), Some(at(10)));
+        assert_eq!(switch.on(signal(asks), at(1)), STOPS);
+        assert_eq!(switch.on(signal(asks), at(2)), [Action::Signal(SIGQUIT)]);
+        assert_eq!(switch.next_wake(), Some(at(11)), "the grace does not start again");
+        switch.on(Event::MainEnded(CommandEnd::Exited(0)), at(3));
+        assert_eq!(switch.on(signal(asks), at(4)), [], "its pid may be another process's by now");
+        assert_eq!(switch.on(signal(SIGKILL), at(4)), []);
+    }
+}
+
+#[test]
+fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
+    let mut switch = running();
+    let end = CommandEnd::Exited(3);
+    assert_eq!(switch.on(Event::MainEnded(end), at(1)), [report(Report::Ended(end)), Action::TermTree]);
+    assert_eq!(switch.next_wake(), Some(at(11)));
+    assert_eq!(switch.on(Event::Woken, at(11)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
+    assert_eq!(switch.on(Event::TreeGone, at(11)), [Action::KillTree, report(Report::Gone(end))]);
+    assert_eq!(switch.next_wake(), None);
+    assert_eq!(switch.on(start(until(30, 34)), at(20)), [STARTS]);
+    assert_eq!(switch.on(Event::TreeGone, at(20)), [], "news from before the start");
+}
+
+#[test]
+fn without_a_gatekeeper_it_ends_the_command_gives_the_lease_back_and_leaves() {
+    let mut switch = running();
+    let [signal, cont] = STOPS;
+    assert_eq!(
+        switch.on(Event::GatekeeperGone, at(1)),
+        [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]
+    );
+    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), []);
+    let end = CommandEnd::Signalled(3);
+    switch.on(Event::MainEnded(end), at(2));
+    assert_eq!(
+        switch.on(Event::TreeGone, at(2)),
+        [report(Report::Gone(end)), Action::Release(LEASE), Action::Exit]
+    );
+    assert_eq!(switch.on(start(until(30, 34)), at(20)), []);
+}
+
+#[test]
+fn without_a_command_it_leaves_at_once() {
+    let lease = |lease| Event::Order(Order::Lease(lease));
+    let mut switch = idle();
+    switch.on(lease(Some(LEASE)), at(0));
+    assert_eq!(switch.clone().on(Event::GatekeeperGone, at(1)), [Action::Release(LEASE), Action::Exit]);
+    assert_eq!(switch.clone().on(Event::Order(Order::Dismiss), at(1)), [Action::Exit], "the gatekeeper owns the lease");
+    switch.on(lease(None), at(1));
+    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [Action::Exit]);
+}
+
+#[test]
+fn dismissed_while_a_command_runs_it_ends_it_first() {
+    let mut switch = running();
+    assert_eq!(switch.on(Event::Order(Order::Dismiss), at(1)), STOPS);
+    switch.on(Event::MainEnded(CommandEnd::Exited(0)), at(2));
+    assert_eq!(
+        switch.on(Event::TreeGone, at(2)),
+        [report(Report::Gone(CommandEnd::Exited(0))), Action::Exit]
+    );
+}
+
+#[test]
+fn a_tree_that_withstands_is_told_of_seldom_and_the_gatekeeper_hears_a_heartbeat() {
+    let mut switch = running();
+    let (mut rounds, mut beats, mut complaints) = (0, 0, Vec::new());
+    switch.on(Event::Woken, at(14));
+    while let Some(now) = switch.next_wake().filter(|now| *now < at(14 + 130)) {
+        for action in switch.on(Event::Woken, now) {
+            match action {
+                Action::KillTree => rounds += 1,
+                Action::Report(Report::Fed(_)) => beats += 1,
+                Action::Complain(tried) => complaints.push(tried.as_secs()),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+    assert_eq!(complaints, [5, 65, 125]);
+    assert!((1000..3000).contains(&rounds), "{rounds}");
+    assert!((100..=130).contains(&beats), "{beats}");
+}
+
+fn any_deadlines() -> impl Strategy<Value = Deadlines> {
+    (0u64..60, 0u64..10).prop_map(|(term, room)| until(term, term + room))
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => Just(Event::Woken),
+        4 => any_deadlines().prop_map(|deadlines| Event::Order(Order::Feed(deadlines))),
+        4 => any_deadlines().prop_map(start),
+        1 => Just(Event::Order(Order::Lease(Some(LEASE)))),
+        1 => Just(Event::Order(Order::Lease(None))),
+        2 => prop_oneof![Just(SIGTERM), Just(SIGQUIT), Just(SIGHUP)].prop_map(|s| Event::Order(Order::Signal(s))),
+        1 => Just(Event::Order(Order::Stop)),
+        1 => Just(Event::Order(Order::Dismiss)),
+        1 => Just(Event::GatekeeperGone),
+        3 => any::<u8>().prop_map(|code| Event::MainEnded(CommandEnd::Exited(code))),
+        3 => Just(Event::TreeGone),
+    ]
+}
+
+/// What an observer who sees only events and actions knows of the command.
+#[derive(Default)]
+struct Observer {
+    alive: Option<Deadlines>,
+    main_ended: bool,
+    orphaned: bool,
+    left: bool,
+}
+
+impl Observer {
+    /// The latest deadlines that anybody confirmed.
+    fn saw(&mut self, event: Event, due: Option<Instant>, now: Instant, actions: &[Action]) -> Result<(), TestCaseError> {
+        if self.left {
+            prop_assert_eq!(actions, []);
+            return Ok(());
+        }
+        if let Some(deadlines) = self.alive {
+            let due = due.expect("a command that runs has a deadline");
+            prop_assert!(due <= deadlines.kill_at.max(now + Switch::SLOW_ROUND), "wakes in time");
+            if now >= deadlines.kill_at {
+                prop_assert!(actions.contains(&Action::KillTree), "alive after kill_at and not killed");
+            }
+            if let Event::Order(Order::Feed(fed)) = event {
+                let held = Deadlines {
+                    term_at: deadlines.term_at.max(fed.term_at),
+                    kill_at: deadlines.kill_at.max(fed.kill_at),
+                };
+                prop_assert!(actions.contains(&report(Report::Fed(held))));
+                // A feed counts only if it came in time.
+                if now < deadlines.kill_at {
+                    self.alive = Some(held);
+                }
+            }
+        }
+        if let Event::MainEnded(_) = event {
+            self.main_ended |= self.alive.is_some();
+        }
+        for action in actions {
+            match action {
+                Action::Start { .. } => {
+                    let Event::Order(Order::Start { deadlines, .. }) = event else { panic!("started by {event:?}") };
+                    prop_assert!(now < deadlines.term_at && now < deadlines.kill_at, "started too late");
+                    prop_assert!(self.alive.is_none() && !self.orphaned, "started twice, or for nobody");
+                    (self.alive, self.main_ended) = (Some(deadlines), false);
+                }
+                Action::Signal(_) => prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process"),
+                Action::Report(Report::Gone(CommandEnd::NotStarted)) => prop_assert!(self.alive.is_none()),
+                Action::Report(Report::Gone(_)) => {
+                    prop_assert!(event == Event::TreeGone && self.main_ended);
+                    self.alive = None;
+                }
+                Action::Release(_) | Action::Exit => {
+                    prop_assert!(self.alive.is_none(), "left its command alone");
+                    self.left = *action == Action::Exit;
+                }
+                _ => {}
+            }
+        }
+        self.orphaned |= event == Event::GatekeeperGone;
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_no_command_outlives_its_deadline(
+        steps in proptest::collection::vec((any_event(), 0u64..4000), 1..60),
+        grace in 0u64..20,
+    ) {
+        let mut switch = Switch::new(SIGQUIT, Duration::from_secs(grace));
+        let mut observer = Observer::default();
+        let mut now = at(0);
+        for (event, later) in steps {
+            now = now + Duration::from_millis(later);
+            let due = switch.next_wake();
+            let actions = switch.on(event, now);
+            observer.saw(event, due, now, &actions)?;
+            prop_assert_eq!(switch.is_busy(), observer.alive.is_some());
+        }
+
+        // However far it had come: once the gatekeeper is gone it ends, as soon as what it orders has been done.
+        let mut events = vec![Event::GatekeeperGone];
+        while let Some(event) = events.pop() {
+            let due = switch.next_wake();
+            let actions = switch.on(event, now);
+            observer.saw(event, due, now, &actions)?;
+            if !events.is_empty() || observer.alive.is_none() {
+                continue;
+            }
+            if actions.contains(&Action::KillTree) {
+                events.extend([Event::TreeGone, Event::MainEnded(CommandEnd::Signalled(9))]);
+            } else if let Some(wake) = switch.next_wake() {
+                prop_assert!(wake <= now.max(observer.alive.expect("busy").kill_at));
+                now = now.max(wake);
+                events.push(Event::Woken);
+            }
+        }
+        prop_assert!(observer.left);
+    }
+}
