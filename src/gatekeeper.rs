@@ -62,6 +62,8 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         End::Command(CommandEnd::Signalled(signal)) => Some(Exit::Signal(signal)),
         End::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
         End::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
+        // Its first deadlines had passed before it could start.
+        End::Command(CommandEnd::NotStarted) => None,
         End::GuardLost => Some(Exit::Guard),
         End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity => {
             tracing::error!(
