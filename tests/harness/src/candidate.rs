@@ -19,6 +19,7 @@ use crate::{
     Timing,
     address::{Address, STATUS_PORT},
     behaviour::Behaviour,
+    etcdctl::Etcdctl,
     http::{self, Response},
     journal::{Journal, Life, now},
     journaled,
@@ -35,6 +36,7 @@ pub struct Setup {
     pub(crate) journaled: Vec<OsString>,
     pub(crate) name: String,
     pub(crate) journal: Journal,
+    pub(crate) etcdctl: Etcdctl,
     pub(crate) logs: PathBuf,
     pub(crate) started: Arc<Mutex<Vec<Arc<Candidate>>>>,
     pub(crate) settings: BTreeMap<String, OsString>,
@@ -150,7 +152,11 @@ impl Setup {
         command.env(journaled::JOURNAL, self.journal.path());
         command.env(journaled::NAME, &self.name);
         command.env(journaled::BEHAVIOUR, self.behaviour.encode());
-        command.args(&self.flags).arg("--").args(self.command.as_ref().unwrap_or(&self.journaled));
+        command.args(&self.flags);
+        let gated = self.command.as_ref().unwrap_or(&self.journaled);
+        if !gated.is_empty() {
+            command.arg("--").args(gated);
+        }
 
         let number = lock(&self.started).len();
         let output = |what: &str| self.logs.join(format!("{number}-{}.{what}", self.name));
@@ -158,7 +164,11 @@ impl Setup {
         command.stdin(Stdio::null());
         command.stdout(File::create(&stdout).expect("the log of standard output"));
         command.stderr(File::create(&stderr).expect("the log of standard error"));
+        let text = |name: &str| self.settings.get(name).map(|value| value.to_string_lossy().into_owned());
         let candidate = Arc::new(Candidate {
+            identity: text("IDENTITY").unwrap_or_default(),
+            queue: format!("{}/", text("LOCK_NAME").unwrap_or_default()),
+            etcdctl: self.etcdctl,
             name: self.name,
             timing: self.timing,
             begun: now(),
@@ -192,6 +202,10 @@ impl Setup {
 #[derive(Debug)]
 pub struct Candidate {
     name: String,
+    identity: String,
+    /// The prefix of the queue's keys.
+    queue: String,
+    etcdctl: Etcdctl,
     timing: Timing,
     begun: u64,
     process: Process,
@@ -273,24 +287,18 @@ impl Candidate {
         })
     }
 
-    /// Waits until it stands in the queue, as its own status says.
+    /// Waits until it stands in the queue, as etcd says.
     #[track_caller]
     pub fn waits(&self) {
-        self.has_phase("awaiting");
-    }
-
-    /// Waits for a phase, as its own status says.
-    #[track_caller]
-    pub fn has_phase(&self, phase: &str) {
-        eventually(Timing::START, &format!("{} is {phase}", self.name), || {
-            let answer = self.http("GET", "/").map_err(|error| format!("{error}; {}", self.stderr()))?;
-            // What it says in words is its own affair; these two are the Go program's.
-            let waiting = answer.json();
-            if waiting["phase"] == phase && waiting["leader"] != "unknown" { Ok(()) } else { Err(answer.body) }
+        eventually(Timing::START, &format!("{} waits", self.name), || {
+            let keys = self.etcdctl.keys(&self.queue)?;
+            let entry = |name: &str| name.strip_prefix(&self.queue).is_some_and(|rest| rest.starts_with('0'));
+            let queued = keys.iter().any(|key| entry(&key.name) && key.value == self.identity);
+            if queued { Ok(()) } else { Err(format!("{keys:?}; {}", self.stderr())) }
         });
     }
 
-    /// Waits until no process of its command exists any more; gives the moment, no later than it was seen.
+    /// Waits until no process of its command exists any more.
     #[track_caller]
     pub fn command_gone_within(&self, limit: Duration) {
         eventually(limit, &format!("the command of {} is gone", self.name), || {

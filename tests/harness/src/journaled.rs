@@ -83,6 +83,8 @@ pub fn run() {
     }
     if let Some(signal) = behaviour.die_by {
         diary.write(Kind::End);
+        // It would wait for its reader otherwise, like any other that is blocked.
+        signals.thread_unblock().expect("unblocking signals");
         raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
     }
     live(diary, &behaviour, &signals, true);

@@ -81,11 +81,13 @@ impl Proxy {
             state.refuse = true;
             state.generation += 1;
         });
+        self.listens(false);
     }
 
     /// Refuses new connections; those that stand go on.
     pub fn refuse(&self) {
         self.change(|state| state.refuse = true);
+        self.listens(false);
     }
 
     /// Ends all connections; new ones are welcome.
@@ -116,9 +118,14 @@ impl Proxy {
             state.hold = [false; 2];
             state.delay = Duration::ZERO;
         });
-        // The listener comes back by itself; whoever healed may count on it.
-        crate::eventually(Duration::from_secs(5), "the proxy listens again", || {
-            TcpStream::connect(self.address).map(drop).map_err(|error| error.to_string())
+        self.listens(true);
+    }
+
+    /// Waits until the listener is there or gone: from here on the fault counts.
+    fn listens(&self, wanted: bool) {
+        crate::eventually(Duration::from_secs(5), &format!("listening is {wanted}"), || {
+            let seen = TcpStream::connect(self.address);
+            if seen.is_ok() == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
         });
     }
 
@@ -289,11 +296,8 @@ mod tests {
         hear(&mut stream).expect("an echo");
         echo.proxy.cut();
         assert!(hear(&mut stream).is_err());
-        crate::eventually(Duration::from_secs(5), "refused", || match TcpStream::connect(echo.proxy.address) {
-            Ok(_) => Err("connected".into()),
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-            Err(error) => Err(error.to_string()),
-        });
+        let refused = TcpStream::connect(echo.proxy.address).expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         echo.proxy.heal();
         let mut stream = echo.connect();
         say(&mut stream);

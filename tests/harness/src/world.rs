@@ -24,6 +24,7 @@ use crate::{
     etcdctl::Key,
     journal::Journal,
     process,
+    proxy::Proxy,
     scratch::Scratch,
     wait::{Permit, Semaphore, eventually, lock},
 };
@@ -93,6 +94,7 @@ impl World {
             journaled: self.journaled.clone(),
             name: name.to_owned(),
             journal: self.journal.clone(),
+            etcdctl: self.cluster.etcdctl(),
             logs: self.scratch.path().to_owned(),
             started: Arc::clone(&self.candidates),
             settings,
@@ -168,10 +170,10 @@ impl World {
         });
     }
 
-    /// Waits until nobody's command runs; for between two acts.
-    #[track_caller]
-    pub fn nobody_leads(&self) -> bool {
-        self.journal.lives().iter().all(|life| !process::lives(life.pid, life.started))
+    /// A proxy in front of each member.
+    #[must_use]
+    pub fn proxies(&self) -> Vec<Proxy> {
+        self.cluster.members().iter().map(Proxy::of).collect()
     }
 
     /// The end of every test: ends all instances as a supervisor would, and holds the journal against the promise.
