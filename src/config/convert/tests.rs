@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     cli::{Variables, setting::PREFIX},
     config::{NotifyReady, OnLoss},
+    log::LogConfig,
 };
 
 /// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.
@@ -23,7 +24,8 @@ fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, Refused>, Vec<String>) 
         .collect();
     let mut remarks = Vec::new();
     let given = Given::new(|_| None, &variables).expect("no flags");
-    (Config::new(&given, vec!["true".into()], &mut remarks), remarks)
+    let config = LogConfig::new(&given).and_then(|_| Config::new(&given, vec!["true".into()], &mut remarks));
+    (config, remarks)
 }
 
 fn config(variables: &[(&str, &str)]) -> Config {
