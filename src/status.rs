@@ -61,8 +61,6 @@ pub struct Status {
     pub ending: bool,
     /// What happened so far.
     pub counters: Counters,
-    /// When the election published last: it is alive.
-    pub beat: Instant,
 }
 
 /// What happened since the start.
@@ -96,7 +94,6 @@ impl Status {
             beat: None,
             ending: false,
             counters: Counters::default(),
-            beat: Instant::now(),
         }
     }
 

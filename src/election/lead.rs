@@ -263,7 +263,10 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Ended(end) => {
                 if self.lost.is_none() {
                     self.ended = Some(end);
-                    self.election.publish(|status| status.phase = Phase::Stopping);
+                    self.election.publish(|status| {
+                        status.phase = Phase::Stopping;
+                        status.ending = true;
+                    });
                 }
                 tracing::info!("the command {end}");
             }

@@ -14,7 +14,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    config::{Credentials, EtcdConfig, Password},
+    config::{Credentials, EtcdConfig},
     election::{
         keys::LeaseId,
         store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
@@ -94,13 +94,7 @@ impl Endpoint {
         let Some(Credentials { user, password }) = &self.config.credentials else {
             return self.connect_with(options).await.map_err(|error| translate(&self.url, &error));
         };
-        let password = match password {
-            Password::Value(password) => password.clone(),
-            Password::File(path) => {
-                let file = tls::read("PASSWORD_FILE", path).map_err(|error| unavailable(&error))?;
-                String::from_utf8_lossy(&file).lines().next().unwrap_or_default().to_owned()
-            }
-        };
+        let password = password.read().map_err(|error| unavailable(&error))?;
         match self.connect_with(options.clone().with_user(user.clone(), password)).await {
             // As etcd's own client does: where nobody logs in, a password is not needed.
             Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => self.connect_with(options).await,

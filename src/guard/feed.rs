@@ -4,6 +4,7 @@
 //! the place of an old one. A message that is not exactly one of ours says that the other end is not what it should be.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -48,7 +49,7 @@ pub enum Received<M> {
 #[derive(Debug)]
 pub struct Line<Out> {
     socket: OwnedFd,
-    outbox: VecDeque<Out>,
+    outbox: RefCell<VecDeque<Out>>,
 }
 
 /// Two connected sockets that do not block and are not handed on to the command.
@@ -67,29 +68,32 @@ impl<Out: Message> Line<Out> {
     /// The end that `socket` is.
     #[must_use]
     pub const fn new(socket: OwnedFd) -> Self {
-        Self { socket, outbox: VecDeque::new() }
+        Self { socket, outbox: RefCell::new(VecDeque::new()) }
     }
 
     /// Sends `message`, or keeps it for the next [`flush`](Self::flush); false if the other end takes none any more.
-    pub fn send(&mut self, message: Out) -> bool {
-        self.outbox.retain(|earlier| !earlier.is_overtaken_by(&message));
-        if self.outbox.len() >= Self::MOST_UNSENT {
+    pub fn send(&self, message: Out) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        outbox.retain(|earlier| !earlier.is_overtaken_by(&message));
+        if outbox.len() >= Self::MOST_UNSENT {
             return false;
         }
-        self.outbox.push_back(message);
+        outbox.push_back(message);
+        drop(outbox);
         self.flush()
     }
 
     /// Sends what waits, as far as there is room; false if the other end takes none any more.
-    pub fn flush(&mut self) -> bool {
-        while let Some(message) = self.outbox.front() {
+    pub fn flush(&self) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        while let Some(message) = outbox.front() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match send(self.socket.as_raw_fd(), &message.encode(), flags) {
-                Ok(_) => drop(self.outbox.pop_front()),
+                Ok(_) => drop(outbox.pop_front()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => return true,
                 Err(_) => {
-                    self.outbox.clear();
+                    outbox.clear();
                     return false;
                 }
             }
@@ -100,7 +104,7 @@ impl<Out: Message> Line<Out> {
     /// Whether something waits until the socket is writable.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.outbox.borrow().is_empty()
     }
 
     /// Takes one message out of the socket.
@@ -331,12 +335,12 @@ mod tests {
     #[test]
     fn an_end_that_does_not_read_blocks_nobody_and_gets_the_latest_feed() {
         let (ours, theirs) = pair().expect("a pair");
-        let (mut sender, receiver) = (Line::<Report>::new(ours), Line::<Order>::new(theirs));
+        let (sender, receiver) = (Line::<Report>::new(ours), Line::<Order>::new(theirs));
         let fed = |n| Report::Fed(deadlines(n, n));
         for n in 0..10_000 {
             assert!(sender.send(fed(n)));
         }
-        assert_eq!(sender.outbox, [fed(9_999)]);
+        assert_eq!(*sender.outbox.borrow(), [fed(9_999)]);
         assert!(sender.send(Report::Gone(CommandEnd::Exited(0))));
 
         let mut last = None;

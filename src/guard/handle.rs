@@ -4,7 +4,7 @@
 //! frozen or dead, and the gatekeeper does its work: it kills the guard, everything below then falls to the gatekeeper
 //! (a subreaper too), and it ends that.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{cell::Cell, io, os::fd::OwnedFd, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -53,7 +53,13 @@ impl Guarded {
     pub fn into_handle_on<C: Clock>(self, clock: C) -> io::Result<Handle<C>> {
         // SAFETY: a line keeps its one socket open, unchanged, as long as it lives.
         let line = unsafe { AsyncFd::register(Line::new(self.socket)) }?;
-        Ok(Handle { clock, line, watch: None, state: State::Guarding, pause: Handle::<C>::ROUND })
+        Ok(Handle {
+            clock,
+            line,
+            watch: Cell::new(None),
+            state: Cell::new(State::Guarding),
+            pause: Cell::new(Handle::<C>::ROUND),
+        })
     }
 }
 
@@ -85,9 +91,9 @@ impl Reaper {
 pub struct Handle<C = BootClock> {
     clock: C,
     line: AsyncFd<Line<Order>>,
-    watch: Option<Watch>,
-    state: State,
-    pause: Duration,
+    watch: Cell<Option<Watch>>,
+    state: Cell<State>,
+    pause: Cell<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,33 +130,33 @@ impl Watch {
 }
 
 impl<C: Clock> Guard for Handle<C> {
-    fn order(&mut self, order: Order) {
+    fn order(&self, order: Order) {
         if let Order::Start { deadlines, .. } = order {
             // It may start the command without coming to say so.
-            self.watch = Some(Watch { kill_at: deadlines.kill_at, killing: None });
+            self.watch.set(Some(Watch { kill_at: deadlines.kill_at, killing: None }));
         }
         // Whether the guard is gone is seen when its end of the line is read.
-        self.line.get_mut().send(order);
+        self.line.get_ref().send(order);
     }
 
-    async fn report(&mut self) -> Report {
+    async fn report(&self) -> Report {
         loop {
-            match self.state {
+            match self.state.get() {
                 // What it said before is believed first: it may be that we were frozen, and it was not.
                 State::Guarding => match self.line.get_ref().receive() {
                     Received::Message(report) => {
                         self.note(report);
                         return report;
                     }
-                    Received::Gone => self.state = State::TakingOver,
+                    Received::Gone => self.state.set(State::TakingOver),
                     Received::Nothing => self.wait().await,
                 },
                 State::TakingOver => {
                     if end_everything_below() {
-                        self.state = State::Lost;
+                        self.state.set(State::Lost);
                     } else {
-                        self.clock.sleep(self.pause).await;
-                        self.pause = (self.pause * 2).min(Self::SLOWEST_ROUND);
+                        self.clock.sleep(self.pause.get()).await;
+                        self.pause.set((self.pause.get() * 2).min(Self::SLOWEST_ROUND));
                     }
                 }
                 State::Lost => return Report::GuardLost,
@@ -164,12 +170,12 @@ impl<C: Clock> Handle<C> {
     const ROUND: Duration = Duration::from_millis(1);
     const SLOWEST_ROUND: Duration = Duration::from_millis(200);
 
-    fn note(&mut self, report: Report) {
+    fn note(&self, report: Report) {
         let now = self.clock.now();
         if let Report::Gone(_) = report {
-            self.watch = None;
+            self.watch.set(None);
         }
-        let Some(watch) = &mut self.watch else { return };
+        let Some(mut watch) = self.watch.get() else { return };
         match report {
             Report::Fed(Deadlines { kill_at, .. }) => watch.kill_at = kill_at,
             Report::Ending(Reason::KillDeadline | Reason::StopGrace) => watch.killing = Some(now),
@@ -178,37 +184,38 @@ impl<C: Clock> Handle<C> {
         if watch.killing.is_some() {
             watch.killing = Some(now);
         }
+        self.watch.set(Some(watch));
     }
 
     /// Waits until the socket has something for us, takes something of ours, or the guard is overdue.
-    async fn wait(&mut self) {
-        let Self { clock, line, watch, state, .. } = self;
-        let due = watch.map(|watch| watch.due());
-        if due.is_some_and(|due| clock.now() >= due) {
-            *state = State::TakingOver;
+    async fn wait(&self) {
+        let due = self.watch.get().map(|watch| watch.due());
+        if due.is_some_and(|due| self.clock.now() >= due) {
+            self.state.set(State::TakingOver);
             return;
         }
         let overdue = async {
             match due {
-                Some(due) => clock.sleep_until(due).await,
+                Some(due) => self.clock.sleep_until(due).await,
                 None => std::future::pending().await,
             }
         };
-        let interest = if line.get_ref().has_unsent() {
+        let interest = if self.line.get_ref().has_unsent() {
             tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE
         } else {
             tokio::io::Interest::READABLE
         };
         tokio::select! {
+            biased;
             // On either the loop looks again: at the socket first, then at the clock.
-            () = overdue => {}
-            ready = line.ready_mut(interest) => if let Ok(mut ready) = ready {
+            ready = self.line.ready(interest) => if let Ok(mut ready) = ready {
                 if ready.ready().is_writable() {
-                    ready.get_inner_mut().flush();
+                    self.line.get_ref().flush();
                 }
                 // Level to edge: what has come in the meantime sets it again, or is found by the next look.
                 ready.clear_ready();
             },
+            () = overdue => {}
         }
     }
 }

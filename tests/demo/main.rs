@@ -9,12 +9,8 @@ use harness::{Cluster, Proxy, Timing, World, journal};
 use self::stage::Stage;
 
 /// Short enough to watch; the defaults are 15, 10 and 2 seconds.
-const TIMING: Timing = Timing {
-    lease: 6,
-    renew: Duration::from_secs(4),
-    retry: Duration::from_secs(1),
-    grace: Duration::from_secs(3),
-};
+const TIMING: Timing =
+    Timing { lease: 6, renew: Duration::from_secs(4), retry: Duration::from_secs(1), grace: Duration::from_secs(3) };
 
 fn main() -> ExitCode {
     // The gated command is this program, started again.
@@ -74,7 +70,10 @@ fn main() -> ExitCode {
     stage.close();
 
     let lives = world.journal().lives();
-    println!("\nThe time line of the command, as it recorded itself every few milliseconds:\n\n{}", stage::time_line(&lives));
+    println!(
+        "\nThe time line of the command, as it recorded itself every few milliseconds:\n\n{}",
+        stage::time_line(&lives)
+    );
     let broken = journal::violations(&lives);
     if broken.is_empty() && !lives.is_empty() {
         println!("{} intervals, nothing overlapped, and the fencing token only grew.", lives.len());

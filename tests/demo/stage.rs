@@ -31,8 +31,7 @@ struct Shared {
 impl Stage {
     /// Opens with nobody on it.
     pub(crate) fn new() -> Self {
-        let shared =
-            Arc::new(Shared { begun: Instant::now(), cast: Mutex::default(), closed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { begun: Instant::now(), cast: Mutex::default(), closed: AtomicBool::new(false) });
         let watcher = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.watch()

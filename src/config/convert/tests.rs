@@ -73,7 +73,7 @@ fn the_defaults() {
     let timing =
         Timing::new(Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2), Duration::from_secs(10));
     assert_eq!(Ok(election.timing), timing);
-    assert_eq!(election.lock.holder(), "l");
+    assert_eq!(election.lock.as_str(), "l");
     assert_eq!((election.force, election.acquire_timeout, election.on_loss), (false, None, OnLoss::Exit));
     assert_eq!((config.stop_signal, config.notify_ready), (15, NotifyReady::Campaigning));
     assert_eq!(config.status_endpoint, None);
