@@ -8,6 +8,7 @@ mod exclusive;
 mod exit_codes;
 mod force;
 mod freeze;
+mod go_peer;
 mod handover;
 mod identity;
 mod input;
