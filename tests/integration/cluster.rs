@@ -87,7 +87,7 @@ fn authentication_lets_in_only_the_user_and_only_below_the_prefix() {
 fn each_fault_of_a_proxy_keeps_a_client_from_etcd_until_healed() {
     let world = shared_world();
     let proxy = Proxy::of(world.cluster().member(0));
-    let etcdctl = world.cluster().etcdctl().with(&[&format!("--endpoints={}", proxy.endpoint())]);
+    let etcdctl = world.cluster().etcdctl_at(&proxy.endpoint());
     etcdctl.revision().expect("etcd answers through the proxy");
     for fault in
         [Proxy::cut, Proxy::refuse, Proxy::black_hole, |proxy: &Proxy| proxy.hold(harness::Direction::ToMember)]

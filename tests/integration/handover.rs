@@ -31,7 +31,8 @@ fn after_the_commands_own_end() {
 #[test]
 fn the_gap_between_two_commands_is_far_below_a_retry_period() {
     let world = shared_world();
-    let (_, b) = leader_and_standby(&world, Behaviour::exits(0, Duration::from_secs(2)));
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    a.terminate();
     b.leads();
     let lives = world.journal().lives();
     let gap = between(lives[0].to, lives[1].from);

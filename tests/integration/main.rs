@@ -8,6 +8,7 @@ mod exclusive;
 mod exit_codes;
 mod force;
 mod freeze;
+mod go_peer;
 mod handover;
 mod identity;
 mod input;
@@ -22,7 +23,11 @@ mod tls;
 mod trees;
 mod waiting;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use harness::{Candidate, Cluster, World, throughout};
 
@@ -36,9 +41,13 @@ fn world_on(cluster: Arc<Cluster>) -> World {
     World::new(cluster, program())
 }
 
-/// The program under test.
+/// The program under test: the one just built, or the one that `PROGRAM_BIN` names, such as a packaged one.
 fn program() -> &'static Path {
-    assert_cmd::cargo::cargo_bin!("etcd-await-election")
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = || assert_cmd::cargo::cargo_bin!("etcd-await-election").into();
+        std::env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
+    });
+    &PROGRAM
 }
 
 /// From one moment of the journal's clock to a later one.

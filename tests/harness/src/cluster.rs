@@ -155,7 +155,9 @@ impl Cluster {
         }
     }
 
-    fn etcdctl_at(&self, endpoints: &str) -> Etcdctl {
+    /// `etcdctl`, asking these endpoints only.
+    #[must_use]
+    pub fn etcdctl_at(&self, endpoints: &str) -> Etcdctl {
         let mut options: Vec<OsString> = vec!["--endpoints".into(), endpoints.into()];
         if self.tls {
             let Certificates { ca, client, .. } = &self.certificates;

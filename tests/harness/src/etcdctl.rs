@@ -126,7 +126,7 @@ impl Etcdctl {
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text:?}"))
     }
 
-    /// The same calls, with other limits and options; later ones win.
+    /// The same calls, with more options. One that is given twice wins, but endpoints are added up.
     #[must_use]
     pub fn with(&self, options: &[&str]) -> Self {
         let mut etcdctl = self.clone();

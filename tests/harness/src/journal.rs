@@ -1,13 +1,18 @@
 //! The oracle: what the gated commands wrote down, and whether it keeps the promise.
 
 use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use nix::time::{ClockId, clock_gettime};
+
+use crate::wait::lock;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,17 +126,25 @@ pub struct Life {
     pub saw: Vec<i32>,
 }
 
-/// The journal of one lock.
+/// The journal of one lock. Clones share what has been read: the file only grows, and it is looked at often.
 #[derive(Clone, Debug)]
 pub struct Journal {
     path: PathBuf,
+    known: Arc<Mutex<Known>>,
+}
+
+/// The part of a journal that has been read.
+#[derive(Debug, Default)]
+struct Known {
+    offset: u64,
+    lives: Lives,
 }
 
 impl Journal {
     /// The journal in this file, which need not exist yet.
     #[must_use]
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, known: Arc::default() }
     }
 
     /// Its file.
@@ -146,11 +159,21 @@ impl Journal {
     /// If the journal holds anything but records.
     #[must_use]
     pub fn lives(&self) -> Vec<Life> {
-        match read(&self.path) {
-            Ok(records) => lives(&records),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let mut known = lock(&self.known);
+        let mut text = String::new();
+        match File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(known.offset))?;
+            file.read_to_string(&mut text)
+        }) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => panic!("{}: {error}", self.path.display()),
         }
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            known.offset += u64::try_from(line.len()).expect("a short line");
+            known.lives.add(&line.trim_end().parse().unwrap_or_else(|why| panic!("{}: {why}", self.path.display())));
+        }
+        known.lives.all.clone()
     }
 
     /// # Panics
@@ -169,15 +192,19 @@ impl Journal {
     }
 }
 
-/// Puts the records of each process together.
-#[must_use]
-pub fn lives(records: &[Record]) -> Vec<Life> {
-    let mut lives: Vec<Life> = Vec::new();
-    let mut known = BTreeMap::new();
-    for record in records {
-        let index = *known.entry((record.pid, record.started)).or_insert(lives.len());
-        if index == lives.len() {
-            lives.push(Life {
+/// The records of each process, put together.
+#[derive(Debug, Default)]
+struct Lives {
+    all: Vec<Life>,
+    /// Where each process is in it, by id and start.
+    index: HashMap<(i32, u64), usize>,
+}
+
+impl Lives {
+    fn add(&mut self, record: &Record) {
+        let index = *self.index.entry((record.pid, record.started)).or_insert(self.all.len());
+        if index == self.all.len() {
+            self.all.push(Life {
                 name: record.name.clone(),
                 token: record.token,
                 pid: record.pid,
@@ -189,7 +216,7 @@ pub fn lives(records: &[Record]) -> Vec<Life> {
                 saw: Vec::new(),
             });
         }
-        let life = &mut lives[index];
+        let life = &mut self.all[index];
         life.to = life.to.max(record.at);
         match record.kind {
             Kind::Start | Kind::Alive => {}
@@ -198,7 +225,6 @@ pub fn lives(records: &[Record]) -> Vec<Life> {
             Kind::Saw(pid) => life.saw.push(pid),
         }
     }
-    lives
 }
 
 /// Everything in which these lives break the promise: terms do not overlap, tokens only grow.
@@ -322,6 +348,19 @@ mod tests {
         let mut successor = life("b", 6, 30, 40);
         successor.saw.push(10);
         assert!(violations(&[life("a", 5, 10, 20), successor])[0].contains("while process 10"));
+    }
+
+    #[test]
+    fn a_journal_that_grows_is_read_on_and_a_torn_line_is_left_for_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::new(directory.path().join("journal"));
+        assert_eq!(journal.lives(), []);
+        fs::write(journal.path(), "10 start 0 1 2 3 a\n20 alive 0 1 2 3 a\n30 al").expect("writing it");
+        assert_eq!((journal.lives()[0].from, journal.lives()[0].to), (10, 20));
+        let more = "10 start 0 1 2 3 a\n20 alive 0 1 2 3 a\n30 alive 0 1 2 3 a\n40 start 0 9 2 4 b\n";
+        fs::write(journal.path(), more).expect("writing it");
+        assert_eq!(journal.lives()[0].to, 30);
+        assert_eq!(journal.lives()[1].name, "b");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::{
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// How often it is looked at that something stays: what the journal tells does not get lost in between.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Waits until `probe` succeeds; its error is the last value seen, for the message.
 ///
@@ -40,7 +42,7 @@ pub fn throughout(span: Duration, what: &str, mut probe: impl FnMut() -> Result<
         if let Err(seen) = probe() {
             panic!("{what}: broken after {:?} of {span:?}; seen: {seen}", begun.elapsed());
         }
-        thread::sleep(LOOK);
+        thread::sleep(LOOK_AGAIN);
     }
 }
 

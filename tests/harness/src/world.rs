@@ -19,13 +19,14 @@ use nix::sys::signal::Signal;
 use crate::{
     Timing,
     behaviour::Behaviour,
-    candidate::{Candidate, Setup},
+    candidate::Candidate,
     cluster::Cluster,
     etcdctl::Key,
     journal::Journal,
     process,
     proxy::Proxy,
     scratch::Scratch,
+    setup::Setup,
     wait::{Permit, Semaphore, eventually, lock},
 };
 
