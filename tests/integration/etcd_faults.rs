@@ -11,11 +11,13 @@ const TIMING: Timing = Timing::MEDIUM;
 fn an_etcd_that_is_not_up_yet_is_waited_for() {
     let world = world_on(Cluster::builder().unstarted().create());
     let a = world.candidate("a").start();
-    harness::eventually(Timing::START, "it says that it cannot reach etcd", || {
-        let log = a.stderr();
-        if log.contains(&world.cluster().member(0).client_address().to_string()) { Ok(()) } else { Err(log) }
-    });
     let b = world.candidate("b").start();
+    for candidate in [&a, &b] {
+        harness::eventually(Timing::START, "it says that it cannot reach etcd", || {
+            let log = candidate.stderr();
+            if log.contains(&world.cluster().member(0).client_address().to_string()) { Ok(()) } else { Err(log) }
+        });
+    }
     b.terminate();
     assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(143));
     world.cluster().start();

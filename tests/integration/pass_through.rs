@@ -90,7 +90,8 @@ fn a_command_that_cannot_be_executed_is_126_or_127_and_named() {
     for (command, code) in [("no-such-command", 127), ("/no/such/command", 127), ("/", 126), ("/etc/passwd", 126)] {
         let (output, _) = output(bare(&["--", command]));
         assert_eq!(output.status.code(), Some(code), "{command}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(command));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains(command), "{command}: {message}");
     }
 }
 

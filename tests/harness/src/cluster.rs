@@ -150,7 +150,7 @@ impl Cluster {
         for (index, member) in self.members.iter().enumerate() {
             let etcdctl = self.etcdctl_of(index).within(Duration::from_secs(2));
             eventually(HEALTHY, &format!("{} is healthy", member.name), || {
-                etcdctl.run(&["get", "no such key"]).map_err(|error| format!("{error} (log: {})", member.log.display()))
+                etcdctl.run(&["get", "tests/none"]).map_err(|error| format!("{error} (log: {})", member.log.display()))
             });
         }
     }

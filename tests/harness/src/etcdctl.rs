@@ -92,7 +92,7 @@ impl Etcdctl {
     /// # Errors
     /// If etcd cannot be asked.
     pub fn revision(&self) -> Result<i64, String> {
-        let answer = self.json(&["get", "no such key"])?;
+        let answer = self.json(&["get", "tests/none"])?;
         answer["header"]["revision"].as_i64().ok_or_else(|| format!("no revision: {answer}"))
     }
 

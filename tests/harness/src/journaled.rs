@@ -1,25 +1,22 @@
 //! The command that the tests gate: each process of it writes down that it lives, in a way that survives SIGKILL.
 //!
 //! It is the test binary itself, started again with one ignored test and the variables below: always built together with
-//! the tests, and nothing to find. One thread, one loop; each record is one `write` to a file opened for appending, so
+//! the tests, and nothing to find. One loop; each record is one `write` to a file opened for appending, so
 //! that neither a kill nor another writer can tear it.
 
 use std::{
     env,
     fs::{self, File, OpenOptions},
     io::Write,
-    os::fd::AsFd,
     path::PathBuf,
     process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
-    poll::{PollFd, PollFlags, poll},
-    sys::{
-        signal::{SigSet, Signal, raise},
-        signalfd::{SfdFlags, SignalFd},
-    },
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction},
     unistd::{ForkResult, fork, setsid},
 };
 
@@ -43,7 +40,7 @@ const BEAT: Duration = Duration::from_millis(5);
 
 /// Runs the journaling command if this process was started as one, and does not return then.
 ///
-/// Must be called on the process's only thread.
+/// No other thread may do anything meanwhile: it forks.
 ///
 /// # Panics
 /// If the journal cannot be written: a test without an oracle must not pass.
@@ -51,11 +48,9 @@ pub fn run() {
     let Some(path) = env::var_os(JOURNAL).map(PathBuf::from) else { return };
     let behaviour = env::var(BEHAVIOUR).ok().and_then(|text| Behaviour::decode(&text)).expect("a known behaviour");
 
-    // Before anything is written: a signal that a reader of the journal sends must not find the default action.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block().expect("blocking signals");
+    // Before anything is written: a signal that a reader of the journal sends must not find the default action. A handler,
+    // not a mask: the test runner has a thread of its own, which would take what is blocked here.
+    handle(SigHandler::Handler(note));
 
     // The program that was gated must find no trace of its predecessor: looked at before the first record is written.
     let seen = read(&path).map(|records| others_alive(&records)).unwrap_or_default();
@@ -72,27 +67,25 @@ pub fn run() {
         fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).expect("writing the environment");
     }
     for _ in 0..behaviour.children {
-        forked(|| live(Diary::again(), &behaviour, &signals, false));
+        forked(|| live(Diary::again(), &behaviour, false));
     }
     if behaviour.daemon {
         forked(|| {
             setsid().expect("a session of its own");
-            forked(|| live(Diary::again(), &behaviour, &signals, false));
+            forked(|| live(Diary::again(), &behaviour, false));
             process::exit(0);
         });
     }
     if let Some(signal) = behaviour.die_by {
         diary.write(Kind::End);
-        // It would wait for its reader otherwise, like any other that is blocked.
-        signals.thread_unblock().expect("unblocking signals");
+        handle(SigHandler::SigDfl);
         raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
     }
-    live(diary, &behaviour, &signals, true);
+    live(diary, &behaviour, true);
 }
 
 /// Beats until it is time to end.
-fn live(mut diary: Diary, behaviour: &Behaviour, signals: &SigSet, main: bool) -> ! {
-    let asked = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).expect("a signalfd");
+fn live(mut diary: Diary, behaviour: &Behaviour, main: bool) -> ! {
     let begun = Instant::now();
     let mut end: Option<(u8, Instant)> = None;
     // Only the main process ends by itself; what it forked is there to be left behind.
@@ -100,9 +93,8 @@ fn live(mut diary: Diary, behaviour: &Behaviour, signals: &SigSet, main: bool) -
         end = Some((code, begun + after));
     }
     loop {
-        let mut fds = [PollFd::new(asked.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, u16::try_from(BEAT.as_millis()).expect("a short beat"));
-        if let Ok(Some(_)) = asked.read_signal() {
+        thread::sleep(BEAT);
+        if ASKED.swap(false, Ordering::Relaxed) {
             diary.write(Kind::Asked);
             if !behaviour.stubborn {
                 end = Some((0, Instant::now() + behaviour.slow_stop));
@@ -118,9 +110,25 @@ fn live(mut diary: Diary, behaviour: &Behaviour, signals: &SigSet, main: bool) -
     }
 }
 
+/// Whether somebody asked this process to stop since it was last looked at.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: i32) {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// What SIGTERM and SIGINT do.
+fn handle(handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: the handler does nothing but store to an atomic.
+        unsafe { sigaction(signal, &action) }.expect("handling a signal");
+    }
+}
+
 /// Runs `child` in a fork.
 fn forked(child: impl FnOnce()) {
-    // SAFETY: this process has one thread, so the child may do whatever the parent may.
+    // SAFETY: the test runner's other thread only waits for this one, and holds no lock that the child could need.
     if let ForkResult::Child = unsafe { fork() }.expect("fork") {
         child();
     }
