@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod failure;
+mod handshake;
 mod tls;
 mod watch;
 

@@ -1,6 +1,6 @@
 //! Which of its roles this process has: pass-through, gatekeeper (and guard, which is forked from it), or an errand.
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, ffi::OsStr, process::ExitCode, time::Duration};
 
 use etcd_await_election::{
     cli::{self, Invocation, Mode},
@@ -42,7 +42,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         tracing::warn!("{remark}");
     }
     match mode {
-        Mode::PassThrough(command) => Ok(guard::exec(&command, &original)),
+        Mode::PassThrough(command) => Err(not_executed(&command[0], guard::exec(&command, &original))),
         Mode::Gate(config) => gate(&config, log.format, original),
         Mode::Show { lock, etcd, json } => runtime()?.block_on(show(&lock, &etcd, json)),
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
@@ -56,14 +56,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
 
 /// Everything that can be wrong is found out before this instance joins. The guard is forked before any thread exists.
 fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, Refused> {
-    let program = match guard::resolve(&config.command[0]) {
-        Ok(program) => program,
-        Err(exit) => {
-            let command = config.command[0].display();
-            let why = if exit == Exit::NotFound { "was not found" } else { "cannot be executed" };
-            return Err(Refused::new(exit, format!("the command {command} {why}")));
-        }
-    };
+    let program = guard::resolve(&config.command[0]).map_err(|exit| not_executed(&config.command[0], exit))?;
     let signals = Signals::open().map_err(internal("signals"))?;
     let setup = GuardSetup {
         program,
@@ -86,6 +79,11 @@ fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, 
     // A name that is being looked up need not be waited for.
     runtime.shutdown_background();
     exit
+}
+
+fn not_executed(command: &OsStr, exit: Exit) -> Refused {
+    let why = if exit == Exit::NotFound { "was not found" } else { "cannot be executed" };
+    Refused::new(exit, format!("the command {} {why}", command.display()))
 }
 
 async fn campaign(
