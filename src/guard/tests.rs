@@ -166,7 +166,8 @@ fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
             }
         });
         with_guard(shell("kill -$ETCD_LOCK_REV $$"), async |handle, _| {
-            for signal in [1, 2, 6, 9, 13, 15, 31] {
+            // Real-time signals too.
+            for signal in [1, 2, 6, 9, 13, 15, 31, 34, 64] {
                 handle.order(start_order(within(5000, 6000), signal.into()));
                 let end = CommandEnd::Signalled(signal);
                 assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
@@ -311,6 +312,38 @@ fn a_leader_cannot_be_suspended() {
             started(handle, within(5000, 6000)).await;
             assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(5))));
         });
+    });
+}
+
+#[test]
+fn the_command_has_the_terminal_and_gives_it_back() {
+    const NAME: &str = "the_command_has_the_terminal_and_gives_it_back";
+    let Some(directory) = env::var_os(DIRECTORY) else {
+        let directory = tempfile::tempdir().expect("a directory");
+        let terminal = nix::pty::openpty(None, None).expect("a terminal");
+        nix::unistd::write(&terminal.master, b"typed\n").expect("typed");
+        let run = second_run(NAME, "", directory.path());
+        let mut in_terminal = Command::new("setsid");
+        in_terminal
+            .args(["--ctty", "--wait"])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .env(DIRECTORY, directory.path());
+        let output = in_terminal.stdin(terminal.slave).output().expect("runs");
+        assert!(output.status.success() && directory.path().join("done").exists(), "{}", show(&output));
+        return;
+    };
+    let (group, foreground) = (nix::unistd::getpgrp(), || nix::unistd::tcgetpgrp(std::io::stdin()));
+    assert_eq!(foreground(), Ok(group));
+    // Were it in the background, reading would stop it.
+    with_guard(shell("read line; test \"$line\" = typed && kill -TTOU $$ 2>&1; exit 6"), async |handle, _| {
+        let command = started(handle, within(5000, 6000)).await;
+        assert_ne!(command, group);
+        tokio::time::sleep(ms(100)).await;
+        assert_eq!(foreground(), Ok(command));
+        handle.order(Order::Signal(nix::libc::SIGCONT));
+        assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
+        assert_eq!(foreground(), Ok(group));
     });
 }
 

@@ -276,7 +276,7 @@ impl Observer {
                     (self.alive, self.main_ended, self.overdue) = (Some(deadlines), false, false);
                 }
                 Action::Signal(_) => {
-                    prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process")
+                    prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process");
                 }
                 Action::Report(Report::Gone(CommandEnd::NotStarted)) => prop_assert!(self.alive.is_none()),
                 Action::Report(Report::Gone(_)) => {
