@@ -263,11 +263,12 @@ fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
 #[test]
 fn a_fork_bomb_is_ended() {
     in_own_process("a_fork_bomb_is_ended", |directory| {
-        // Each process starts the next, in a session of its own, and ends.
+        // Each process starts the next, in a session of its own, and ends. So many that it would take a minute: a test
+        // that fails must not leave it to the machine for ever.
         let bomb = directory.join("bomb");
-        fs::write(&bomb, "#!/bin/sh\ntrap '' TERM\nsetsid \"$0\" &\n").expect("write");
+        fs::write(&bomb, "#!/bin/sh\ntrap '' TERM\ntest $1 -gt 0 && setsid \"$0\" $(($1 - 1)) &\n").expect("write");
         fs::set_permissions(&bomb, fs::Permissions::from_mode(0o755)).expect("chmod");
-        let script = format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {} & done; sleep 100", bomb.display());
+        let script = format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {} 3000 & done; sleep 100", bomb.display());
         with_guard(shell(&script), async |handle, _| {
             let deadlines = within(500, 700);
             started(handle, deadlines).await;
@@ -345,6 +346,7 @@ fn the_command_has_the_terminal_and_gives_it_back() {
         assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
         assert_eq!(foreground(), Ok(group));
     });
+    fs::write(Path::new(&directory).join("done"), "").expect("write");
 }
 
 #[test]
