@@ -10,7 +10,7 @@ use std::{
     env, fs,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitStatus, Stdio},
     sync::LazyLock,
     thread,
 };
@@ -57,18 +57,27 @@ fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOnce(&Path)) 
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let output = second_run(name, shell, directory.path()).output().expect("runs");
+    let (status, output) = ending(second_run(name, shell, directory.path()), directory.path());
     // A name that is not this test's would run, and pass, nothing.
-    assert!(output.status.success() && directory.path().join("done").exists(), "{}", show(&output));
+    assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
 }
 
-fn show(output: &Output) -> String {
-    format!(
-        "{}\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+/// Runs it to its end, and says how that was. Its output goes to a file: what a broken guard left behind would hold a pipe
+/// open for ever.
+fn ending(mut run: Command, directory: &Path) -> (ExitStatus, String) {
+    let output = directory.join("output");
+    let file = fs::File::create(&output).expect("a file");
+    run.stdout(file.try_clone().expect("a descriptor")).stderr(file);
+    let mut run = run.spawn().expect("runs");
+    let until = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        match run.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if Instant::now() < until => thread::sleep(ms(10)),
+            None => run.kill().expect("killed"),
+        }
+    };
+    (status, fs::read_to_string(output).expect("UTF-8"))
 }
 
 fn setup(command: &[&str]) -> GuardSetup {
@@ -110,9 +119,12 @@ fn with_guard(setup: GuardSetup, gatekeeper: impl AsyncFnOnce(&mut Handle, Pid))
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut handle = guarded.into_handle().expect("a handle");
-        tokio::time::timeout(Duration::from_secs(30), gatekeeper(&mut handle, pid)).await.expect("in time");
-        handle.order(Order::Dismiss);
-        assert_eq!(handle.report().await, Report::GuardLost);
+        let to_the_end = async {
+            gatekeeper(&mut handle, pid).await;
+            handle.order(Order::Dismiss);
+            assert_eq!(handle.report().await, Report::GuardLost);
+        };
+        tokio::time::timeout(Duration::from_secs(20), to_the_end).await.expect("in time");
     });
     assert!(waitpid(None, Some(WaitPidFlag::WNOHANG)).is_err(), "a process is left");
 }
@@ -261,6 +273,22 @@ fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
 }
 
 #[test]
+fn what_is_left_behind_is_asked_to_end_however_deep_it_lies() {
+    in_own_process("what_is_left_behind_is_asked_to_end_however_deep_it_lies", |directory| {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let polite = format!("trap '> {}; exit' TERM; > {}; while :; do sleep 0.02; done", at("asked"), at("ready"));
+        fs::write(at("polite"), polite).expect("write");
+        fs::write(at("between"), format!("trap : TERM; sh {}; sleep 100", at("polite"))).expect("write");
+        let script = format!("setsid sh {} & until test -e {}; do sleep 0.01; done", at("between"), at("ready"));
+        with_guard(shell(&script), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(0))));
+            assert!(fs::exists(at("asked")).expect("a directory"));
+        });
+    });
+}
+
+#[test]
 fn a_fork_bomb_is_ended() {
     in_own_process("a_fork_bomb_is_ended", |directory| {
         // Each process starts the next, in a session of its own, and ends. So many that it would take a minute: a test
@@ -330,8 +358,9 @@ fn the_command_has_the_terminal_and_gives_it_back() {
             .arg(run.get_program())
             .args(run.get_args())
             .env(DIRECTORY, directory.path());
-        let output = in_terminal.stdin(terminal.slave).output().expect("runs");
-        assert!(output.status.success() && directory.path().join("done").exists(), "{}", show(&output));
+        in_terminal.stdin(terminal.slave);
+        let (status, output) = ending(in_terminal, directory.path());
+        assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
         return;
     };
     let (group, foreground) = (nix::unistd::getpgrp(), || nix::unistd::tcgetpgrp(std::io::stdin()));
@@ -408,7 +437,8 @@ fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
     fs::write(at("release"), release).expect("write");
     fs::set_permissions(at("release"), fs::Permissions::from_mode(0o755)).expect("chmod");
 
-    let mut gatekeeper = second_run(NAME, "", directory.path()).spawn().expect("runs");
+    let mut gatekeeper =
+        second_run(NAME, "", directory.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
     let (command, daemon) = (pid_in(&at("command")), pid_in(&at("daemon")));
     gatekeeper.kill().expect("killed");
     assert_eq!(gatekeeper.wait().expect("reaped").signal(), Some(SIGKILL));
@@ -502,8 +532,8 @@ fn without_an_election_the_process_becomes_the_command() {
         );
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let output = second_run(NAME, "", directory.path()).output().expect("runs");
-    assert_eq!(output.status.code(), Some(7), "{}", show(&output));
+    let (status, output) = ending(second_run(NAME, "", directory.path()), directory.path());
+    assert_eq!(status.code(), Some(7), "{output}");
     let fails = |program: &str| exec(&[program.into()], &Original::save()).code();
     assert_eq!((fails("/nonexistent"), fails("/etc/passwd"), fails("/etc"), fails("")), (127, 126, 126, 127));
 }
