@@ -23,6 +23,7 @@ mod process;
 mod spawn;
 mod terminal;
 mod tree;
+mod wait;
 
 #[cfg(test)]
 mod tests;

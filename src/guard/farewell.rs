@@ -14,16 +14,16 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     libc::SIGKILL,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
 };
 
 use super::{
+    CommandEnd,
     signals::{Original, Signals},
     spawn::{Image, start_image},
     tree,
+    wait::{self, Waited},
 };
 use crate::{clock::Instant, election::keys::LeaseId};
 
@@ -57,11 +57,10 @@ impl Farewell {
         let child = start_image(&Image::new(Path::new(&self.program), &arguments, environment)?, &self.original)?.pid;
         let until = Instant::now() + Self::LIMIT;
         loop {
-            match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, code)) => return Ok(code == 0),
-                Ok(WaitStatus::Signaled(..)) => return Ok(false),
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+            match wait::reap(Some(child)) {
+                Waited::Ended(_, end) => return Ok(end == CommandEnd::Exited(0)),
+                Waited::NoChildren => return Ok(false),
+                Waited::Nothing | Waited::Stopped(..) => {}
             }
             let left = until.saturating_since(Instant::now());
             if left.is_zero() {

@@ -6,11 +6,7 @@
 
 use std::{cell::Cell, io, os::fd::OwnedFd, time::Duration};
 
-use nix::{
-    errno::Errno,
-    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use super::{
@@ -18,6 +14,7 @@ use super::{
     feed::{Line, Received},
     switch::Switch,
     tree,
+    wait::{self, Waited},
 };
 use crate::{
     clock::{BootClock, Clock, Instant},
@@ -73,15 +70,9 @@ impl Reaper {
     /// To be called whenever SIGCHLD comes. In the thread in which the handle is used, as it is what the handle relies on
     /// that no process is reaped while it signals.
     pub fn reap_orphans(&self) {
-        loop {
-            // Looks before it takes: the guard's end is the handle's to find. And once that has ended the handle reaps
-            // everything.
-            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            match waitid(Id::All, peek).map(|status| status.pid()) {
-                Ok(Some(orphan)) if orphan != self.guard => drop(waitpid(orphan, Some(WaitPidFlag::WNOHANG))),
-                Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => return,
-            }
+        // Looks before it takes: the guard's end is the handle's to find. And once that has ended the handle reaps everything.
+        while let Some(orphan) = wait::peek().filter(|child| *child != self.guard) {
+            wait::reap(Some(orphan));
         }
     }
 }
@@ -224,10 +215,10 @@ impl<C: Clock> Handle<C> {
 fn end_everything_below() -> bool {
     tree::signal(None, tree::KILL);
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return false,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return true,
+        match wait::reap(None) {
+            Waited::Ended(..) | Waited::Stopped(..) => {}
+            Waited::Nothing => return false,
+            Waited::NoChildren => return true,
         }
     }
 }

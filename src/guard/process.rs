@@ -17,10 +17,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
-        signal::Signal,
         time::TimeSpec,
         timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{Pid, setpgid},
 };
@@ -35,6 +33,7 @@ use super::{
     switch::{Action, Event, Switch},
     terminal::Terminal,
     tree,
+    wait::{self, Waited},
 };
 use crate::clock::Instant;
 
@@ -104,15 +103,21 @@ impl Process {
             while self.signals.read().is_some() {} // Only to be woken; what ended is for waitpid to say.
             self.look_at_execution();
             self.reap();
-            // One at a time, so that nothing above waits for a gatekeeper that talks without end.
-            match self.line.receive() {
-                Received::Message(order) => self.tell(Event::Order(order)),
-                Received::Nothing => {}
-                Received::Gone => self.tell(Event::GatekeeperGone),
+            if !self.switch.is_orphaned() {
+                self.listen();
             }
-            if !self.line.flush() {
-                self.tell(Event::GatekeeperGone);
-            }
+        }
+    }
+
+    fn listen(&mut self) {
+        // One at a time, so that nothing waits for a gatekeeper that talks without end.
+        match self.line.receive() {
+            Received::Message(order) => self.tell(Event::Order(order)),
+            Received::Nothing => {}
+            Received::Gone => self.tell(Event::GatekeeperGone),
+        }
+        if !self.line.flush() {
+            self.tell(Event::GatekeeperGone);
         }
     }
 
@@ -223,16 +228,13 @@ impl Process {
     /// Reaps everything that has ended: SIGCHLD comes once for many.
     fn reap(&mut self) {
         loop {
-            let status = waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED));
-            match status {
-                Ok(WaitStatus::Exited(pid, code)) => self.reaped(pid, CommandEnd::Exited(code as u8)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    self.reaped(pid, CommandEnd::Signalled(signal as i32 as u8))
-                }
-                Ok(WaitStatus::Stopped(pid, Signal::SIGTSTP)) => self.suspended(pid),
-                Ok(WaitStatus::StillAlive) => return,
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return self.tell(Event::TreeGone),
+            match wait::reap(None) {
+                Waited::Ended(pid, end) => self.reaped(pid, end),
+                // Only for Ctrl-Z: one that was stopped for reading from the terminal would stop again at once.
+                Waited::Stopped(pid, libc::SIGTSTP) => self.suspended(pid),
+                Waited::Stopped(..) => {}
+                Waited::Nothing => return,
+                Waited::NoChildren => return self.tell(Event::TreeGone),
             }
         }
     }
@@ -249,7 +251,6 @@ impl Process {
         self.tell(Event::MainEnded(end));
     }
 
-    /// Ctrl-Z. Only this signal: one that was stopped for reading from the terminal would stop again at once.
     fn suspended(&self, pid: Pid) {
         if self.main.as_ref().is_some_and(|main| main.pid == pid) {
             self.log.warn("a leader cannot be suspended, as its lock would go on: the command was continued");

@@ -1,159 +1,32 @@
 //! The guard with real processes.
 //!
 //! A guard is forked, kills, and reaps whatever there is, so it cannot share a process with other tests. Each test here
-//! therefore runs twice: the test runner starts its own executable once more for just this test ([`in_own_process`]), and
+//! therefore runs twice: the test runner starts its own executable once more for just this test
+//! ([`scene::in_own_process`]), and
 //! that second run, recognized by a variable, is the gatekeeper. What it finds out it asserts; the first run passes if
 //! the second one did.
+
+mod scene;
 
 use std::{
     collections::BTreeSet,
     env, fs,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::LazyLock,
-    thread,
+    process::{Command, Stdio},
 };
 
 use nix::{
     libc::{SIGHUP, SIGKILL, SIGSTOP, SIGTERM},
     sys::{
         signal::{Signal, kill},
-        wait::{WaitPidFlag, waitpid},
+        wait::waitpid,
     },
-    unistd::Pid,
 };
 
+use self::scene::*;
 use super::*;
 use crate::clock::Instant;
-
-const DIRECTORY: &str = "GUARD_TEST_DIRECTORY";
-/// Saved once: the first guard's start blocks the signals of this process for good.
-static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::save);
-const LEASE: LeaseId = LeaseId(0x2a);
-
-/// The second run of the test `name`, to be started from `shell`, with a directory to share.
-fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("{shell}\nexec \"$@\""), "sh"])
-        .arg(env::current_exe().expect("a test"))
-        .args(["--exact", &format!("guard::tests::{name}"), "--nocapture", "--test-threads=1"])
-        .env(DIRECTORY, directory)
-        .env("ETCD_AWAIT_ELECTION_PASSWORD", "secret")
-        .env("ETCD_LOCK_REV", "of an outer lock");
-    command
-}
-
-fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
-    in_own_process_from("", name, gatekeeper);
-}
-
-fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOnce(&Path)) {
-    if let Some(directory) = env::var_os(DIRECTORY) {
-        let directory = PathBuf::from(directory);
-        gatekeeper(&directory);
-        fs::write(directory.join("done"), "").expect("write");
-        return;
-    }
-    let directory = tempfile::tempdir().expect("a directory");
-    let output = second_run(name, shell, directory.path()).output().expect("runs");
-    // A name that is not this test's would run, and pass, nothing.
-    assert!(output.status.success() && directory.path().join("done").exists(), "{}", show(&output));
-}
-
-fn show(output: &Output) -> String {
-    format!(
-        "{}\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn setup(command: &[&str]) -> GuardSetup {
-    GuardSetup {
-        program: resolve(command[0].as_ref()).unwrap_or_else(|_| command[0].into()),
-        command: command.iter().map(Into::into).collect(),
-        lock: "a/lock".parse().expect("a name"),
-        stop_signal: SIGTERM,
-        stop_grace: ms(300),
-        original: *ORIGINAL,
-        log: LogFormat::Text,
-        release_program: Some("/bin/true".into()),
-    }
-}
-
-fn shell(script: &str) -> GuardSetup {
-    setup(&["sh", "-c", script])
-}
-
-const DEAF: &str = "trap '' TERM; while :; do sleep 0.02; done";
-
-const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-fn within(term: u64, kill: u64) -> Deadlines {
-    let now = Instant::now();
-    Deadlines { term_at: now + ms(term), kill_at: now + ms(kill) }
-}
-
-const fn start_order(deadlines: Deadlines, token: i64) -> Order {
-    Order::Start { deadlines, token, lease: LEASE }
-}
-
-/// Starts a guard, and is its gatekeeper.
-fn with_guard(setup: GuardSetup, gatekeeper: impl AsyncFnOnce(&mut Handle, Pid)) {
-    let guarded = start(setup).expect("a guard");
-    let pid = guarded.pid;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut handle = guarded.into_handle().expect("a handle");
-        tokio::time::timeout(Duration::from_secs(30), gatekeeper(&mut handle, pid)).await.expect("in time");
-        handle.order(Order::Dismiss);
-        assert_eq!(handle.report().await, Report::GuardLost);
-    });
-    assert!(waitpid(None, Some(WaitPidFlag::WNOHANG)).is_err(), "a process is left");
-}
-
-/// All reports up to the end of the term.
-async fn rest_of_term(handle: &mut Handle) -> Vec<Report> {
-    let mut reports = Vec::new();
-    loop {
-        let report = handle.report().await;
-        reports.push(report);
-        if matches!(report, Report::Gone(_) | Report::GuardLost) {
-            return reports;
-        }
-    }
-}
-
-async fn started(handle: &mut Handle, deadlines: Deadlines) -> Pid {
-    handle.order(start_order(deadlines, 1));
-    let Report::Started(pid) = handle.report().await else { panic!("not started") };
-    assert_eq!(handle.report().await, Report::Fed(deadlines));
-    Pid::from_raw(pid)
-}
-
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..1000 {
-        if let Some(found) = look() {
-            return found;
-        }
-        thread::sleep(ms(10));
-    }
-    panic!("never: {what}");
-}
-
-fn pid_in(file: &Path) -> Pid {
-    eventually("a process id", || fs::read_to_string(file).ok()?.trim().parse().ok().map(Pid::from_raw))
-}
-
-/// Not there, or a zombie that its new parent has not come to yet.
-fn is_dead(pid: Pid) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
-}
 
 #[test]
 fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
@@ -166,7 +39,8 @@ fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
             }
         });
         with_guard(shell("kill -$ETCD_LOCK_REV $$"), async |handle, _| {
-            for signal in [1, 2, 6, 9, 13, 15, 31] {
+            // Real-time signals too.
+            for signal in [1, 2, 6, 9, 13, 15, 31, 34, 64] {
                 handle.order(start_order(within(5000, 6000), signal.into()));
                 let end = CommandEnd::Signalled(signal);
                 assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
@@ -260,13 +134,30 @@ fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
 }
 
 #[test]
+fn what_is_left_behind_is_asked_to_end_however_deep_it_lies() {
+    in_own_process("what_is_left_behind_is_asked_to_end_however_deep_it_lies", |directory| {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let polite = format!("trap '> {}; exit' TERM; > {}; while :; do sleep 0.02; done", at("asked"), at("ready"));
+        fs::write(at("polite"), polite).expect("write");
+        fs::write(at("between"), format!("trap : TERM; sh {}; sleep 100", at("polite"))).expect("write");
+        let script = format!("setsid sh {} & until test -e {}; do sleep 0.01; done", at("between"), at("ready"));
+        with_guard(shell(&script), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(0))));
+            assert!(fs::exists(at("asked")).expect("a directory"));
+        });
+    });
+}
+
+#[test]
 fn a_fork_bomb_is_ended() {
     in_own_process("a_fork_bomb_is_ended", |directory| {
-        // Each process starts the next, in a session of its own, and ends.
+        // Each process starts the next, in a session of its own, and ends. So many that it would take a minute: a test
+        // that fails must not leave it to the machine for ever.
         let bomb = directory.join("bomb");
-        fs::write(&bomb, "#!/bin/sh\ntrap '' TERM\nsetsid \"$0\" &\n").expect("write");
+        fs::write(&bomb, "#!/bin/sh\ntrap '' TERM\ntest $1 -gt 0 && setsid \"$0\" $(($1 - 1)) &\n").expect("write");
         fs::set_permissions(&bomb, fs::Permissions::from_mode(0o755)).expect("chmod");
-        let script = format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {} & done; sleep 100", bomb.display());
+        let script = format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {} 3000 & done; sleep 100", bomb.display());
         with_guard(shell(&script), async |handle, _| {
             let deadlines = within(500, 700);
             started(handle, deadlines).await;
@@ -312,6 +203,40 @@ fn a_leader_cannot_be_suspended() {
             assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(5))));
         });
     });
+}
+
+#[test]
+fn the_command_has_the_terminal_and_gives_it_back() {
+    const NAME: &str = "the_command_has_the_terminal_and_gives_it_back";
+    let Some(directory) = env::var_os(DIRECTORY) else {
+        let directory = tempfile::tempdir().expect("a directory");
+        let terminal = nix::pty::openpty(None, None).expect("a terminal");
+        nix::unistd::write(&terminal.master, b"typed\n").expect("typed");
+        let run = second_run(NAME, "", directory.path());
+        let mut in_terminal = Command::new("setsid");
+        in_terminal
+            .args(["--ctty", "--wait"])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .env(DIRECTORY, directory.path());
+        in_terminal.stdin(terminal.slave);
+        let (status, output) = ending(in_terminal, directory.path());
+        assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
+        return;
+    };
+    let (group, foreground) = (nix::unistd::getpgrp(), || nix::unistd::tcgetpgrp(std::io::stdin()));
+    assert_eq!(foreground(), Ok(group));
+    // Were it in the background, reading would stop it.
+    with_guard(shell("read line; test \"$line\" = typed && kill -TTOU $$ 2>&1; exit 6"), async |handle, _| {
+        let command = started(handle, within(5000, 6000)).await;
+        assert_ne!(command, group);
+        tokio::time::sleep(ms(100)).await;
+        assert_eq!(foreground(), Ok(command));
+        handle.order(Order::Signal(nix::libc::SIGCONT));
+        assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
+        assert_eq!(foreground(), Ok(group));
+    });
+    fs::write(Path::new(&directory).join("done"), "").expect("write");
 }
 
 #[test]
@@ -373,7 +298,8 @@ fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
     fs::write(at("release"), release).expect("write");
     fs::set_permissions(at("release"), fs::Permissions::from_mode(0o755)).expect("chmod");
 
-    let mut gatekeeper = second_run(NAME, "", directory.path()).spawn().expect("runs");
+    let mut gatekeeper =
+        second_run(NAME, "", directory.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
     let (command, daemon) = (pid_in(&at("command")), pid_in(&at("daemon")));
     gatekeeper.kill().expect("killed");
     assert_eq!(gatekeeper.wait().expect("reaped").signal(), Some(SIGKILL));
@@ -394,7 +320,7 @@ fn the_command_finds_mask_and_dispositions_as_they_were() {
             |directory| {
                 let after = directory.join("after");
                 let script = format!("exec cat /proc/self/status > {}", after.display());
-                with_guard(super::tests::shell(&script), async |handle, _| {
+                with_guard(scene::shell(&script), async |handle, _| {
                     started(handle, within(5000, 6000)).await;
                     rest_of_term(handle).await;
                 });
@@ -467,8 +393,8 @@ fn without_an_election_the_process_becomes_the_command() {
         );
     }
     let directory = tempfile::tempdir().expect("a directory");
-    let output = second_run(NAME, "", directory.path()).output().expect("runs");
-    assert_eq!(output.status.code(), Some(7), "{}", show(&output));
+    let (status, output) = ending(second_run(NAME, "", directory.path()), directory.path());
+    assert_eq!(status.code(), Some(7), "{output}");
     let fails = |program: &str| exec(&[program.into()], &Original::save()).code();
     assert_eq!((fails("/nonexistent"), fails("/etc/passwd"), fails("/etc"), fails("")), (127, 126, 126, 127));
 }
