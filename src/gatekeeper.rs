@@ -72,7 +72,10 @@ async fn story<S: Store, C: Clock>(
         let forwarded = signals.as_mut().inspect(|&signal| {
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
                 tracing::info!("asked to end: stopping the command");
-                election.publish(|status| status.ending = true);
+                election.publish(|status| {
+                    status.phase = Phase::Stopping;
+                    status.ending = true;
+                });
             }
         });
         let end = election.lead(&term, guard, forwarded).await;
