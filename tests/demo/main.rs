@@ -27,17 +27,17 @@ fn main() -> ExitCode {
     println!("Starting three members of etcd, with TLS …");
     let world = World::new(Cluster::shared(), Path::new(env!("CARGO_BIN_EXE_etcd-await-election")));
     let proxies: Vec<_> = world.cluster().members().iter().map(Proxy::of).collect();
-    let start = |name: &str, via: &[Proxy]| world.candidate(name).timing(TIMING).via(via).start();
+    let start = |name: &str| world.candidate(name).timing(TIMING).start();
     let stage = Stage::new();
 
     stage.says("three instances start: one leads, the others wait in a queue");
-    let anna = start("anna", &proxies[..0]);
+    let anna = start("anna");
     stage.follow(&anna);
     anna.leads();
-    let bert = start("bert", &proxies[..0]);
+    let bert = start("bert");
     stage.follow(&bert);
     bert.waits();
-    let cleo = start("cleo", &proxies);
+    let cleo = world.candidate("cleo").timing(TIMING).via(&proxies).start();
     stage.follow(&cleo);
     cleo.waits();
     stage.pause();
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     stage.pause();
 
     stage.says("anna is started again, as a supervisor would, and bert thaws: too late, its command is long gone");
-    let anna = start("anna", &proxies[..0]);
+    let anna = start("anna");
     stage.follow(&anna);
     bert.resume();
     anna.waits();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{IsTerminal as _, stdout},
     sync::{
         Arc, Mutex, PoisonError,
@@ -93,8 +94,15 @@ fn part(candidate: &Candidate) -> String {
     match (candidate.living().first(), candidate.end()) {
         (Some(life), _) => bold(format!("{:20}", format!("{name} RUNS (token {})", life.token))),
         (None, Some(_)) => format!("{:20}", format!("{name} is gone")),
+        (None, None) if is_frozen(candidate.pid()) => format!("{:20}", format!("{name} is frozen")),
         (None, None) => format!("{:20}", format!("{name} waits")),
     }
+}
+
+/// Whether the process is stopped: proc(5), the field after the name in brackets.
+fn is_frozen(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
 /// One row for each interval, drawn to scale.
