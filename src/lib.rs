@@ -16,7 +16,7 @@
 //!        └─ the command and all it forks
 //! ```
 //!
-//! - [`guard`] is a dead man's switch, and what to read first. It is forked from [`main`](../src/etcd_await_election/main.rs.html)
+//! - [`guard`] is a dead man's switch, and what to read first. It is forked from `main`
 //!   before there is a runtime. Its decisions are one pure function, [`guard::switch`]; the gatekeeper *feeds* it and has no other
 //!   way to keep the command alive. Unfed it sends the stop signal at `term_at` and SIGKILL at `kill_at`.
 //! - [`gatekeeper`] is the story of one run: campaign, lead, hand over. It may be slow, frozen or dead; nothing unsafe follows.
