@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     config::{ElectionConfig, OnLoss},
     election::{
-        Election, Term,
+        Election,
         lead::{End, Loss},
         store::{Store, StoreError},
     },
@@ -58,6 +58,7 @@ async fn story<S: Store, C: Clock>(
 ) -> Exit {
     let mut signals = pin!(signals);
     let exit = loop {
+        let begun = election.cluster().clock().now();
         let term = tokio::select! {
             biased;
             () = guard_lost(guard) => break Exit::Guard,
@@ -68,7 +69,8 @@ async fn story<S: Store, C: Clock>(
             },
             exit = out_of_patience(election, config, status.clone()) => break exit,
         };
-        say_elected(&term, config);
+        let waited = election.cluster().clock().now().saturating_since(begun);
+        tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
         let forwarded = signals.as_mut().inspect(|&signal| {
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
                 tracing::info!("asked to end: stopping the command");
@@ -111,16 +113,6 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         End::Lost(_) if config.on_loss == OnLoss::Campaign => None,
         End::Lost(_) => Some(Exit::Lost),
     }
-}
-
-fn say_elected(term: &Term, config: &ElectionConfig) {
-    tracing::info!(
-        token = term.token,
-        lease = %term.lease,
-        "elected: {:?} leads {}",
-        config.identity,
-        config.lock
-    );
 }
 
 /// Completes if the guard is gone although nothing was started.

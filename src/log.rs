@@ -71,6 +71,8 @@ pub fn init(config: &LogConfig) {
     let layer = fmt::layer()
         .with_writer(Stderr::default)
         .with_ansi(ansi && !journal)
+        // In words a line says itself what it is about.
+        .with_target(config.format == LogFormat::Json)
         .with_span_events(FmtSpan::NONE)
         // On a write error the layer would report it by `eprintln!`, which panics when stderr is closed.
         .log_internal_errors(false);

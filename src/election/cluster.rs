@@ -63,6 +63,8 @@ pub struct Cluster<S, C> {
     clock: C,
     patience: Patience,
     preferred: watch::Sender<usize>,
+    /// Whether any endpoint ever answered: certificates that once were right will be right again.
+    known: Cell<bool>,
     silent: Cell<bool>,
     last_failures: RefCell<Vec<String>>,
 }
@@ -80,6 +82,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             clock,
             patience,
             preferred: watch::Sender::new(0),
+            known: Cell::new(false),
             silent: Cell::new(false),
             last_failures: RefCell::default(),
         }
@@ -235,6 +238,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
 
     /// One line when etcd answers again.
     fn answered(&self) {
+        self.known.set(true);
         if self.silent.replace(false) {
             tracing::info!("etcd answers again");
         }
@@ -248,7 +252,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         for failure in failures {
             match failure {
                 StoreError::Refused(_) => return Err(failure),
-                StoreError::Untrusted(_) if all_untrusted => return Err(failure),
+                StoreError::Untrusted(_) if all_untrusted && !self.known.get() => return Err(failure),
                 StoreError::Untrusted(_) | StoreError::Unavailable(_) => {}
             }
         }

@@ -97,12 +97,16 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn renewal(&self, term: &Term, begun: Instant) -> Result<Instant, Loss> {
         let ranges = self.what_a_term_rests_on(term);
         let mut renew = pin!(async {
+            let mut told = None;
             loop {
                 match self.renew(term.lease, &ranges).await {
                     Ok(renewed) => return renewed,
                     // A person has to mend it, and may do so before the deadline.
                     Err(refused) => {
-                        tracing::warn!("etcd refuses the renewal: {refused}");
+                        if told.as_ref() != Some(&refused) {
+                            tracing::warn!("etcd refuses the renewal: {refused}");
+                            told = Some(refused);
+                        }
                         self.clock().sleep(self.timing.retry_period()).await;
                     }
                 }

@@ -161,6 +161,8 @@ fn is_lease(hex: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn kv(key: &str, value: &str, create: i64, lease: i64) -> KeyValue {
@@ -226,5 +228,35 @@ mod tests {
         assert!(view(vec![kv("a", "go", 1, 7)]).holder_without_entry().is_some());
         assert!(view(vec![kv("a", "hand", 1, 0), kv("a/07", "x", 2, 7)]).holder_without_entry().is_some());
         assert!(view(vec![kv("a", "ours", 1, 7), kv("a/07", "ours", 1, 7)]).holder_without_entry().is_none());
+    }
+
+    proptest! {
+        /// Whatever is found below the lock: only what we or etcd's own clients write there counts, and every entry of ours is
+        /// found again by its lease.
+        #[test]
+        fn nonsense_below_the_lock_is_nobodys(
+            found in vec(("(a|a/|a/0|a/~force/|a/~ousted/|b)?[0-9a-f/~]{0,8}", any::<Vec<u8>>(), 1i64..50, 0i64..300), 0..20),
+            leases in proptest::collection::btree_set(1i64..i64::MAX, 0..5),
+        ) {
+            let lock: LockName = "a".parse().expect("a name");
+            let mut keys: Vec<_> = found.into_iter().map(|(key, value, revision, lease)| {
+                KeyValue { value, ..kv(&key, "", revision, lease) }
+            }).collect();
+            for (number, &lease) in leases.iter().enumerate() {
+                let key = String::from_utf8(lock.entry(LeaseId(lease))).expect("text");
+                keys.push(kv(&key, "ours", 100 + i64::try_from(number).expect("few"), lease));
+            }
+            let view = view(keys);
+            prop_assert!(view.entries.is_sorted_by_key(|entry| entry.kv.create_revision));
+            prop_assert!(view.entries.iter().all(|entry| entry.kv.lease == Some(entry.lease)));
+            for &lease in &leases {
+                prop_assert!(view.entry_of(LeaseId(lease)).is_some_and(|(_, entry)| entry.ours));
+            }
+            for entry in &view.entries {
+                if let Some(successor) = view.successor_of(entry.lease) {
+                    prop_assert!(successor.entry.ours);
+                }
+            }
+        }
     }
 }
