@@ -88,7 +88,7 @@ fn unfed_a_command_that_ignores_sigterm_is_dead_at_the_deadline() {
                 ]
             );
             let late = Instant::now().saturating_since(deadlines.kill_at);
-            assert!(late > Duration::ZERO && late < ms(100), "{late:?} after the deadline");
+            assert!(late > Duration::ZERO && late < ms(1000), "{late:?} after the deadline");
         });
     });
 }
@@ -115,10 +115,11 @@ fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
     in_own_process("a_daemon_that_the_command_left_behind_is_ended_before_gone", |directory| {
         let file = directory.join("pid");
         let script = format!(
-            "setsid sh -c 'setsid sh -c \"echo \\$\\$ > {0}.new; mv {0}.new {0}; {1}\" & exit 0' &
-             while ! test -e {0}; do sleep 0.01; done; exit 3",
-            file.display(),
+            "setsid sh -c 'setsid sh -c \"{}\" & exit 0' &
+             while ! test -e {}; do sleep 0.01; done; exit 3",
             DEAF.replace('\'', "\\\"")
+                .replace("; while", &format!("; echo \\$\\$ > {0}.new; mv {0}.new {0}; while", file.display())),
+            file.display(),
         );
         with_guard(shell(&script), async |handle, _| {
             started(handle, within(10_000, 11_000)).await;
@@ -185,9 +186,10 @@ fn signals_reach_the_command_and_sigterm_begins_the_grace() {
             handle.order(Order::Signal(SIGTERM));
             assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(21))));
         });
-        with_guard(shell(DEAF), async |handle, _| {
+        let deaf = directory.join("deaf");
+        with_guard(shell(&deaf_and_says_so(&deaf)), async |handle, _| {
             started(handle, within(10_000, 11_000)).await;
-            tokio::time::sleep(ms(100)).await;
+            eventually("deaf", || deaf.exists().then_some(()));
             handle.order(Order::Stop);
             assert_eq!(handle.report().await, Report::Ending(Reason::StopGrace));
             assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Signalled(9))));
@@ -230,8 +232,9 @@ fn the_command_has_the_terminal_and_gives_it_back() {
     with_guard(shell("read line; test \"$line\" = typed && kill -TTOU $$ 2>&1; exit 6"), async |handle, _| {
         let command = started(handle, within(5000, 6000)).await;
         assert_ne!(command, group);
-        tokio::time::sleep(ms(100)).await;
-        assert_eq!(foreground(), Ok(command));
+        eventually("the command in the foreground", || (foreground() == Ok(command)).then_some(()));
+        // The shell has read by then, and stopped itself.
+        eventually("a stopped command", || is_stopped(command).then_some(()));
         handle.order(Order::Signal(nix::libc::SIGCONT));
         assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
         assert_eq!(foreground(), Ok(group));
@@ -251,7 +254,7 @@ fn a_frozen_guard_is_killed_and_its_tree_with_it() {
             kill(guard, Signal::try_from(SIGSTOP).expect("a signal")).expect("stopped");
             assert_eq!(handle.report().await, Report::GuardLost);
             let late = Instant::now().saturating_since(deadlines.kill_at);
-            assert!(late > Duration::ZERO && late < ms(250), "{late:?} after the deadline");
+            assert!(late > Duration::ZERO && late < ms(1000), "{late:?} after the deadline");
             assert!(is_dead(command) && is_dead(daemon) && is_dead(guard));
         });
     });

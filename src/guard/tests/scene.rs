@@ -10,7 +10,10 @@ use std::{
 
 use nix::{
     libc::SIGTERM,
-    sys::wait::{WaitPidFlag, waitpid},
+    sys::{
+        signal::{self, Signal},
+        wait::{WaitPidFlag, waitpid},
+    },
     unistd::Pid,
 };
 
@@ -36,7 +39,14 @@ pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
 }
 
 pub(super) fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
-    in_own_process_from("", name, gatekeeper);
+    in_own_process_from("", name, |directory| {
+        // Whatever runs the tests may ignore some, as nohup does, and a shell cannot undo that.
+        for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+            // SAFETY: no handler is installed, nor was there one.
+            unsafe { signal::signal(default, signal::SigHandler::SigDfl) }.expect("a disposition");
+        }
+        gatekeeper(directory);
+    });
 }
 
 pub(super) fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOnce(&Path)) {
@@ -89,13 +99,19 @@ pub(super) fn shell(script: &str) -> GuardSetup {
 
 pub(super) const DEAF: &str = "trap '' TERM; while :; do sleep 0.02; done";
 
+/// The same, and a file that is there once it is deaf.
+pub(super) fn deaf_and_says_so(ready: &Path) -> String {
+    DEAF.replace("; while", &format!("; > {}; while", ready.display()))
+}
+
 pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+/// In milliseconds of a machine that has nothing else to do; four times as long on one that has.
 pub(super) fn within(term: u64, kill: u64) -> Deadlines {
     let now = Instant::now();
-    Deadlines { term_at: now + ms(term), kill_at: now + ms(kill) }
+    Deadlines { term_at: now + 4 * ms(term), kill_at: now + 4 * ms(kill) }
 }
 
 pub(super) const fn start_order(deadlines: Deadlines, token: i64) -> Order {
@@ -155,4 +171,8 @@ pub(super) fn pid_in(file: &Path) -> Pid {
 /// Not there, or a zombie that its new parent has not come to yet.
 pub(super) fn is_dead(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+pub(super) fn is_stopped(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
