@@ -174,6 +174,16 @@ impl<S: Store, C: Clock> Election<S, C> {
         };
         loop {
             tokio::select! {
+                // The lease first: no stream of changes may keep us from it.
+                biased;
+                () = self.clock().sleep_until(sent + Timing::waiting_period(granted.ttl)) => {
+                    sent = self.clock().now();
+                    if !self.cluster.hedged(async |store| store.keep_alive(granted.lease).await).await? {
+                        tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease);
+                        return Ok(false);
+                    }
+                    self.publish(|status| status.renewed_at = Some(sent));
+                }
                 changes = watch.next() => {
                     let Ok(changes) = changes else { return Ok(true) };
                     if changes.iter().any(matters) {
@@ -185,14 +195,6 @@ impl<S: Store, C: Clock> Election<S, C> {
                             Change::Deleted(..) => None,
                         });
                     }
-                }
-                () = self.clock().sleep_until(sent + Timing::waiting_period(granted.ttl)) => {
-                    sent = self.clock().now();
-                    if !self.cluster.hedged(async |store| store.keep_alive(granted.lease).await).await? {
-                        tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease);
-                        return Ok(false);
-                    }
-                    self.publish(|status| status.renewed_at = Some(sent));
                 }
             }
         }

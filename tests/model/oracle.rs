@@ -1,0 +1,117 @@
+//! What must hold in every run: no two commands at once, and tokens that grow.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+};
+
+use etcd_await_election::election::store::{Change, KeyValue};
+
+use crate::sim::Sim;
+
+/// Whose command it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One of our instances.
+    Ours,
+    /// The Go tool.
+    Go,
+    /// A client of etcd's own elections.
+    Foreign,
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    kind: Kind,
+    /// An operator deleted a key of its leadership. Peers that know nothing of our way to end may start beside it, and it
+    /// may be one of them.
+    deposed: bool,
+}
+
+/// Who runs now, and what went wrong first.
+pub(crate) struct Oracle {
+    sim: Sim,
+    running: RefCell<BTreeMap<String, Running>>,
+    token: Cell<i64>,
+    terms: Cell<u64>,
+    violation: RefCell<Option<String>>,
+}
+
+impl Oracle {
+    pub(crate) fn new(sim: &Sim) -> Self {
+        Self {
+            sim: sim.clone(),
+            running: RefCell::default(),
+            token: Cell::new(0),
+            terms: Cell::new(0),
+            violation: RefCell::default(),
+        }
+    }
+
+    /// A command of ours begins.
+    pub(crate) fn start(&self, name: &str, token: i64) {
+        self.sim.log(|| format!("{name} COMMAND STARTS, token {token}"));
+        self.terms.set(self.terms.get() + 1);
+        if token <= self.token.get() {
+            self.violate(format!("{name} starts with token {token} after token {}", self.token.get()));
+        }
+        self.token.set(token.max(self.token.get()));
+        self.begin(name, Kind::Ours);
+    }
+
+    /// Anybody's command begins.
+    pub(crate) fn begin(&self, name: &str, kind: Kind) {
+        for (other, running) in self.running.borrow().iter() {
+            let ours = kind == Kind::Ours && running.kind == Kind::Ours;
+            // What peers do to each other is theirs.
+            let peers = kind != Kind::Ours && running.kind != Kind::Ours;
+            if ours || !(peers || running.deposed) {
+                self.violate(format!("{name} starts while the command of {other} runs"));
+            }
+        }
+        self.running.borrow_mut().insert(name.to_owned(), Running { kind, deposed: false });
+    }
+
+    /// Nothing is left of it.
+    pub(crate) fn stop(&self, name: &str) {
+        self.sim.log(|| format!("{name} COMMAND GONE"));
+        self.running.borrow_mut().remove(name);
+    }
+
+    /// An operator deleted a key that those who run now lead by.
+    pub(crate) fn depose(&self) {
+        self.running.borrow_mut().values_mut().for_each(|running| running.deposed = true);
+    }
+
+    /// Whose command of ours runs.
+    pub(crate) fn leader(&self) -> Option<String> {
+        self.running.borrow().iter().find(|(_, running)| running.kind == Kind::Ours).map(|(name, _)| name.clone())
+    }
+
+    pub(crate) fn terms(&self) -> u64 {
+        self.terms.get()
+    }
+
+    pub(crate) fn violate(&self, what: String) {
+        self.sim.log(|| format!("VIOLATION: {what}"));
+        self.violation.borrow_mut().get_or_insert(what);
+    }
+
+    pub(crate) fn violation(&self) -> Option<String> {
+        self.violation.borrow().clone()
+    }
+}
+
+/// A change in etcd, to read.
+pub(crate) fn show(change: &Change) -> String {
+    match change {
+        Change::Put(kv) => format!("put {}", show_key(kv)),
+        Change::Deleted(key, revision) => format!("delete {} at {revision}", String::from_utf8_lossy(key)),
+    }
+}
+
+/// A key, to read.
+pub(crate) fn show_key(kv: &KeyValue) -> String {
+    let lease = kv.lease.map_or_else(|| "none".to_owned(), |lease| lease.to_string());
+    format!("{} = {} on {lease} at {}", String::from_utf8_lossy(&kv.key), kv.identity(), kv.mod_revision)
+}
