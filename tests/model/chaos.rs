@@ -108,6 +108,9 @@ fn late_then_cut(world: &Rc<World>) {
     set_links(world, machine, &members, Link { there: Way::GOOD, back: late }, 60 * SECOND);
     let again = Rc::clone(world);
     world.sim.after(length, move || {
+        if !again.troubled.get() {
+            return;
+        }
         set_links(&again, machine, &members, Link { there: Way::CUT, back: late }, 25 * SECOND);
     });
 }
@@ -159,7 +162,7 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
 pub(crate) fn heal(world: &Rc<World>) {
     world.sim.log(|| "       ALL FAULTS END".to_owned());
     world.net.heal();
-    world.peers.set(false);
+    world.troubled.set(false);
     world.forces.set(0);
     let mut habits = world.habits.get();
     habits.ends = 0;

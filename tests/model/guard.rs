@@ -47,10 +47,9 @@ impl GuardProcess {
                 event = self.events.recv() => event.unwrap_or(Event::GatekeeperGone),
                 () = at(&self.clock, wake) => Event::Woken,
             };
-            self.clock.sim.log(|| match event {
-                Event::Woken | Event::Order(Order::Feed(_)) => String::new(),
-                _ => format!("{} guard: {event:?}", self.name),
-            });
+            if !matches!(event, Event::Woken | Event::Order(Order::Feed(_))) {
+                self.clock.sim.log(|| format!("{} guard: {event:?}", self.name));
+            }
             for action in switch.on(event, self.clock.now()) {
                 match action {
                     Action::Start { token, .. } => self.tree.start(token, &self.own),

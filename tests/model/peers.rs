@@ -38,7 +38,7 @@ pub(crate) fn go(world: &Rc<World>, n: usize, retry: Time) {
     let sim = world.sim.clone();
     sim.spawn(&Process::new(&name), async move {
         let holder = world.machines[0].config.lock.holder();
-        while world.peers.get() {
+        while world.troubled.get() {
             world.sim.sleep(world.sim.between(retry / 2, retry)).await;
             ask_etcd(&world).await;
             let lease = grant(&world, 8 * SECOND);
@@ -66,7 +66,7 @@ async fn run_go(world: &World, name: &str, holder: &[u8], lease: LeaseId, revisi
     world.sim.log(|| format!("{name} COMMAND STARTS"));
     world.oracle.begin(name, Kind::Go);
     let end = world.sim.now() + world.sim.between(SECOND, 15 * SECOND);
-    while world.sim.now() < end && world.peers.get() {
+    while world.sim.now() < end && world.troubled.get() {
         world.sim.sleep(20 * MS).await;
         if world.net.has_quorum() {
             if deleted() {
@@ -85,7 +85,7 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
     let sim = world.sim.clone();
     sim.spawn(&Process::new(&name), async move {
         let prefix = world.machines[0].config.lock.prefix();
-        while world.peers.get() {
+        while world.troubled.get() {
             world.sim.sleep(world.sim.between(0, 20 * SECOND)).await;
             ask_etcd(&world).await;
             let lease = grant(&world, 8 * SECOND);
@@ -94,7 +94,7 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
                 Txn { when: vec![], then: vec![Op::Put(entry.clone(), name.clone().into(), lease)], otherwise: None };
             let _ = world.net.change(|etcd| etcd.commit(&put));
             let mut until = None;
-            while world.peers.get() && until.is_none_or(|until| world.sim.now() < until) {
+            while world.troubled.get() && until.is_none_or(|until| world.sim.now() < until) {
                 world.sim.sleep(20 * MS).await;
                 if !world.net.has_quorum() {
                     continue;
@@ -129,7 +129,7 @@ pub(crate) fn operator(world: &Rc<World>) {
         loop {
             world.sim.sleep(world.sim.between(settled, 2 * settled)).await;
             ask_etcd(&world).await;
-            if !world.peers.get() {
+            if !world.troubled.get() {
                 return;
             }
             let keys: Vec<_> = world.net.etcd().keys().map(|kv| kv.key.clone()).collect();

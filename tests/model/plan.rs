@@ -113,7 +113,7 @@ impl Plan {
             habits: Rc::new(Cell::new(self.habits)),
             mutant,
             forces: Cell::new(self.forces),
-            peers: Cell::new(true),
+            troubled: Cell::new(true),
         })
     }
 }

@@ -44,8 +44,8 @@ pub(crate) struct World {
     pub(crate) mutant: Option<Mutant>,
     /// So many of a hundred instances start with FORCE_ACQUIRE.
     pub(crate) forces: Cell<u64>,
-    /// Whether the peers that are not ours take part.
-    pub(crate) peers: Cell<bool>,
+    /// Whether faults happen and peers that are not ours take part.
+    pub(crate) troubled: Cell<bool>,
 }
 
 /// One machine with one configuration.

@@ -36,7 +36,10 @@ fn running() -> Switch {
     let mut switch = idle();
     switch.on(Event::Order(Order::Lease(Some(LEASE))), at(0));
     assert_eq!(switch.on(start(until(10, 14)), at(0)), [STARTS]);
-    assert_eq!(switch.on(Event::Started(99), at(0)), [report(Report::Started(99)), report(Report::Fed(until(10, 14)))]);
+    assert_eq!(
+        switch.on(Event::Started(99), at(0)),
+        [report(Report::Started(99)), report(Report::Fed(until(10, 14)))]
+    );
     switch
 }
 
@@ -49,7 +52,10 @@ fn unfed_it_stops_at_term_and_kills_at_kill() {
     assert_eq!(switch.on(Event::Woken, at(10)), [report(Report::Ending(Reason::RenewDeadline)), signal, cont]);
     assert_eq!(switch.next_wake(), Some(at(14)));
     assert_eq!(switch.on(Event::Woken, at(13)), []);
-    assert_eq!(switch.on(Event::Woken, at(14)), [Action::KillTree, report(Report::Ending(Reason::KillDeadline))]);
+    assert_eq!(
+        switch.on(Event::Woken, at(14)),
+        [Action::KillTree, report(Report::Ending(Reason::KillDeadline))]
+    );
     assert_eq!(switch.next_wake(), Some(at(14) + Switch::ROUND));
     assert_eq!(switch.on(Event::Woken, at(14) + Switch::ROUND), [Action::KillTree]);
 }
@@ -155,11 +161,17 @@ fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
 fn without_a_gatekeeper_it_ends_the_command_gives_the_lease_back_and_leaves() {
     let mut switch = running();
     let [signal, cont] = STOPS;
-    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]);
+    assert_eq!(
+        switch.on(Event::GatekeeperGone, at(1)),
+        [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]
+    );
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), []);
     let end = CommandEnd::Signalled(3);
     switch.on(Event::MainEnded(end), at(2));
-    assert_eq!(switch.on(Event::TreeGone, at(2)), [report(Report::Gone(end)), Action::Release(LEASE), Action::Exit]);
+    assert_eq!(
+        switch.on(Event::TreeGone, at(2)),
+        [report(Report::Gone(end)), Action::Release(LEASE), Action::Exit]
+    );
     assert_eq!(switch.on(start(until(30, 34)), at(20)), []);
 }
 
@@ -179,7 +191,10 @@ fn dismissed_while_a_command_runs_it_ends_it_first() {
     let mut switch = running();
     assert_eq!(switch.on(Event::Order(Order::Dismiss), at(1)), STOPS);
     switch.on(Event::MainEnded(CommandEnd::Exited(0)), at(2));
-    assert_eq!(switch.on(Event::TreeGone, at(2)), [report(Report::Gone(CommandEnd::Exited(0))), Action::Exit]);
+    assert_eq!(
+        switch.on(Event::TreeGone, at(2)),
+        [report(Report::Gone(CommandEnd::Exited(0))), Action::Exit]
+    );
 }
 
 #[test]
@@ -233,13 +248,7 @@ struct Observer {
 
 impl Observer {
     /// The latest deadlines that anybody confirmed.
-    fn saw(
-        &mut self,
-        event: Event,
-        due: Option<Instant>,
-        now: Instant,
-        actions: &[Action],
-    ) -> Result<(), TestCaseError> {
+    fn saw(&mut self, event: Event, due: Option<Instant>, now: Instant, actions: &[Action]) -> Result<(), TestCaseError> {
         if self.left {
             prop_assert_eq!(actions, []);
             return Ok(());
@@ -273,9 +282,7 @@ impl Observer {
                     prop_assert!(self.alive.is_none() && !self.orphaned, "started twice, or for nobody");
                     (self.alive, self.main_ended) = (Some(deadlines), false);
                 }
-                Action::Signal(_) => {
-                    prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process")
-                }
+                Action::Signal(_) => prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process"),
                 Action::Report(Report::Gone(CommandEnd::NotStarted)) => prop_assert!(self.alive.is_none()),
                 Action::Report(Report::Gone(_)) => {
                     prop_assert!(event == Event::TreeGone && self.main_ended);
