@@ -15,8 +15,11 @@ pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
     let (world, plan) = (Rc::clone(world), plan.clone());
     let sim = world.sim.clone();
     sim.spawn(&Process::new("chaos"), async move {
-        while world.sim.now() < plan.chaos {
+        loop {
             world.sim.sleep(world.sim.between(50 * MS, plan.calm)).await;
+            if world.sim.now() > plan.chaos {
+                return;
+            }
             let length = if world.sim.chance(50) {
                 world.sim.between(50 * MS, 2 * SECOND)
             } else {
