@@ -138,8 +138,10 @@ impl Run<'_> {
     fn force(&self) -> Result<u64, String> {
         let world = self.world;
         let leader = world.oracle.leader();
-        let waits =
-            |machine: &usize| world.instance(*machine).is_some_and(|instance| Some(&instance.name) != leader.as_ref());
+        let leads = |machine: usize| world.instance(machine).map(|instance| instance.name) == leader;
+        // One that gives up would take its request with it.
+        let patient = |machine: usize| world.machines[machine].config.acquire_timeout.is_none();
+        let waits = |machine: &usize| patient(*machine) && !leads(*machine);
         let Some(machine) = (0..world.machines.len()).find(waits) else { return Ok(0) };
         world.machines[machine].wanted.set(false);
         world.terminate(machine);
