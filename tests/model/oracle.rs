@@ -33,6 +33,8 @@ pub(crate) struct Oracle {
     sim: Sim,
     running: RefCell<BTreeMap<String, Running>>,
     token: Cell<i64>,
+    /// Terms with a token up to this one are deposed, also those that have not started their command yet.
+    deposed: Cell<i64>,
     terms: Cell<u64>,
     violation: RefCell<Option<String>>,
 }
@@ -43,6 +45,7 @@ impl Oracle {
             sim: sim.clone(),
             running: RefCell::default(),
             token: Cell::new(0),
+            deposed: Cell::new(0),
             terms: Cell::new(0),
             violation: RefCell::default(),
         }
@@ -56,20 +59,24 @@ impl Oracle {
             self.violate(format!("{name} starts with token {token} after token {}", self.token.get()));
         }
         self.token.set(token.max(self.token.get()));
-        self.begin(name, Kind::Ours);
+        self.add(name, Running { kind: Kind::Ours, deposed: token <= self.deposed.get() });
     }
 
-    /// Anybody's command begins.
+    /// The command of a peer begins.
     pub(crate) fn begin(&self, name: &str, kind: Kind) {
+        self.add(name, Running { kind, deposed: false });
+    }
+
+    fn add(&self, name: &str, new: Running) {
         for (other, running) in self.running.borrow().iter() {
-            let ours = kind == Kind::Ours && running.kind == Kind::Ours;
+            let ours = new.kind == Kind::Ours && running.kind == Kind::Ours;
             // What peers do to each other is theirs.
-            let peers = kind != Kind::Ours && running.kind != Kind::Ours;
-            if ours || !(peers || running.deposed) {
+            let peers = new.kind != Kind::Ours && running.kind != Kind::Ours;
+            if ours || !(peers || running.deposed || new.deposed) {
                 self.violate(format!("{name} starts while the command of {other} runs"));
             }
         }
-        self.running.borrow_mut().insert(name.to_owned(), Running { kind, deposed: false });
+        self.running.borrow_mut().insert(name.to_owned(), new);
     }
 
     /// Nothing is left of it.
@@ -78,8 +85,9 @@ impl Oracle {
         self.running.borrow_mut().remove(name);
     }
 
-    /// An operator deleted a key that those who run now lead by.
-    pub(crate) fn depose(&self) {
+    /// An operator deletes a key that those who lead now lead by.
+    pub(crate) fn depose(&self, revision: i64) {
+        self.deposed.set(revision);
         self.running.borrow_mut().values_mut().for_each(|running| running.deposed = true);
     }
 
