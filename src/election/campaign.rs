@@ -63,6 +63,8 @@ impl<S: Store, C: Clock> Election<S, C> {
                 if let Some(request) = view.request_to(lease) {
                     let whose = request.identity();
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
+                    // We had the lead; to ask for it again would pass it round for ever among several who force.
+                    self.claim.set(Claim::Waits);
                     self.hand_over_term(&term).await;
                     return Ok(None);
                 }
