@@ -36,6 +36,8 @@ pub(crate) struct Oracle {
     /// Terms with a token up to this one are deposed, also those that have not started their command yet.
     deposed: Cell<i64>,
     terms: Cell<u64>,
+    /// Whose command was started last.
+    started: RefCell<String>,
     violation: RefCell<Option<String>>,
 }
 
@@ -47,6 +49,7 @@ impl Oracle {
             token: Cell::new(0),
             deposed: Cell::new(0),
             terms: Cell::new(0),
+            started: RefCell::default(),
             violation: RefCell::default(),
         }
     }
@@ -55,6 +58,7 @@ impl Oracle {
     pub(crate) fn start(&self, name: &str, token: i64) {
         self.sim.log(|| format!("{name} COMMAND STARTS, token {token}"));
         self.terms.set(self.terms.get() + 1);
+        name.clone_into(&mut self.started.borrow_mut());
         if token <= self.token.get() {
             self.violate(format!("{name} starts with token {token} after token {}", self.token.get()));
         }
@@ -94,6 +98,11 @@ impl Oracle {
     /// Whose command of ours runs.
     pub(crate) fn leader(&self) -> Option<String> {
         self.running.borrow().iter().find(|(_, running)| running.kind == Kind::Ours).map(|(name, _)| name.clone())
+    }
+
+    /// Whether the last command that started is this instance's, running or not.
+    pub(crate) fn started_last(&self, name: &str) -> bool {
+        *self.started.borrow() == name
     }
 
     pub(crate) fn terms(&self) -> u64 {
