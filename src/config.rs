@@ -1,8 +1,14 @@
 //! What the program was told to do: complete, typed and checked; nothing here is decided later.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+mod address;
+mod convert;
+mod files;
+mod values;
 
-use crate::{election::keys::LockName, timing::Timing};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+pub use self::address::StatusEndpoint;
+use crate::{election::keys::LockName, exit_code::Exit, timing::Timing};
 
 /// One gated run.
 #[derive(Clone, Debug)]
@@ -16,7 +22,7 @@ pub struct Config {
     /// The signal that asks the command to stop.
     pub stop_signal: i32,
     /// Where to serve the status, if anywhere.
-    pub status_endpoint: Option<SocketAddr>,
+    pub status_endpoint: Option<StatusEndpoint>,
     /// When to tell systemd that the service is ready.
     pub notify_ready: NotifyReady,
 }
@@ -59,7 +65,7 @@ pub enum NotifyReady {
 }
 
 /// Where etcd is and how to speak to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdConfig {
     /// At least one URL with scheme, in the order given.
     pub endpoints: Vec<String>,
@@ -70,7 +76,7 @@ pub struct EtcdConfig {
 }
 
 /// The certificate files, read again at each connect so that they can be rotated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The CA to verify the server by; the system's roots if unset.
     pub cacert: Option<PathBuf>,
@@ -81,7 +87,7 @@ pub struct TlsFiles {
 }
 
 /// User and password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// The etcd user.
     pub user: String,
@@ -90,12 +96,25 @@ pub struct Credentials {
 }
 
 /// A password, or the file that has it (read again at each login).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Password {
     /// The password itself.
     Value(String),
     /// A file whose first line is the password.
     File(PathBuf),
+}
+
+impl Password {
+    /// The password itself, read from its file now.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its first line is empty; the text names the file.
+    pub fn read(&self) -> Result<String, String> {
+        match self {
+            Self::Value(password) => Ok(password.clone()),
+            Self::File(path) => files::first_line(path),
+        }
+    }
 }
 
 impl std::fmt::Debug for Password {
@@ -104,5 +123,22 @@ impl std::fmt::Debug for Password {
             Self::Value(_) => f.write_str("Value(…)"),
             Self::File(path) => write!(f, "File({})", path.display()),
         }
+    }
+}
+
+/// Why the program cannot do what it was told: one text for the operator, and the code to end with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refused {
+    /// The code to end with: [`Exit::Usage`] or [`Exit::Config`].
+    pub exit: Exit,
+    text: String,
+}
+
+impl Refused {
+    /// A refusal with this text.
+    #[must_use]
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, text: text.into() }
     }
 }

@@ -113,7 +113,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     pub fn publish(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(|status| {
             change(status);
-            status.beat = self.clock().now();
+            status.beat = Some(self.clock().now());
         });
     }
 

@@ -1,4 +1,4 @@
-//! The real [`Store`]: one endpoint of an etcd cluster, through `etcd-client`.
+//! The real [`Store`](crate::election::store::Store): one endpoint of an etcd cluster, through `etcd-client`.
 //!
 //! One client per endpoint, since tonic's balancer goes on using dead endpoints
 //! (<https://github.com/grpc/grpc-rust/issues/2839>). A client is built from the files, with a fresh login, at the first
@@ -7,28 +7,73 @@
 
 mod endpoint;
 mod failure;
+mod handshake;
 mod tls;
 mod watch;
 
 pub use self::{endpoint::Endpoint, failure::ConfigError};
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use crate::{
-    clock::BootClock,
+    clock::{BootClock, Clock},
     config::EtcdConfig,
-    election::cluster::{Cluster, Patience},
-    timing::Timing,
+    election::{
+        cluster::{Cluster, Patience},
+        store::Store as _,
+    },
 };
+
+/// The first versions of each line whose leases can be relied on: a keepalive is not answered for a revoked lease
+/// (CHANGELOG-3.4.md, CHANGELOG-3.5.md and CHANGELOG-3.6.md of etcd).
+const SOUND_LEASES: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
+
+/// One line for each endpoint whose server is too old to be trusted with leases alone. Each renewal reads the lock as well, so
+/// this is about the second line of defence.
+pub async fn warn_about_old_servers<C: Clock>(cluster: &Cluster<Endpoint, C>) {
+    for endpoint in cluster.endpoints() {
+        let limit = cluster.clock().now() + Duration::from_secs(5);
+        let Some(Ok(version)) = cluster.clock().before(limit, endpoint.version()).await else { continue };
+        if has_unsound_leases(&version) {
+            tracing::warn!(
+                "{}: etcd {version} may renew a lease that was revoked; update to 3.4.38, 3.5.23, 3.6.5 or later",
+                endpoint.name()
+            );
+        }
+    }
+}
+
+fn has_unsound_leases(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    let version = (next(), next(), next());
+    let line = SOUND_LEASES.iter().find(|sound| (sound.0, sound.1) == (version.0, version.1));
+    version < SOUND_LEASES[0] || line.is_some_and(|sound| version < *sound)
+}
 
 /// The cluster of the configuration. Nothing is connected yet.
 ///
 /// # Errors
 /// A certificate, key or password file that cannot be used.
-pub fn cluster(config: &EtcdConfig, timing: &Timing) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
+pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
-    let (config_, cluster_id) = (Rc::new(config.clone()), Rc::new(Cell::new(None)));
+    let (shared, cluster_id) = (Rc::new(config.clone()), Rc::new(Cell::new(None)));
     let endpoints =
-        config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&config_), Rc::clone(&cluster_id)));
-    Ok(Cluster::new(endpoints.collect(), BootClock, Patience::of(timing)))
+        config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&shared), Rc::clone(&cluster_id)));
+    Ok(Cluster::new(endpoints.collect(), BootClock, patience))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_unsound_leases;
+
+    #[test]
+    fn old_servers_are_known_by_their_version() {
+        for old in ["3.3.27", "3.4.23", "3.4.37", "3.5.16", "3.5.22", "3.6.4", "3.6.0-rc.1", "nonsense"] {
+            assert!(has_unsound_leases(old), "{old}");
+        }
+        for sound in ["3.4.38", "3.5.23", "3.5.30", "3.6.5", "3.7.0", "4.0.0"] {
+            assert!(!has_unsound_leases(sound), "{sound}");
+        }
+    }
 }

@@ -50,8 +50,65 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// One of each, in the order of the README's table.
+    pub const ALL: [Self; 11] = [
+        Self::Command(0),
+        Self::Signal(0),
+        Self::NotExecutable,
+        Self::NotFound,
+        Self::Usage,
+        Self::Guard,
+        Self::GaveUp,
+        Self::Refused,
+        Self::Config,
+        Self::Lost,
+        Self::IdentityTaken,
+    ];
+
+    /// The code and what it means, for the help and the README.
+    #[must_use]
+    pub const fn meaning(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Command(_) => ("0–255", "the command's own code; 0 also for `--show`, `--healthcheck` and `--help`"),
+            Self::Signal(_) => ("128+n", "the command, or this program while it waited, was ended by signal n"),
+            Self::NotExecutable => ("126", "the command was found and cannot be executed"),
+            Self::NotFound => ("127", "the command was not found"),
+            Self::Usage => ("64", "a flag or a variable cannot be understood, or settings are missing"),
+            Self::Guard => ("70", "the guard process was lost; the command was ended with it"),
+            Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
+            Self::Refused => {
+                ("77", "etcd refused us for a reason only a person can mend: wrong password, no permission")
+            }
+            Self::Config => ("78", "a file or an address of the configuration cannot be used"),
+            Self::Lost => ("79", "leadership was lost, or asked for by another instance; the command was ended"),
+            Self::IdentityTaken => ("80", "another living instance uses the same identity and took leadership over"),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_each_code_of_our_own_once() {
+        let own: Vec<_> = Exit::ALL.into_iter().skip(2).collect();
+        for exit in &own {
+            assert_eq!(exit.meaning().0, exit.code().to_string());
+            assert_eq!(own.iter().filter(|other| other.code() == exit.code()).count(), 1, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_signal_is_128_and_its_number() {
+        assert_eq!(Exit::Signal(9).code(), 137);
+        assert_eq!(Exit::Signal(200).code(), 255);
     }
 }

@@ -20,9 +20,35 @@ use crate::{
     timing::{Timing, show},
 };
 
+/// How often the status says that the election is alive.
+const BEAT: Duration = Duration::from_secs(1);
+
 /// Takes part in the election, has the guard run the command while this instance leads, and gives the lead away. Returns
 /// when nothing is left running and the lock was given back, or cannot be.
 pub async fn run<S: Store, C: Clock>(
+    election: &Election<S, C>,
+    config: &ElectionConfig,
+    stop_signal: i32,
+    guard: &impl Guard,
+    signals: impl Stream<Item = i32>,
+    status: watch::Receiver<Status>,
+) -> Exit {
+    let story = story(election, config, stop_signal, guard, signals, status);
+    // In the same task as the story: it only beats while that is polled, too.
+    let beat = async {
+        loop {
+            election.cluster().clock().sleep(BEAT).await;
+            election.publish(|_| {});
+        }
+    };
+    tokio::select! {
+        biased;
+        exit = story => exit,
+        () = beat => unreachable!("the beat goes on for ever"),
+    }
+}
+
+async fn story<S: Store, C: Clock>(
     election: &Election<S, C>,
     config: &ElectionConfig,
     stop_signal: i32,
@@ -43,13 +69,23 @@ pub async fn run<S: Store, C: Clock>(
             exit = out_of_patience(election, config, status.clone()) => break exit,
         };
         say_elected(&term, config);
-        let end = election.lead(&term, guard, signals.as_mut()).await;
+        let forwarded = signals.as_mut().inspect(|&signal| {
+            if signal == stop_signal || signal == Signal::SIGTERM as i32 {
+                tracing::info!("asked to end: stopping the command");
+                election.publish(|status| {
+                    status.phase = Phase::Stopping;
+                    status.ending = true;
+                });
+            }
+        });
+        let end = election.lead(&term, guard, forwarded).await;
         election.hand_over(&term, guard).await;
         match after(end, config) {
             Some(exit) => break exit,
             None => tracing::info!("campaigning again"),
         }
     };
+    election.publish(|status| status.ending = true);
     election.give_back(guard).await;
     guard.order(Order::Dismiss);
     exit

@@ -2,10 +2,101 @@
 //!
 //! It starts, stops and reaps the command, and it ends the command's whole tree by itself when nobody feeds it. Nothing
 //! else can end or prolong a term: [`Order`]s come in, [`Report`]s go out, and [`switch`] decides.
+//!
+//! ```text
+//! gatekeeper                       guard                                    command
+//! handle  ── Order ──▶  feed ──▶  switch ──▶ process ──▶ spawn, tree  ──▶  main process, and all it forks
+//!         ◀── Report ──           (decides)  (waits, reaps, acts)
+//! ```
+//!
+//! Whichever of the two processes dies, the other one still owns every descendant: both are subreapers, the guard ends
+//! the tree when the line breaks ([`feed`]), and so does the gatekeeper when the guard is lost ([`handle`]).
 
+pub mod feed;
+pub mod handle;
+pub mod say;
+pub mod signals;
 pub mod switch;
 
-use crate::{election::keys::LeaseId, timing::Deadlines};
+mod farewell;
+mod process;
+mod spawn;
+mod terminal;
+mod tree;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, io, path::PathBuf, time::Duration};
+
+use nix::{
+    sys::prctl,
+    unistd::{ForkResult, fork, setpgid},
+};
+
+pub use self::{
+    handle::{Guarded, Handle, Reaper},
+    spawn::{exec, resolve},
+};
+use self::{process::Equipment, say::LogFormat, signals::Original, switch::Switch};
+use crate::{
+    election::keys::{LeaseId, LockName},
+    timing::Deadlines,
+};
+
+/// What the guard has to know, once for all terms.
+#[derive(Clone, Debug)]
+pub struct GuardSetup {
+    /// The file to execute, as [`resolve`] found it.
+    pub program: PathBuf,
+    /// The command as it was given: its first element is what the program finds as its own name.
+    pub command: Vec<OsString>,
+    /// The lock, for the command's environment.
+    pub lock: LockName,
+    /// The signal that asks the command to stop.
+    pub stop_signal: i32,
+    /// How long it may take then.
+    pub stop_grace: Duration,
+    /// The signal mask and dispositions to give to the command.
+    pub original: Original,
+    /// How the guard writes its few lines.
+    pub log: LogFormat,
+    /// What to run with `--release-lease=…` when the gatekeeper is gone; `None` for this program itself.
+    pub release_program: Option<PathBuf>,
+}
+
+/// Forks the guard. To be called from `main` before the runtime or any thread exists; the signals of this thread are
+/// blocked from then on, if they are not yet.
+///
+/// # Errors
+/// If the machine has no room for another process, or the command or the lock contains a NUL.
+pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
+    let (ours, theirs) = feed::pair()?;
+    let equipment = Equipment {
+        switch: Switch::new(setup.stop_signal, setup.stop_grace),
+        command: spawn::Command::new(&setup.program, &setup.command, setup.lock.to_string(), setup.original)?,
+        farewell: farewell::Farewell::new(setup.release_program, setup.original),
+        terminal: terminal::Terminal::of_this_group(),
+        log: setup.log,
+    };
+    // If the guard is lost, all that it owned must fall to us. Before the fork: it could be lost right after it.
+    prctl::set_child_subreaper(true)?;
+    signals::block();
+    // SAFETY: there is no other thread that could hold a lock in this moment.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            // The guard does it as well, see there. Until then a signal to our whole group would reach it.
+            let _ = setpgid(child, child);
+            Ok(Guarded { pid: child, socket: ours })
+        }
+        ForkResult::Child => {
+            // Else the line would never break: this process would hold the gatekeeper's end.
+            drop(ours);
+            process::run(equipment, theirs)
+        }
+    }
+}
 
 /// What the gatekeeper tells the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,50 @@
 //! Runs a command only while it holds leadership in an etcd election.
+//!
+//! This is the architecture, for whoever wants to judge or to change the program; the README is for whoever uses it.
+//!
+//! # The promise
+//!
+//! While etcd holds a lock for one instance, no other instance's command runs; and a command outlives its lock under no
+//! single failure: not when its gatekeeper is killed, frozen or cut off, not when the command ignores SIGTERM, forks, or
+//! daemonizes. What no lease can give is the edge of the promise (see the README), and the fencing token is for that.
+//!
+//! # Two processes
+//!
+//! ```text
+//! gatekeeper   asynchronous: etcd, HTTP, systemd. Decides who leads.              gatekeeper, election, etcd, status
+//!   └─ guard   synchronous, one poll loop: starts, stops and reaps the command.   guard
+//!        └─ the command and all it forks
+//! ```
+//!
+//! - [`guard`] is a dead man's switch, and what to read first. It is forked from `main`
+//!   before there is a runtime. Its decisions are one pure function, [`guard::switch`]; the gatekeeper *feeds* it and has no other
+//!   way to keep the command alive. Unfed it sends the stop signal at `term_at` and SIGKILL at `kill_at`.
+//! - [`gatekeeper`] is the story of one run: campaign, lead, hand over. It may be slow, frozen or dead; nothing unsafe follows.
+//! - Both are subreapers: whichever of the two dies, the other owns every process of the command and ends it.
+//!
+//! # The election
+//!
+//! [`election`] speaks to etcd through a small trait, [`election::store::Store`], so that it also runs on simulated time against a
+//! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
+//! [`campaign`](election::campaign) (join, wait, claim, verify), [`lead`](election::lead) and the hand-over.
+//! [`election::cluster`] makes one cluster of many endpoints. [`etcd`] is the real store.
+//!
+//! What holds everywhere:
+//!
+//! - A renewal counts from the moment before it was *sent*, and only if etcd confirms the lease *and* the lock.
+//! - Nothing is taken from a living instance. A leader gives the lead away when the guard has reported that the tree is gone, or
+//!   its lease runs out, and by then the guard has killed the tree.
+//! - No transaction is sent without comparing what it rests on; so a late one does no harm.
+//! - Only [`clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
+//! - [`timing`] is checked once, when it is made.
+//!
+//! # The rim
+//!
+//! [`cli`] and [`config`] turn words into a complete, typed configuration; nothing is decided later. [`status`] is one published
+//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`exit_code`] is the
+//! table of how the program ends. [`show`] and [`release`] are errands.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod election;
@@ -7,6 +52,8 @@ pub mod etcd;
 pub mod exit_code;
 pub mod gatekeeper;
 pub mod guard;
+pub mod log;
 pub mod release;
+pub mod show;
 pub mod status;
 pub mod timing;

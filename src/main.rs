@@ -1,2 +1,162 @@
-//! Placeholder.
-fn main() {}
+//! Which of its roles this process has: pass-through, gatekeeper (and guard, which is forked from it), or an errand.
+
+use std::{env, ffi::OsStr, process::ExitCode, time::Duration};
+
+use etcd_await_election::{
+    cli::{self, Invocation, Mode},
+    clock::{BootClock, Clock as _},
+    config::{Config, ElectionConfig, EtcdConfig, Refused},
+    election::{Election, cluster::Patience, keys::LockName},
+    etcd,
+    exit_code::Exit,
+    gatekeeper,
+    guard::{
+        self, GuardSetup, Guarded,
+        say::LogFormat as GuardLog,
+        signals::{Original, Signals},
+    },
+    log::{self, LogFormat},
+    release, show,
+    status::{Status, healthcheck, http, systemd},
+};
+use futures_util::stream;
+use nix::sys::signal::Signal;
+use tokio::{runtime::Runtime, sync::watch};
+
+fn main() -> ExitCode {
+    // Before anything is blocked.
+    let original = Original::save();
+    let variables = env::vars_os().collect();
+    match cli::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
+        Ok(exit) => exit.into(),
+        Err(refused) => {
+            say(&format_args!("etcd-await-election: {refused}\n"), &mut std::io::stderr());
+            refused.exit.into()
+        }
+    }
+}
+
+fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Result<Exit, Refused> {
+    log::init(&log);
+    for remark in remarks {
+        tracing::warn!("{remark}");
+    }
+    match mode {
+        Mode::PassThrough(command) => Err(not_executed(&command[0], guard::exec(&command, &original))),
+        Mode::Gate(config) => gate(&config, log.format, original),
+        Mode::Show { lock, etcd, json } => runtime()?.block_on(show(&lock, &etcd, json)),
+        Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
+        Mode::Release { lease, etcd } => Ok(runtime()?.block_on(release::release(lease, &etcd))),
+        Mode::Answer(text) => {
+            say(&text, &mut std::io::stdout());
+            Ok(Exit::Command(0))
+        }
+    }
+}
+
+/// Everything that can be wrong is found out before this instance joins. The guard is forked before any thread exists.
+fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, Refused> {
+    let program = guard::resolve(&config.command[0]).map_err(|exit| not_executed(&config.command[0], exit))?;
+    let signals = Signals::open().map_err(internal("signals"))?;
+    let setup = GuardSetup {
+        program,
+        command: config.command.clone(),
+        lock: config.election.lock.clone(),
+        stop_signal: config.stop_signal,
+        stop_grace: config.election.timing.stop_grace(),
+        original,
+        log: match format {
+            LogFormat::Text => GuardLog::Text,
+            LogFormat::Json => GuardLog::Json,
+        },
+        release_program: None,
+    };
+    let guarded = guard::start(setup).map_err(internal("guard"))?;
+    // After the fork, or the guard would keep the port when the gatekeeper is killed.
+    let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
+    let runtime = runtime()?;
+    let exit = runtime.block_on(campaign(config, guarded, signals, endpoint));
+    // A name that is being looked up need not be waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+fn not_executed(command: &OsStr, exit: Exit) -> Refused {
+    let why = if exit == Exit::NotFound { "was not found" } else { "cannot be executed" };
+    Refused::new(exit, format!("the command {} {why}", command.display()))
+}
+
+async fn campaign(
+    config: &Config,
+    guarded: Guarded,
+    signals: Signals,
+    endpoint: Option<http::Bound>,
+) -> Result<Exit, Refused> {
+    let ElectionConfig { lock, identity, timing, .. } = &config.election;
+    let cluster = etcd::cluster(&config.etcd, Patience::of(timing))
+        .map_err(|error| Refused::new(Exit::Config, error.to_string()))?;
+    let reaper = guarded.reaper();
+    let handle = guarded.into_handle().map_err(internal("guard"))?;
+    let signals = signals.into_async().map_err(internal("signals"))?;
+    let signals = stream::unfold(signals, async |mut signals| {
+        loop {
+            match signals.next().await {
+                child if child == Signal::SIGCHLD as i32 => reaper.reap_orphans(),
+                signal => return Some((signal, signals)),
+            }
+        }
+    });
+    let (sender, status) = watch::channel(Status::new(lock.to_string(), identity.clone(), timing.lease()));
+    if let Some(endpoint) = endpoint {
+        tracing::info!("status at {}", endpoint.address());
+        tokio::spawn(endpoint.serve(status.clone(), BootClock));
+    }
+    let systemd = tokio::spawn(systemd::run(status.clone(), config.notify_ready, BootClock));
+    gatekeeper::say_timing(&config.election);
+    let election = Election::new(&config.election, cluster, sender);
+    let exit = tokio::select! {
+        biased;
+        exit = gatekeeper::run(&election, &config.election, config.stop_signal, &handle, signals, status) => exit,
+        () = async {
+            etcd::warn_about_old_servers(election.cluster()).await;
+            std::future::pending().await
+        } => unreachable!("pending for ever"),
+    };
+    // Its last message, STOPPING=1, is sent when the status ends.
+    drop(election);
+    let _ = systemd.await;
+    Ok(exit)
+}
+
+/// How long a person waits for `--show`.
+const SHOW_LIMIT: Duration = Duration::from_secs(10);
+
+async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, Refused> {
+    let cluster =
+        etcd::cluster(config, Patience::default()).map_err(|error| Refused::new(Exit::Config, error.to_string()))?;
+    let limit = BootClock.now() + SHOW_LIMIT;
+    let shown = match BootClock.before(limit, show::look(lock, &cluster)).await {
+        Some(shown) => shown.map_err(|error| Refused::new(Exit::Refused, error.to_string()))?,
+        None => return Err(Refused::new(Exit::GaveUp, "etcd does not answer")),
+    };
+    if json {
+        say(&format_args!("{}\n", shown.json()), &mut std::io::stdout());
+    } else {
+        say(&shown, &mut std::io::stdout());
+    }
+    Ok(Exit::Command(0))
+}
+
+fn runtime() -> Result<Runtime, Refused> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal("runtime"))
+}
+
+/// Where the machine itself has no room for us.
+fn internal(what: &'static str) -> impl FnOnce(std::io::Error) -> Refused {
+    move |error| Refused::new(Exit::Guard, format!("the {what} cannot be started: {error}"))
+}
+
+/// Whether anybody reads it is not our affair: a closed stream is no reason to panic.
+fn say(text: &dyn std::fmt::Display, stream: &mut dyn std::io::Write) {
+    let _ = write!(stream, "{text}").and_then(|()| stream.flush());
+}

@@ -6,25 +6,24 @@ use std::time::Duration;
 use crate::{
     clock::{BootClock, Clock as _},
     config::EtcdConfig,
-    election::keys::LeaseId,
+    election::{cluster::Patience, keys::LeaseId},
     etcd,
     exit_code::Exit,
-    timing::Timing,
 };
 
 /// The guard ends this role after as long.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Revokes the lease, or leaves it to run out.
-pub async fn release(lease: LeaseId, config: &EtcdConfig, timing: &Timing) -> Exit {
-    let cluster = match etcd::cluster(config, timing) {
+pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
+    let cluster = match etcd::cluster(config, Patience::default()) {
         Ok(cluster) => cluster,
         Err(error) => {
             tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {error}");
             return Exit::Config;
         }
     };
-    let limit = BootClock.now() + LIMIT.min(timing.lease());
+    let limit = BootClock.now() + LIMIT;
     match BootClock.before(limit, cluster.revoke(lease)).await {
         Some(Ok(())) => {
             tracing::info!("released: lease {lease} of the killed gatekeeper given back");

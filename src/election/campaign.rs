@@ -222,6 +222,10 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Says where this candidate stands, when that changed.
     fn tell_place(&self, view: &View, place: usize, entry: &Entry, told: &mut Option<usize>) {
+        if told.is_none() {
+            // The line about joining says who leads.
+            self.told_leader.replace(view.holder.as_ref().map(KeyValue::identity).unwrap_or_default());
+        }
         self.tell_leader(view.holder.as_ref());
         if self.claim.get() == Claim::AsksItsTwin {
             let twin = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));

@@ -45,6 +45,17 @@ impl Patience {
     }
 }
 
+impl Default for Patience {
+    /// For a question or an errand outside of an election.
+    fn default() -> Self {
+        Self {
+            hedge_delay: Duration::from_millis(500),
+            attempt_limit: Duration::from_secs(3),
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
 /// All endpoints of one etcd cluster; never empty.
 #[derive(Debug)]
 pub struct Cluster<S, C> {

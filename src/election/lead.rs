@@ -252,7 +252,12 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
         match report {
             Report::Started(pid) => {
                 tracing::info!(pid, "command started");
-                self.election.publish(|status| status.phase = Phase::Running);
+                self.election.publish(|status| {
+                    // It may have been asked to stop before it was running.
+                    if status.phase == Phase::Elected {
+                        status.phase = Phase::Running;
+                    }
+                });
             }
             Report::Fed(deadlines) => self.fed(deadlines),
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
@@ -263,7 +268,10 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Ended(end) => {
                 if self.lost.is_none() {
                     self.ended = Some(end);
-                    self.election.publish(|status| status.phase = Phase::Stopping);
+                    self.election.publish(|status| {
+                        status.phase = Phase::Stopping;
+                        status.ending = true;
+                    });
                 }
                 tracing::info!("the command {end}");
             }

@@ -10,11 +10,11 @@ use tokio::sync::Mutex;
 
 use super::{
     failure::{Meaning, translate},
-    tls,
+    handshake, tls,
     watch::Watch,
 };
 use crate::{
-    config::{Credentials, EtcdConfig, Password},
+    config::{Credentials, EtcdConfig},
     election::{
         keys::LeaseId,
         store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
@@ -29,6 +29,8 @@ pub struct Endpoint {
     client: Mutex<Option<Client>>,
     /// The cluster that answered first. All endpoints must belong to it: two clusters are two locks.
     cluster_id: Rc<Cell<Option<u64>>>,
+    /// Whether the present client got an answer: certificates are not what is wrong then.
+    trusted: Cell<bool>,
 }
 
 /// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
@@ -40,7 +42,7 @@ impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
     pub fn new(url: String, config: Rc<EtcdConfig>, cluster_id: Rc<Cell<Option<u64>>>) -> Self {
-        Self { url, config, client: Mutex::new(None), cluster_id }
+        Self { url, config, client: Mutex::new(None), cluster_id, trusted: Cell::new(false) }
     }
 
     /// The server's version.
@@ -70,7 +72,26 @@ impl Endpoint {
             }
             result => result,
         };
-        result.map_err(|error| translate(&self.url, &error))
+        match result {
+            Ok(answer) => {
+                self.trusted.set(true);
+                Ok(answer)
+            }
+            Err(error) => Err(self.explain(&error).await),
+        }
+    }
+
+    /// The error for the election. With TLS 1.3 a server refuses our certificate only after the handshake, and all that hyper
+    /// says is that the connection was closed: ask again, and listen.
+    async fn explain(&self, error: &Error) -> StoreError {
+        if Meaning::of(error) == Meaning::Other
+            && !self.trusted.get()
+            && self.url.starts_with("https://")
+            && let Some(alert) = handshake::alert(&self.url, &self.config.tls).await
+        {
+            return StoreError::Untrusted(format!("{}: {alert}", self.url));
+        }
+        translate(&self.url, error)
     }
 
     async fn client(&self) -> Result<Client, StoreError> {
@@ -82,6 +103,7 @@ impl Endpoint {
     }
 
     async fn connect(&self) -> Result<Client, StoreError> {
+        self.trusted.set(false);
         // A file that is missing during a rotation is back soon; at the start it was checked.
         let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.url));
         let mut options = ConnectOptions::new()
@@ -94,19 +116,16 @@ impl Endpoint {
         let Some(Credentials { user, password }) = &self.config.credentials else {
             return self.connect_with(options).await.map_err(|error| translate(&self.url, &error));
         };
-        let password = match password {
-            Password::Value(password) => password.clone(),
-            Password::File(path) => {
-                let file = tls::read("PASSWORD_FILE", path).map_err(|error| unavailable(&error))?;
-                String::from_utf8_lossy(&file).lines().next().unwrap_or_default().to_owned()
-            }
-        };
-        match self.connect_with(options.clone().with_user(user.clone(), password)).await {
+        let password = password.read().map_err(|error| unavailable(&error))?;
+        let connected = match self.connect_with(options.clone().with_user(user.clone(), password)).await {
             // As etcd's own client does: where nobody logs in, a password is not needed.
             Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => self.connect_with(options).await,
             result => result,
+        };
+        match connected {
+            Ok(client) => Ok(client),
+            Err(error) => Err(self.explain(&error).await),
         }
-        .map_err(|error| translate(&self.url, &error))
     }
 
     async fn connect_with(&self, options: ConnectOptions) -> Result<Client, Error> {

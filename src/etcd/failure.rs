@@ -71,8 +71,11 @@ impl Meaning {
     /// TLS failures come as transport errors; only their causes tell.
     fn of_sources(error: &Error) -> Self {
         let text = causes(error);
-        let tls = ["certificate", "received fatal alert", "UnknownIssuer", "InvalidCertificate", "CertificateRequired"];
-        if tls.iter().any(|sign| text.contains(sign)) { Self::Untrusted } else { Self::Other }
+        if ["invalid peer certificate", "received fatal alert"].iter().any(|sign| text.contains(sign)) {
+            Self::Untrusted
+        } else {
+            Self::Other
+        }
     }
 }
 

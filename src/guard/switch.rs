@@ -120,13 +120,16 @@ impl Switch {
         if self.duty == Duty::Done {
             return actions;
         }
+        if let Event::MainEnded(end) = event {
+            // The one thing to be believed first: that number may be another process's now, and must get no signal.
+            self.main_ended(end, now, &mut actions);
+        }
         self.keep_deadlines(now, &mut actions);
         match event {
-            Event::Woken => {}
+            Event::Woken | Event::MainEnded(_) => {}
             Event::Order(order) => self.obey(order, now, &mut actions),
             Event::GatekeeperGone => self.gatekeeper_gone(now, &mut actions),
             Event::Started(pid) => self.started(pid, &mut actions),
-            Event::MainEnded(end) => self.main_ended(end, now, &mut actions),
             Event::TreeGone => self.tree_gone(&mut actions),
         }
         actions
@@ -148,6 +151,12 @@ impl Switch {
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.term.is_some()
+    }
+
+    /// Whether the gatekeeper is gone.
+    #[must_use]
+    pub const fn is_orphaned(&self) -> bool {
+        matches!(self.duty, Duty::Orphaned | Duty::Done)
     }
 
     fn keep_deadlines(&mut self, now: Instant, actions: &mut Vec<Action>) {

@@ -1,1 +1,77 @@
-//! The integration tests.
+//! The integration tests: the promise, module by module, on real etcd with the real program.
+
+mod auth;
+mod cluster;
+mod environment;
+mod etcd_faults;
+mod exclusive;
+mod exit_codes;
+mod force;
+mod freeze;
+mod go_peer;
+mod handover;
+mod identity;
+mod input;
+mod loss;
+mod notify;
+mod oracle;
+mod partition;
+mod pass_through;
+mod show;
+mod status;
+mod tls;
+mod trees;
+mod waiting;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use harness::{Candidate, Cluster, World, throughout};
+
+/// A lock of its own on the cluster that all tests share.
+fn shared_world() -> World {
+    world_on(Cluster::shared())
+}
+
+/// A lock of its own on a cluster that the test may hurt.
+fn world_on(cluster: Arc<Cluster>) -> World {
+    World::new(cluster, program())
+}
+
+/// The program under test: the one just built, or the one that `PROGRAM_BIN` names, such as a packaged one.
+fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = || assert_cmd::cargo::cargo_bin!("etcd-await-election").into();
+        std::env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
+    });
+    &PROGRAM
+}
+
+/// From one moment of the journal's clock to a later one.
+fn between(earlier: u64, later: u64) -> Duration {
+    Duration::from_nanos(later.saturating_sub(earlier))
+}
+
+/// Watches all through `span` that the leader is left alone: the command that runs is still the same process.
+#[track_caller]
+fn undisturbed(leader: &Candidate, span: Duration) {
+    let pid = leader.command_pid();
+    throughout(span, &format!("{} leads undisturbed", leader.name()), || {
+        let lives = leader.lives();
+        match lives.as_slice() {
+            [only] if only.pid == pid && only.asked.is_none() && leader.living().len() == 1 => Ok(()),
+            _ => Err(format!("{lives:?}; {}", leader.stderr())),
+        }
+    });
+}
+
+/// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of
+/// the tests.
+#[test]
+#[ignore = "not a test"]
+fn journaled() {
+    harness::journaled::run();
+}

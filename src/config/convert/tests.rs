@@ -1,0 +1,195 @@
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::Path,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cli::{Variables, setting::PREFIX},
+    config::{NotifyReady, OnLoss},
+    log::LogConfig,
+};
+
+/// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.
+fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, Refused>, Vec<String>) {
+    let defaults = [("LOCK_NAME", OsStr::new("l")), ("ENDPOINTS", OsStr::new("e"))];
+    let variables: Variables = defaults
+        .iter()
+        .chain(variables)
+        .map(|(name, value)| (format!("{PREFIX}{name}").into(), value.into()))
+        .collect();
+    let mut remarks = Vec::new();
+    let given = Given::new(|_| None, &variables).expect("no flags");
+    let config = LogConfig::new(&given).and_then(|_| Config::new(&given, vec!["true".into()], &mut remarks));
+    (config, remarks)
+}
+
+fn config(variables: &[(&str, &str)]) -> Config {
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, OsStr::new(*value))).collect();
+    read(&variables).0.expect("understood")
+}
+
+#[track_caller]
+fn refused(exit: Exit, variables: &[(&str, &str)], why: &[&str]) {
+    let given: Vec<_> = variables.iter().map(|(name, value)| (*name, OsStr::new(*value))).collect();
+    let refused = read(&given).0.expect_err("must be refused");
+    assert_eq!(refused.exit, exit, "{refused}");
+    for part in why {
+        assert!(refused.to_string().contains(part), "{variables:?}: {refused}");
+    }
+}
+
+/// A directory with `ca.pem`, `cert.pem`, `key.pem` and `password`, and the path of each.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(tempfile::tempdir().expect("a directory"));
+        let pem = |label| format!("-----BEGIN {label}-----\nTUlJQg==\n-----END {label}-----\n");
+        files.write("ca.pem", &pem("CERTIFICATE"));
+        files.write("cert.pem", &pem("CERTIFICATE"));
+        files.write("key.pem", &pem("PRIVATE KEY"));
+        files.write("password", "s3cret\n");
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).expect("written");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+}
+
+#[test]
+fn the_defaults() {
+    let config = config(&[]);
+    let election = &config.election;
+    let timing =
+        Timing::new(Duration::from_secs(15), Duration::from_secs(10), Duration::from_secs(2), Duration::from_secs(10));
+    assert_eq!(Ok(election.timing), timing);
+    assert_eq!(election.lock.as_str(), "l");
+    assert_eq!((election.force, election.acquire_timeout, election.on_loss), (false, None, OnLoss::Exit));
+    assert_eq!((config.stop_signal, config.notify_ready), (15, NotifyReady::Campaigning));
+    assert_eq!(config.status_endpoint, None);
+    assert_eq!(
+        config.etcd,
+        EtcdConfig { endpoints: vec!["http://e:2379".into()], tls: TlsFiles::default(), credentials: None }
+    );
+}
+
+#[test]
+fn an_identity_that_nobody_set_is_another_each_time() {
+    let (one, other) = (config(&[]).election, config(&[]).election);
+    assert!(!one.identity_is_explicit);
+    assert_ne!(one.identity, other.identity);
+    let (host, random) = one.identity.rsplit_once('_').expect("an underscore");
+    assert!(!host.is_empty() && random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit()), "{}", one.identity);
+    let set = config(&[("IDENTITY", "me")]).election;
+    assert!(set.identity_is_explicit && set.identity == "me");
+}
+
+#[test]
+fn tls_follows_from_the_certificates() {
+    let files = Files::new();
+    let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
+    let etcd = config(&[("CACERT", &ca)]).etcd;
+    assert_eq!(etcd.endpoints, ["https://e:2379"]);
+    assert_eq!((etcd.tls.cacert.as_deref(), etcd.tls.client), (Some(Path::new(&ca)), None));
+    let etcd = config(&[("CERT", &cert), ("KEY", &key), ("ENDPOINTS", "https://a,b")]).etcd;
+    assert_eq!(etcd.endpoints, ["https://a:2379", "https://b:2379"]);
+    assert_eq!(etcd.tls.client, Some((cert.clone().into(), key.clone().into())));
+    assert_eq!(config(&[("TLS_SERVER_NAME", "x")]).etcd.endpoints, ["https://e:2379"]);
+
+    let plain = ("ENDPOINTS", "https://a,http://b");
+    assert_eq!(config(&[plain]).etcd.endpoints, ["https://a:2379", "http://b:2379"]);
+    refused(Exit::Usage, &[plain, ("CACERT", &ca)], &["_ENDPOINTS: http://b:2379 is without TLS", "_CACERT is set"]);
+    refused(Exit::Usage, &[("CERT", &cert)], &["_CERT: ", "no use alone", "--key or ETCD_AWAIT_ELECTION_KEY"]);
+    refused(Exit::Usage, &[("KEY", &key)], &["_KEY: ", "no use alone", "--cert or ETCD_AWAIT_ELECTION_CERT"]);
+    refused(Exit::Config, &[("CACERT", &key)], &["_CACERT: ", &key, "holds no certificate"]);
+    refused(Exit::Config, &[("CERT", &key), ("KEY", &cert)], &["_CERT: ", "holds no certificate, but PRIVATE KEY"]);
+    refused(Exit::Config, &[("CACERT", "/nowhere/ca")], &["_CACERT: /nowhere/ca cannot be read"]);
+}
+
+#[test]
+fn user_and_password() {
+    let files = Files::new();
+    let file = files.path("password");
+    let credentials = |variables: &[(&str, &str)]| config(variables).etcd.credentials.expect("credentials");
+    let value = credentials(&[("USER", "root"), ("PASSWORD", "pw")]);
+    assert_eq!((value.user.as_str(), value.password), ("root", Password::Value("pw".into())));
+    let from_file = credentials(&[("USER", "root"), ("PASSWORD_FILE", &file)]).password;
+    assert_eq!(from_file, Password::File(file.clone().into()));
+    assert_eq!(from_file.read(), Ok("s3cret".to_owned()));
+
+    refused(Exit::Usage, &[("USER", "root")], &["_USER: ", "--password-file or"]);
+    refused(Exit::Usage, &[("PASSWORD", "pw")], &["_PASSWORD: ", "--user or"]);
+    refused(Exit::Usage, &[("PASSWORD_FILE", &file)], &["_PASSWORD_FILE: ", "--user or"]);
+    refused(Exit::Usage, &[("USER", "u"), ("PASSWORD", "pw"), ("PASSWORD_FILE", &file)], &["only one of them"]);
+    refused(
+        Exit::Config,
+        &[("USER", "u"), ("PASSWORD_FILE", "/nowhere/pw")],
+        &["_PASSWORD_FILE: /nowhere/pw cannot be"],
+    );
+    let (_, remarks) = read(&[("USER", OsStr::new("u")), ("PASSWORD", OsStr::new("hunter2"))]);
+    assert!(remarks.len() == 1 && remarks[0].contains("without encryption"), "{remarks:?}");
+}
+
+#[test]
+fn a_password_is_in_no_error_and_no_debug_output() {
+    let (result, _) = read(&[("USER", OsStr::new("u")), ("PASSWORD", OsStr::from_bytes(b"hunter2\xff"))]);
+    let text = result.expect_err("not UTF-8").to_string();
+    assert!(text.contains("UTF-8") && !text.contains("hunter2"), "{text}");
+    assert!(!format!("{:?}", config(&[("USER", "u"), ("PASSWORD", "hunter2")])).contains("hunter2"));
+    refused(Exit::Usage, &[("ENDPOINTS", "http://u:hunter2@e")], &["has a user in it"]);
+}
+
+#[test]
+fn each_bad_value_is_told_with_its_name_and_what_would_be_right() {
+    for (name, value, why) in [
+        ("LOCK_NAME", "a/", "must not end with '/'"),
+        ("IDENTITY", "a\nb", "'a\\nb' has control characters"),
+        ("ENDPOINTS", "a:b", "'a:b' has no port"),
+        ("STATUS_ENDPOINT", "8080", "'8080' has no port: write host:port"),
+        ("LEASE_DURATION", "15x", "'15x' is no duration: write"),
+        ("LEASE_DURATION", "15500ms", "(15500ms) must be whole seconds"),
+        ("RENEW_DEADLINE", "15", "(15s) must be at most 13s with LEASE_DURATION (its default) 15s"),
+        ("RETRY_PERIOD", "10", "(10s) must be less than RENEW_DEADLINE (its default) (10s)"),
+        ("STOP_GRACE", "-1", "'-1' is no duration"),
+        ("ACQUIRE_TIMEOUT", "never", "'never' is no duration"),
+        ("STOP_SIGNAL", "0", "'0' is no signal"),
+        ("ON_LOSS", "restart", "'restart' is unknown: write exit or campaign"),
+        ("NOTIFY_READY", "Elected", "'Elected' is unknown: write campaigning or elected"),
+        ("TLS_SERVER_NAME", "a:1", "'a:1' is no name of a certificate"),
+    ] {
+        refused(Exit::Usage, &[(name, value)], &[&format!("{PREFIX}{name}"), why]);
+    }
+    assert_eq!(config(&[("ACQUIRE_TIMEOUT", "0")]).election.acquire_timeout, Some(Duration::ZERO));
+}
+
+proptest! {
+    /// Whatever bytes a setting has: a value or a refusal with its name, on lines that a terminal survives; no panic.
+    #[test]
+    fn any_bytes_in_any_setting(which in 0..setting::ALL.len(), bytes in proptest::collection::vec(1u8.., 1..80)) {
+        let setting = setting::ALL[which];
+        let value = OsString::from_vec(bytes);
+        if let Err(refused) = read(&[(&setting.short(), &value)]).0 {
+            let text = refused.to_string();
+            prop_assert!(text.contains(&setting.short()), "{}", text);
+        }
+    }
+
+    /// The same for text that is nearly right.
+    #[test]
+    fn any_text_in_any_setting(which in 0..setting::ALL.len(), text in "[0-9a-z:/@,.\\[\\]+ms-]{1,20}|\\PC{1,20}") {
+        let setting = setting::ALL[which];
+        if let Err(refused) = read(&[(&setting.short(), OsStr::new(&text))]).0 {
+            prop_assert!(refused.to_string().contains(&setting.short()), "{}", refused);
+        }
+    }
+}

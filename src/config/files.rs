@@ -1,0 +1,144 @@
+//! The files that settings name: looked at once at the start, so that a wrong one is told before anything begins. They
+//! are read again whenever they are used, because they are rotated.
+
+use std::{fs, io::Read, path::Path};
+
+/// What a file must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// At least one certificate.
+    Certificate,
+    /// At least one private key.
+    Key,
+}
+
+/// Looks at a PEM file just enough to tell the usual mistakes from each other.
+pub(super) fn check(path: &Path, kind: Kind) -> Result<(), String> {
+    let bytes = read(path)?;
+    check_pem(&bytes, kind).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// The first line of a file, for a password; its end of line is not part of it.
+pub(super) fn first_line(path: &Path) -> Result<String, String> {
+    let bytes = read(path)?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match std::str::from_utf8(line) {
+        Ok("") => Err(format!("{} has an empty first line: the password must stand there", path.display())),
+        Ok(line) => Ok(line.to_owned()),
+        Err(_) => Err(format!("{} is not text: its first line must be the password", path.display())),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    const MOST: u64 = 1 << 20;
+    let failed = |error| format!("{} cannot be read: {error}", path.display());
+    // A pipe, as of a shell's <(…), could be read only once, and a device for ever.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!("{} is not a regular file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > MOST {
+        return Err(format!("{} is larger than 1 MiB: this cannot be the right file", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn check_pem(bytes: &[u8], kind: Kind) -> Result<(), String> {
+    let what = match kind {
+        Kind::Certificate => "certificate",
+        Kind::Key => "private key",
+    };
+    if bytes.is_empty() {
+        return Err(format!("is empty: it must hold a {what}"));
+    }
+    // DER begins with the tag of a sequence and a length of several bytes.
+    if matches!(bytes, [0x30, 0x80..=0x84, ..]) {
+        return Err(format!("is not PEM (it looks like DER): convert it to PEM to use its {what}"));
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let labels: Vec<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----")).collect();
+    let wanted = |label: &&&str| match kind {
+        Kind::Certificate => **label == "CERTIFICATE",
+        Kind::Key => matches!(**label, "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY"),
+    };
+    match labels.iter().find(wanted) {
+        Some(_) if kind == Kind::Key && text.contains("Proc-Type: 4,ENCRYPTED") => Err(ENCRYPTED.into()),
+        Some(label) if !text.contains(&format!("-----END {label}-----")) => {
+            Err(format!("is cut short: there is no end of its {what}"))
+        }
+        Some(_) => Ok(()),
+        None if kind == Kind::Key && labels.contains(&"ENCRYPTED PRIVATE KEY") => Err(ENCRYPTED.into()),
+        None if labels.is_empty() => Err(format!("holds no {what}: it is not PEM")),
+        None => Err(format!("holds no {what}, but {}: is it the right file?", labels.join(", "))),
+    }
+}
+
+const ENCRYPTED: &str = "holds an encrypted private key: nobody could be asked for its passphrase, decrypt it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(label: &str) -> String {
+        format!("Some text\n-----BEGIN {label}-----\nTUlJQg==\n-----END {label}-----\n")
+    }
+
+    #[test]
+    fn pem_of_the_right_kind() {
+        for (text, kind) in [
+            (pem("CERTIFICATE"), Kind::Certificate),
+            (pem("PRIVATE KEY") + &pem("CERTIFICATE"), Kind::Certificate),
+            (pem("PRIVATE KEY"), Kind::Key),
+            (pem("EC PARAMETERS") + &pem("EC PRIVATE KEY"), Kind::Key),
+            (pem("RSA PRIVATE KEY").replace('\n', "\r\n"), Kind::Key),
+        ] {
+            assert_eq!(check_pem(text.as_bytes(), kind), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_file_is_told_why() {
+        for (bytes, kind, why) in [
+            (b"".to_vec(), Kind::Key, "is empty"),
+            (vec![0x30, 0x82, 1, 1], Kind::Certificate, "looks like DER"),
+            (b"hello".to_vec(), Kind::Certificate, "holds no certificate: it is not PEM"),
+            (pem("PRIVATE KEY").into(), Kind::Certificate, "holds no certificate, but PRIVATE KEY"),
+            (pem("CERTIFICATE").into(), Kind::Key, "holds no private key, but CERTIFICATE"),
+            (pem("ENCRYPTED PRIVATE KEY").into(), Kind::Key, "encrypted"),
+            (pem("RSA PRIVATE KEY").replace("TUl", "Proc-Type: 4,ENCRYPTED\n").into(), Kind::Key, "encrypted"),
+            (b"-----BEGIN CERTIFICATE-----\nTUl".to_vec(), Kind::Certificate, "cut short"),
+            (vec![0xff; 9], Kind::Key, "holds no private key"),
+        ] {
+            let refused = check_pem(&bytes, kind).expect_err(why);
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_the_password() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let read = |text: &[u8]| {
+            fs::write(file.path(), text).expect("written");
+            first_line(file.path())
+        };
+        for text in ["s3 cret", "s3 cret\n", "s3 cret\r\n", "s3 cret\nmore\n"] {
+            assert_eq!(read(text.as_bytes()), Ok("s3 cret".to_owned()), "{text:?}");
+        }
+        for text in [&b""[..], b"\nx", b"\xff\n"] {
+            let refused = read(text).expect_err("no password");
+            assert!(refused.starts_with(&file.path().display().to_string()), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        for (path, why) in
+            [("/nowhere/x", "cannot be read"), ("/", "not a regular file"), ("/dev/zero", "not a regular")]
+        {
+            assert!(read(Path::new(path)).expect_err(path).contains(why), "{path}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The parsers of single values. Each says what would be right in words that follow the value: "'x' is no duration: …".
+
+use std::{str::FromStr, time::Duration};
+
+use nix::{libc, sys::signal::Signal};
+
+use super::{NotifyReady, OnLoss};
+
+/// `15` and `15s` are seconds, `1500ms` milliseconds, `2m` minutes.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const WRONG: &str = "is no duration: write seconds as 15 or 15s, or 1500ms, or 2m";
+    // A few centuries, and far from where nanoseconds or instants overflow.
+    const LONGEST: Duration = Duration::from_secs(9_000_000_000);
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(WRONG);
+    }
+    let milliseconds_each = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        _ => return Err(WRONG),
+    };
+    let milliseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_each));
+    let duration = milliseconds.map(Duration::from_millis).filter(|duration| *duration <= LONGEST);
+    duration.ok_or("is too long: the most is 9000000000s")
+}
+
+/// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
+pub(super) fn signal(text: &str) -> Result<i32, &'static str> {
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let number = if name.bytes().all(|byte| byte.is_ascii_digit()) {
+        name.parse().ok()
+    } else if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset =
+            if offset.is_empty() { Some(0) } else { offset.strip_prefix('+').and_then(|n| n.parse::<u8>().ok()) };
+        offset.map(|offset| first + i32::from(offset))
+    } else {
+        Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)
+    };
+    match number {
+        Some(libc::SIGSTOP) => Err("would freeze the command instead of asking it to stop: write TERM, INT, QUIT, …"),
+        Some(number) if (1..=last).contains(&number) => Ok(number),
+        _ => Err("is no signal: write a name such as TERM or SIGTERM, or a number such as 15"),
+    }
+}
+
+/// Any value means yes, but for the words that mean no.
+pub(super) fn yes(text: &str) -> bool {
+    !["0", "f", "false", "no", "off"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// `exit` or `campaign`.
+pub(super) fn on_loss(text: &str) -> Result<OnLoss, &'static str> {
+    match text {
+        "exit" => Ok(OnLoss::Exit),
+        "campaign" => Ok(OnLoss::Campaign),
+        _ => Err("is unknown: write exit or campaign"),
+    }
+}
+
+/// `campaigning` or `elected`.
+pub(super) fn notify_ready(text: &str) -> Result<NotifyReady, &'static str> {
+    match text {
+        "campaigning" => Ok(NotifyReady::Campaigning),
+        "elected" => Ok(NotifyReady::Elected),
+        _ => Err("is unknown: write campaigning or elected"),
+    }
+}
+
+/// A name that fits on a line of a log and in a key's value.
+pub(super) fn name(text: &str) -> Result<String, &'static str> {
+    const LONGEST: usize = 1024;
+    if text.chars().any(char::is_control) {
+        return Err("has control characters (a line break?): write plain text");
+    }
+    if text.trim().is_empty() {
+        return Err("is blank: write a name");
+    }
+    if text.len() > LONGEST {
+        return Err("is longer than 1024 bytes: write a short name");
+    }
+    Ok(text.to_owned())
+}
+
+/// The name in a certificate: a DNS name or an IP address.
+pub(super) fn server_name(text: &str) -> Result<String, &'static str> {
+    let is_dns = |text: &str| {
+        text.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+    };
+    if text.len() <= 253 && is_dns(text) || text.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err("is no name of a certificate: write a DNS name or an IP address, without scheme and port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in
+            [("15", 15_000), ("15s", 15_000), ("1500ms", 1500), ("2m", 120_000), ("0", 0), ("007s", 7000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1", "+1", "1.5", "1.5s", "1 s", " 1", "1h", "1S", "15sec", "٣", "1e3"] {
+            assert!(duration(text).expect_err(text).starts_with("is no duration"), "{text}");
+        }
+        for text in ["9000000001", "99999999999999999999", "18446744073709551615m"] {
+            assert!(duration(text).expect_err(text).starts_with("is too long"), "{text}");
+        }
+    }
+
+    #[test]
+    fn signals() {
+        for (text, number) in [("TERM", 15), ("SIGTERM", 15), ("sigint", 2), ("15", 15), ("KILL", 9), ("64", 64)] {
+            assert_eq!(signal(text), Ok(number), "{text}");
+        }
+        assert_eq!(signal("SIGRTMIN+3"), Ok(libc::SIGRTMIN() + 3));
+        for text in
+            ["", "0", "65", "-15", "SIG", "TERMINATE", "SIGSIGTERM", "RTMIN+99", "RTMIN3", "99999999999", "STOP"]
+        {
+            assert!(signal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn force_is_yes_but_for_the_words_that_mean_no() {
+        for text in ["1", "true", "yes", "on", "x", "00", "t"] {
+            assert!(yes(text), "{text}");
+        }
+        for text in ["0", "f", "F", "false", "False", "FALSE", "no", "NO", "off", "Off"] {
+            assert!(!yes(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(name("node-1 (späť)"), Ok("node-1 (späť)".to_owned()));
+        for text in ["", " ", "a\nb", "a\u{7f}", &"x".repeat(1025)] {
+            assert!(name(text).is_err(), "{text:?}");
+        }
+        for text in ["etcd-1.example", "10.0.0.1", "::1", "localhost"] {
+            assert_eq!(server_name(text), Ok(text.to_owned()));
+        }
+        for text in ["", "a..b", "https://a", "a:2379", "a b", "ä"] {
+            assert!(server_name(text).is_err(), "{text}");
+        }
+    }
+}

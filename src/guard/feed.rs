@@ -1,0 +1,363 @@
+//! The line between gatekeeper and guard: whole little messages over a `SOCK_SEQPACKET` pair.
+//!
+//! Neither end ever blocks on the other. What does not fit into the socket waits in an outbox, where a new feed takes
+//! the place of an old one. A message that is not exactly one of ours says that the other end is not what it should be.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
+};
+
+use super::{CommandEnd, Order, Reason, Report};
+use crate::{clock::Instant, election::keys::LeaseId, timing::Deadlines};
+
+/// A message on the wire: what it is, and up to four numbers. Unused ones are zero.
+pub type Packet = [u8; 40];
+
+/// What can be sent.
+pub trait Message: Copy + Sized {
+    /// As bytes. Both ends are the same program on the same machine.
+    fn encode(&self) -> Packet;
+
+    /// From bytes; `None` unless they are exactly what [`encode`](Self::encode) makes.
+    fn decode(packet: &Packet) -> Option<Self>;
+
+    /// Whether a later one says all that this one does.
+    fn is_overtaken_by(&self, later: &Self) -> bool;
+}
+
+/// What came out of the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<M> {
+    /// A message.
+    Message(M),
+    /// Nothing yet.
+    Nothing,
+    /// The other end is closed, or sent nonsense: it is as good as gone.
+    Gone,
+}
+
+/// One end of the line: sends `Out`, receives `In`.
+#[derive(Debug)]
+pub struct Line<Out> {
+    socket: OwnedFd,
+    outbox: RefCell<VecDeque<Out>>,
+}
+
+/// Two connected sockets that do not block and are not handed on to the command.
+///
+/// # Errors
+/// If the process has no descriptors left.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+impl<Out: Message> Line<Out> {
+    /// More unsent messages than an end that works can cause.
+    const MOST_UNSENT: usize = 64;
+
+    /// The end that `socket` is.
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self { socket, outbox: RefCell::new(VecDeque::new()) }
+    }
+
+    /// Sends `message`, or keeps it for the next [`flush`](Self::flush); false if the other end takes none any more.
+    pub fn send(&self, message: Out) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        outbox.retain(|earlier| !earlier.is_overtaken_by(&message));
+        if outbox.len() >= Self::MOST_UNSENT {
+            return false;
+        }
+        outbox.push_back(message);
+        drop(outbox);
+        self.flush()
+    }
+
+    /// Sends what waits, as far as there is room; false if the other end takes none any more.
+    pub fn flush(&self) -> bool {
+        let mut outbox = self.outbox.borrow_mut();
+        while let Some(message) = outbox.front() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(self.socket.as_raw_fd(), &message.encode(), flags) {
+                Ok(_) => drop(outbox.pop_front()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => return true,
+                Err(_) => {
+                    outbox.clear();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether something waits until the socket is writable.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        !self.outbox.borrow().is_empty()
+    }
+
+    /// Takes one message out of the socket.
+    pub fn receive<In: Message>(&self) -> Received<In> {
+        // One byte more than a message: a longer one is seen to be longer.
+        let mut buffer = [0; size_of::<Packet>() + 1];
+        loop {
+            return match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Received::Nothing,
+                Ok(length) if length == size_of::<Packet>() => {
+                    buffer.first_chunk().and_then(In::decode).map_or(Received::Gone, Received::Message)
+                }
+                Ok(_) | Err(_) => Received::Gone,
+            };
+        }
+    }
+}
+
+impl<Out> AsFd for Line<Out> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl<Out> AsRawFd for Line<Out> {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Message for Order {
+    fn encode(&self) -> Packet {
+        match *self {
+            Self::Lease(None) => pack(1, []),
+            Self::Lease(Some(LeaseId(lease))) => pack(2, [bits(lease)]),
+            Self::Start { deadlines: Deadlines { term_at, kill_at }, token, lease: LeaseId(lease) } => {
+                pack(3, [nanos(term_at), nanos(kill_at), bits(token), bits(lease)])
+            }
+            Self::Feed(Deadlines { term_at, kill_at }) => pack(4, [nanos(term_at), nanos(kill_at)]),
+            Self::Signal(signal) => pack(5, [bits(i64::from(signal))]),
+            Self::Stop => pack(6, []),
+            Self::Dismiss => pack(7, []),
+        }
+    }
+
+    fn decode(packet: &Packet) -> Option<Self> {
+        Some(match unpack(packet)? {
+            (1, [0, 0, 0, 0]) => Self::Lease(None),
+            (2, [lease, 0, 0, 0]) => Self::Lease(Some(LeaseId(number(lease)))),
+            (3, [term, kill, token, lease]) => {
+                Self::Start { deadlines: deadlines(term, kill), token: number(token), lease: LeaseId(number(lease)) }
+            }
+            (4, [term, kill, 0, 0]) => Self::Feed(deadlines(term, kill)),
+            (5, [signal @ 1..=64, 0, 0, 0]) => Self::Signal(i32::try_from(signal).ok()?),
+            (6, [0, 0, 0, 0]) => Self::Stop,
+            (7, [0, 0, 0, 0]) => Self::Dismiss,
+            _ => return None,
+        })
+    }
+
+    fn is_overtaken_by(&self, later: &Self) -> bool {
+        matches!((self, later), (Self::Feed(_), Self::Feed(_)))
+    }
+}
+
+impl Message for Report {
+    fn encode(&self) -> Packet {
+        match *self {
+            Self::Started(pid) => pack(1, [bits(i64::from(pid))]),
+            Self::Fed(Deadlines { term_at, kill_at }) => pack(2, [nanos(term_at), nanos(kill_at)]),
+            Self::Ending(reason) => pack(3, [REASONS.iter().position(|r| *r == reason).map_or(u64::MAX, |i| i as u64)]),
+            Self::Ended(end) => pack(4, encode_end(end)),
+            Self::Gone(end) => pack(5, encode_end(end)),
+            // Nobody can send this of itself; on the wire it is the nonsense that means the same.
+            Self::GuardLost => pack(0, []),
+        }
+    }
+
+    fn decode(packet: &Packet) -> Option<Self> {
+        Some(match unpack(packet)? {
+            (1, [pid, 0, 0, 0]) => Self::Started(i32::try_from(number(pid)).ok()?),
+            (2, [term, kill, 0, 0]) => Self::Fed(deadlines(term, kill)),
+            (3, [reason, 0, 0, 0]) => Self::Ending(*REASONS.get(usize::try_from(reason).ok()?)?),
+            (4, [kind, value, 0, 0]) => Self::Ended(decode_end(kind, value)?),
+            (5, [kind, value, 0, 0]) => Self::Gone(decode_end(kind, value)?),
+            _ => return None,
+        })
+    }
+
+    fn is_overtaken_by(&self, later: &Self) -> bool {
+        matches!((self, later), (Self::Fed(_), Self::Fed(_)))
+    }
+}
+
+const REASONS: [Reason; 4] = [Reason::RenewDeadline, Reason::KillDeadline, Reason::StopGrace, Reason::GatekeeperGone];
+
+fn encode_end(end: CommandEnd) -> [u64; 2] {
+    match end {
+        CommandEnd::Exited(code) => [1, code.into()],
+        CommandEnd::Signalled(signal) => [2, signal.into()],
+        CommandEnd::NotFound => [3, 0],
+        CommandEnd::NotExecutable => [4, 0],
+        CommandEnd::NotStarted => [5, 0],
+    }
+}
+
+fn decode_end(kind: u64, value: u64) -> Option<CommandEnd> {
+    let small = u8::try_from(value).ok()?;
+    Some(match (kind, small) {
+        (1, code) => CommandEnd::Exited(code),
+        (2, signal) => CommandEnd::Signalled(signal),
+        (3, 0) => CommandEnd::NotFound,
+        (4, 0) => CommandEnd::NotExecutable,
+        (5, 0) => CommandEnd::NotStarted,
+        _ => return None,
+    })
+}
+
+fn pack<const N: usize>(tag: u64, numbers: [u64; N]) -> Packet {
+    let mut packet = [0; size_of::<Packet>()];
+    for (word, number) in packet.chunks_exact_mut(8).zip(std::iter::once(tag).chain(numbers)) {
+        word.copy_from_slice(&number.to_ne_bytes());
+    }
+    packet
+}
+
+fn unpack(packet: &Packet) -> Option<(u64, [u64; 4])> {
+    let mut words = packet.chunks_exact(8).map(|word| word.try_into().map(u64::from_ne_bytes).ok());
+    Some((words.next()??, [words.next()??, words.next()??, words.next()??, words.next()??]))
+}
+
+/// An instant as nanoseconds; one 584 years away becomes that, which is earlier and so on the safe side.
+fn nanos(instant: Instant) -> u64 {
+    u64::try_from(instant.since_boot().as_nanos()).unwrap_or(u64::MAX)
+}
+
+const fn deadlines(term: u64, kill: u64) -> Deadlines {
+    Deadlines {
+        term_at: Instant::from_boot(Duration::from_nanos(term)),
+        kill_at: Instant::from_boot(Duration::from_nanos(kill)),
+    }
+}
+
+const fn bits(number: i64) -> u64 {
+    number.cast_unsigned()
+}
+
+const fn number(bits: u64) -> i64 {
+    bits.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_deadlines() -> impl Strategy<Value = Deadlines> {
+        (any::<u64>(), any::<u64>()).prop_map(|(term, kill)| deadlines(term, kill))
+    }
+
+    fn any_order() -> impl Strategy<Value = Order> {
+        prop_oneof![
+            any::<Option<i64>>().prop_map(|lease| Order::Lease(lease.map(LeaseId))),
+            (any_deadlines(), any::<i64>(), any::<i64>()).prop_map(|(deadlines, token, lease)| Order::Start {
+                deadlines,
+                token,
+                lease: LeaseId(lease)
+            }),
+            any_deadlines().prop_map(Order::Feed),
+            (1i32..=64).prop_map(Order::Signal),
+            Just(Order::Stop),
+            Just(Order::Dismiss),
+        ]
+    }
+
+    fn any_end() -> impl Strategy<Value = CommandEnd> {
+        prop_oneof![
+            any::<u8>().prop_map(CommandEnd::Exited),
+            any::<u8>().prop_map(CommandEnd::Signalled),
+            Just(CommandEnd::NotFound),
+            Just(CommandEnd::NotExecutable),
+            Just(CommandEnd::NotStarted),
+        ]
+    }
+
+    fn any_report() -> impl Strategy<Value = Report> {
+        prop_oneof![
+            any::<i32>().prop_map(Report::Started),
+            any_deadlines().prop_map(Report::Fed),
+            proptest::sample::select(REASONS.to_vec()).prop_map(Report::Ending),
+            any_end().prop_map(Report::Ended),
+            any_end().prop_map(Report::Gone),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn orders_and_reports_arrive_as_they_were_sent(order in any_order(), report in any_report()) {
+            prop_assert_eq!(Order::decode(&order.encode()), Some(order));
+            prop_assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+
+        #[test]
+        fn only_what_encode_makes_is_understood(words in any::<[u8; 40]>(), tag in 0u8..10, zeros in 1usize..40) {
+            let mut packet = words;
+            packet[..8].fill(0);
+            packet[0] = tag;
+            packet[40 - zeros.min(32)..].fill(0);
+            for packet in [packet, words] {
+                prop_assert!(Order::decode(&packet).is_none_or(|order| order.encode() == packet));
+                prop_assert!(Report::decode(&packet).is_none_or(|report| report.encode() == packet));
+            }
+        }
+    }
+
+    #[test]
+    fn short_long_empty_and_unknown_messages_mean_that_nobody_sensible_is_there() {
+        for nonsense in [&[0u8; 40][..], &[6], &[], &[&Order::Stop.encode()[..], &[0]].concat(), &[255; 40]] {
+            let (ours, theirs) = pair().expect("a pair");
+            send(theirs.as_raw_fd(), nonsense, MsgFlags::empty()).expect("room");
+            assert_eq!(Line::<Report>::new(ours).receive::<Order>(), Received::Gone, "{nonsense:?}");
+        }
+        assert_eq!(Report::decode(&Report::GuardLost.encode()), None);
+    }
+
+    #[test]
+    fn an_end_that_does_not_read_blocks_nobody_and_gets_the_latest_feed() {
+        let (ours, theirs) = pair().expect("a pair");
+        let (sender, receiver) = (Line::<Report>::new(ours), Line::<Order>::new(theirs));
+        let fed = |n| Report::Fed(deadlines(n, n));
+        for n in 0..10_000 {
+            assert!(sender.send(fed(n)));
+        }
+        assert_eq!(*sender.outbox.borrow(), [fed(9_999)]);
+        assert!(sender.send(Report::Gone(CommandEnd::Exited(0))));
+
+        let mut last = None;
+        loop {
+            match receiver.receive::<Report>() {
+                Received::Message(report) => last = Some(report),
+                Received::Nothing if sender.has_unsent() => assert!(sender.flush()),
+                Received::Nothing => break,
+                Received::Gone => panic!("gone"),
+            }
+        }
+        assert_eq!(last, Some(Report::Gone(CommandEnd::Exited(0))));
+        assert!((0..1000).any(|_| !sender.send(Report::Started(1))), "what never ends is refused at last");
+
+        drop(sender);
+        while let Received::Message(_) = receiver.receive::<Report>() {}
+        assert_eq!(receiver.receive::<Report>(), Received::Gone);
+        assert!(!{ receiver }.send(Order::Stop), "nobody takes it");
+    }
+}

@@ -1,0 +1,224 @@
+//! The guard as the gatekeeper has it: orders out, reports in, and an eye on whether it still does its work.
+//!
+//! The guard kills the command at `kill_at` unless it was fed. So a guard from which nothing newer has come by then is
+//! frozen or dead, and the gatekeeper does its work: it kills the guard, everything below then falls to the gatekeeper
+//! (a subreaper too), and it ends that.
+
+use std::{cell::Cell, io, os::fd::OwnedFd, time::Duration};
+
+use nix::unistd::Pid;
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    Guard, Order, Reason, Report,
+    feed::{Line, Received},
+    switch::Switch,
+    tree,
+    wait::{self, Waited},
+};
+use crate::{
+    clock::{BootClock, Clock, Instant},
+    timing::Deadlines,
+};
+
+/// A guard that has just been started.
+#[derive(Debug)]
+pub struct Guarded {
+    pub(super) pid: Pid,
+    pub(super) socket: OwnedFd,
+}
+
+impl Guarded {
+    /// Reaps for the gatekeeper what is not the guard.
+    #[must_use]
+    pub const fn reaper(&self) -> Reaper {
+        Reaper { guard: self.pid }
+    }
+
+    /// The guard, in the asynchronous world.
+    ///
+    /// # Errors
+    /// Outside of a tokio runtime with IO.
+    pub fn into_handle(self) -> io::Result<Handle> {
+        self.into_handle_on(BootClock)
+    }
+
+    /// The same, on another clock.
+    ///
+    /// # Errors
+    /// Outside of a tokio runtime with IO.
+    pub fn into_handle_on<C: Clock>(self, clock: C) -> io::Result<Handle<C>> {
+        // SAFETY: a line keeps its one socket open, unchanged, as long as it lives.
+        let line = unsafe { AsyncFd::register(Line::new(self.socket)) }?;
+        Ok(Handle {
+            clock,
+            line,
+            watch: Cell::new(None),
+            state: Cell::new(State::Guarding),
+            pause: Cell::new(Handle::<C>::ROUND),
+        })
+    }
+}
+
+/// Reaps orphans that fall to the gatekeeper: as PID 1 of a container, also those that are none of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Reaper {
+    guard: Pid,
+}
+
+impl Reaper {
+    /// To be called whenever SIGCHLD comes. In the thread in which the handle is used, as it is what the handle relies on
+    /// that no process is reaped while it signals.
+    pub fn reap_orphans(&self) {
+        // Looks before it takes: the guard's end is the handle's to find. And once that has ended the handle reaps everything.
+        while let Some(orphan) = wait::peek().filter(|child| *child != self.guard) {
+            wait::reap(Some(orphan));
+        }
+    }
+}
+
+/// The running guard.
+#[derive(Debug)]
+pub struct Handle<C = BootClock> {
+    clock: C,
+    line: AsyncFd<Line<Order>>,
+    watch: Cell<Option<Watch>>,
+    state: Cell<State>,
+    pause: Cell<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The guard does its work, as far as can be seen.
+    Guarding,
+    /// It does not: everything below the gatekeeper is being ended.
+    TakingOver,
+    /// That is done.
+    Lost,
+}
+
+/// What the guard said last about the command that it guards.
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    /// The kill deadline that it acknowledged last; that of the start, until it has.
+    kill_at: Instant,
+    /// When it last said that it was killing, if it is.
+    killing: Option<Instant>,
+}
+
+impl Watch {
+    /// The time that a guard gets to be woken at its deadline and to say so. Well below the margin between the deadline
+    /// and the end of the shortest lease, which is a quarter of a second.
+    const SLACK: Duration = Duration::from_millis(100);
+    /// A guard that is killing says so this often, and is given twice more.
+    const SILENCE: Duration = Switch::BEAT.saturating_mul(3);
+
+    /// When a guard that has said nothing more is not doing its work.
+    fn due(&self) -> Instant {
+        let deadline = self.kill_at + Self::SLACK;
+        self.killing.map_or(deadline, |heard| deadline.max(heard + Self::SILENCE))
+    }
+}
+
+impl<C: Clock> Guard for Handle<C> {
+    fn order(&self, order: Order) {
+        if let Order::Start { deadlines, .. } = order {
+            // It may start the command without coming to say so.
+            self.watch.set(Some(Watch { kill_at: deadlines.kill_at, killing: None }));
+        }
+        // Whether the guard is gone is seen when its end of the line is read.
+        self.line.get_ref().send(order);
+    }
+
+    async fn report(&self) -> Report {
+        loop {
+            match self.state.get() {
+                // What it said before is believed first: it may be that we were frozen, and it was not.
+                State::Guarding => match self.line.get_ref().receive() {
+                    Received::Message(report) => {
+                        self.note(report);
+                        return report;
+                    }
+                    Received::Gone => self.state.set(State::TakingOver),
+                    Received::Nothing => self.wait().await,
+                },
+                State::TakingOver => {
+                    if end_everything_below() {
+                        self.state.set(State::Lost);
+                    } else {
+                        self.clock.sleep(self.pause.get()).await;
+                        self.pause.set((self.pause.get() * 2).min(Self::SLOWEST_ROUND));
+                    }
+                }
+                State::Lost => return Report::GuardLost,
+            }
+        }
+    }
+}
+
+impl<C: Clock> Handle<C> {
+    /// From one round of SIGKILL to the next, at first.
+    const ROUND: Duration = Duration::from_millis(1);
+    const SLOWEST_ROUND: Duration = Duration::from_millis(200);
+
+    fn note(&self, report: Report) {
+        let now = self.clock.now();
+        if let Report::Gone(_) = report {
+            self.watch.set(None);
+        }
+        let Some(mut watch) = self.watch.get() else { return };
+        match report {
+            Report::Fed(Deadlines { kill_at, .. }) => watch.kill_at = kill_at,
+            Report::Ending(Reason::KillDeadline | Reason::StopGrace) => watch.killing = Some(now),
+            _ => {}
+        }
+        if watch.killing.is_some() {
+            watch.killing = Some(now);
+        }
+        self.watch.set(Some(watch));
+    }
+
+    /// Waits until the socket has something for us, takes something of ours, or the guard is overdue.
+    async fn wait(&self) {
+        let due = self.watch.get().map(|watch| watch.due());
+        if due.is_some_and(|due| self.clock.now() >= due) {
+            self.state.set(State::TakingOver);
+            return;
+        }
+        let overdue = async {
+            match due {
+                Some(due) => self.clock.sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let interest = if self.line.get_ref().has_unsent() {
+            tokio::io::Interest::READABLE | tokio::io::Interest::WRITABLE
+        } else {
+            tokio::io::Interest::READABLE
+        };
+        tokio::select! {
+            biased;
+            // On either the loop looks again: at the socket first, then at the clock.
+            ready = self.line.ready(interest) => if let Ok(mut ready) = ready {
+                if ready.ready().is_writable() {
+                    self.line.get_ref().flush();
+                }
+                // Level to edge: what has come in the meantime sets it again, or is found by the next look.
+                ready.clear_ready();
+            },
+            () = overdue => {}
+        }
+    }
+}
+
+/// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
+fn end_everything_below() -> bool {
+    tree::signal(None, tree::KILL);
+    loop {
+        match wait::reap(None) {
+            Waited::Ended(..) | Waited::Stopped(..) => {}
+            Waited::Nothing => return false,
+            Waited::NoChildren => return true,
+        }
+    }
+}

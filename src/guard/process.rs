@@ -1,0 +1,261 @@
+//! The guard as a process: one loop that waits, tells the switch what happened, and does what it says.
+//!
+//! One thread, no runtime, nothing that waits but the one `poll`. It both reaps and signals, so no signal can reach a
+//! number that has become another process's.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::abort,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+    unistd::{Pid, setpgid},
+};
+
+use super::{
+    CommandEnd, Reason, Report,
+    farewell::Farewell,
+    feed::{Line, Received},
+    say::LogFormat,
+    signals::Signals,
+    spawn::{Command, Executed, Spawned},
+    switch::{Action, Event, Switch},
+    terminal::Terminal,
+    tree,
+    wait::{self, Waited},
+};
+use crate::clock::Instant;
+
+/// What the guard needs, all made before the fork.
+pub(super) struct Equipment {
+    pub(super) switch: Switch,
+    pub(super) command: Command,
+    pub(super) farewell: Farewell,
+    pub(super) terminal: Terminal,
+    pub(super) log: LogFormat,
+}
+
+/// Is the guard until it ends.
+pub(super) fn run(equipment: Equipment, socket: OwnedFd) -> ! {
+    // A panic must not unwind into the gatekeeper's `main`, of which this is a copy. The gatekeeper sees the guard end,
+    // and ends the command.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        if let Ok(mut process) = Process::new(equipment, socket) {
+            process.guard();
+        }
+    }));
+    abort()
+}
+
+struct Process {
+    switch: Switch,
+    line: Line<Report>,
+    signals: Signals,
+    timer: TimerFd,
+    command: Command,
+    farewell: Farewell,
+    terminal: Terminal,
+    log: LogFormat,
+    /// The command's main process, until it is reaped.
+    main: Option<Spawned>,
+    /// What `execve` failed with, until that child is reaped.
+    not_executed: Option<CommandEnd>,
+}
+
+impl Process {
+    fn new(equipment: Equipment, socket: OwnedFd) -> io::Result<Self> {
+        let Equipment { switch, command, farewell, terminal, log } = equipment;
+        // Every orphan below the command falls to this process, so that none is out of reach.
+        prctl::set_child_subreaper(true)?;
+        let _ = prctl::set_name(c"await-guard");
+        // Out of the gatekeeper's group: SIGKILL and SIGSTOP to a whole group cannot be blocked.
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        Ok(Self {
+            switch,
+            line: Line::new(socket),
+            signals: Signals::open()?,
+            timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
+            command,
+            farewell,
+            terminal,
+            log,
+            main: None,
+            not_executed: None,
+        })
+    }
+
+    fn guard(&mut self) {
+        loop {
+            self.wait();
+            // The clock first: whatever else happened may have happened too late.
+            self.tell(Event::Woken);
+            while self.signals.read().is_some() {} // Only to be woken; what ended is for waitpid to say.
+            self.look_at_execution();
+            self.reap();
+            if !self.switch.is_orphaned() {
+                self.listen();
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        // One at a time, so that nothing waits for a gatekeeper that talks without end.
+        match self.line.receive() {
+            Received::Message(order) => self.tell(Event::Order(order)),
+            Received::Nothing => {}
+            Received::Gone => self.tell(Event::GatekeeperGone),
+        }
+        if !self.line.flush() {
+            self.tell(Event::GatekeeperGone);
+        }
+    }
+
+    /// Waits for whatever comes first: a signal, an order, the outcome of `execve`, the next deadline.
+    fn wait(&self) {
+        let armed = self.arm_timer();
+        let mut socket = PollFlags::POLLIN;
+        if self.line.has_unsent() {
+            socket |= PollFlags::POLLOUT;
+        }
+        let mut sources = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+        ];
+        // A closed socket is always readable, and there is nothing more to hear from it.
+        if !self.switch.is_orphaned() {
+            sources.push(PollFd::new(self.line.as_fd(), socket));
+        }
+        if let Some(pending) = self.main.as_ref().and_then(Spawned::pending) {
+            sources.push(PollFd::new(pending, PollFlags::POLLIN));
+        }
+        // Without its timer the guard looks at the clock often instead.
+        let timeout = if armed { PollTimeout::NONE } else { PollTimeout::from(20u8) };
+        if poll(&mut sources, timeout).is_err_and(|errno| errno != Errno::EINTR) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn arm_timer(&self) -> bool {
+        let Some(wake) = self.switch.next_wake() else {
+            return self.timer.unset().is_ok();
+        };
+        // Zero would disarm it. An instant that has passed fires at once.
+        let wake = TimeSpec::from(wake.since_boot().max(Duration::from_nanos(1)));
+        self.timer.set(Expiration::OneShot(wake), TimerSetTimeFlags::TFD_TIMER_ABSTIME).is_ok()
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.switch.on(event, Instant::now()) {
+                events.extend(self.act(action));
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Start { token, lease } => match self.command.start(token, lease, &self.terminal) {
+                Ok(spawned) => self.main = Some(spawned),
+                Err(error) => {
+                    self.log.warn(&format!("the command cannot be started: {}", error.kind()));
+                    return Some(Event::MainEnded(CommandEnd::NotStarted));
+                }
+            },
+            Action::Signal(signal) => self.signal_main(signal),
+            Action::TermTree => tree::signal(None, tree::TERM),
+            Action::KillTree => tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL),
+            Action::Report(report) => return self.report(report),
+            Action::Complain(tried) => self.log.warn(&format!(
+                "processes of the command are left {}s after SIGKILL: in a system call that does not end, or another \
+                 user's",
+                tried.as_secs()
+            )),
+            Action::Release(lease) => match self.farewell.give_back(lease, &self.signals) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => {
+                    self.log.warn(&format!("lease {lease} could not be given back and has to run out"));
+                }
+            },
+            // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
+            Action::Exit => unsafe { libc::_exit(0) },
+        }
+        None
+    }
+
+    fn report(&mut self, report: Report) -> Option<Event> {
+        if let Report::Ending(reason) = report {
+            self.log.warn(match reason {
+                Reason::RenewDeadline => "no renewal was confirmed in time: stopping the command",
+                Reason::KillDeadline => "the lock can be lost any moment now: killing the command and all it started",
+                Reason::StopGrace => "the stop grace has passed: killing what is left of the command",
+                Reason::GatekeeperGone => "the gatekeeper is gone: stopping the command",
+            });
+        }
+        (!self.switch.is_orphaned() && !self.line.send(report)).then_some(Event::GatekeeperGone)
+    }
+
+    fn signal_main(&self, signal: i32) {
+        let Some(main) = &self.main else { return };
+        tree::signal_child(main.pid, signal);
+        if signal == libc::SIGCONT && self.terminal.is_ours() {
+            // A shell has just put our group into the foreground (`fg`): that is meant for the command.
+            Terminal::give_to(main.pid);
+        }
+    }
+
+    fn look_at_execution(&mut self) {
+        let Some(main) = &mut self.main else { return };
+        let pid = main.pid;
+        match main.executed() {
+            Executed::Yes => self.tell(Event::Started(pid.as_raw())),
+            Executed::No(end) => self.not_executed = Some(end),
+            Executed::Unknown => {}
+        }
+    }
+
+    /// Reaps everything that has ended: SIGCHLD comes once for many.
+    fn reap(&mut self) {
+        loop {
+            match wait::reap(None) {
+                Waited::Ended(pid, end) => self.reaped(pid, end),
+                // Only for Ctrl-Z: one that was stopped for reading from the terminal would stop again at once.
+                Waited::Stopped(pid, libc::SIGTSTP) => self.suspended(pid),
+                Waited::Stopped(..) => {}
+                Waited::Nothing => return,
+                Waited::NoChildren => return self.tell(Event::TreeGone),
+            }
+        }
+    }
+
+    fn reaped(&mut self, pid: Pid, end: CommandEnd) {
+        if self.main.as_ref().is_none_or(|main| main.pid != pid) {
+            return; // An orphan that had fallen to us.
+        }
+        // The outcome of execve may have come after we last looked.
+        self.look_at_execution();
+        self.main = None;
+        self.terminal.take_back_from(pid);
+        let end = self.not_executed.take().unwrap_or(end);
+        self.tell(Event::MainEnded(end));
+    }
+
+    fn suspended(&self, pid: Pid) {
+        if self.main.as_ref().is_some_and(|main| main.pid == pid) {
+            self.log.warn("a leader cannot be suspended, as its lock would go on: the command was continued");
+            // SAFETY: kill has no memory effects; the group's number is taken, its leader has not been reaped.
+            unsafe { libc::kill(-pid.as_raw(), libc::SIGCONT) };
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The command: what it is executed as, and the fork that does it.
+//!
+//! Everything the child needs is made before the fork; between fork and `execve` it only makes system calls.
+
+use std::{
+    env,
+    ffi::{CStr, CString, OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+    ptr,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    libc::{self, c_char},
+    unistd::{AccessFlags, ForkResult, Pid, eaccess, fork, getpid, pipe2, setpgid},
+};
+
+use super::{CommandEnd, signals::Original, terminal::Terminal};
+use crate::{election::keys::LeaseId, exit_code::Exit};
+
+/// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
+///
+/// # Errors
+/// [`Exit::NotFound`], and [`Exit::NotExecutable`] if there is something of that name that cannot be executed.
+pub fn resolve(program: &OsStr) -> Result<PathBuf, Exit> {
+    if program.is_empty() {
+        return Err(Exit::NotFound);
+    }
+    if program.as_bytes().contains(&b'/') {
+        return executable(Path::new(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
+    let mut answer = Exit::NotFound;
+    for directory in env::split_paths(&path) {
+        // An empty entry is the working directory, and joining it must not give a bare name: `execve` takes it, but the
+        // next reader would take it for a name to be looked up.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+        match executable(&directory.join(program)) {
+            Ok(found) => return Ok(found),
+            Err(Exit::NotExecutable) => answer = Exit::NotExecutable,
+            Err(_) => {}
+        }
+    }
+    Err(answer)
+}
+
+fn executable(path: &Path) -> Result<PathBuf, Exit> {
+    if path.is_dir() {
+        return Err(Exit::NotExecutable);
+    }
+    match eaccess(path, AccessFlags::X_OK) {
+        Ok(()) => Ok(path.to_owned()),
+        Err(errno) => Err(exit_of(errno)),
+    }
+}
+
+/// What a shell answers when `execve` fails: 127 if there is no such file, 126 if it cannot be executed.
+const fn exit_of(errno: Errno) -> Exit {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Exit::NotFound,
+        _ => Exit::NotExecutable,
+    }
+}
+
+/// Becomes `command`, in this process, with the mask and dispositions that this process was started with. Returns only
+/// if that fails.
+#[must_use]
+pub fn exec(command: &[OsString], original: &Original) -> Exit {
+    let Some(program) = command.first() else { return Exit::NotFound };
+    let program = match resolve(program) {
+        Ok(program) => program,
+        Err(exit) => return exit,
+    };
+    let environment = env::vars_os().filter_map(|(name, value)| variable(&name, &value).ok());
+    let Ok(image) = Image::new(&program, command, environment.collect()) else { return Exit::NotExecutable };
+    exit_of(image.execute(original))
+}
+
+/// A program with its arguments and environment, ready to be executed.
+#[derive(Debug)]
+pub(super) struct Image {
+    program: CString,
+    arguments: Vec<CString>,
+    /// `/bin/sh program arguments…`: for a script without `#!`, as `execvp` does it.
+    shell: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Image {
+    pub(super) fn new(program: &Path, arguments: &[OsString], environment: Vec<CString>) -> io::Result<Self> {
+        let program = CString::new(program.as_os_str().as_bytes())?;
+        let arguments = arguments.iter().map(|a| CString::new(a.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        let mut shell = vec![SHELL.to_owned(), program.clone()];
+        shell.extend(arguments.iter().skip(1).cloned());
+        Ok(Self { program, arguments, shell, environment })
+    }
+
+    /// Makes the lists of pointers that `execve` wants.
+    fn pointers(&self) -> Pointers<'_> {
+        let list = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
+        Pointers {
+            image: self,
+            arguments: list(&self.arguments),
+            shell: list(&self.shell),
+            environment: list(&self.environment),
+        }
+    }
+
+    fn execute(&self, original: &Original) -> Errno {
+        self.pointers().execute(original)
+    }
+}
+
+const SHELL: &CStr = c"/bin/sh";
+
+struct Pointers<'a> {
+    image: &'a Image,
+    arguments: Vec<*const c_char>,
+    shell: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+}
+
+impl Pointers<'_> {
+    /// Async-signal-safe.
+    fn execute(&self, original: &Original) -> Errno {
+        original.restore();
+        // SAFETY: each list ends with a null pointer, and its strings live in `image`, which `self` borrows.
+        unsafe {
+            libc::execve(self.image.program.as_ptr(), self.arguments.as_ptr(), self.environment.as_ptr());
+            if Errno::last() == Errno::ENOEXEC {
+                libc::execve(SHELL.as_ptr(), self.shell.as_ptr(), self.environment.as_ptr());
+            }
+        }
+        Errno::last()
+    }
+}
+
+pub(super) fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
+    Ok(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?)
+}
+
+/// The command that the guard starts in each term.
+#[derive(Debug)]
+pub(super) struct Command {
+    image: Image,
+    inherited: Vec<CString>,
+    lock: String,
+    original: Original,
+}
+
+impl Command {
+    /// Not for the command: our password, and what systemd gave to us alone.
+    const WITHHELD: [&str; 4] = ["ETCD_AWAIT_ELECTION_PASSWORD", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+    const OURS: [&str; 5] = [
+        "ETCD_AWAIT_ELECTION_FENCING_TOKEN",
+        "ETCD_AWAIT_ELECTION_LEADER_KEY",
+        "ETCD_AWAIT_ELECTION_LEASE_ID",
+        "ETCD_LOCK_KEY",
+        "ETCD_LOCK_REV",
+    ];
+
+    pub(super) fn new(program: &Path, command: &[OsString], lock: String, original: Original) -> io::Result<Self> {
+        let inherited = env::vars_os()
+            .filter(|(name, _)| !Self::WITHHELD.iter().chain(&Self::OURS).any(|ours| name == ours))
+            .map(|(name, value)| variable(&name, &value))
+            .collect::<io::Result<Vec<_>>>()?;
+        // A name that no variable can carry must be refused now, not in the moment of the start.
+        CString::new(lock.as_str())?;
+        Ok(Self { image: Image::new(program, command, Vec::new())?, inherited, lock, original })
+    }
+
+    /// Forks and executes it: in a process group of its own, in the terminal's foreground if that is ours to give.
+    pub(super) fn start(&mut self, token: i64, lease: LeaseId, terminal: &Terminal) -> io::Result<Spawned> {
+        let token = token.to_string();
+        let ours = [&token, &self.lock, &lease.to_string(), &self.lock, &token];
+        self.image.environment.clone_from(&self.inherited);
+        for (name, value) in Self::OURS.iter().zip(ours) {
+            self.image.environment.push(variable(name.as_ref(), value.as_ref())?);
+        }
+        let foreground = terminal.is_ours();
+        let prepared = self.image.pointers();
+        let original = self.original;
+        spawn(&prepared, &original, Own::Group { foreground })
+    }
+}
+
+/// What the child has of its own.
+#[derive(Clone, Copy)]
+pub(super) enum Own {
+    /// A process group, in the terminal's foreground or not.
+    Group { foreground: bool },
+    /// Nothing.
+    Nothing,
+}
+
+/// Starts an image in a child that dies with this process.
+pub(super) fn start_image(image: &Image, original: &Original) -> io::Result<Spawned> {
+    spawn(&image.pointers(), original, Own::Nothing)
+}
+
+fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<Spawned> {
+    let (outcome, tell) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let parent = getpid();
+    // SAFETY: the child makes only system calls, none of which allocates, until it executes or ends.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            if let Own::Group { .. } = own {
+                // The child does the same. Whoever comes first: the group exists before either goes on.
+                let _ = setpgid(child, child);
+            }
+            Ok(Spawned { pid: child, outcome: Some(outcome) })
+        }
+        ForkResult::Child => {
+            let errno = become_image(prepared, original, own, parent);
+            let told = (errno as i32).to_ne_bytes();
+            // SAFETY: `told` is as long as is said; write and _exit are async-signal-safe.
+            unsafe {
+                libc::write(tell.as_raw_fd(), told.as_ptr().cast(), told.len());
+                libc::_exit(i32::from(exit_of(errno).code()))
+            }
+        }
+    }
+}
+
+/// The child's part. Async-signal-safe.
+fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: Pid) -> Errno {
+    if let Own::Group { foreground } = own {
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+        if foreground {
+            // Before execve, or the command could be stopped for reading from the terminal. SIGTTOU is still blocked.
+            Terminal::give_to(getpid());
+        }
+    }
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // Only now: had the parent died before the line above, nobody would tell. Not `== 1`: there may be a subreaper.
+    if Pid::parent() != parent {
+        return Errno::ESRCH;
+    }
+    prepared.execute(original)
+}
+
+/// A child on its way to `execve`, or past it.
+#[derive(Debug)]
+pub(super) struct Spawned {
+    pub(super) pid: Pid,
+    /// Closed by a successful `execve`; else the error number comes out of it.
+    outcome: Option<OwnedFd>,
+}
+
+/// How `execve` went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Executed {
+    Yes,
+    No(CommandEnd),
+    Unknown,
+}
+
+impl Spawned {
+    /// What to poll for [`executed`](Self::executed).
+    pub(super) fn pending(&self) -> Option<BorrowedFd<'_>> {
+        self.outcome.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Looks how `execve` went. It is told once.
+    pub(super) fn executed(&mut self) -> Executed {
+        let Some(outcome) = &self.outcome else { return Executed::Unknown };
+        let mut told = [0; size_of::<i32>()];
+        let executed = match nix::unistd::read(outcome, &mut told) {
+            Ok(0) => Executed::Yes,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Executed::Unknown,
+            Ok(_) => Executed::No(match exit_of(Errno::from_raw(i32::from_ne_bytes(told))) {
+                Exit::NotFound => CommandEnd::NotFound,
+                _ => CommandEnd::NotExecutable,
+            }),
+            Err(_) => Executed::No(CommandEnd::NotStarted),
+        };
+        self.outcome = None;
+        executed
+    }
+}

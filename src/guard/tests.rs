@@ -1,0 +1,408 @@
+//! The guard with real processes.
+//!
+//! A guard is forked, kills, and reaps whatever there is, so it cannot share a process with other tests. Each test here
+//! therefore runs twice: the test runner starts its own executable once more for just this test
+//! ([`scene::in_own_process`]), and
+//! that second run, recognized by a variable, is the gatekeeper. What it finds out it asserts; the first run passes if
+//! the second one did.
+
+mod scene;
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::{
+    libc::{SIGHUP, SIGKILL, SIGSTOP, SIGTERM},
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+};
+
+use self::scene::*;
+use super::*;
+use crate::clock::Instant;
+
+#[test]
+fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
+    in_own_process("the_commands_own_code_or_signal_comes_back_in_term_after_term", |_| {
+        with_guard(shell("exit $ETCD_LOCK_REV"), async |handle, _| {
+            for code in [0, 1, 2, 42, 64, 77, 126, 127, 128, 200, 255] {
+                handle.order(start_order(within(5000, 6000), code.into()));
+                let end = CommandEnd::Exited(code);
+                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
+            }
+        });
+        with_guard(shell("kill -$ETCD_LOCK_REV $$"), async |handle, _| {
+            // Real-time signals too.
+            for signal in [1, 2, 6, 9, 13, 15, 31, 34, 64] {
+                handle.order(start_order(within(5000, 6000), signal.into()));
+                let end = CommandEnd::Signalled(signal);
+                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
+            }
+        });
+    });
+}
+
+#[test]
+fn what_cannot_be_executed_is_told_from_what_is_not_there() {
+    in_own_process("what_cannot_be_executed_is_told_from_what_is_not_there", |directory| {
+        let file = directory.join("file");
+        fs::write(&file, "exit 9").expect("write");
+        let file = file.to_str().expect("UTF-8");
+        for (program, mode, end) in [
+            ("/nonexistent", 0o644, CommandEnd::NotFound),
+            (file, 0o644, CommandEnd::NotExecutable),
+            // A script without `#!`.
+            (file, 0o755, CommandEnd::Exited(9)),
+        ] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("chmod");
+            with_guard(setup(&[program]), async |handle, _| {
+                handle.order(start_order(within(5000, 6000), 1));
+                assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(end)), "{program}");
+            });
+        }
+    });
+}
+
+#[test]
+fn unfed_a_command_that_ignores_sigterm_is_dead_at_the_deadline() {
+    in_own_process("unfed_a_command_that_ignores_sigterm_is_dead_at_the_deadline", |_| {
+        let patient = GuardSetup { stop_grace: Duration::from_secs(60), ..shell(DEAF) };
+        with_guard(patient, async |handle, _| {
+            let deadlines = within(200, 500);
+            started(handle, deadlines).await;
+            let end = CommandEnd::Signalled(SIGKILL as u8);
+            assert_eq!(
+                rest_of_term(handle).await,
+                [
+                    Report::Ending(Reason::RenewDeadline),
+                    Report::Ending(Reason::KillDeadline),
+                    Report::Ended(end),
+                    Report::Gone(end)
+                ]
+            );
+            let late = Instant::now().saturating_since(deadlines.kill_at);
+            assert!(late > Duration::ZERO && late < ms(100), "{late:?} after the deadline");
+        });
+    });
+}
+
+#[test]
+fn fed_it_runs_on() {
+    in_own_process("fed_it_runs_on", |_| {
+        with_guard(shell("sleep 0.8; exit 4"), async |handle, _| {
+            started(handle, within(200, 300)).await;
+            for _ in 0..10 {
+                tokio::time::sleep(ms(50)).await;
+                handle.order(Order::Feed(within(200, 300)));
+            }
+            handle.order(Order::Feed(within(5000, 6000)));
+            let reports = rest_of_term(handle).await;
+            assert_eq!(reports.last(), Some(&Report::Gone(CommandEnd::Exited(4))));
+            assert!(!reports.iter().any(|report| matches!(report, Report::Ending(_))));
+        });
+    });
+}
+
+#[test]
+fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
+    in_own_process("a_daemon_that_the_command_left_behind_is_ended_before_gone", |directory| {
+        let file = directory.join("pid");
+        let script = format!(
+            "setsid sh -c 'setsid sh -c \"echo \\$\\$ > {0}.new; mv {0}.new {0}; {1}\" & exit 0' &
+             while ! test -e {0}; do sleep 0.01; done; exit 3",
+            file.display(),
+            DEAF.replace('\'', "\\\"")
+        );
+        with_guard(shell(&script), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            assert_eq!(handle.report().await, Report::Ended(CommandEnd::Exited(3)));
+            let daemon = pid_in(&file);
+            assert!(!is_dead(daemon));
+            kill(daemon, Signal::SIGSTOP).expect("stopped");
+            assert_eq!(handle.report().await, Report::Ending(Reason::StopGrace));
+            assert_eq!(handle.report().await, Report::Gone(CommandEnd::Exited(3)));
+            assert!(is_dead(daemon));
+        });
+    });
+}
+
+#[test]
+fn what_is_left_behind_is_asked_to_end_however_deep_it_lies() {
+    in_own_process("what_is_left_behind_is_asked_to_end_however_deep_it_lies", |directory| {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let polite = format!("trap '> {}; exit' TERM; > {}; while :; do sleep 0.02; done", at("asked"), at("ready"));
+        fs::write(at("polite"), polite).expect("write");
+        fs::write(at("between"), format!("trap : TERM; sh {}; sleep 100", at("polite"))).expect("write");
+        let script = format!("setsid sh {} & until test -e {}; do sleep 0.01; done", at("between"), at("ready"));
+        with_guard(shell(&script), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(0))));
+            assert!(fs::exists(at("asked")).expect("a directory"));
+        });
+    });
+}
+
+#[test]
+fn a_fork_bomb_is_ended() {
+    in_own_process("a_fork_bomb_is_ended", |directory| {
+        // Each process starts the next, in a session of its own, and ends. So many that it would take a minute: a test
+        // that fails must not leave it to the machine for ever.
+        let bomb = directory.join("bomb");
+        fs::write(&bomb, "#!/bin/sh\ntrap '' TERM\ntest $1 -gt 0 && setsid \"$0\" $(($1 - 1)) &\n").expect("write");
+        fs::set_permissions(&bomb, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let script = format!("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do {} 3000 & done; sleep 100", bomb.display());
+        with_guard(shell(&script), async |handle, _| {
+            let deadlines = within(500, 700);
+            started(handle, deadlines).await;
+            let reports = rest_of_term(handle).await;
+            assert!(matches!(reports.last(), Some(Report::Gone(_))), "{reports:?}");
+            let late = Instant::now().saturating_since(deadlines.kill_at);
+            assert!(late < Duration::from_secs(2), "{late:?} after the deadline");
+        });
+    });
+}
+
+#[test]
+fn signals_reach_the_command_and_sigterm_begins_the_grace() {
+    in_own_process("signals_reach_the_command_and_sigterm_begins_the_grace", |directory| {
+        let ready = directory.join("ready");
+        let script = format!(
+            "trap 'hup=1' HUP; trap 'exit $((20 + hup))' TERM; > {}; while :; do sleep 0.01; done",
+            ready.display()
+        );
+        with_guard(shell(&script), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            eventually("ready", || ready.exists().then_some(()));
+            handle.order(Order::Signal(SIGHUP));
+            tokio::time::sleep(ms(50)).await;
+            handle.order(Order::Signal(SIGTERM));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(21))));
+        });
+        with_guard(shell(DEAF), async |handle, _| {
+            started(handle, within(10_000, 11_000)).await;
+            tokio::time::sleep(ms(100)).await;
+            handle.order(Order::Stop);
+            assert_eq!(handle.report().await, Report::Ending(Reason::StopGrace));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Signalled(9))));
+        });
+    });
+}
+
+#[test]
+fn a_leader_cannot_be_suspended() {
+    in_own_process("a_leader_cannot_be_suspended", |_| {
+        with_guard(shell("kill -TSTP $$; exit 5"), async |handle, _| {
+            started(handle, within(5000, 6000)).await;
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(5))));
+        });
+    });
+}
+
+#[test]
+fn the_command_has_the_terminal_and_gives_it_back() {
+    const NAME: &str = "the_command_has_the_terminal_and_gives_it_back";
+    let Some(directory) = env::var_os(DIRECTORY) else {
+        let directory = tempfile::tempdir().expect("a directory");
+        let terminal = nix::pty::openpty(None, None).expect("a terminal");
+        nix::unistd::write(&terminal.master, b"typed\n").expect("typed");
+        let run = second_run(NAME, "", directory.path());
+        let mut in_terminal = Command::new("setsid");
+        in_terminal
+            .args(["--ctty", "--wait"])
+            .arg(run.get_program())
+            .args(run.get_args())
+            .env(DIRECTORY, directory.path());
+        in_terminal.stdin(terminal.slave);
+        let (status, output) = ending(in_terminal, directory.path());
+        assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
+        return;
+    };
+    let (group, foreground) = (nix::unistd::getpgrp(), || nix::unistd::tcgetpgrp(std::io::stdin()));
+    assert_eq!(foreground(), Ok(group));
+    // Were it in the background, reading would stop it.
+    with_guard(shell("read line; test \"$line\" = typed && kill -TTOU $$ 2>&1; exit 6"), async |handle, _| {
+        let command = started(handle, within(5000, 6000)).await;
+        assert_ne!(command, group);
+        tokio::time::sleep(ms(100)).await;
+        assert_eq!(foreground(), Ok(command));
+        handle.order(Order::Signal(nix::libc::SIGCONT));
+        assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
+        assert_eq!(foreground(), Ok(group));
+    });
+    fs::write(Path::new(&directory).join("done"), "").expect("write");
+}
+
+#[test]
+fn a_frozen_guard_is_killed_and_its_tree_with_it() {
+    in_own_process("a_frozen_guard_is_killed_and_its_tree_with_it", |directory| {
+        let file = directory.join("pid");
+        let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 100' & {DEAF}", file.display());
+        with_guard(shell(&script), async |handle, guard| {
+            let deadlines = within(300, 600);
+            let command = started(handle, deadlines).await;
+            let daemon = pid_in(&file);
+            kill(guard, Signal::try_from(SIGSTOP).expect("a signal")).expect("stopped");
+            assert_eq!(handle.report().await, Report::GuardLost);
+            let late = Instant::now().saturating_since(deadlines.kill_at);
+            assert!(late > Duration::ZERO && late < ms(250), "{late:?} after the deadline");
+            assert!(is_dead(command) && is_dead(daemon) && is_dead(guard));
+        });
+    });
+}
+
+#[test]
+fn a_killed_guard_takes_its_tree_with_it() {
+    in_own_process("a_killed_guard_takes_its_tree_with_it", |directory| {
+        let file = directory.join("pid");
+        let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 100' & {DEAF}", file.display());
+        with_guard(shell(&script), async |handle, guard| {
+            let command = started(handle, within(60_000, 70_000)).await;
+            let daemon = pid_in(&file);
+            kill(guard, Signal::SIGKILL).expect("killed");
+            assert_eq!(handle.report().await, Report::GuardLost);
+            assert!(is_dead(command) && is_dead(daemon));
+        });
+    });
+}
+
+#[test]
+fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
+    const NAME: &str = "a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back";
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        let directory = PathBuf::from(directory);
+        let script =
+            format!("setsid sh -c 'echo $$ > {}; exec sleep 100' & {DEAF}", directory.join("daemon").display());
+        let setup = GuardSetup { release_program: Some(directory.join("release")), ..shell(&script) };
+        with_guard(setup, async |handle, _| {
+            handle.order(Order::Lease(Some(LEASE)));
+            let command = started(handle, within(60_000, 70_000)).await;
+            fs::write(directory.join("command"), command.to_string()).expect("write");
+            rest_of_term(handle).await;
+        });
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| directory.path().join(name);
+    let release = format!(
+        "#!/bin/sh\necho \"$1 $2 $ETCD_AWAIT_ELECTION_PASSWORD $(kill -0 $(cat {}) && echo alive)\" > {1}.new; mv {1}.new {1}",
+        at("command").display(),
+        at("released").display()
+    );
+    fs::write(at("release"), release).expect("write");
+    fs::set_permissions(at("release"), fs::Permissions::from_mode(0o755)).expect("chmod");
+
+    let mut gatekeeper =
+        second_run(NAME, "", directory.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
+    let (command, daemon) = (pid_in(&at("command")), pid_in(&at("daemon")));
+    gatekeeper.kill().expect("killed");
+    assert_eq!(gatekeeper.wait().expect("reaped").signal(), Some(SIGKILL));
+
+    let released = eventually("the lease given back", || fs::read_to_string(at("released")).ok());
+    assert_eq!(released.trim(), "--release-lease=2a --exact secret");
+    assert!(is_dead(command) && is_dead(daemon));
+}
+
+#[test]
+fn the_command_finds_mask_and_dispositions_as_they_were() {
+    const NAME: &str = "the_command_finds_mask_and_dispositions_as_they_were";
+    for ignored in ["", "HUP PIPE", "PIPE", "USR1"] {
+        let shell = if ignored.is_empty() { String::new() } else { format!("trap '' {ignored}") };
+        in_own_process_from(
+            &format!("{shell}\ncat /proc/self/status > $GUARD_TEST_DIRECTORY/before"),
+            NAME,
+            |directory| {
+                let after = directory.join("after");
+                let script = format!("exec cat /proc/self/status > {}", after.display());
+                with_guard(scene::shell(&script), async |handle, _| {
+                    started(handle, within(5000, 6000)).await;
+                    rest_of_term(handle).await;
+                });
+                let signals = |file: &Path| {
+                    // 32 and 33 are the C library's own, which it takes as soon as there is a second thread.
+                    let status = fs::read_to_string(file).expect("a status");
+                    ["SigBlk:", "SigIgn:", "SigCgt:"].map(|field| {
+                        let set = status.lines().find_map(|line| line.strip_prefix(field)).expect("in each status");
+                        u64::from_str_radix(set.trim(), 16).expect("hexadecimal") & !(3 << 31)
+                    })
+                };
+                assert_eq!(signals(&after), signals(&directory.join("before")));
+            },
+        );
+    }
+}
+
+#[test]
+fn the_command_finds_the_lock_in_its_environment_and_no_descriptor_of_ours() {
+    const NAME: &str = "the_command_finds_the_lock_in_its_environment_and_no_descriptor_of_ours";
+    in_own_process_from("exec 7</dev/null; ls /proc/self/fd > $GUARD_TEST_DIRECTORY/fds", NAME, |directory| {
+        let (found, fds) = (directory.join("env"), directory.join("fds-of-command"));
+        let script = format!("env > {}; ls /proc/self/fd > {}", found.display(), fds.display());
+        with_guard(shell(&script), async |handle, _| {
+            handle.order(start_order(within(5000, 6000), 77));
+            rest_of_term(handle).await;
+        });
+        let found = fs::read_to_string(found).expect("an environment");
+        let ours: BTreeSet<_> =
+            found.lines().filter(|line| line.starts_with("ETCD_") || line.starts_with("NOTIFY")).collect();
+        assert_eq!(
+            ours,
+            BTreeSet::from([
+                "ETCD_AWAIT_ELECTION_FENCING_TOKEN=77",
+                "ETCD_AWAIT_ELECTION_LEADER_KEY=a/lock",
+                "ETCD_AWAIT_ELECTION_LEASE_ID=2a",
+                "ETCD_LOCK_KEY=a/lock",
+                "ETCD_LOCK_REV=77",
+            ])
+        );
+        let list = |file: &Path| fs::read_to_string(file).expect("a list");
+        assert_eq!(list(&fds), list(&directory.join("fds")));
+    });
+}
+
+#[test]
+fn orphans_of_the_gatekeeper_are_reaped_and_the_guard_is_not() {
+    in_own_process("orphans_of_the_gatekeeper_are_reaped_and_the_guard_is_not", |_| {
+        let guarded = start(shell("exit 0")).expect("a guard");
+        let (reaper, guard) = (guarded.reaper(), guarded.pid);
+        let orphan = Command::new("true").spawn().expect("runs").id();
+        eventually("reaped", || {
+            reaper.reap_orphans();
+            (!fs::exists(format!("/proc/{orphan}")).expect("/proc")).then_some(())
+        });
+        drop(guarded);
+        eventually("the guard has left", || is_dead(guard).then_some(()));
+        reaper.reap_orphans();
+        assert_eq!(waitpid(guard, None), Ok(nix::sys::wait::WaitStatus::Exited(guard, 0)));
+    });
+}
+
+#[test]
+fn without_an_election_the_process_becomes_the_command() {
+    const NAME: &str = "without_an_election_the_process_becomes_the_command";
+    if env::var_os(DIRECTORY).is_some() {
+        panic!(
+            "not executed: {:?}",
+            exec(&["sh".into(), "-c".into(), "exit $1".into(), "sh".into(), "7".into()], &Original::save())
+        );
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (status, output) = ending(second_run(NAME, "", directory.path()), directory.path());
+    assert_eq!(status.code(), Some(7), "{output}");
+    let fails = |program: &str| exec(&[program.into()], &Original::save()).code();
+    assert_eq!((fails("/nonexistent"), fails("/etc/passwd"), fails("/etc"), fails("")), (127, 126, 126, 127));
+}
+
+#[test]
+fn programs_are_found_as_a_shell_finds_them() {
+    assert!(resolve("sh".as_ref()).expect("a shell").is_absolute());
+    assert_eq!(resolve("/bin/sh".as_ref()), Ok("/bin/sh".into()));
+    assert_eq!(resolve("no-such-program".as_ref()).map_err(crate::exit_code::Exit::code), Err(127));
+    assert_eq!(resolve("/etc/passwd/x".as_ref()).map_err(crate::exit_code::Exit::code), Err(127));
+}

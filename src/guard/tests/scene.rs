@@ -1,0 +1,158 @@
+//! What the tests are made of: the second run, a guard, and looking at processes.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::LazyLock,
+    thread,
+};
+
+use nix::{
+    libc::SIGTERM,
+    sys::wait::{WaitPidFlag, waitpid},
+    unistd::Pid,
+};
+
+use super::super::*;
+use crate::clock::Instant;
+
+pub(super) const DIRECTORY: &str = "GUARD_TEST_DIRECTORY";
+/// Saved once: the first guard's start blocks the signals of this process for good.
+pub(super) static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::save);
+pub(super) const LEASE: LeaseId = LeaseId(0x2a);
+
+/// The second run of the test `name`, to be started from `shell`, with a directory to share.
+pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{shell}\nexec \"$@\""), "sh"])
+        .arg(env::current_exe().expect("a test"))
+        .args(["--exact", &format!("guard::tests::{name}"), "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, directory)
+        .env("ETCD_AWAIT_ELECTION_PASSWORD", "secret")
+        .env("ETCD_LOCK_REV", "of an outer lock");
+    command
+}
+
+pub(super) fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
+    in_own_process_from("", name, gatekeeper);
+}
+
+pub(super) fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOnce(&Path)) {
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        let directory = PathBuf::from(directory);
+        gatekeeper(&directory);
+        fs::write(directory.join("done"), "").expect("write");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (status, output) = ending(second_run(name, shell, directory.path()), directory.path());
+    // A name that is not this test's would run, and pass, nothing.
+    assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
+}
+
+/// Runs it to its end, and says how that was. Its output goes to a file: what a broken guard left behind would hold a pipe
+/// open for ever.
+pub(super) fn ending(mut run: Command, directory: &Path) -> (ExitStatus, String) {
+    let output = directory.join("output");
+    let file = fs::File::create(&output).expect("a file");
+    run.stdout(file.try_clone().expect("a descriptor")).stderr(file);
+    let mut run = run.spawn().expect("runs");
+    let until = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        match run.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if Instant::now() < until => thread::sleep(ms(10)),
+            None => run.kill().expect("killed"),
+        }
+    };
+    (status, fs::read_to_string(output).expect("UTF-8"))
+}
+
+pub(super) fn setup(command: &[&str]) -> GuardSetup {
+    GuardSetup {
+        program: resolve(command[0].as_ref()).unwrap_or_else(|_| command[0].into()),
+        command: command.iter().map(Into::into).collect(),
+        lock: "a/lock".parse().expect("a name"),
+        stop_signal: SIGTERM,
+        stop_grace: ms(300),
+        original: *ORIGINAL,
+        log: LogFormat::Text,
+        release_program: Some("/bin/true".into()),
+    }
+}
+
+pub(super) fn shell(script: &str) -> GuardSetup {
+    setup(&["sh", "-c", script])
+}
+
+pub(super) const DEAF: &str = "trap '' TERM; while :; do sleep 0.02; done";
+
+pub(super) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+pub(super) fn within(term: u64, kill: u64) -> Deadlines {
+    let now = Instant::now();
+    Deadlines { term_at: now + ms(term), kill_at: now + ms(kill) }
+}
+
+pub(super) const fn start_order(deadlines: Deadlines, token: i64) -> Order {
+    Order::Start { deadlines, token, lease: LEASE }
+}
+
+/// Starts a guard, and is its gatekeeper.
+pub(super) fn with_guard(setup: GuardSetup, gatekeeper: impl AsyncFnOnce(&mut Handle, Pid)) {
+    let guarded = start(setup).expect("a guard");
+    let pid = guarded.pid;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut handle = guarded.into_handle().expect("a handle");
+        let to_the_end = async {
+            gatekeeper(&mut handle, pid).await;
+            handle.order(Order::Dismiss);
+            assert_eq!(handle.report().await, Report::GuardLost);
+        };
+        tokio::time::timeout(Duration::from_secs(20), to_the_end).await.expect("in time");
+    });
+    assert!(waitpid(None, Some(WaitPidFlag::WNOHANG)).is_err(), "a process is left");
+}
+
+/// All reports up to the end of the term.
+pub(super) async fn rest_of_term(handle: &mut Handle) -> Vec<Report> {
+    let mut reports = Vec::new();
+    loop {
+        let report = handle.report().await;
+        reports.push(report);
+        if matches!(report, Report::Gone(_) | Report::GuardLost) {
+            return reports;
+        }
+    }
+}
+
+pub(super) async fn started(handle: &mut Handle, deadlines: Deadlines) -> Pid {
+    handle.order(start_order(deadlines, 1));
+    let Report::Started(pid) = handle.report().await else { panic!("not started") };
+    assert_eq!(handle.report().await, Report::Fed(deadlines));
+    Pid::from_raw(pid)
+}
+
+pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::sleep(ms(10));
+    }
+    panic!("never: {what}");
+}
+
+pub(super) fn pid_in(file: &Path) -> Pid {
+    eventually("a process id", || fs::read_to_string(file).ok()?.trim().parse().ok().map(Pid::from_raw))
+}
+
+/// Not there, or a zombie that its new parent has not come to yet.
+pub(super) fn is_dead(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}

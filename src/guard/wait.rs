@@ -1,0 +1,59 @@
+//! What became of the children, as the kernel tells it.
+//!
+//! Not by the `nix` crate: it reaps a child that a real-time signal ended and then reports an error, which here would
+//! read as "no children are left".
+
+use nix::{errno::Errno, libc, unistd::Pid};
+
+use super::CommandEnd;
+
+/// The answer of `waitpid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// A child ended and has been reaped.
+    Ended(Pid, CommandEnd),
+    /// A child was stopped by this signal.
+    Stopped(Pid, i32),
+    /// There are children, and nothing to say about them.
+    Nothing,
+    /// There are none.
+    NoChildren,
+}
+
+/// Reaps one child, or `child`, if it has ended. Does not wait.
+pub(super) fn reap(child: Option<Pid>) -> Waited {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is written for this call only.
+        let answer =
+            unsafe { libc::waitpid(child.map_or(-1, Pid::as_raw), &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+        return match (answer, Errno::last()) {
+            (0, _) => Waited::Nothing,
+            (-1, Errno::ECHILD) => Waited::NoChildren,
+            (-1, _) => continue,
+            (pid, _) if libc::WIFEXITED(status) => {
+                Waited::Ended(Pid::from_raw(pid), CommandEnd::Exited(libc::WEXITSTATUS(status) as u8))
+            }
+            (pid, _) if libc::WIFSIGNALED(status) => {
+                Waited::Ended(Pid::from_raw(pid), CommandEnd::Signalled(libc::WTERMSIG(status) as u8))
+            }
+            (pid, _) => Waited::Stopped(Pid::from_raw(pid), libc::WSTOPSIG(status)),
+        };
+    }
+}
+
+/// A child that has ended, left as it is.
+pub(super) fn peek() -> Option<Pid> {
+    loop {
+        // SAFETY: all zeros is a valid siginfo_t, and means that no child has ended.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: `info` is written for this call only, and holds a child's details afterwards, or zeros.
+        let (answer, pid) = unsafe { (libc::waitid(libc::P_ALL, 0, &raw mut info, flags), info.si_pid()) };
+        match (answer, Errno::last()) {
+            (0, _) => return (pid != 0).then(|| Pid::from_raw(pid)),
+            (_, Errno::EINTR) => {}
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The log: lines on stderr, for a terminal, a file or the journal, as text or JSON.
+//!
+//! Logging never stops the program: a line that stderr does not take in time is dropped and counted.
+
+mod journal;
+mod writer;
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{
+    filter::Targets,
+    fmt::{self, format::FmtSpan},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
+
+use self::{journal::Prefixed, writer::Stderr};
+use crate::{
+    cli::{Given, setting},
+    config::Refused,
+};
+
+/// What to log and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Which events.
+    pub filter: Targets,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogConfig {
+    /// Reads the settings that are about the log.
+    ///
+    /// # Errors
+    /// If one of them cannot be understood.
+    pub fn new(given: &Given) -> Result<Self, Refused> {
+        Ok(Self {
+            filter: given.required(&setting::LOG)?.parse(filter)?,
+            format: given.required(&setting::LOG_FORMAT)?.parse(format)?,
+        })
+    }
+}
+
+impl Default for LogConfig {
+    /// What holds when nothing is set.
+    fn default() -> Self {
+        use tracing_subscriber::filter::LevelFilter;
+
+        let filter = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
+        Self { filter, format: LogFormat::Text }
+    }
+}
+
+/// This crate, as the filter knows it.
+const TARGET: &str = "etcd_await_election";
+
+/// Starts logging for this process; a second call is without effect.
+pub fn init(config: &LogConfig) {
+    let journal = journal::is_stderr();
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = fmt::layer()
+        .with_writer(Stderr::default)
+        .with_ansi(ansi && !journal)
+        .with_span_events(FmtSpan::NONE)
+        // On a write error the layer would report it by `eprintln!`, which panics when stderr is closed.
+        .log_internal_errors(false);
+    let registry = tracing_subscriber::registry().with(config.filter.clone());
+    let started = match (config.format, journal) {
+        (LogFormat::Text, false) => registry.with(layer).try_init(),
+        // The journal has a clock of its own.
+        (LogFormat::Text, true) => {
+            registry.with(layer.map_event_format(|format| Prefixed(format.without_time()))).try_init()
+        }
+        (LogFormat::Json, false) => registry.with(layer.json()).try_init(),
+        (LogFormat::Json, true) => registry.with(layer.json().map_event_format(Prefixed)).try_init(),
+    };
+    // Only a test that logs already gets here.
+    drop(started);
+}
+
+/// `warn,etcd_await_election=info`.
+fn filter(text: &str) -> Result<Targets, &'static str> {
+    const WRONG: &str =
+        "is no filter: write off, error, warn, info, debug or trace, or target=level, separated by commas";
+    // `Targets` alone would read a misspelled level as a target to be traced, and log nothing else.
+    let is_level = |text: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(text))
+    };
+    let is_target = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+    };
+    let is_right = |part: &str| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(part),
+    };
+    if !text.split(',').all(is_right) {
+        return Err(WRONG);
+    }
+    text.parse().map_err(|_| WRONG)
+}
+
+fn format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("is unknown: write text or json"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn filters() {
+        for text in ["info", "OFF", "warn,h2=debug", "etcd_await_election::election=trace"] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["", "inof", "info,", "a=b", "=info", "a b=info", "info h2=debug", "[x]=info", "2"] {
+            assert!(filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_default_that_is_documented_is_the_default_that_holds() {
+        let documented = filter(setting::LOG.default.expect("a default")).expect("a filter");
+        assert_eq!(documented, LogConfig::default().filter);
+        assert!(documented.would_enable(TARGET, &Level::INFO) && !documented.would_enable(TARGET, &Level::DEBUG));
+        assert!(documented.would_enable("h2", &Level::WARN) && !documented.would_enable("h2", &Level::INFO));
+    }
+}

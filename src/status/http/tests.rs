@@ -1,0 +1,154 @@
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    super::tests::{at, joining, leader, standby},
+    *,
+};
+
+/// A clock that stands still.
+#[derive(Clone, Copy)]
+struct Stopped(Instant);
+
+impl Clock for Stopped {
+    fn now(&self) -> Instant {
+        self.0
+    }
+
+    async fn sleep_until(&self, _: Instant) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What the endpoint answers at `seconds` when `status` is published.
+async fn ask(status: Status, seconds: u64, request: &str) -> String {
+    let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 };
+    let bound = bind(&endpoint).expect("a port");
+    let address = bound.address();
+    let (_sender, status) = watch::channel(status);
+    tokio::select! {
+        served = bound.serve(status, Stopped(at(seconds))) => panic!("{served:?}"),
+        answer = async {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("answered");
+            answer
+        } => answer,
+    }
+}
+
+async fn get(status: Status, seconds: u64, path: &str) -> String {
+    ask(status, seconds, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+}
+
+fn code(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("no answer: {answer}"))
+}
+
+#[tokio::test]
+async fn the_probes_in_each_phase() {
+    for (what, status, seconds, [leading, healthy, ready]) in [
+        ("leader", leader(), 101, [200, 200, 200]),
+        ("late leader", leader(), 112, [503, 200, 200]),
+        ("overdue leader", leader(), 114, [503, 503, 503]),
+        ("standby", standby(), 101, [503, 200, 200]),
+        ("standby, etcd dark", Status { beat: Some(at(120)), ..standby() }, 120, [503, 200, 503]),
+        ("joining", joining(), 101, [503, 200, 503]),
+    ] {
+        for (path, expected) in
+            [("/leader", leading), ("/healthz", healthy), ("/readyz", ready), ("/", 200), ("/metrics", 200)]
+        {
+            let answer = get(status.clone(), seconds, path).await;
+            assert_eq!(code(&answer), expected, "{what} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_root_begins_as_the_go_tool_prints_it() {
+    for (status, seconds, begin) in [
+        (leader(), 101, r#"{"status": "ok", "phase": "running", "leader": "me", "#),
+        (leader(), 110, r#"{"status": "ok", "phase": "awaiting", "leader": "me", "#),
+        (standby(), 101, r#"{"status": "ok", "phase": "awaiting", "leader": "a", "#),
+        (standby(), 120, r#"{"status": "ok", "phase": "awaiting", "leader": "unknown", "#),
+        (joining(), 101, r#"{"status": "ok", "phase": "awaiting", "leader": "unknown", "#),
+    ] {
+        let answer = get(status, seconds, "/").await;
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+        assert!(body.starts_with(begin) && body.ends_with("}\n"), "{body}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let parsed: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(parsed["identity"], "me");
+    }
+}
+
+#[test]
+fn the_root_is_json_whatever_the_names_are() {
+    let evil = "a\"b\\c\n\u{1}";
+    let status = Status { lock: evil.into(), identity: evil.into(), leader: Some(evil.into()), ..leader() };
+    let parsed: Value = serde_json::from_str(&root_json(&status, at(101))).expect("JSON");
+    for field in ["lock", "identity", "leader"] {
+        assert_eq!(parsed[field], evil);
+    }
+    let parsed: Value = serde_json::from_str(&root_json(&standby(), at(103))).expect("JSON");
+    assert_eq!((&parsed["queue_number"], &parsed["queue_behind"]), (&json!(2), &json!("b")));
+    assert_eq!((&parsed["seconds_since_renewal"], &parsed["fencing_token"]), (&json!(3), &Value::Null));
+}
+
+#[tokio::test]
+async fn methods_and_paths() {
+    for (request, expected) in [
+        ("HEAD / HTTP/1.1", 200),
+        ("HEAD /leader HTTP/1.1", 503),
+        ("GET /leader?verbose HTTP/1.0", 503),
+        ("POST / HTTP/1.1", 405),
+        ("DELETE /leader HTTP/1.1", 405),
+        ("GET /leader/ HTTP/1.1", 404),
+        ("GET /x HTTP/1.1", 404),
+        ("nonsense", 400),
+    ] {
+        let answer = ask(standby(), 101, &format!("{request}\r\nHost: x\r\n\r\n")).await;
+        assert_eq!(code(&answer), expected, "{request}");
+        if request.starts_with("HEAD") {
+            assert!(answer.ends_with("\r\n\r\n"), "a body: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_in_the_format_that_is_asked_for() {
+    let answer = get(leader(), 101, "/metrics").await;
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n";
+    let answer = ask(leader(), 101, request).await;
+    assert!(answer.contains("content-type: application/openmetrics-text") && answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_hung_up_on() {
+    // Time is simulated: the test ends at once if there is a timeout, and never if there is none.
+    let answer = ask(leader(), 101, "GET / HTTP/1.1\r\n").await;
+    assert_eq!(answer, "");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_at_once() {
+    let first = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
+    let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: first.address().port() };
+    let refused = bind(&endpoint).expect_err("taken");
+    assert_eq!(refused.exit, Exit::Config);
+    let text = refused.to_string();
+    assert!(text.starts_with("--status-endpoint or ETCD") && text.contains("in use"), "{text}");
+}
+
+#[test]
+fn all_interfaces_work_without_a_host() {
+    let bound = bind(&StatusEndpoint { host: None, port: 0 }).expect("a port");
+    assert!(bound.address().ip().is_unspecified());
+    let refused =
+        bind(&StatusEndpoint { host: Some("192.0.2.1".into()), port: 0 }).expect_err("not an address of ours");
+    assert_eq!(refused.exit, Exit::Config);
+}

@@ -1,0 +1,246 @@
+//! The metrics, as Prometheus text or OpenMetrics: base units, `_total` for what only grows.
+
+use std::{fmt::Write, time::Duration};
+
+use super::{Phase, Status};
+use crate::clock::Instant;
+
+/// The form of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics 1.0.0, for who asks for it.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a client with this `Accept` header gets.
+    #[must_use]
+    pub fn accepted(accept: &str) -> Self {
+        let wants = accept.split(',').any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_it = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
+            let refused = |part: &str| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+            is_it && !parts.any(refused)
+        });
+        if wants { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The `Content-Type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// All metrics of one moment.
+#[must_use]
+pub fn render(status: &Status, now: Instant, format: Format) -> String {
+    let mut page = Page { text: String::new(), format };
+    // The name that dashboards know from client-go.
+    page.metric("leader_election_master_status", Kind::Gauge, "Whether the command runs here: 1, or 0 on a standby.");
+    page.sample("leader_election_master_status", &[("name", &status.lock)], u8::from(status.is_leading(now)));
+
+    page.metric("etcd_await_election_info", Kind::Info, "Which program, lock and instance this is.");
+    let info = [("version", env!("CARGO_PKG_VERSION")), ("lock", &status.lock), ("identity", &status.identity)];
+    page.sample("etcd_await_election_info", &info, 1);
+
+    page.metric("etcd_await_election_phase", Kind::Gauge, "Where this instance stands: 1 for the phase it is in.");
+    for word in Phase::WORDS {
+        page.sample("etcd_await_election_phase", &[("phase", word)], u8::from(word == status.phase.word()));
+    }
+    let number = match status.phase {
+        Phase::Waiting { number, .. } => number,
+        _ => 0,
+    };
+    page.gauge("queue_number", "The place in the queue, 1 is next; 0 if not waiting.", number);
+    page.gauge("healthy", "Whether /healthz says 200.", u8::from(status.is_alive(now)));
+    page.gauge("ready", "Whether /readyz says 200.", u8::from(status.is_ready(now)));
+    page.gauge("fencing_token", "The fencing token; 0 if the lock is not held.", status.token.unwrap_or(0));
+    page.gauge("lease_ttl_seconds", "The time to live that etcd granted to the lease.", seconds(status.ttl));
+
+    // What is not known has no sample: a zero would look like a renewal that was just made.
+    if let Some(at) = status.renewed_at {
+        let since = seconds(now.saturating_since(at));
+        page.gauge(
+            "last_renewal_age_seconds",
+            "How long ago the latest confirmed renewal of the lease was sent.",
+            since,
+        );
+    }
+    if let Some(at) = status.elected_at {
+        page.gauge("leading_seconds", "How long this instance has led.", seconds(now.saturating_since(at)));
+    }
+    if let Some(deadlines) = status.deadlines {
+        let stop = seconds(deadlines.term_at.saturating_since(now));
+        page.gauge("stop_deadline_seconds", "The time left until the command is stopped unless renewed.", stop);
+        let kill = seconds(deadlines.kill_at.saturating_since(now));
+        page.gauge("kill_deadline_seconds", "The time left until the command is killed unless renewed.", kill);
+    }
+
+    let counters = status.counters;
+    page.counter("elections", "How often this instance was elected.", counters.elections);
+    page.counter("losses", "How often it lost leadership.", counters.losses);
+    page.counter("renewals", "How many renewals were confirmed.", counters.renewals);
+    page.counter("late_renewals", "How many were not confirmed within a retry period.", counters.late_renewals);
+    page.end()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Gauge,
+    Counter,
+    Info,
+}
+
+struct Page {
+    text: String,
+    format: Format,
+}
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        let name = format!("etcd_await_election_{name}");
+        self.metric(&name, Kind::Gauge, help);
+        self.sample(&name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let name = format!("etcd_await_election_{name}_total");
+        self.metric(&name, Kind::Counter, help);
+        self.sample(&name, &[], value);
+    }
+
+    /// `name` is the sample's name. OpenMetrics calls the family of a counter or an info by the name without its suffix.
+    fn metric(&mut self, name: &str, kind: Kind, help: &str) {
+        let (family, kind) = match (self.format, kind) {
+            (_, Kind::Gauge) => (name, "gauge"),
+            (Format::Prometheus, Kind::Counter) => (name, "counter"),
+            (Format::Prometheus, Kind::Info) => (name, "gauge"),
+            (Format::OpenMetrics, Kind::Counter) => (name.strip_suffix("_total").unwrap_or(name), "counter"),
+            (Format::OpenMetrics, Kind::Info) => (name.strip_suffix("_info").unwrap_or(name), "info"),
+        };
+        self.line(format_args!("# HELP {family} {help}"));
+        self.line(format_args!("# TYPE {family} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        if labels.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing into a string cannot fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    fn end(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.line(format_args!("# EOF"));
+        }
+        self.text
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{at, joining, leader, standby},
+        *,
+    };
+
+    #[test]
+    fn a_leader_in_both_formats() {
+        let text = render(&leader(), at(102), Format::Prometheus);
+        for line in [
+            "leader_election_master_status{name=\"db\"} 1",
+            "# TYPE etcd_await_election_info gauge",
+            "etcd_await_election_phase{phase=\"running\"} 1",
+            "etcd_await_election_phase{phase=\"waiting\"} 0",
+            "etcd_await_election_fencing_token 42",
+            "etcd_await_election_last_renewal_age_seconds 2",
+            "etcd_await_election_leading_seconds 12",
+            "etcd_await_election_stop_deadline_seconds 8",
+            "etcd_await_election_kill_deadline_seconds 12",
+            "# TYPE etcd_await_election_renewals_total counter",
+            "etcd_await_election_renewals_total 5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("EOF"));
+        let text = render(&leader(), at(102), Format::OpenMetrics);
+        for line in [
+            "# TYPE etcd_await_election info",
+            "# TYPE etcd_await_election_renewals counter",
+            "etcd_await_election_renewals_total 5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn one_who_does_not_lead() {
+        for (status, number) in [(standby(), 2), (joining(), 0)] {
+            let text = render(&status, at(101), Format::Prometheus);
+            assert!(text.contains("leader_election_master_status{name=\"db\"} 0\n"), "{text}");
+            assert!(text.contains(&format!("etcd_await_election_queue_number {number}\n")), "{text}");
+            assert!(!text.contains("deadline"), "{text}");
+        }
+        let late = render(&leader(), at(110), Format::Prometheus);
+        assert!(late.contains("leader_election_master_status{name=\"db\"} 0\n"), "a deadline has passed:\n{late}");
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let status = Status { lock: "a\"b\\c\nd".into(), ..standby() };
+        let text = render(&status, at(101), Format::Prometheus);
+        assert!(text.contains("{name=\"a\\\"b\\\\c\\nd\"} 0\n"), "{text}");
+    }
+
+    /// Every sample belongs to the family announced just before it, and no family is announced twice.
+    #[test]
+    fn families_are_whole() {
+        let text = render(&leader(), at(101), Format::Prometheus);
+        let mut families = Vec::new();
+        for line in text.lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(family) => families.push(family.split(' ').next().expect("a name")),
+                None if line.starts_with('#') => {}
+                None => assert_eq!(line.split(['{', ' ']).next(), families.last().copied(), "{line}"),
+            }
+        }
+        let count = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), count);
+    }
+
+    #[test]
+    fn the_format_follows_from_accept() {
+        for (accept, format) in [
+            ("", Format::Prometheus),
+            ("text/plain;version=0.0.4", Format::Prometheus),
+            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3,*/*;q=0.1", Format::OpenMetrics),
+            ("text/plain, application/openmetrics-text; q=0", Format::Prometheus),
+        ] {
+            assert_eq!(Format::accepted(accept), format, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What systemd is told (`sd_notify(3)`): ready, a line of words, stopping, and the watchdog's sign of life.
+//!
+//! Best effort: a message that cannot be sent is dropped, and without `NOTIFY_SOCKET` there is nobody to tell.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{Phase, Status};
+use crate::{clock::Clock, config::NotifyReady};
+
+/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped.
+pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, clock: C) {
+    match Notifier::new(|name| std::env::var_os(name), std::process::id()) {
+        Some(Ok(notifier)) => notifier.run(status, notify_ready, clock).await,
+        Some(Err(error)) => tracing::warn!("systemd cannot be told anything: NOTIFY_SOCKET: {error}"),
+        None => {}
+    }
+}
+
+struct Notifier {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    /// Without a sign of life for this long, systemd ends us.
+    watchdog: Option<Duration>,
+}
+
+impl Notifier {
+    /// `None` if nobody wants to be told.
+    fn new(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Option<io::Result<Self>> {
+        let path = variable("NOTIFY_SOCKET").filter(|path| !path.is_empty())?;
+        let open = || {
+            let socket = UnixDatagram::unbound()?;
+            // A systemd that does not read must not hold up the election.
+            socket.set_nonblocking(true)?;
+            Ok(Self { socket, address: address(&path)?, watchdog: watchdog(&variable, pid) })
+        };
+        Some(open())
+    }
+
+    async fn run<C: Clock>(self, mut status: watch::Receiver<Status>, notify_ready: NotifyReady, clock: C) {
+        let mut told = Told::default();
+        // Half of what systemd waits, as sd_watchdog_enabled(3) asks for.
+        let period = self.watchdog.map(|watchdog| watchdog / 2);
+        let mut next_sign = clock.now();
+        loop {
+            let now = clock.now();
+            let (news, alive) = {
+                let status = status.borrow_and_update();
+                (told.news(&status, notify_ready), status.is_alive(now))
+            };
+            self.send(&news);
+            let Some(period) = period else {
+                if status.changed().await.is_err() {
+                    break;
+                }
+                continue;
+            };
+            if now >= next_sign && alive {
+                self.send("WATCHDOG=1\n");
+                next_sign = now + period;
+            }
+            // While there is no life to tell of, look again soon: it may come back before systemd's patience ends.
+            let wake = if now >= next_sign { now + period / 8 } else { next_sign };
+            if let Some(Err(_)) = clock.before(wake, status.changed()).await {
+                break;
+            }
+        }
+        self.send(told.stopping());
+    }
+
+    fn send(&self, message: &str) {
+        if !message.is_empty() {
+            // Nothing could be done about an error, and the log would say it at every renewal.
+            let _ = self.socket.send_to_addr(message.as_bytes(), &self.address);
+        }
+    }
+}
+
+/// What systemd has heard already.
+#[derive(Default)]
+struct Told {
+    ready: bool,
+    stopping: bool,
+    words: String,
+}
+
+impl Told {
+    /// The message that brings systemd up to date; empty if it is.
+    fn news(&mut self, status: &Status, notify_ready: NotifyReady) -> String {
+        let ready = match notify_ready {
+            NotifyReady::Campaigning => status.phase != Phase::Joining,
+            NotifyReady::Elected => status.phase == Phase::Running,
+        };
+        let mut news = String::new();
+        if ready && !self.ready {
+            self.ready = true;
+            news += "READY=1\n";
+        }
+        if status.ending {
+            news += self.stopping();
+        }
+        let words = status.words();
+        if words != self.words {
+            news += &format!("STATUS={words}\n");
+            self.words = words;
+        }
+        news
+    }
+
+    fn stopping(&mut self) -> &'static str {
+        if std::mem::replace(&mut self.stopping, true) { "" } else { "STOPPING=1\n" }
+    }
+}
+
+/// The socket: a path, or a name without one after an `@`.
+fn address(path: &OsStr) -> io::Result<SocketAddr> {
+    match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(path),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract socket")),
+    }
+}
+
+/// systemd's patience, if it waits for this process and not for another that handed its environment on.
+fn watchdog(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Option<Duration> {
+    let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
+    if variable("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(pid.into()) {
+        return None;
+    }
+    number("WATCHDOG_USEC").filter(|microseconds| *microseconds > 0).map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests;

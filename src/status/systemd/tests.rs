@@ -1,0 +1,142 @@
+use std::collections::BTreeMap;
+
+use super::{
+    super::tests::{joining, leader, standby},
+    *,
+};
+use crate::clock::BootClock;
+
+fn variables(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
+    let pairs: BTreeMap<String, OsString> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
+    move |name| pairs.get(name).cloned()
+}
+
+/// systemd's end of a socket, and what was received there so far.
+struct Systemd {
+    socket: UnixDatagram,
+    path: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        Self { socket, path: path.to_str().expect("UTF-8").to_owned(), _directory: directory }
+    }
+
+    fn notifier(&self, watchdog_usec: &str) -> Notifier {
+        let variables = variables(&[("NOTIFY_SOCKET", &self.path), ("WATCHDOG_USEC", watchdog_usec)]);
+        Notifier::new(variables, 1).expect("a socket").expect("opened")
+    }
+
+    fn received(&self) -> Option<String> {
+        let mut message = [0; 1024];
+        let n = self.socket.recv(&mut message).ok()?;
+        Some(String::from_utf8_lossy(&message[..n]).into_owned())
+    }
+}
+
+fn news(told: &mut Told, status: &Status, ready: NotifyReady) -> Vec<String> {
+    told.news(status, ready).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn ready_is_told_once_at_the_chosen_moment() {
+    let first = |words: &str| words.split('=').next().unwrap_or_default().to_owned();
+    for (ready, expected) in [
+        (NotifyReady::Campaigning, [vec!["STATUS"], vec!["READY", "STATUS"], vec!["STATUS"], vec![]]),
+        (NotifyReady::Elected, [vec!["STATUS"], vec!["STATUS"], vec!["READY", "STATUS"], vec![]]),
+    ] {
+        let mut told = Told::default();
+        for (status, expected) in [joining(), standby(), leader(), leader()].iter().zip(expected) {
+            let news: Vec<_> = news(&mut told, status, ready).iter().map(|line| first(line)).collect();
+            assert_eq!(news, expected, "{ready:?} {:?}", status.phase);
+        }
+    }
+}
+
+#[test]
+fn stopping_is_told_once_and_only_when_the_program_ends() {
+    let mut told = Told::default();
+    let stopping = Status { phase: Phase::Stopping, ..leader() };
+    assert!(!told.news(&stopping, NotifyReady::Campaigning).contains("STOPPING"), "another term may follow");
+    let ending = Status { ending: true, ..stopping };
+    assert!(told.news(&ending, NotifyReady::Campaigning).contains("STOPPING=1\n"));
+    assert_eq!(told.news(&ending, NotifyReady::Campaigning), "");
+    assert_eq!(told.stopping(), "");
+}
+
+#[test]
+fn the_watchdog_is_ours_only_with_our_pid() {
+    for (pairs, expected) in [
+        (vec![("WATCHDOG_USEC", "3000000")], Some(Duration::from_secs(3))),
+        (vec![("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "7")], Some(Duration::from_secs(3))),
+        (vec![("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "8")], None),
+        (vec![("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "x")], None),
+        (vec![("WATCHDOG_USEC", "0")], None),
+        (vec![("WATCHDOG_USEC", "soon")], None),
+        (vec![], None),
+    ] {
+        assert_eq!(watchdog(variables(&pairs), 7), expected, "{pairs:?}");
+    }
+}
+
+#[test]
+fn without_a_socket_there_is_nobody_to_tell() {
+    assert!(Notifier::new(variables(&[]), 1).is_none());
+    assert!(Notifier::new(variables(&[("NOTIFY_SOCKET", "")]), 1).is_none());
+    let vsock = Notifier::new(variables(&[("NOTIFY_SOCKET", "vsock:2:1234")]), 1);
+    assert!(vsock.expect("somebody to tell").is_err());
+}
+
+#[tokio::test]
+async fn changes_go_to_a_socket_with_a_path() {
+    let systemd = Systemd::new();
+    let (sender, status) = watch::channel(leader());
+    drop(sender);
+    systemd.notifier("0").run(status, NotifyReady::Campaigning, BootClock).await;
+    assert_eq!(systemd.received().expect("news"), "READY=1\nSTATUS=leader of db: the command runs\n");
+    assert_eq!(systemd.received().expect("the end"), "STOPPING=1\n");
+}
+
+#[test]
+fn changes_go_to_an_abstract_socket() {
+    let name = format!("etcd-await-election-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let socket = UnixDatagram::bind_addr(&address).expect("bound");
+    let notifier = Notifier::new(variables(&[("NOTIFY_SOCKET", &format!("@{name}"))]), 1);
+    notifier.expect("a socket").expect("opened").send("READY=1\n");
+    let mut message = [0; 64];
+    let n = socket.recv(&mut message).expect("a message");
+    assert_eq!(&message[..n], b"READY=1\n");
+}
+
+#[tokio::test]
+async fn the_watchdog_is_fed_while_alive_and_not_longer() {
+    let signs = |status: Status| async {
+        let systemd = Systemd::new();
+        systemd.socket.set_nonblocking(true).expect("non-blocking");
+        let (sender, status) = watch::channel(status);
+        // 20 ms of patience, 110 ms of time: a sign each 10 ms.
+        let run = systemd.notifier("20000").run(status, NotifyReady::Campaigning, BootClock);
+        let ran_out = tokio::time::timeout(Duration::from_millis(110), run).await.is_err();
+        drop(sender);
+        assert!(ran_out);
+        std::iter::from_fn(|| systemd.received()).filter(|message| message == "WATCHDOG=1\n").count()
+    };
+    let now = BootClock.now();
+    let deadlines = |seconds| {
+        let at = now + Duration::from_secs(seconds);
+        Some(crate::timing::Deadlines { term_at: at, kill_at: at })
+    };
+    let alive = Status { beat: Some(now), deadlines: deadlines(60), ..leader() };
+    // A loaded machine may miss some.
+    assert!((3..=12).contains(&signs(alive.clone()).await));
+    let overdue = Status { deadlines: deadlines(0), ..alive.clone() };
+    assert_eq!(signs(overdue).await, 0);
+    let stalled = Status { beat: Some(now - Duration::from_secs(60)), ..alive };
+    assert_eq!(signs(stalled).await, 0);
+}

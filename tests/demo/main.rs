@@ -1,0 +1,84 @@
+//! `cargo xtask demo`: a three-member TLS cluster, three instances of a command, and what happens to their leaders.
+
+mod stage;
+
+use std::{env, path::Path, process::ExitCode, time::Duration};
+
+use harness::{Cluster, Proxy, Timing, World, journal};
+
+use self::stage::Stage;
+
+/// Short enough to watch; the defaults are 15, 10 and 2 seconds.
+const TIMING: Timing =
+    Timing { lease: 6, renew: Duration::from_secs(4), retry: Duration::from_secs(1), grace: Duration::from_secs(3) };
+
+fn main() -> ExitCode {
+    // The gated command is this program, started again.
+    if env::args().any(|argument| argument == "journaled") {
+        harness::journaled::run();
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "One command, three instances, one leader. Lease {}s, renew deadline {}s, retry period {}s.\n",
+        TIMING.lease,
+        TIMING.renew.as_secs(),
+        TIMING.retry.as_secs()
+    );
+    println!("Starting three members of etcd, with TLS …");
+    let world = World::new(Cluster::shared(), Path::new(env!("CARGO_BIN_EXE_etcd-await-election")));
+    let proxies: Vec<_> = world.cluster().members().iter().map(Proxy::of).collect();
+    let start = |name: &str| world.candidate(name).timing(TIMING).start();
+    let stage = Stage::new();
+
+    stage.says("three instances start: one leads, the others wait in a queue");
+    let anna = start("anna");
+    stage.follow(&anna);
+    anna.leads();
+    let bert = start("bert");
+    stage.follow(&bert);
+    bert.waits();
+    let cleo = world.candidate("cleo").timing(TIMING).via(&proxies).start();
+    stage.follow(&cleo);
+    cleo.waits();
+    stage.pause();
+
+    stage.says("the leader's gatekeeper is KILLED: its guard ends the command and gives the lease back");
+    anna.kill();
+    bert.leads_within(TIMING.latest_failover());
+    stage.pause();
+
+    stage.says("the next one's gatekeeper is FROZEN: its guard, not fed any more, ends the command in time");
+    bert.pause();
+    cleo.leads_within(TIMING.latest_failover());
+    stage.pause();
+
+    stage.says("anna is started again, as a supervisor would, and bert thaws: too late, its command is long gone");
+    let anna = start("anna");
+    stage.follow(&anna);
+    bert.resume();
+    anna.waits();
+    stage.pause();
+
+    stage.says("the leader is CUT OFF the network: it cannot know who leads, and ends its command in time");
+    proxies.iter().for_each(Proxy::black_hole);
+    anna.leads_within(TIMING.latest_failover());
+    stage.pause();
+
+    stage.says("the network heals; everybody is asked to stop");
+    proxies.iter().for_each(Proxy::heal);
+    world.verdict();
+    stage.close();
+
+    let lives = world.journal().lives();
+    println!(
+        "\nThe time line of the command, as it recorded itself every few milliseconds:\n\n{}",
+        stage::time_line(&lives)
+    );
+    let broken = journal::violations(&lives);
+    if broken.is_empty() && !lives.is_empty() {
+        println!("{} intervals, nothing overlapped, and the fencing token only grew.", lives.len());
+        return ExitCode::SUCCESS;
+    }
+    println!("THE PROMISE IS BROKEN:\n  {}", broken.join("\n  "));
+    ExitCode::FAILURE
+}

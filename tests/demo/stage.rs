@@ -1,0 +1,133 @@
+//! What a person sees: a line whenever somebody begins or ceases to lead or to wait.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{IsTerminal as _, stdout},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Candidate, journal::Life};
+
+/// The time between two acts, for the person who watches.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Prints changes as they happen, until it is closed.
+pub(crate) struct Stage {
+    shared: Arc<Shared>,
+    watcher: thread::JoinHandle<()>,
+}
+
+struct Shared {
+    begun: Instant,
+    cast: Mutex<BTreeMap<String, Arc<Candidate>>>,
+    closed: AtomicBool,
+}
+
+impl Stage {
+    /// Opens with nobody on it.
+    pub(crate) fn new() -> Self {
+        let shared = Arc::new(Shared { begun: Instant::now(), cast: Mutex::default(), closed: AtomicBool::new(false) });
+        let watcher = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.watch()
+        });
+        Self { shared, watcher }
+    }
+
+    /// Shows this instance, in the place of an earlier one of its name.
+    pub(crate) fn follow(&self, candidate: &Arc<Candidate>) {
+        let mut cast = self.shared.cast.lock().unwrap_or_else(PoisonError::into_inner);
+        cast.insert(candidate.name().to_owned(), Arc::clone(candidate));
+    }
+
+    /// Announces what is done next.
+    pub(crate) fn says(&self, what: &str) {
+        println!("\n{} -- {what}", self.shared.time());
+    }
+
+    /// Lets the person read.
+    pub(crate) fn pause(&self) {
+        thread::sleep(PAUSE);
+    }
+
+    /// Ends the showing.
+    pub(crate) fn close(self) {
+        self.shared.closed.store(true, Ordering::Relaxed);
+        drop(self.watcher.join());
+    }
+}
+
+impl Shared {
+    fn time(&self) -> String {
+        format!("{:6.2}s", self.begun.elapsed().as_secs_f64())
+    }
+
+    fn watch(&self) {
+        let mut shown = String::new();
+        while !self.closed.load(Ordering::Relaxed) {
+            let now = self.scene();
+            if now != shown {
+                println!("{}    {now}", self.time());
+                shown = now;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Everybody in a fixed column.
+    fn scene(&self) -> String {
+        let cast = self.cast.lock().unwrap_or_else(PoisonError::into_inner);
+        cast.values().map(|candidate| part(candidate)).collect::<Vec<_>>().join("   ")
+    }
+}
+
+/// What one of them does, as its command and its process show it.
+fn part(candidate: &Candidate) -> String {
+    let name = candidate.name();
+    let bold = |text: String| if stdout().is_terminal() { format!("\x1b[1;32m{text}\x1b[0m") } else { text };
+    match (candidate.living().first(), candidate.end()) {
+        (Some(life), _) => bold(format!("{:20}", format!("{name} RUNS (token {})", life.token))),
+        (None, Some(_)) => format!("{:20}", format!("{name} is gone")),
+        (None, None) if is_frozen(candidate.pid()) => format!("{:20}", format!("{name} is frozen")),
+        (None, None) => format!("{:20}", format!("{name} waits")),
+    }
+}
+
+/// Whether the process is stopped: proc(5), the field after the name in brackets.
+fn is_frozen(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
+}
+
+/// One row for each interval, drawn to scale.
+pub(crate) fn time_line(lives: &[Life]) -> String {
+    const WIDTH: u64 = 60;
+    let zero = lives.iter().map(|life| life.from).min().unwrap_or(0);
+    let whole = lives.iter().map(|life| life.to).max().unwrap_or(0).saturating_sub(zero).max(1);
+    let seconds = |at: u64| Duration::from_nanos(at - zero).as_secs_f64();
+    let column = |at: u64| usize::try_from((at - zero) * WIDTH / whole).unwrap_or(0);
+    let mut before: Option<u64> = None;
+    let mut text = String::new();
+    for life in lives {
+        let (from, to) = (column(life.from), column(life.to));
+        let bar = format!("{}{}", " ".repeat(from), "#".repeat((to - from).max(1)));
+        let gap = before.map_or_else(String::new, |before| {
+            format!("   {:.0} ms after the one before", (seconds(life.from) - seconds(before)) * 1000.0)
+        });
+        text += &format!(
+            "{:>6}  token {:<4} {bar:62} {:6.2}s to {:6.2}s{gap}\n",
+            life.name,
+            life.token,
+            seconds(life.from),
+            seconds(life.to)
+        );
+        before = Some(life.to);
+    }
+    text
+}

@@ -1,0 +1,115 @@
+//! What the gated command of a test does, besides keeping the journal.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Default: runs until SIGTERM or SIGINT, then ends with 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    /// End by itself with this code, after this time.
+    pub exit: Option<(u8, Duration)>,
+    /// End itself by this signal, at once.
+    pub die_by: Option<i32>,
+    /// Take no notice of SIGTERM and SIGINT.
+    pub stubborn: bool,
+    /// How long it takes to end after it was asked to.
+    pub slow_stop: Duration,
+    /// How many children it forks into its own process group; they outlive it unless ended.
+    pub children: u32,
+    /// Whether it leaves a daemon behind: forked twice, in a session of its own.
+    pub daemon: bool,
+    /// Where to write the environment that it was given.
+    pub environment: Option<PathBuf>,
+}
+
+impl Behaviour {
+    /// Ends by itself with this code, after this time.
+    #[must_use]
+    pub fn exits(code: u8, after: Duration) -> Self {
+        Self { exit: Some((code, after)), ..Self::default() }
+    }
+
+    /// Takes no notice of being asked to stop.
+    #[must_use]
+    pub fn stubborn() -> Self {
+        Self { stubborn: true, ..Self::default() }
+    }
+
+    /// Takes this long to stop.
+    #[must_use]
+    pub fn slow(stop: Duration) -> Self {
+        Self { slow_stop: stop, ..Self::default() }
+    }
+
+    /// As text, for the environment of the command.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut words = Vec::new();
+        if let Some((code, after)) = self.exit {
+            words.push(format!("exit={code}@{}", after.as_millis()));
+        }
+        if let Some(signal) = self.die_by {
+            words.push(format!("die={signal}"));
+        }
+        if self.stubborn {
+            words.push("stubborn=1".into());
+        }
+        if !self.slow_stop.is_zero() {
+            words.push(format!("slow={}", self.slow_stop.as_millis()));
+        }
+        if self.children > 0 {
+            words.push(format!("children={}", self.children));
+        }
+        if self.daemon {
+            words.push("daemon=1".into());
+        }
+        if let Some(path) = &self.environment {
+            words.push(format!("environment={}", path.display()));
+        }
+        words.join(";")
+    }
+
+    /// The reverse; none if it is not understood.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let mut behaviour = Self::default();
+        for word in text.split(';').filter(|word| !word.is_empty()) {
+            let (name, value) = word.split_once('=')?;
+            match name {
+                "exit" => {
+                    let (code, after) = value.split_once('@')?;
+                    behaviour.exit = Some((code.parse().ok()?, Duration::from_millis(after.parse().ok()?)));
+                }
+                "die" => behaviour.die_by = Some(value.parse().ok()?),
+                "stubborn" => behaviour.stubborn = true,
+                "slow" => behaviour.slow_stop = Duration::from_millis(value.parse().ok()?),
+                "children" => behaviour.children = value.parse().ok()?,
+                "daemon" => behaviour.daemon = true,
+                "environment" => behaviour.environment = Some(value.into()),
+                _ => return None,
+            }
+        }
+        Some(behaviour)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back_is_the_same() {
+        let all = Behaviour {
+            exit: Some((7, Duration::from_millis(20))),
+            die_by: Some(9),
+            stubborn: true,
+            slow_stop: Duration::from_millis(300),
+            children: 2,
+            daemon: true,
+            environment: Some("/tmp/x".into()),
+        };
+        for behaviour in [Behaviour::default(), all] {
+            assert_eq!(Behaviour::decode(&behaviour.encode()), Some(behaviour));
+        }
+        assert_eq!(Behaviour::decode("dance=1"), None);
+    }
+}

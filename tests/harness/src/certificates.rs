@@ -1,0 +1,98 @@
+//! Certificates made for one cluster: good ones, and every kind of bad one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+
+/// The files of one cluster.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The CA that signed all but the foreign ones.
+    pub ca: PathBuf,
+    /// For the members, as servers and towards each other.
+    pub server: Pair,
+    /// A client's.
+    pub client: Pair,
+    /// A client's that ended long ago.
+    pub expired: Pair,
+    /// A CA that nobody here trusts.
+    pub foreign_ca: PathBuf,
+    /// A client's, signed by the foreign CA.
+    pub foreign: Pair,
+}
+
+/// Certificate and key.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The certificate's file.
+    pub cert: PathBuf,
+    /// The key's file.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Makes them in `directory`. The server's is good for localhost, 127.0.0.1 and the addresses of `members`.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    #[must_use]
+    pub fn create(directory: &Path, members: &[String]) -> Self {
+        let ca = authority("test CA");
+        let foreign_ca = authority("foreign CA");
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        names.extend_from_slice(members);
+        Self {
+            ca: write(directory, "ca.crt", &ca.pem()),
+            server: issue(directory, "server", &ca, named("etcd", names)),
+            client: issue(directory, "client", &ca, named("candidate", Vec::new())),
+            expired: {
+                let mut params = named("candidate", Vec::new());
+                params.not_before = date_time_ymd(2001, 1, 1);
+                params.not_after = date_time_ymd(2002, 1, 1);
+                issue(directory, "expired", &ca, params)
+            },
+            foreign_ca: write(directory, "foreign-ca.crt", &foreign_ca.pem()),
+            foreign: issue(directory, "foreign", &foreign_ca, named("candidate", Vec::new())),
+        }
+    }
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Authority {
+    let mut params = named(name, Vec::new());
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.extended_key_usages.clear();
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
+}
+
+/// Servers and clients alike: a member is its peers' client too.
+fn named(name: &str, hosts: Vec<String>) -> CertificateParams {
+    let mut params = CertificateParams::new(hosts).expect("valid names");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+fn issue(directory: &Path, name: &str, ca: &Authority, params: CertificateParams) -> Pair {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, ca).expect("a certificate");
+    Pair {
+        cert: write(directory, &format!("{name}.crt"), &certificate.pem()),
+        key: write(directory, &format!("{name}.key"), &key.serialize_pem()),
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}

@@ -1,0 +1,322 @@
+//! Real etcd clusters on loopback.
+
+use std::{
+    ffi::{OsStr, OsString},
+    process::Command,
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
+
+use crate::{
+    address::Address,
+    certificates::Certificates,
+    etcdctl::Etcdctl,
+    member::{Member, binary},
+    scratch::Scratch,
+    wait::{Permit, Semaphore, eventually},
+};
+
+/// Clusters that tests may hurt, alive at once: each is three servers on a small machine.
+static OWN_CLUSTERS: Semaphore = Semaphore::new(2);
+
+/// How long a cluster may take to form, or to be whole again.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// A running cluster; ended when dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    members: Vec<Member>,
+    /// Made for TLS or not: a cluster without it uses none of them.
+    certificates: Certificates,
+    tls: bool,
+    auth: Option<(String, String)>,
+    _scratch: Scratch,
+    _permit: Option<Permit>,
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+impl Cluster {
+    /// The three members with TLS that all tests share which do nothing to them.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| Arc::new(Cluster::builder().build(None)));
+        Arc::clone(&SHARED)
+    }
+
+    /// A cluster of one's own.
+    pub const fn builder() -> ClusterBuilder {
+        ClusterBuilder { size: 3, tls: true, auth: None, start: true }
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, index: usize) -> &Member {
+        &self.members[index]
+    }
+
+    /// The certificates.
+    #[must_use]
+    pub const fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// Whether clients need TLS, and a certificate of their own.
+    #[must_use]
+    pub const fn tls(&self) -> bool {
+        self.tls
+    }
+
+    /// User and password, if clients need them.
+    #[must_use]
+    pub fn auth(&self) -> Option<(&str, &str)> {
+        self.auth.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
+    }
+
+    /// The URLs of all members.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(Member::endpoint).collect()
+    }
+
+    /// `etcdctl`, asking any member.
+    #[must_use]
+    pub fn etcdctl(&self) -> Etcdctl {
+        self.etcdctl_at(&self.endpoints().join(","))
+    }
+
+    /// `etcdctl`, asking this member only.
+    #[must_use]
+    pub fn etcdctl_of(&self, index: usize) -> Etcdctl {
+        self.etcdctl_at(&self.members[index].endpoint())
+    }
+
+    /// The index of the member that leads the cluster.
+    ///
+    /// # Errors
+    /// If nobody leads, or nobody answers.
+    pub fn leader(&self) -> Result<usize, String> {
+        let mut last = "no members".to_owned();
+        for index in 0..self.members.len() {
+            match self.etcdctl_of(index).within(Duration::from_secs(1)).json(&["endpoint", "status"]) {
+                Err(error) => last = error,
+                Ok(answer) => {
+                    let status = &answer[0]["Status"];
+                    if status["leader"].as_u64().is_some_and(|leader| leader != 0)
+                        && status["leader"] == status["header"]["member_id"]
+                    {
+                        return Ok(index);
+                    }
+                    last = format!("member {index} follows {}", status["leader"]);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The index of a member that does not lead.
+    ///
+    /// # Panics
+    /// If nobody leads.
+    #[must_use]
+    pub fn follower(&self) -> usize {
+        let leader = eventually(HEALTHY, "etcd has a leader", || self.leader());
+        (leader + 1) % self.members.len()
+    }
+
+    /// Starts every member that a builder left unstarted.
+    pub fn start(&self) {
+        for member in &self.members {
+            member.start();
+        }
+    }
+
+    /// Waits until every member answers, which includes that there is a leader.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    #[track_caller]
+    pub fn wait_healthy(&self) {
+        for (index, member) in self.members.iter().enumerate() {
+            let etcdctl = self.etcdctl_of(index).within(Duration::from_secs(2));
+            eventually(HEALTHY, &format!("{} is healthy", member.name), || {
+                etcdctl.run(&["get", "tests/none"]).map_err(|error| format!("{error} (log: {})", member.log.display()))
+            });
+        }
+    }
+
+    /// `etcdctl`, asking these endpoints only.
+    #[must_use]
+    pub fn etcdctl_at(&self, endpoints: &str) -> Etcdctl {
+        let mut options: Vec<OsString> = vec!["--endpoints".into(), endpoints.into()];
+        if self.tls {
+            let Certificates { ca, client, .. } = &self.certificates;
+            for (option, path) in [("--cacert", ca), ("--cert", &client.cert), ("--key", &client.key)] {
+                options.extend([option.into(), path.into()]);
+            }
+        }
+        if let Some((user, password)) = &self.auth {
+            options.extend(["--user".into(), format!("{user}:{password}").into()]);
+        }
+        Etcdctl { options }
+    }
+
+    /// Turns authentication on: `root`, and a user that may do anything below the prefix `tests/`, nothing else.
+    fn enable_auth(&mut self, user: String, password: String) {
+        let etcdctl = self.etcdctl();
+        etcdctl.must(&["user", "add", &format!("root:{password}")]);
+        etcdctl.must(&["user", "grant-role", "root", "root"]);
+        etcdctl.must(&["role", "add", "tests"]);
+        etcdctl.must(&["role", "grant-permission", "tests", "readwrite", "tests/", "--prefix"]);
+        etcdctl.must(&["user", "add", &format!("{user}:{password}")]);
+        etcdctl.must(&["user", "grant-role", &user, "tests"]);
+        etcdctl.must(&["auth", "enable"]);
+        self.auth = Some((user, password));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for member in &self.members {
+            member.kill();
+        }
+    }
+}
+
+/// What a cluster shall be like.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClusterBuilder {
+    size: usize,
+    tls: bool,
+    auth: Option<(String, String)>,
+    start: bool,
+}
+
+impl ClusterBuilder {
+    /// How many members; three unless said otherwise.
+    pub const fn size(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// Neither certificates nor encryption.
+    pub const fn plain(mut self) -> Self {
+        self.tls = false;
+        self
+    }
+
+    /// Clients need this user and password; they may use keys below `tests/`.
+    pub fn auth(mut self, user: &str, password: &str) -> Self {
+        self.auth = Some((user.into(), password.into()));
+        self
+    }
+
+    /// Everything made, nothing started: see [`Cluster::start`].
+    pub const fn unstarted(mut self) -> Self {
+        self.start = false;
+        self
+    }
+
+    /// Waits for a place among the clusters alive, starts the members and waits until they are healthy.
+    #[must_use]
+    pub fn create(self) -> Arc<Cluster> {
+        let permit = OWN_CLUSTERS.acquire();
+        Arc::new(self.build(Some(permit)))
+    }
+
+    fn build(self, permit: Option<Permit>) -> Cluster {
+        let scratch = Scratch::new("cluster");
+        let addresses: Vec<Address> = (0..self.size).map(|_| Address::claim()).collect();
+        let ips: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+        let certificates = Certificates::create(scratch.path(), &ips);
+        let scheme = if self.tls { "https" } else { "http" };
+        let mut members: Vec<Member> = addresses
+            .into_iter()
+            .enumerate()
+            .map(|(index, address)| Member {
+                name: format!("m{index}"),
+                address,
+                scheme,
+                arguments: Vec::new(),
+                log: scratch.path().join(format!("m{index}.log")),
+                process: Mutex::new(None),
+            })
+            .collect();
+        let peers: Vec<String> = members.iter().map(|m| format!("{}={}", m.name, m.peer_url())).collect();
+        let peers = peers.join(",");
+        for member in &mut members {
+            member.arguments = arguments(member, &peers, &scratch, self.tls.then_some(&certificates));
+        }
+        let mut cluster =
+            Cluster { members, certificates, tls: self.tls, auth: None, _scratch: scratch, _permit: permit };
+        if self.start {
+            cluster.start();
+            cluster.wait_healthy();
+            if let Some((user, password)) = self.auth {
+                cluster.enable_auth(user, password);
+            }
+        }
+        cluster
+    }
+}
+
+/// The command line of one member.
+fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certificates>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut option = |name: &str, value: &dyn AsRef<OsStr>| {
+        let mut word = OsString::from(format!("--{name}="));
+        word.push(value.as_ref());
+        arguments.push(word);
+    };
+    option("name", &member.name);
+    option("data-dir", &scratch.path().join(&member.name));
+    option("listen-client-urls", &member.endpoint());
+    option("advertise-client-urls", &member.endpoint());
+    option("listen-peer-urls", &member.peer_url());
+    option("initial-advertise-peer-urls", &member.peer_url());
+    option("initial-cluster", &peers);
+    // An election timeout of half a second: etcd's shortest lease is one and a half of it.
+    option("heartbeat-interval", &"50");
+    option("election-timeout", &"500");
+    option("logger", &"zap");
+    option("log-level", &"warn");
+    if let Some(Certificates { ca, server, .. }) = tls {
+        for kind in ["", "peer-"] {
+            option(&format!("{kind}cert-file"), &server.cert);
+            option(&format!("{kind}key-file"), &server.key);
+            option(&format!("{kind}trusted-ca-file"), ca);
+            option(&format!("{kind}client-cert-auth"), &"true");
+        }
+    }
+    if version() >= (3, 5) {
+        // Nothing here has to outlive the machine.
+        option("unsafe-no-fsync", &"true");
+    }
+    arguments
+}
+
+/// Major and minor version of the etcd that is used.
+fn version() -> (u32, u32) {
+    static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {
+        let output =
+            Command::new(binary()).arg("--version").output().expect("etcd is needed: install it, or set ETCD_BIN");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let parse = || {
+            let mut numbers = text.lines().next()?.rsplit(' ').next()?.split('.').map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        };
+        parse().unwrap_or_else(|| panic!("etcd --version says {text:?}"))
+    });
+    *VERSION
+}

@@ -1,0 +1,181 @@
+//! `etcdctl` against one cluster: the tests' own view of what is in etcd, independent of the program's.
+
+use std::{
+    ffi::OsString,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::process::Process;
+
+/// How to call `etcdctl` for one cluster.
+#[derive(Clone, Debug)]
+pub struct Etcdctl {
+    /// The options that every call gets.
+    pub(crate) options: Vec<OsString>,
+}
+
+/// One key as it stands in etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The lease it hangs on; 0 for none.
+    pub lease: i64,
+    /// The revision that created it.
+    pub create_revision: i64,
+    /// The revision that wrote it last.
+    pub mod_revision: i64,
+}
+
+impl Etcdctl {
+    /// Runs one command and waits for its output.
+    ///
+    /// # Errors
+    /// With what it said, if it did not succeed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
+        let Output { status, stdout, stderr } =
+            self.command(arguments).output().map_err(|error| format!("etcdctl does not start: {error}"))?;
+        let stdout = String::from_utf8_lossy(&stdout).into_owned();
+        if status.success() {
+            Ok(stdout)
+        } else {
+            Err(format!("etcdctl {}: {status}: {stdout}{}", arguments.join(" "), String::from_utf8_lossy(&stderr)))
+        }
+    }
+
+    /// The same, which must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub fn must(&self, arguments: &[&str]) -> String {
+        self.run(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts one command that goes on, such as `elect` or `lock`.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Process::start(command)
+    }
+
+    /// All keys under a prefix, oldest first.
+    ///
+    /// # Errors
+    /// If etcd cannot be asked.
+    pub fn keys(&self, prefix: &str) -> Result<Vec<Key>, String> {
+        let answer = self.json(&["get", prefix, "--prefix", "--sort-by=CREATE"])?;
+        let number = |key: &Value, name: &str| key[name].as_i64().unwrap_or(0);
+        let text = |key: &Value, name: &str| decode(key[name].as_str().unwrap_or(""));
+        let keys = answer["kvs"].as_array().map_or_else(Vec::new, |keys| {
+            keys.iter()
+                .map(|key| Key {
+                    name: text(key, "key"),
+                    value: text(key, "value"),
+                    lease: number(key, "lease"),
+                    create_revision: number(key, "create_revision"),
+                    mod_revision: number(key, "mod_revision"),
+                })
+                .collect()
+        });
+        Ok(keys)
+    }
+
+    /// The revision of the whole store: it moves with every write.
+    ///
+    /// # Errors
+    /// If etcd cannot be asked.
+    pub fn revision(&self) -> Result<i64, String> {
+        let answer = self.json(&["get", "tests/none"])?;
+        answer["header"]["revision"].as_i64().ok_or_else(|| format!("no revision: {answer}"))
+    }
+
+    /// All leases that exist.
+    ///
+    /// # Errors
+    /// If etcd cannot be asked.
+    pub fn leases(&self) -> Result<Vec<i64>, String> {
+        let answer = self.json(&["lease", "list"])?;
+        let ids = answer["leases"].as_array().map_or(&[][..], Vec::as_slice);
+        Ok(ids.iter().filter_map(|lease| lease["id"].as_i64().or_else(|| lease["ID"].as_i64())).collect())
+    }
+
+    /// Ends a lease, and every key with it.
+    ///
+    /// # Panics
+    /// If etcd does not.
+    #[track_caller]
+    pub fn revoke(&self, lease: i64) {
+        self.must(&["lease", "revoke", &format!("{lease:x}")]);
+    }
+
+    /// One command with its answer in JSON.
+    ///
+    /// # Errors
+    /// With what it said, if it did not succeed.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value, String> {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--write-out=json");
+        let text = self.run(&arguments)?;
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text:?}"))
+    }
+
+    /// The same calls, with more options. One that is given twice wins, but endpoints are added up.
+    #[must_use]
+    pub fn with(&self, options: &[&str]) -> Self {
+        let mut etcdctl = self.clone();
+        etcdctl.options.extend(options.iter().map(OsString::from));
+        etcdctl
+    }
+
+    /// Gives up after this time instead of five seconds.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        self.with(&[&format!("--command-timeout={}ms", limit.as_millis())])
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.env("ETCDCTL_API", "3").args(&self.options).args(arguments);
+        command
+    }
+}
+
+/// `etcdctl`, or what `ETCDCTL_BIN` names: other versions of etcd bring their own.
+fn binary() -> OsString {
+    std::env::var_os("ETCDCTL_BIN").unwrap_or_else(|| "etcdctl".into())
+}
+
+/// Base64, as `etcdctl` prints keys and values; whatever is no base64 is left out.
+fn decode(text: &str) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for digit in text.bytes().filter_map(|byte| ALPHABET.iter().position(|&letter| letter == byte)) {
+        bits = bits << 6 | u32::try_from(digit).expect("below 64");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).expect("masked"));
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn base64_is_read() {
+        assert_eq!(decode("YQ=="), "a");
+        assert_eq!(decode("bG9jay8wYWI="), "lock/0ab");
+        assert_eq!(decode(""), "");
+    }
+}

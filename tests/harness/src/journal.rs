@@ -1,0 +1,374 @@
+//! The oracle: what the gated commands wrote down, and whether it keeps the promise.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::wait::lock;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When, in nanoseconds since boot, suspend included.
+    pub at: u64,
+    /// What happened.
+    pub kind: Kind,
+    /// To which process.
+    pub pid: i32,
+    /// When that process was started, in the kernel's ticks: a process id can be used again.
+    pub started: u64,
+    /// The fencing token that it was given; 0 if none.
+    pub token: i64,
+    /// The candidate that it belongs to.
+    pub name: String,
+}
+
+/// What a process writes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It began.
+    Start,
+    /// It lives.
+    Alive,
+    /// It was asked to stop.
+    Asked,
+    /// It ends by itself.
+    End,
+    /// When it began, this process of another term was still there.
+    Saw(i32),
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, other) = match self.kind {
+            Kind::Start => ("start", 0),
+            Kind::Alive => ("alive", 0),
+            Kind::Asked => ("asked", 0),
+            Kind::End => ("end", 0),
+            Kind::Saw(pid) => ("saw", pid),
+        };
+        writeln!(f, "{} {kind} {other} {} {} {} {}", self.at, self.pid, self.started, self.token, self.name)
+    }
+}
+
+impl std::str::FromStr for Record {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let parse = || {
+            let mut words = line.splitn(7, ' ');
+            let at = words.next()?.parse().ok()?;
+            let (kind, other) = (words.next()?, words.next()?.parse().ok()?);
+            let kind = match kind {
+                "start" => Kind::Start,
+                "alive" => Kind::Alive,
+                "asked" => Kind::Asked,
+                "end" => Kind::End,
+                "saw" => Kind::Saw(other),
+                _ => return None,
+            };
+            let pid = words.next()?.parse().ok()?;
+            let started = words.next()?.parse().ok()?;
+            let token = words.next()?.parse().ok()?;
+            Some(Self { at, kind, pid, started, token, name: words.next()?.to_owned() })
+        };
+        parse().ok_or_else(|| format!("not a record: {line:?}"))
+    }
+}
+
+/// Now, on the journal's clock.
+///
+/// # Panics
+/// If the system has no such clock.
+#[must_use]
+pub fn now() -> u64 {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock"));
+    u64::try_from(now.as_nanos()).expect("less than 500 years since boot")
+}
+
+/// All records of a file, in the order in which they were written.
+///
+/// # Errors
+/// If there is no such file, or it holds anything else.
+pub fn read(path: &Path) -> io::Result<Vec<Record>> {
+    let text = fs::read_to_string(path)?;
+    text.lines().map(|line| line.parse().map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))).collect()
+}
+
+/// From the start of a process to the last sign of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// The candidate.
+    pub name: String,
+    /// The fencing token of its term.
+    pub token: i64,
+    /// The process.
+    pub pid: i32,
+    /// When the kernel started it, to tell two uses of one id apart.
+    pub started: u64,
+    /// Its first record.
+    pub from: u64,
+    /// Its last record: it lived at least until then.
+    pub to: u64,
+    /// When it was first asked to stop.
+    pub asked: Option<u64>,
+    /// Whether it ended by itself.
+    pub ended: bool,
+    /// The processes of other terms that it found when it began.
+    pub saw: Vec<i32>,
+}
+
+/// The journal of one lock. Clones share what has been read: the file only grows, and it is looked at often.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    path: PathBuf,
+    known: Arc<Mutex<Known>>,
+}
+
+/// The part of a journal that has been read.
+#[derive(Debug, Default)]
+struct Known {
+    offset: u64,
+    lives: Lives,
+}
+
+impl Journal {
+    /// The journal in this file, which need not exist yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, known: Arc::default() }
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every process that ever wrote, in the order of their first records.
+    ///
+    /// # Panics
+    /// If the journal holds anything but records.
+    #[must_use]
+    pub fn lives(&self) -> Vec<Life> {
+        let mut known = lock(&self.known);
+        let mut text = String::new();
+        match File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(known.offset))?;
+            file.read_to_string(&mut text)
+        }) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{}: {error}", self.path.display()),
+        }
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            known.offset += u64::try_from(line.len()).expect("a short line");
+            known.lives.add(&line.trim_end().parse().unwrap_or_else(|why| panic!("{}: {why}", self.path.display())));
+        }
+        known.lives.all.clone()
+    }
+
+    /// # Panics
+    /// With the time line, unless the promise was kept.
+    #[track_caller]
+    pub fn assert_exclusive(&self) {
+        let lives = self.lives();
+        let broken = violations(&lives);
+        assert!(broken.is_empty(), "the promise is broken:\n  {}\n{}", broken.join("\n  "), timeline(&lives));
+    }
+
+    /// Who lived when, for people.
+    #[must_use]
+    pub fn timeline(&self) -> String {
+        timeline(&self.lives())
+    }
+}
+
+/// The records of each process, put together.
+#[derive(Debug, Default)]
+struct Lives {
+    all: Vec<Life>,
+    /// Where each process is in it, by id and start.
+    index: HashMap<(i32, u64), usize>,
+}
+
+impl Lives {
+    fn add(&mut self, record: &Record) {
+        let index = *self.index.entry((record.pid, record.started)).or_insert(self.all.len());
+        if index == self.all.len() {
+            self.all.push(Life {
+                name: record.name.clone(),
+                token: record.token,
+                pid: record.pid,
+                started: record.started,
+                from: record.at,
+                to: record.at,
+                asked: None,
+                ended: false,
+                saw: Vec::new(),
+            });
+        }
+        let life = &mut self.all[index];
+        life.to = life.to.max(record.at);
+        match record.kind {
+            Kind::Start | Kind::Alive => {}
+            Kind::Asked => life.asked = life.asked.or(Some(record.at)),
+            Kind::End => life.ended = true,
+            Kind::Saw(pid) => life.saw.push(pid),
+        }
+    }
+}
+
+/// Everything in which these lives break the promise: terms do not overlap, tokens only grow.
+#[must_use]
+pub fn violations(lives: &[Life]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for life in lives {
+        let who = format!("{} (process {}, token {})", life.name, life.pid, life.token);
+        if life.token <= 0 {
+            broken.push(format!("{who} was given no fencing token"));
+        }
+        for pid in &life.saw {
+            broken.push(format!("{who} began while process {pid} of another term existed"));
+        }
+    }
+    // A term is everything with one token: the command and all that it forked.
+    let mut terms: BTreeMap<i64, (&str, u64, u64)> = BTreeMap::new();
+    for life in lives {
+        let term = terms.entry(life.token).or_insert((&life.name, life.from, life.to));
+        if term.0 != life.name {
+            broken.push(format!("{} and {} were given the same token {}", term.0, life.name, life.token));
+        }
+        term.1 = term.1.min(life.from);
+        term.2 = term.2.max(life.to);
+    }
+    // In the order of tokens each term begins after every earlier one has ended: that is both halves of the promise.
+    let mut latest: Option<(i64, &str, u64, u64)> = None;
+    for (token, (name, from, to)) in terms {
+        if let Some((earlier, whose, begun, until)) = latest
+            && from <= until
+        {
+            // Wholly before is in the wrong order; everything else is at the same time.
+            let both = Duration::from_nanos(until.min(to).saturating_sub(from.max(begun)));
+            broken.push(if to < begun {
+                format!("the token shrank: {name} (token {token}) came before {whose} (token {earlier})")
+            } else {
+                format!("two ran at once for {both:?}: {name} (token {token}) and {whose} (token {earlier})")
+            });
+        }
+        if latest.is_none_or(|latest| latest.3 < to) {
+            latest = Some((token, name, from, to));
+        }
+    }
+    broken
+}
+
+/// Who lived when, a line for each process.
+#[must_use]
+pub fn timeline(lives: &[Life]) -> String {
+    let Some(zero) = lives.iter().map(|life| life.from).min() else { return "the journal is empty".into() };
+    let ms = |at: u64| (at - zero) / 1_000_000;
+    let mut lines = String::from("from ms ..   to ms  token  candidate (process)\n");
+    for life in lives {
+        let asked = life.asked.map(|at| format!(", asked to stop at {} ms", ms(at))).unwrap_or_default();
+        let end = if life.ended { "ended by itself" } else { "last sign" };
+        lines += &format!(
+            "{:>7} .. {:>7} {:>6}  {} ({}): {end}{asked}\n",
+            ms(life.from),
+            ms(life.to),
+            life.token,
+            life.name,
+            life.pid
+        );
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(name: &str, token: i64, from: u64, to: u64) -> Life {
+        let pid = i32::try_from(from).expect("small");
+        let name = name.to_owned();
+        Life { name, token, pid, started: 1, from, to, asked: None, ended: false, saw: Vec::new() }
+    }
+
+    #[test]
+    fn terms_one_after_the_other_keep_the_promise() {
+        assert!(violations(&[]).is_empty());
+        assert!(violations(&[life("a", 5, 10, 20), life("a", 5, 11, 25), life("b", 6, 26, 30)]).is_empty());
+    }
+
+    #[test]
+    fn two_terms_at_once_are_found() {
+        let broken = violations(&[life("a", 5, 10, 20), life("b", 6, 19, 30)]);
+        assert!(broken[0].contains("two ran at once"), "{broken:?}");
+    }
+
+    #[test]
+    fn what_a_command_forked_counts_like_the_command() {
+        let broken = violations(&[life("a", 5, 10, 20), life("a", 5, 11, 40), life("b", 6, 30, 50)]);
+        assert!(broken[0].contains("two ran at once"), "{broken:?}");
+    }
+
+    #[test]
+    fn a_long_term_is_held_against_all_later_ones_not_just_the_next() {
+        let broken = violations(&[life("a", 5, 10, 90), life("b", 6, 20, 30), life("c", 7, 40, 50)]);
+        assert_eq!(broken.len(), 2, "{broken:?}");
+    }
+
+    #[test]
+    fn a_token_that_shrinks_is_found() {
+        let broken = violations(&[life("a", 6, 10, 20), life("b", 5, 30, 40)]);
+        assert!(broken[0].contains("the token shrank"), "{broken:?}");
+    }
+
+    #[test]
+    fn one_token_for_two_is_found() {
+        let broken = violations(&[life("a", 5, 10, 20), life("b", 5, 30, 40)]);
+        assert!(broken[0].contains("the same token 5"), "{broken:?}");
+    }
+
+    #[test]
+    fn no_token_is_found() {
+        assert!(violations(&[life("a", 0, 10, 20)])[0].contains("no fencing token"));
+    }
+
+    #[test]
+    fn a_silent_process_that_a_successor_saw_is_found() {
+        let mut successor = life("b", 6, 30, 40);
+        successor.saw.push(10);
+        assert!(violations(&[life("a", 5, 10, 20), successor])[0].contains("while process 10"));
+    }
+
+    #[test]
+    fn a_journal_that_grows_is_read_on_and_a_torn_line_is_left_for_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Journal::new(directory.path().join("journal"));
+        assert_eq!(journal.lives(), []);
+        fs::write(journal.path(), "10 start 0 1 2 3 a\n20 alive 0 1 2 3 a\n30 al").expect("writing it");
+        assert_eq!((journal.lives()[0].from, journal.lives()[0].to), (10, 20));
+        let more = "10 start 0 1 2 3 a\n20 alive 0 1 2 3 a\n30 alive 0 1 2 3 a\n40 start 0 9 2 4 b\n";
+        fs::write(journal.path(), more).expect("writing it");
+        assert_eq!(journal.lives()[0].to, 30);
+        assert_eq!(journal.lives()[1].name, "b");
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        for kind in [Kind::Start, Kind::Alive, Kind::Asked, Kind::End, Kind::Saw(7)] {
+            let record = Record { at: now(), kind, pid: 1, started: 2, token: 3, name: "a b".into() };
+            assert_eq!(record.to_string().trim_end().parse(), Ok(record));
+        }
+        assert!("12 start".parse::<Record>().is_err());
+    }
+}

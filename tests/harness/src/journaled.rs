@@ -1,0 +1,181 @@
+//! The command that the tests gate: each process of it writes down that it lives, in a way that survives SIGKILL.
+//!
+//! It is the test binary itself, started again with one ignored test and the variables below: always built together with
+//! the tests, and nothing to find. One loop; each record is one `write` to a file opened for appending, so
+//! that neither a kill nor another writer can tear it.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction},
+    unistd::{ForkResult, fork, setsid},
+};
+
+use crate::{
+    behaviour::Behaviour,
+    journal::{Kind, Record, now, read},
+    process::{Stat, lives},
+};
+
+/// Variable: the journal's file.
+pub const JOURNAL: &str = "JOURNALED_FILE";
+/// Variable: the candidate's name in the journal.
+pub const NAME: &str = "JOURNALED_NAME";
+/// Variable: what to do, see [`Behaviour`].
+pub const BEHAVIOUR: &str = "JOURNALED_BEHAVIOUR";
+/// The program's own variable with the fencing token.
+const TOKEN: &str = "ETCD_AWAIT_ELECTION_FENCING_TOKEN";
+
+/// The resolution of the journal: how often a living process says so.
+const BEAT: Duration = Duration::from_millis(5);
+
+/// Runs the journaling command if this process was started as one, and does not return then.
+///
+/// No other thread may do anything meanwhile: it forks.
+///
+/// # Panics
+/// If the journal cannot be written: a test without an oracle must not pass.
+pub fn run() {
+    let Some(path) = env::var_os(JOURNAL).map(PathBuf::from) else { return };
+    let behaviour = env::var(BEHAVIOUR).ok().and_then(|text| Behaviour::decode(&text)).expect("a known behaviour");
+
+    // Before anything is written: a signal that a reader of the journal sends must not find the default action. A handler,
+    // not a mask: the test runner has a thread of its own, which would take what is blocked here.
+    handle(SigHandler::Handler(note));
+
+    // The program that was gated must find no trace of its predecessor: looked at before the first record is written.
+    let seen = read(&path).map(|records| others_alive(&records)).unwrap_or_default();
+    let mut diary = Diary::open(path);
+    diary.write(Kind::Start);
+    for pid in seen {
+        diary.write(Kind::Saw(pid));
+    }
+
+    if let Some(path) = &behaviour.environment {
+        // Written beside and renamed, so that a reader never finds half of it.
+        let text: String = env::vars_os().map(|(k, v)| format!("{}={}\n", k.display(), v.display())).collect();
+        let partial = path.with_extension("partial");
+        fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).expect("writing the environment");
+    }
+    for _ in 0..behaviour.children {
+        forked(|| live(Diary::again(), &behaviour, false));
+    }
+    if behaviour.daemon {
+        forked(|| {
+            setsid().expect("a session of its own");
+            forked(|| live(Diary::again(), &behaviour, false));
+            process::exit(0);
+        });
+    }
+    if let Some(signal) = behaviour.die_by {
+        diary.write(Kind::End);
+        handle(SigHandler::SigDfl);
+        raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
+    }
+    live(diary, &behaviour, true);
+}
+
+/// Beats until it is time to end.
+fn live(mut diary: Diary, behaviour: &Behaviour, main: bool) -> ! {
+    let begun = Instant::now();
+    let mut end: Option<(u8, Instant)> = None;
+    // Only the main process ends by itself; what it forked is there to be left behind.
+    if main && let Some((code, after)) = behaviour.exit {
+        end = Some((code, begun + after));
+    }
+    loop {
+        thread::sleep(BEAT);
+        if ASKED.swap(false, Ordering::Relaxed) {
+            diary.write(Kind::Asked);
+            if !behaviour.stubborn {
+                end = Some((0, Instant::now() + behaviour.slow_stop));
+            }
+        }
+        if let Some((code, at)) = end
+            && Instant::now() >= at
+        {
+            diary.write(Kind::End);
+            process::exit(i32::from(code));
+        }
+        diary.write(Kind::Alive);
+    }
+}
+
+/// Whether somebody asked this process to stop since it was last looked at.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: i32) {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// What SIGTERM and SIGINT do.
+fn handle(handler: SigHandler) {
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: the handler does nothing but store to an atomic.
+        unsafe { sigaction(signal, &action) }.expect("handling a signal");
+    }
+}
+
+/// Runs `child` in a fork.
+fn forked(child: impl FnOnce()) {
+    // SAFETY: the test runner's other thread only waits for this one, and holds no lock that the child could need.
+    if let ForkResult::Child = unsafe { fork() }.expect("fork") {
+        child();
+    }
+}
+
+/// The processes of other terms that are still there, whatever they are doing.
+fn others_alive(records: &[Record]) -> Vec<i32> {
+    let own = token();
+    let mut alive: Vec<i32> = records
+        .iter()
+        .filter(|record| record.kind == Kind::Start && record.token != own && lives(record.pid, record.started))
+        .map(|record| record.pid)
+        .collect();
+    alive.dedup();
+    alive
+}
+
+fn token() -> i64 {
+    // 0 stands for none, which the oracle refuses.
+    env::var(TOKEN).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// This process's hand in the journal.
+struct Diary {
+    file: File,
+    record: Record,
+}
+
+impl Diary {
+    fn open(path: PathBuf) -> Self {
+        let file = OpenOptions::new().append(true).create(true).open(path).expect("opening the journal");
+        let pid = i32::try_from(process::id()).expect("a pid");
+        let started = Stat::of(pid).expect("this process exists").started;
+        let name = env::var(NAME).unwrap_or_default();
+        Self { file, record: Record { at: 0, kind: Kind::Start, pid, started, token: token(), name } }
+    }
+
+    /// For a forked process, which begins its own life in the journal.
+    fn again() -> Self {
+        let mut diary = Self::open(env::var_os(JOURNAL).map(PathBuf::from).expect("the journal's file"));
+        diary.write(Kind::Start);
+        diary
+    }
+
+    fn write(&mut self, kind: Kind) {
+        self.record.kind = kind;
+        self.record.at = now();
+        self.file.write_all(self.record.to_string().as_bytes()).expect("writing the journal");
+    }
+}

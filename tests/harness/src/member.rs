@@ -1,0 +1,108 @@
+//! One member of a cluster, with the verbs of failure.
+
+use std::{
+    ffi::OsString,
+    fs::OpenOptions,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    address::{Address, CLIENT_PORT, PEER_PORT},
+    process::Process,
+    wait::lock,
+};
+
+/// One etcd server.
+#[derive(Debug)]
+pub struct Member {
+    pub(crate) name: String,
+    pub(crate) address: Address,
+    pub(crate) scheme: &'static str,
+    /// Everything it is started with, the first time and again.
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) log: PathBuf,
+    pub(crate) process: Mutex<Option<Process>>,
+}
+
+impl Member {
+    /// Where it serves clients, as a URL.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("{}://{}", self.scheme, self.client_address())
+    }
+
+    /// Where it serves clients.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        (self.address.ip(), CLIENT_PORT).into()
+    }
+
+    pub(crate) fn peer_url(&self) -> String {
+        format!("{}://{}:{PEER_PORT}", self.scheme, self.address.ip())
+    }
+
+    /// SIGKILL, and gone.
+    pub fn kill(&self) {
+        if let Some(process) = lock(&self.process).take() {
+            process.signal(Signal::SIGKILL);
+            process.wait_exit(Duration::from_secs(10));
+        }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(&self) {
+        if let Some(process) = lock(&self.process).take() {
+            process.signal(Signal::SIGTERM);
+            process.wait_exit(Duration::from_secs(20));
+        }
+    }
+
+    /// SIGSTOP: it keeps every connection and answers nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Ends it if it runs, and starts it again with the data that it had.
+    pub fn restart(&self) {
+        self.kill();
+        self.start();
+    }
+
+    /// Starts it; what it says is added to its log.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start(&self) {
+        let log = OpenOptions::new().append(true).create(true).open(&self.log).expect("the member's log");
+        let mut command = Command::new(binary());
+        // Its own variables would be settings.
+        command.env_clear().args(&self.arguments).stdin(Stdio::null());
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        *lock(&self.process) = Some(Process::start(command));
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(process) = &*lock(&self.process) {
+            process.signal(signal);
+        }
+    }
+}
+
+/// `etcd`, or what `ETCD_BIN` names.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("ETCD_BIN").unwrap_or_else(|| "etcd".into())
+}

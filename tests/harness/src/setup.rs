@@ -1,0 +1,195 @@
+//! How one instance is started: its settings, its environment, its command.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    fs::File,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use crate::{
+    Timing,
+    address::{Address, STATUS_PORT},
+    behaviour::Behaviour,
+    candidate::Candidate,
+    etcdctl::Etcdctl,
+    journal::{Journal, now},
+    journaled,
+    process::{End, Process},
+    proxy::Proxy,
+    timing::setting,
+    wait::{eventually, lock},
+};
+
+/// What one instance shall be started with; made by [`World::candidate`](crate::World::candidate).
+#[must_use]
+pub struct Setup {
+    pub(crate) program: PathBuf,
+    pub(crate) journaled: Vec<OsString>,
+    pub(crate) name: String,
+    pub(crate) journal: Journal,
+    pub(crate) etcdctl: Etcdctl,
+    pub(crate) logs: PathBuf,
+    pub(crate) started: Arc<Mutex<Vec<Arc<Candidate>>>>,
+    pub(crate) settings: BTreeMap<String, OsString>,
+    pub(crate) environment: BTreeMap<String, OsString>,
+    pub(crate) flags: Vec<OsString>,
+    pub(crate) timing: Timing,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) command: Option<Vec<OsString>>,
+}
+
+impl Setup {
+    /// Sets a setting by the end of its variable's name, such as `LOCK_NAME`.
+    pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.settings.insert(name.into(), value.as_ref().into());
+        self
+    }
+
+    /// Takes a setting away.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// Takes all settings away.
+    pub fn bare(mut self) -> Self {
+        self.settings.clear();
+        self
+    }
+
+    /// Adds a word to the command line, before the command.
+    pub fn flag(mut self, flag: impl AsRef<OsStr>) -> Self {
+        self.flags.push(flag.as_ref().into());
+        self
+    }
+
+    /// Adds a variable that is none of the program's settings.
+    pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.insert(name.into(), value.as_ref().into());
+        self
+    }
+
+    /// The identity, if it is not the name.
+    pub fn identity(self, identity: &str) -> Self {
+        self.set("IDENTITY", identity)
+    }
+
+    /// Its durations; [`Timing::LONG`] unless said otherwise.
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        for (name, value) in [
+            ("LEASE_DURATION", timing.lease.to_string()),
+            ("RENEW_DEADLINE", setting(timing.renew)),
+            ("RETRY_PERIOD", setting(timing.retry)),
+            ("STOP_GRACE", setting(timing.grace)),
+        ] {
+            self = self.set(name, value);
+        }
+        self
+    }
+
+    /// Asks for the lead.
+    pub fn force(self) -> Self {
+        self.set("FORCE_ACQUIRE", "1")
+    }
+
+    /// Reaches etcd through these.
+    pub fn via<'a>(self, proxies: impl IntoIterator<Item = &'a Proxy>) -> Self {
+        let endpoints: Vec<String> = proxies.into_iter().map(Proxy::endpoint).collect();
+        self.set("ENDPOINTS", endpoints.join(","))
+    }
+
+    /// What its journaling command does besides.
+    pub fn behaviour(mut self, behaviour: Behaviour) -> Self {
+        self.behaviour = behaviour;
+        self
+    }
+
+    /// Another command than the journaling one.
+    pub fn command<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.command = Some(words.into_iter().map(|word| word.as_ref().into()).collect());
+        self
+    }
+
+    /// Another program than the real one; for tests of the oracle.
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(mut self) -> Arc<Candidate> {
+        let address = Address::claim();
+        let status = SocketAddr::from((address.ip(), STATUS_PORT));
+        if !self.settings.is_empty() {
+            self.settings.entry("STATUS_ENDPOINT".into()).or_insert_with(|| status.to_string().into());
+        }
+        let mut command = Command::new(&self.program);
+        command.env_clear();
+        // Where commands are found, and where a build that measures coverage writes.
+        for (name, value) in env::vars_os() {
+            if name == "PATH" || name.as_encoded_bytes().starts_with(b"LLVM_") {
+                command.env(name, value);
+            }
+        }
+        command.envs(&self.environment);
+        for (name, value) in &self.settings {
+            command.env(format!("ETCD_AWAIT_ELECTION_{name}"), value);
+        }
+        command.env(journaled::JOURNAL, self.journal.path());
+        command.env(journaled::NAME, &self.name);
+        command.env(journaled::BEHAVIOUR, self.behaviour.encode());
+        command.args(&self.flags);
+        let gated = self.command.as_ref().unwrap_or(&self.journaled);
+        if !gated.is_empty() {
+            command.arg("--").args(gated);
+        }
+
+        let number = lock(&self.started).len();
+        let output = |what: &str| self.logs.join(format!("{number}-{}.{what}", self.name));
+        let (stdout, stderr) = (output("stdout"), output("stderr"));
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&stdout).expect("the log of standard output"));
+        command.stderr(File::create(&stderr).expect("the log of standard error"));
+        let text = |name: &str| self.settings.get(name).map(|value| value.to_string_lossy().into_owned());
+        let candidate = Arc::new(Candidate {
+            identity: text("IDENTITY").unwrap_or_default(),
+            queue: format!("{}/", text("LOCK_NAME").unwrap_or_default()),
+            etcdctl: self.etcdctl,
+            name: self.name,
+            timing: self.timing,
+            begun: now(),
+            process: Process::start(command),
+            journal: self.journal,
+            _address: address,
+            status,
+            stdout,
+            stderr,
+        });
+        lock(&self.started).push(Arc::clone(&candidate));
+        candidate
+    }
+
+    /// Starts it and waits for its end: for what ends by itself, soon.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    #[track_caller]
+    pub fn run(self) -> (End, Arc<Candidate>) {
+        let candidate = self.start();
+        let end = eventually(Timing::START + Timing::SWIFT, &format!("{} ends", candidate.name), || {
+            candidate.end().ok_or_else(|| candidate.stderr())
+        });
+        (end, candidate)
+    }
+}

@@ -1,0 +1,128 @@
+//! Waiting: always a condition and a limit, never a pause as proof.
+
+use std::{
+    env,
+    sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// How often it is looked at that something stays: what the journal tells does not get lost in between.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Waits until `probe` succeeds; its error is the last value seen, for the message.
+///
+/// # Panics
+/// When `limit`, times the slack of the machine, has passed: with the limit and the last value.
+#[track_caller]
+pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let limit = scaled(limit);
+    let begun = Instant::now();
+    loop {
+        // The clock is read before the probe: a probe that was slow, but saw the condition, has seen it.
+        let late = begun.elapsed() >= limit;
+        match probe() {
+            Ok(value) => return value,
+            Err(last) => assert!(!late, "{what}: not within {limit:?}; last seen: {last}"),
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Watches that `probe` succeeds all through `span`: for what must *not* happen.
+///
+/// # Panics
+/// As soon as the probe fails.
+#[track_caller]
+pub fn throughout(span: Duration, what: &str, mut probe: impl FnMut() -> Result<(), String>) {
+    let begun = Instant::now();
+    while begun.elapsed() < span {
+        if let Err(seen) = probe() {
+            panic!("{what}: broken after {:?} of {span:?}; seen: {seen}", begun.elapsed());
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// An upper limit on this machine: times `TEST_SLACK`.
+#[must_use]
+pub fn scaled(limit: Duration) -> Duration {
+    static SLACK: LazyLock<f64> = LazyLock::new(|| match env::var("TEST_SLACK") {
+        Err(_) => 1.0,
+        Ok(text) => match text.parse() {
+            Ok(slack) if (1.0..1000.0).contains(&slack) => slack,
+            _ => panic!("TEST_SLACK ({text}) must be a number from 1 up"),
+        },
+    });
+    limit.mul_f64(*SLACK)
+}
+
+/// A lock that a failed test does not poison for the others.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets only so many through at once: the machine is small, whatever the number of test threads.
+pub(crate) struct Semaphore {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Semaphore {
+    pub(crate) const fn new(permits: usize) -> Self {
+        Self { free: Mutex::new(permits), freed: Condvar::new() }
+    }
+
+    /// Waits for a place; it is given back when the permit is dropped.
+    pub(crate) fn acquire(&'static self) -> Permit {
+        let mut free = lock(&self.free);
+        while *free == 0 {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+        Permit(self)
+    }
+}
+
+/// One place of a [`Semaphore`].
+pub(crate) struct Permit(&'static Semaphore);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *lock(&self.0.free) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_that_comes_true_ends_the_wait_with_its_value() {
+        let mut looks = 0;
+        let seen = eventually(Duration::from_secs(5), "three looks", || {
+            looks += 1;
+            if looks == 3 { Ok(looks) } else { Err(looks.to_string()) }
+        });
+        assert_eq!(seen, 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "the impossible: not within 20ms; last seen: 42")]
+    fn a_condition_that_stays_false_fails_with_limit_and_last_value() {
+        eventually::<()>(Duration::from_millis(20), "the impossible", || Err("42".into()));
+    }
+
+    #[test]
+    #[should_panic(expected = "quiet: broken after")]
+    fn what_must_not_happen_fails_as_soon_as_it_does() {
+        let mut looks = 0;
+        throughout(Duration::from_secs(5), "quiet", || {
+            looks += 1;
+            if looks == 3 { Err("noise".into()) } else { Ok(()) }
+        });
+    }
+}

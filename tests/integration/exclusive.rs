@@ -1,0 +1,122 @@
+//! At most one runs; everybody gets a turn, in the order of the queue; nothing is left behind.
+
+use std::time::Duration;
+
+use harness::{Behaviour, Cluster, End, Timing, eventually, throughout};
+
+use crate::{shared_world, world_on};
+
+#[test]
+fn five_at_once_run_one_after_the_other() {
+    let world = shared_world();
+    let short = Behaviour::exits(0, Duration::from_millis(200));
+    let all: Vec<_> =
+        ["a", "b", "c", "d", "e"].iter().map(|name| world.candidate(name).behaviour(short.clone()).start()).collect();
+    for candidate in &all {
+        // Five turns, each no longer than a start.
+        assert_eq!(candidate.wait_exit(5 * Timing::START), End::Code(0), "{}", candidate.name());
+        assert_eq!(candidate.lives().len(), 1, "{}", candidate.name());
+    }
+    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.verdict();
+}
+
+#[test]
+fn the_queue_is_served_in_its_order() {
+    let world = shared_world();
+    let first = world.candidate("first").start();
+    first.leads();
+    let rest: Vec<_> = ["second", "third", "fourth"]
+        .iter()
+        .map(|name| {
+            let candidate = world.candidate(name).start();
+            candidate.waits();
+            candidate
+        })
+        .collect();
+    let mut leader = first;
+    for next in rest {
+        leader.terminate();
+        next.leads_within(Timing::SWIFT);
+        leader = next;
+    }
+    let order: Vec<String> = world.journal().lives().into_iter().map(|life| life.name).collect();
+    assert_eq!(order, ["first", "second", "third", "fourth"]);
+    world.verdict();
+}
+
+#[test]
+fn one_that_leaves_the_queue_is_passed_over() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let c = world.candidate("c").start();
+    c.waits();
+    b.terminate();
+    assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(143));
+    a.terminate();
+    c.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// `L/~force/…` and `L/0…` are below `L/`: so are all keys of a lock that is called `L/something`.
+#[test]
+fn a_lock_is_not_confused_by_one_whose_name_it_begins() {
+    let outer = shared_world();
+    let inner = shared_world();
+    let a = outer.candidate("a").start();
+    a.leads();
+    let b = inner.candidate("b").set("LOCK_NAME", format!("{}/b", outer.lock())).start();
+    b.leads();
+    let c = inner.candidate("c").set("LOCK_NAME", format!("{}/b", outer.lock())).start();
+    c.waits();
+    b.terminate();
+    c.leads_within(Timing::SWIFT);
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    inner.verdict();
+    outer.verdict();
+}
+
+#[test]
+fn a_clean_end_leaves_neither_keys_nor_leases() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let etcd = world.cluster().etcdctl();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let c = world.candidate("c").force().start();
+    c.leads();
+    b.terminate();
+    c.terminate();
+    for candidate in [a, b, c] {
+        candidate.wait_exit(Timing::SWIFT);
+    }
+    world.nothing_left_in_etcd(Timing::SWIFT);
+    eventually(Timing::SWIFT, "no lease is left", || match etcd.leases()?.as_slice() {
+        [] => Ok(()),
+        left => Err(format!("{left:x?}")),
+    });
+    world.verdict();
+}
+
+#[test]
+fn waiting_and_leading_write_nothing_to_etcd() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let etcd = world.cluster().etcdctl();
+    let a = world.candidate("a").timing(Timing::SHORT).start();
+    a.leads();
+    let b = world.candidate("b").timing(Timing::SHORT).start();
+    b.waits();
+    let c = world.candidate("c").timing(Timing::SHORT).start();
+    c.waits();
+    let before = etcd.revision().expect("etcd answers");
+    throughout(2 * Timing::SHORT.lease(), "the store's revision stays", || match etcd.revision()? {
+        now if now == before => Ok(()),
+        now => Err(format!("{before} became {now}: {:?}", world.keys())),
+    });
+    world.verdict();
+}

@@ -1,0 +1,73 @@
+//! The command's own end is the program's end; what cannot be executed is found out before the election.
+
+use std::time::Duration;
+
+use harness::{Behaviour, End, Timing};
+use nix::sys::signal::Signal;
+
+use crate::shared_world;
+
+/// Through the gate: the codes that mean something to somebody, and some that do not. All 256 go through the same two
+/// functions; all 256 are tried in `pass_through`.
+const CODES: [u8; 20] = [0, 1, 2, 3, 42, 64, 70, 75, 77, 78, 79, 80, 99, 126, 127, 128, 137, 143, 254, 255];
+
+#[test]
+fn the_commands_code_is_the_programs_code() {
+    let world = shared_world();
+    // They queue for one lock, a few at a time: a gate that mixed up two commands would show.
+    for codes in CODES.chunks(5) {
+        let all: Vec<_> = codes
+            .iter()
+            .map(|&code| {
+                let behaviour = Behaviour::exits(code, Duration::ZERO);
+                (code, world.candidate(&format!("code-{code}")).behaviour(behaviour).start())
+            })
+            .collect();
+        for (code, candidate) in all {
+            assert_eq!(candidate.wait_exit(5 * Timing::START), End::Code(i32::from(code)));
+        }
+    }
+    world.verdict();
+}
+
+#[test]
+fn a_signal_is_128_and_its_number() {
+    let world = shared_world();
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGABRT,
+        Signal::SIGKILL,
+        Signal::SIGUSR1,
+        Signal::SIGALRM,
+        Signal::SIGTERM,
+    ];
+    for signal in signals {
+        let number = signal as i32;
+        let behaviour = Behaviour { die_by: Some(number), ..Behaviour::default() };
+        let (end, _) = world.candidate(signal.as_str()).behaviour(behaviour).run();
+        assert_eq!(end, End::Code(128 + number), "{signal}");
+    }
+    world.verdict();
+}
+
+/// With an etcd that does not exist: had it campaigned first, it would wait.
+#[test]
+fn a_command_that_cannot_be_executed_is_found_out_before_campaigning() {
+    let world = shared_world();
+    let directory = world.directory().to_str().expect("a plain path").to_owned();
+    let plain_file = format!("{directory}/plain");
+    std::fs::write(&plain_file, "no program").expect("writing it");
+    for (command, code) in [
+        ("no-such-command".to_owned(), 127),
+        (format!("{directory}/no-such-command"), 127),
+        (plain_file, 126),
+        (directory, 126),
+    ] {
+        let (end, candidate) = world.candidate("a").set("ENDPOINTS", "127.0.0.1:1").command([&command]).run();
+        assert_eq!(end, End::Code(code), "{command}: {}", candidate.stderr());
+        assert!(candidate.stderr().contains(&command), "{}", candidate.stderr());
+    }
+    world.verdict();
+}

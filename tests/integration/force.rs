@@ -1,0 +1,153 @@
+//! `FORCE_ACQUIRE` asks for the lead; it takes nothing from anybody who lives.
+
+use harness::{End, Proxy, Timing};
+
+use crate::shared_world;
+
+const TIMING: Timing = Timing::SHORT;
+
+#[test]
+fn a_living_leader_gives_way() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    let first = a.leads();
+    let b = world.candidate("b").force().start();
+    assert!(b.leads() > first);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn the_queue_keeps_its_places_behind_it() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let c = world.candidate("c").start();
+    c.waits();
+    let d = world.candidate("d").force().start();
+    d.leads();
+    d.terminate();
+    b.leads_within(Timing::SWIFT);
+    b.terminate();
+    c.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+#[test]
+fn a_free_lock_needs_no_force() {
+    let world = shared_world();
+    let a = world.candidate("a").force().start();
+    a.leads();
+    let keys = world.keys().expect("etcd answers");
+    assert!(keys.iter().all(|key| !key.name.contains("~force")), "{keys:?}");
+    world.verdict();
+}
+
+/// Once it has succeeded the request is gone: the next one who forces is served, not fought.
+#[test]
+fn force_asks_once_and_does_not_fight_back() {
+    let world = shared_world();
+    let a = world.candidate("a").force().set("ON_LOSS", "campaign").start();
+    a.leads();
+    let b = world.candidate("b").force().start();
+    b.leads();
+    a.waits();
+    crate::undisturbed(&b, 2 * Timing::LONG.retry);
+    world.verdict();
+}
+
+#[test]
+fn two_that_force_at_once_both_get_their_turn() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let both = [world.candidate("b").force().start(), world.candidate("c").force().start()];
+    assert_eq!(a.wait_exit(Timing::START), End::Code(79));
+    let leader = harness::eventually(2 * Timing::START, "both have led and no request is left", || {
+        let keys = world.keys()?;
+        let running: Vec<_> = both.iter().filter(|candidate| !candidate.living().is_empty()).collect();
+        // A request stands until it has succeeded, so both get their turn, in whichever order.
+        let both_led = both.iter().all(|each| !each.lives().is_empty());
+        match running.as_slice() {
+            [one] if both_led && keys.iter().all(|key| !key.name.contains("~force")) => Ok(*one),
+            _ => Err(format!("{} run; {keys:?}", running.len())),
+        }
+    });
+    crate::undisturbed(leader, Timing::LONG.retry);
+    world.verdict();
+}
+
+#[test]
+fn a_leader_that_is_cut_off_is_waited_for() {
+    for fault in [Proxy::black_hole, Proxy::cut] {
+        let world = shared_world();
+        let proxies = world.proxies();
+        let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+        a.leads();
+        proxies.iter().for_each(fault);
+        let b = world.candidate("b").timing(TIMING).force().start();
+        b.leads_within(TIMING.latest_failover());
+        world.verdict();
+    }
+}
+
+#[test]
+fn a_frozen_leader_is_waited_for() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    a.pause();
+    let b = world.candidate("b").timing(TIMING).force().start();
+    b.leads_within(TIMING.latest_failover());
+    a.resume();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+/// A request overtakes the queue even when the leader could not serve it: whoever claims next does.
+#[test]
+fn a_request_is_served_by_whoever_claims_next() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).set("ON_LOSS", "campaign").start();
+    b.waits();
+    a.pause();
+    let c = world.candidate("c").timing(TIMING).force().start();
+    c.leads_within(TIMING.latest_failover() + Timing::SWIFT);
+    assert!(b.lives().is_empty(), "b started before the request was served");
+    world.verdict();
+}
+
+/// The Go tool's README says "any non-empty value", its code reads these as no.
+#[test]
+fn words_for_no_do_not_force() {
+    for word in ["0", "false", "no", "off"] {
+        let world = shared_world();
+        let a = world.candidate("a").start();
+        a.leads();
+        let b = world.candidate("b").set("FORCE_ACQUIRE", word).start();
+        b.waits();
+        crate::undisturbed(&a, Timing::LONG.retry / 4);
+        world.verdict();
+    }
+}
+
+/// Written by hand, without a lease: only force deletes it.
+#[test]
+fn a_holder_key_without_a_lease_is_deleted_by_force_only() {
+    let world = shared_world();
+    world.cluster().etcdctl().must(&["put", world.lock(), "somebody"]);
+    let a = world.candidate("a").start();
+    a.waits();
+    harness::eventually(Timing::START, "the log names the key without a lease", || {
+        let log = a.stderr();
+        if log.contains("lease") && log.contains("somebody") { Ok(()) } else { Err(log) }
+    });
+    assert!(a.lives().is_empty());
+    let b = world.candidate("b").force().start();
+    b.leads();
+    world.verdict();
+}

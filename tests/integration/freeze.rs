@@ -1,0 +1,87 @@
+//! SIGSTOP: a process that is there, keeps its connections, and does nothing.
+
+use harness::{Behaviour, End, Timing, journal::now, wait::scaled};
+use nix::sys::signal::Signal;
+
+use crate::{between, shared_world};
+
+const TIMING: Timing = Timing::SHORT;
+
+/// The guard acts by itself: first politely, and in any case before the lease can end.
+#[test]
+fn a_frozen_gatekeeper_is_followed_after_its_lease() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    let fault = now();
+    a.pause();
+    b.leads_within(TIMING.latest_failover());
+    let life = &a.lives()[0];
+    let asked = between(fault, life.asked.expect("it was asked before it was killed"));
+    assert!(asked >= TIMING.earliest_stop(), "{asked:?}");
+    assert!(asked <= scaled(TIMING.latest_stop()), "{asked:?}");
+    a.resume();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn a_frozen_gatekeeper_of_a_command_that_will_not_stop_is_followed_as_soon() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    let fault = now();
+    a.pause();
+    b.leads_within(TIMING.latest_failover());
+    let death = between(fault, a.lives()[0].to);
+    assert!(death <= scaled(TIMING.latest_death()), "{death:?}");
+    a.resume();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_goes_on() {
+    let world = shared_world();
+    let timing = Timing::MEDIUM;
+    let a = world.candidate("a").timing(timing).start();
+    a.leads();
+    a.pause();
+    crate::undisturbed(&a, timing.earliest_stop() / 2);
+    a.resume();
+    crate::undisturbed(&a, timing.lease());
+    world.verdict();
+}
+
+/// The gatekeeper watches the guard: one that is silent at its deadline is killed, and the tree with it.
+#[test]
+fn a_frozen_guard_is_ended_with_its_command() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    a.signal_guard(Signal::SIGSTOP);
+    b.leads_within(TIMING.latest_failover());
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
+    world.verdict();
+}
+
+/// The command is frozen, not the gate: it holds the lead, and is ended like any other.
+#[test]
+fn a_frozen_command_can_be_stopped() {
+    let world = shared_world();
+    let timing = Timing { grace: TIMING.retry, ..TIMING };
+    let a = world.candidate("a").timing(timing).start();
+    a.leads();
+    let b = world.candidate("b").timing(timing).start();
+    b.waits();
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGSTOP);
+    a.terminate();
+    b.leads_within(timing.grace + Timing::SWIFT);
+    world.verdict();
+}

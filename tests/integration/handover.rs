@@ -1,0 +1,144 @@
+//! Who leads next, and how soon, after every way in which a leader can end.
+//!
+//! The lease of these instances is 15 s. A hand-over within [`Timing::SWIFT`] did not wait for it.
+
+use std::{sync::Arc, time::Duration};
+
+use harness::{Behaviour, Candidate, End, Timing, World};
+use nix::sys::signal::Signal;
+
+use crate::{between, shared_world};
+
+/// A leader and one that waits.
+fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Arc<Candidate>) {
+    let a = world.candidate("a").behaviour(behaviour).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    (a, b)
+}
+
+#[test]
+fn after_the_commands_own_end() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::exits(7, Duration::from_secs(2)));
+    assert_eq!(a.wait_exit(Timing::START), End::Code(7));
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// The gap is a message and a fork, not a poll.
+#[test]
+fn the_gap_between_two_commands_is_far_below_a_retry_period() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    a.terminate();
+    b.leads();
+    let lives = world.journal().lives();
+    let gap = between(lives[0].to, lives[1].from);
+    assert!(gap < harness::wait::scaled(Timing::LONG.retry / 2), "{gap:?}");
+    world.verdict();
+}
+
+#[test]
+fn after_sigterm_with_the_commands_own_code() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    world.verdict();
+}
+
+/// Renewing goes on while the command shuts down, so that nobody starts meanwhile.
+#[test]
+fn a_slow_stop_keeps_the_lead_longer_than_a_lease() {
+    let world = shared_world();
+    let slow = Timing::SHORT.lease() + Timing::SHORT.lease() / 2;
+    let a = world.candidate("a").timing(Timing::SHORT).behaviour(Behaviour::slow(slow)).start();
+    a.leads();
+    let b = world.candidate("b").timing(Timing::SHORT).start();
+    b.waits();
+    a.terminate();
+    b.leads_within(slow + Timing::SWIFT);
+    let lives = world.journal().lives();
+    assert!(lives[0].ended, "it was given the time that it needed");
+    assert!(between(lives[0].asked.expect("it was asked"), lives[1].from) >= slow);
+    world.verdict();
+}
+
+#[test]
+fn after_sigkill_of_the_gatekeeper() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    a.kill();
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Signal(9));
+    world.verdict();
+}
+
+/// The guard asks at once, gives the grace, then kills, and only then gives the lease back.
+#[test]
+fn after_sigkill_of_the_gatekeeper_of_a_command_that_will_not_stop() {
+    let world = shared_world();
+    let grace = Duration::from_secs(2);
+    let timing = Timing { grace, ..Timing::LONG };
+    let a = world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    a.kill();
+    b.leads_within(grace + Timing::SWIFT);
+    let lives = world.journal().lives();
+    assert!(between(lives[0].asked.expect("it was asked"), lives[0].to) >= grace - Duration::from_millis(250));
+    world.verdict();
+}
+
+#[test]
+fn after_sigkill_of_the_guard() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    a.signal_guard(Signal::SIGKILL);
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
+    world.verdict();
+}
+
+/// Nobody is left to give the lease back: the command dies with its guard, the lease runs out.
+#[test]
+fn after_sigkill_of_gatekeeper_and_guard() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(Timing::SHORT).start();
+    a.leads();
+    let b = world.candidate("b").timing(Timing::SHORT).start();
+    b.waits();
+    let guard = a.guard_pid();
+    a.kill();
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
+    a.command_gone_within(Timing::SWIFT);
+    b.leads_within(Timing::SHORT.latest_failover());
+    world.verdict();
+}
+
+#[test]
+fn a_command_killed_from_outside_is_not_started_again() {
+    let world = shared_world();
+    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGKILL);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(137));
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.lives().len(), 1);
+    world.verdict();
+}
+
+/// What a terminal or systemd sends to a whole group does not move the guard.
+#[test]
+fn sigterm_to_the_guard_changes_nothing() {
+    let world = shared_world();
+    let (a, _b) = leader_and_standby(&world, Behaviour::default());
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        a.signal_guard(signal);
+    }
+    crate::undisturbed(&a, Timing::LONG.retry);
+    world.verdict();
+}

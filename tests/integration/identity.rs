@@ -1,0 +1,69 @@
+//! The same identity twice: the same instance started again, or a mistake.
+
+use harness::{End, Timing};
+use nix::sys::signal::Signal;
+
+use crate::shared_world;
+
+#[test]
+fn a_living_twin_says_so_and_ends_with_a_code_of_its_own() {
+    let world = shared_world();
+    let old = world.candidate("old").identity("twin").start();
+    old.leads();
+    let new = world.candidate("new").identity("twin").start();
+    new.leads();
+    assert_eq!(old.wait_exit(Timing::SWIFT), End::Code(80));
+    assert!(old.stderr().contains("twin"), "{}", old.stderr());
+    world.verdict();
+}
+
+/// With `ON_LOSS=campaign` they would take the lead from each other for ever.
+#[test]
+fn twins_do_not_duel() {
+    let world = shared_world();
+    let old = world.candidate("old").identity("twin").set("ON_LOSS", "campaign").start();
+    old.leads();
+    let new = world.candidate("new").identity("twin").set("ON_LOSS", "campaign").start();
+    new.leads();
+    assert_eq!(old.wait_exit(Timing::SWIFT), End::Code(80));
+    crate::undisturbed(&new, Timing::LONG.retry);
+    world.verdict();
+}
+
+/// Started again after everything was killed: it overtakes the queue, but waits for its predecessor's lease.
+#[test]
+fn after_a_hard_kill_the_same_identity_leads_before_the_queue() {
+    let world = shared_world();
+    let timing = Timing::SHORT;
+    let old = world.candidate("old").identity("twin").timing(timing).start();
+    old.leads();
+    let other = world.candidate("other").timing(timing).start();
+    other.waits();
+    let guard = old.guard_pid();
+    old.kill();
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
+    let new = world.candidate("new").identity("twin").timing(timing).start();
+    new.leads_within(timing.latest_failover() + Timing::SWIFT);
+    assert!(other.lives().is_empty(), "the queue was served first");
+    world.verdict();
+}
+
+#[test]
+fn instances_without_an_identity_are_never_twins() {
+    let world = shared_world();
+    let a = world.candidate("a").unset("IDENTITY").start();
+    a.leads();
+    let b = world.candidate("b").unset("IDENTITY").start();
+    let entries = harness::eventually(Timing::START, "two are in the queue", || {
+        let mut names: Vec<String> = world.keys()?.into_iter().map(|key| key.value).collect();
+        names.sort();
+        names.dedup();
+        if names.len() == 2 { Ok(names) } else { Err(format!("{names:?}")) }
+    });
+    let host = nix::unistd::gethostname().expect("a host name").to_string_lossy().into_owned();
+    assert!(entries.iter().all(|name| name.starts_with(&format!("{host}_"))), "{entries:?}");
+    crate::undisturbed(&a, Timing::LONG.retry);
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}

@@ -1,0 +1,115 @@
+//! Leadership that ends in etcd: revoked, deleted, overwritten.
+
+use harness::{End, Timing};
+
+use crate::shared_world;
+
+#[test]
+fn a_revoked_lease_ends_the_command_at_once() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    world.cluster().etcdctl().revoke(world.holder().lease);
+    a.command_gone_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn a_deleted_holder_key_ends_the_command_at_once() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    world.cluster().etcdctl().must(&["del", world.lock()]);
+    a.command_gone_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.verdict();
+}
+
+/// The Go tool misses this one.
+#[test]
+fn an_overwritten_holder_key_ends_the_command_at_once() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    world.cluster().etcdctl().must(&["put", world.lock(), "somebody else"]);
+    a.command_gone_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn a_deleted_entry_ends_the_command_at_once() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    world.cluster().etcdctl().must(&["del", "--prefix", &format!("{}/", world.lock())]);
+    a.command_gone_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.verdict();
+}
+
+#[test]
+fn with_on_loss_campaign_it_joins_again_and_leads_with_a_larger_token() {
+    let world = shared_world();
+    let a = world.candidate("a").set("ON_LOSS", "campaign").start();
+    let first = a.leads();
+    world.cluster().etcdctl().revoke(world.holder().lease);
+    harness::eventually(Timing::START, "a second term", || match a.living().first() {
+        Some(life) if life.token > first => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    world.verdict();
+}
+
+/// etcd's own clients trust an entry that is long gone; ours looks at it.
+#[test]
+fn a_standby_whose_lease_was_revoked_joins_again() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let lease = |world: &harness::World| {
+        let keys = world.keys().expect("etcd answers");
+        keys.into_iter().find(|key| key.value == "b").map(|key| key.lease)
+    };
+    let old = lease(&world).expect("b waits");
+    world.cluster().etcdctl().revoke(old);
+    harness::eventually(Timing::START, "b waits on a new lease", || match lease(&world) {
+        Some(new) if new != old => Ok(()),
+        other => Err(format!("{other:x?}")),
+    });
+    assert!(b.lives().is_empty());
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// `etcdctl elect` stands in the same queue: it is waited for, and waits.
+#[test]
+fn an_election_of_etcdctl_is_respected() {
+    let world = shared_world();
+    let etcdctl = world.cluster().etcdctl();
+    let foreign = etcdctl.start(&["elect", world.lock(), "foreign"]);
+    harness::eventually(Timing::START, "the foreign one stands in the queue", || {
+        let keys = world.keys()?;
+        if keys.len() == 1 { Ok(()) } else { Err(format!("{keys:?}")) }
+    });
+    let a = world.candidate("a").start();
+    a.waits();
+    harness::throughout(Timing::LONG.retry, "a waits", || match a.lives().as_slice() {
+        [] => Ok(()),
+        lives => Err(format!("{lives:?}")),
+    });
+    foreign.signal(nix::sys::signal::Signal::SIGTERM);
+    foreign.wait_exit(Timing::SWIFT);
+    // It may leave its key to its lease, which is of a minute: etcdctl's own affair.
+    let left: Vec<_> = world.keys().expect("etcd answers").into_iter().filter(|key| key.value == "foreign").collect();
+    for key in left {
+        etcdctl.revoke(key.lease);
+    }
+    a.leads_within(Timing::SWIFT);
+    world.verdict();
+}

@@ -1,0 +1,84 @@
+//! What systemd is told.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use harness::{Timing, World, eventually};
+
+use crate::shared_world;
+
+/// The other end of `NOTIFY_SOCKET`.
+struct Systemd {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Systemd {
+    fn listen(world: &World) -> Self {
+        let socket = UnixDatagram::bind(world.directory().join("notify")).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket option");
+        Self { socket, heard: Vec::new() }
+    }
+
+    /// Whether a message with this line has come so far.
+    fn heard(&mut self, line: &str) -> Result<(), String> {
+        let mut buffer = [0; 4096];
+        while let Ok(count) = self.socket.recv(&mut buffer) {
+            self.heard.extend(String::from_utf8_lossy(&buffer[..count]).lines().map(str::to_owned));
+        }
+        if self.heard.iter().any(|heard| heard.starts_with(line)) { Ok(()) } else { Err(format!("{:?}", self.heard)) }
+    }
+}
+
+#[test]
+fn ready_comes_with_the_campaign_unless_told_otherwise() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").variable("NOTIFY_SOCKET", world.directory().join("notify")).start();
+    b.waits();
+    eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
+    b.terminate();
+    eventually(Timing::SWIFT, "STOPPING=1", || systemd.heard("STOPPING=1"));
+    world.verdict();
+}
+
+#[test]
+fn ready_can_wait_for_the_lead() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world
+        .candidate("b")
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .set("NOTIFY_READY", "elected")
+        .start();
+    b.waits();
+    eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
+    assert!(systemd.heard("READY=1").is_err(), "{:?}", systemd.heard);
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    world.verdict();
+}
+
+/// Only while renewals succeed: a leader in a black hole is restarted by systemd, if by nobody else.
+#[test]
+fn the_watchdog_is_fed_while_renewals_succeed() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let a = world
+        .candidate("a")
+        .timing(Timing::SHORT)
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .variable("WATCHDOG_USEC", Duration::from_secs(2).as_micros().to_string())
+        .start();
+    a.leads();
+    for _ in 0..2 {
+        systemd.heard.clear();
+        eventually(Timing::SWIFT, "WATCHDOG=1", || systemd.heard("WATCHDOG=1"));
+    }
+    world.verdict();
+}

@@ -1,0 +1,100 @@
+//! The oracle can fail: held against gatekeepers that are broken on purpose, and passed by one that is not.
+
+use std::{fs, os::unix::fs::PermissionsExt, panic, path::PathBuf, time::Duration};
+
+use harness::{Behaviour, Timing, World, eventually};
+
+use crate::shared_world;
+
+/// A gatekeeper in shell that does what `script` says with its command in `"$@"`.
+fn stand_in(world: &World, script: &str) -> PathBuf {
+    let path = world.directory().join("stand-in");
+    fs::write(&path, format!("#!/bin/sh\nshift\n{script}\n")).expect("writing it");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("making it executable");
+    path
+}
+
+/// The message with which the verdict fails.
+fn failure(world: &World) -> String {
+    let failed = panic::catch_unwind(panic::AssertUnwindSafe(|| world.verdict())).expect_err("the verdict passes");
+    failed.downcast_ref::<String>().cloned().unwrap_or_default()
+}
+
+fn two_terms(world: &World, script: &str) {
+    let program = stand_in(world, script);
+    let behaviour = Behaviour::exits(0, Duration::from_millis(200));
+    let broken = world.candidate("broken").program(program).behaviour(behaviour).start();
+    broken.wait_exit(Timing::START);
+    eventually(Timing::START, "two lives ended", || {
+        let lives = world.journal().lives();
+        if lives.iter().filter(|life| life.ended).count() == 2 { Ok(()) } else { Err(format!("{lives:?}")) }
+    });
+}
+
+#[test]
+fn two_commands_at_once_fail_the_verdict() {
+    let world = shared_world();
+    two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\" & ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\" & wait");
+    let message = failure(&world);
+    assert!(message.contains("the promise is broken") && message.contains("two ran at once"), "{message}");
+}
+
+#[test]
+fn a_token_that_shrinks_fails_the_verdict() {
+    let world = shared_world();
+    two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"; ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\"");
+    let message = failure(&world);
+    assert!(message.contains("the token shrank"), "{message}");
+}
+
+/// A frozen process writes nothing, but it is there: its successor finds it.
+#[test]
+fn a_frozen_predecessor_fails_the_verdict() {
+    let world = shared_world();
+    let script = "ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\" & while ! [ -s \"$JOURNALED_FILE\" ]; do sleep .01; done
+        kill -STOP $!; ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"; kill -CONT $!; wait";
+    two_terms(&world, script);
+    let message = failure(&world);
+    assert!(message.contains("of another term existed"), "{message}");
+}
+
+#[test]
+fn one_after_the_other_passes_the_verdict() {
+    let world = shared_world();
+    two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\"; ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"");
+    world.verdict();
+}
+
+/// With a real lock of etcd's own, which gives no token: its lock revision stands in.
+#[test]
+fn three_behind_one_lock_of_etcd_pass_the_verdict() {
+    let world = shared_world();
+    let etcd = world.cluster();
+    let tls = etcd.certificates();
+    let script = format!(
+        "exec etcdctl --endpoints {} --cacert {} --cert {} --key {} lock {} -- \
+         sh -c 'ETCD_AWAIT_ELECTION_FENCING_TOKEN=$ETCD_LOCK_REV exec \"$@\"' sh \"$@\"",
+        etcd.endpoints().join(","),
+        tls.ca.display(),
+        tls.client.cert.display(),
+        tls.client.key.display(),
+        world.lock(),
+    );
+    let program = stand_in(&world, &script);
+    let short = Behaviour::exits(0, Duration::from_millis(100));
+    let all: Vec<_> = ["a", "b", "c"]
+        .iter()
+        .map(|name| world.candidate(name).program(&program).behaviour(short.clone()).start())
+        .collect();
+    for candidate in all {
+        candidate.wait_exit(Timing::START);
+    }
+    assert_eq!(world.journal().lives().len(), 3);
+    world.verdict();
+}
+
+#[test]
+#[should_panic(expected = "a test must end with the verdict")]
+fn a_forgotten_verdict_fails_the_test() {
+    let _world = shared_world();
+}

@@ -1,0 +1,176 @@
+//! The network between an instance and etcd: gone, refusing, one-sided, slow.
+
+use std::sync::Arc;
+
+use harness::{Behaviour, Candidate, Direction, End, Proxy, Timing, World, journal::now, wait::scaled};
+
+use crate::{between, shared_world};
+
+const TIMING: Timing = Timing::SHORT;
+
+/// A leader behind proxies, and one that waits with a network of its own.
+fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Vec<Proxy>, Arc<Candidate>) {
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).via(&proxies).behaviour(behaviour).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    (a, proxies, b)
+}
+
+/// Does `fault` to every way to etcd: the command is asked to stop at the renew deadline, dead by the kill deadline, and
+/// the next one leads when the lease has run out.
+fn isolated(fault: impl Fn(&Proxy), behaviour: Behaviour) {
+    let world = shared_world();
+    let (a, proxies, b) = leader_and_standby(&world, behaviour);
+    let at = now();
+    proxies.iter().for_each(fault);
+    b.leads_within(TIMING.latest_failover());
+    let life = &a.lives()[0];
+    let (asked, death) = (between(at, life.asked.expect("it was asked first")), between(at, life.to));
+    assert!(asked >= TIMING.earliest_stop(), "asked to stop too soon: {asked:?}");
+    assert!(asked <= scaled(TIMING.latest_stop()), "asked to stop too late: {asked:?}");
+    assert!(death <= scaled(TIMING.latest_death()), "dead too late: {death:?}");
+    // Still without etcd: nothing holds it up.
+    assert_eq!(a.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(79));
+    proxies.iter().for_each(Proxy::heal);
+    world.verdict();
+}
+
+#[test]
+fn a_leader_in_a_black_hole_stops_before_its_lease_ends() {
+    isolated(Proxy::black_hole, Behaviour::default());
+}
+
+#[test]
+fn a_leader_in_a_black_hole_kills_what_will_not_stop_before_its_lease_ends() {
+    isolated(Proxy::black_hole, Behaviour::stubborn());
+}
+
+#[test]
+fn a_leader_that_is_cut_off_stops_before_its_lease_ends() {
+    isolated(Proxy::cut, Behaviour::default());
+}
+
+/// Its renewals arrive and keep the lease alive; it does not hear of it. It stops, and gives the lead up late or never:
+/// whoever waits must not start before.
+#[test]
+fn a_leader_that_hears_no_answer_stops_in_time() {
+    let world = shared_world();
+    let (a, proxies, b) = leader_and_standby(&world, Behaviour::stubborn());
+    let at = now();
+    for proxy in &proxies {
+        proxy.hold(Direction::ToCandidate);
+    }
+    a.command_gone_within(TIMING.latest_death());
+    let asked = between(at, a.lives()[0].asked.expect("it was asked first"));
+    assert!(asked >= TIMING.earliest_stop(), "{asked:?}");
+    // It stops sending when it has ended; the last that arrived counts for a lease.
+    b.leads_within(TIMING.lease() + TIMING.latest_failover());
+    world.verdict();
+}
+
+#[test]
+fn a_leader_that_is_not_heard_stops_in_time() {
+    isolated(|proxy| proxy.hold(Direction::ToMember), Behaviour::default());
+}
+
+#[test]
+fn an_outage_shorter_than_the_renew_deadline_disturbs_nobody() {
+    let world = shared_world();
+    let timing = Timing::MEDIUM;
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(timing).via(&proxies).start();
+    a.leads();
+    for fault in [Proxy::black_hole, Proxy::cut] {
+        proxies.iter().for_each(fault);
+        crate::undisturbed(&a, timing.earliest_stop() / 2);
+        proxies.iter().for_each(Proxy::heal);
+        crate::undisturbed(&a, timing.lease());
+    }
+    world.verdict();
+}
+
+#[test]
+fn one_member_in_a_black_hole_disturbs_nobody() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+    a.leads();
+    // Whichever it talks to, it meets it once.
+    for proxy in &proxies {
+        proxy.black_hole();
+        crate::undisturbed(&a, TIMING.lease());
+        proxy.heal();
+        crate::undisturbed(&a, 2 * TIMING.retry);
+    }
+    world.verdict();
+}
+
+#[test]
+fn connections_that_break_again_and_again_disturb_nobody() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+    a.leads();
+    for _ in 0..6 {
+        proxies.iter().for_each(Proxy::reset);
+        crate::undisturbed(&a, TIMING.retry);
+    }
+    world.verdict();
+}
+
+#[test]
+fn a_slow_network_is_good_enough() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    for proxy in &proxies {
+        proxy.delay(TIMING.retry / 5);
+    }
+    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+    a.leads_within(2 * Timing::START);
+    crate::undisturbed(&a, TIMING.lease());
+    world.verdict();
+}
+
+/// The lease runs out while it cannot know: it must join again, not start on what it remembers.
+#[test]
+fn a_standby_in_a_black_hole_does_not_start_on_what_it_remembers() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let proxies = world.proxies();
+    let b = world.candidate("b").timing(TIMING).via(&proxies).start();
+    b.waits();
+    proxies.iter().for_each(Proxy::black_hole);
+    harness::eventually(TIMING.latest_failover(), "b's entry is gone", || {
+        let keys = world.keys()?;
+        if keys.iter().all(|key| key.value != "b") { Ok(()) } else { Err(format!("{keys:?}")) }
+    });
+    let c = world.candidate("c").timing(TIMING).start();
+    c.waits();
+    a.terminate();
+    c.leads_within(Timing::SWIFT);
+    proxies.iter().for_each(Proxy::heal);
+    b.waits();
+    c.terminate();
+    b.leads_within(Timing::START);
+    world.verdict();
+}
+
+#[test]
+fn with_on_loss_campaign_an_isolated_leader_comes_back_as_standby() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).set("ON_LOSS", "campaign").via(&proxies).start();
+    let first = a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    proxies.iter().for_each(Proxy::black_hole);
+    b.leads_within(TIMING.latest_failover());
+    proxies.iter().for_each(Proxy::heal);
+    a.waits();
+    b.terminate();
+    assert!(a.leads() > first);
+    world.verdict();
+}

@@ -1,0 +1,151 @@
+//! The status endpoint in each phase, and when etcd is dark.
+
+use std::{net::TcpListener, time::Duration};
+
+use harness::{Behaviour, Candidate, Cluster, End, Timing, eventually};
+
+use crate::{shared_world, world_on};
+
+/// The four codes that a load balancer and an orchestrator go by.
+fn codes(candidate: &Candidate) -> [u16; 4] {
+    ["/", "/leader", "/healthz", "/readyz"].map(|path| candidate.code(path))
+}
+
+#[track_caller]
+fn has_codes(candidate: &Candidate, limit: Duration, wanted: [u16; 4]) {
+    eventually(limit, &format!("{} answers /, /leader, /healthz, /readyz with {wanted:?}", candidate.name()), || {
+        let codes = codes(candidate);
+        if codes == wanted { Ok(()) } else { Err(format!("{codes:?}; {}", candidate.stderr())) }
+    });
+}
+
+#[test]
+fn leader_and_standby_tell_who_they_are() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    let token = a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    has_codes(&a, Timing::SWIFT, [200; 4]);
+    has_codes(&b, Timing::SWIFT, [200, 503, 200, 200]);
+
+    // The Go program's three, as it writes them.
+    for (candidate, phase) in [(&a, "running"), (&b, "awaiting")] {
+        let answer = eventually(Timing::SWIFT, "who leads is known", || {
+            let answer = candidate.http("GET", "/").map_err(|error| error.to_string())?;
+            if answer.json()["leader"] == "a" { Ok(answer) } else { Err(answer.body) }
+        });
+        assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+        assert_eq!(answer.json()["status"], "ok", "{}", answer.body);
+        assert_eq!(answer.json()["phase"], phase, "{}", answer.body);
+    }
+    assert!(a.http("GET", "/").expect("an answer").body.contains(&token.to_string()));
+
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    has_codes(&b, Timing::SWIFT, [200; 4]);
+    world.verdict();
+}
+
+#[test]
+fn head_is_get_without_a_body() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    for path in ["/", "/leader", "/healthz", "/readyz", "/metrics"] {
+        let answer = a.http("HEAD", path).expect("an answer");
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
+    }
+    assert_eq!(a.code("/no-such-page"), 404);
+    world.verdict();
+}
+
+#[test]
+fn an_identity_of_any_letters_is_escaped() {
+    let world = shared_world();
+    let identity = "a \"quoted\" \\ ünïcode";
+    let a = world.candidate("a").identity(identity).start();
+    a.leads();
+    assert_eq!(a.http("GET", "/").expect("an answer").json()["leader"], identity);
+    world.verdict();
+}
+
+#[test]
+fn metrics_are_for_prometheus() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    let token = a.leads();
+    let answer = a.http("GET", "/metrics").expect("an answer");
+    assert!(answer.head.contains("content-type: text/plain"), "{}", answer.head);
+    assert!(answer.body.contains("etcd_await_election_"), "{}", answer.body);
+    assert!(answer.body.contains(&token.to_string()), "{}", answer.body);
+    for line in answer.body.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let value = line.rsplit(' ').next().expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    world.verdict();
+}
+
+#[test]
+fn a_leader_that_stops_is_no_target_for_a_load_balancer() {
+    let world = shared_world();
+    let a = world.candidate("a").behaviour(Behaviour::slow(Timing::SWIFT)).start();
+    a.leads();
+    a.terminate();
+    eventually(Timing::SWIFT, "/leader is not 200", || match a.code("/leader") {
+        503 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    assert_eq!(a.wait_exit(2 * Timing::SWIFT), End::Code(0));
+    world.verdict();
+}
+
+/// Every member frozen: the endpoint answers at once all the same, and no longer claims what it cannot know.
+#[test]
+fn with_etcd_dark_it_answers_and_claims_nothing() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let timing = Timing::SHORT;
+    let a = world.candidate("a").timing(timing).set("ON_LOSS", "campaign").start();
+    a.leads();
+    let b = world.candidate("b").timing(timing).start();
+    b.waits();
+    world.cluster().member(0).pause();
+    eventually(timing.latest_death(), "the leader says that it does not lead", || match codes(&a) {
+        [200, 503, ..] => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // The loop itself is alive on both: restarting them would mend nothing. Ready they are not.
+    has_codes(&a, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
+    has_codes(&b, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
+    world.cluster().member(0).resume();
+    eventually(timing.latest_failover_with_election() + Timing::START, "somebody leads again", || {
+        match [codes(&a), codes(&b)] {
+            [[200, 200, 200, 200], [200, 503, 200, 200]] | [[200, 503, 200, 200], [200, 200, 200, 200]] => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    world.verdict();
+}
+
+#[test]
+fn before_etcd_is_up_it_is_alive_and_not_ready() {
+    let world = shared_world();
+    let a = world.candidate("a").set("ENDPOINTS", "127.0.0.1:1").start();
+    has_codes(&a, Timing::START, [200, 503, 200, 503]);
+    let answer = a.http("GET", "/").expect("an answer").json();
+    assert_eq!((answer["phase"].as_str(), answer["leader"].as_str()), (Some("awaiting"), Some("unknown")));
+    world.verdict();
+}
+
+#[test]
+fn a_port_that_is_taken_is_an_error_at_start() {
+    let world = shared_world();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let (end, a) = world.candidate("a").set("STATUS_ENDPOINT", &address).run();
+    assert_eq!(end, End::Code(78), "{}", a.stderr());
+    for word in [address.as_str(), "--status-endpoint", "ETCD_AWAIT_ELECTION_STATUS_ENDPOINT"] {
+        assert!(a.stderr().contains(word), "{}", a.stderr());
+    }
+    world.verdict();
+}

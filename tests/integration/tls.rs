@@ -1,0 +1,114 @@
+//! TLS: what is right works, what is wrong is named, and the command never runs on it.
+
+use harness::{Cluster, Proxy, Setup, Timing, World, address::Address, eventually};
+
+use crate::{shared_world, world_on};
+
+/// It says what is wrong, with this word; whether it ends or goes on trying, it runs nothing.
+fn refused(world: &World, setup: Setup, word: &str) {
+    let candidate = setup.start();
+    eventually(Timing::START, "the log says what is wrong", || {
+        let log = candidate.stderr();
+        if log.to_lowercase().contains(word) { Ok(()) } else { Err(log) }
+    });
+    assert!(candidate.lives().is_empty());
+    assert_eq!(world.keys().expect("etcd answers"), []);
+    world.verdict();
+}
+
+/// What the log has to name when it is the server that refuses: it hangs up, and its reason can be lost with the
+/// connection.
+fn first_member(world: &World) -> String {
+    world.cluster().member(0).client_address().to_string()
+}
+
+#[test]
+fn a_server_of_another_ca_is_refused() {
+    let world = shared_world();
+    let setup = world.candidate("a").set("CACERT", &world.cluster().certificates().foreign_ca);
+    refused(&world, setup, "certificate");
+}
+
+#[test]
+fn an_expired_client_certificate_is_refused() {
+    let world = shared_world();
+    let pair = &world.cluster().certificates().expired;
+    let setup = world.candidate("a").set("CERT", &pair.cert).set("KEY", &pair.key);
+    refused(&world, setup, &first_member(&world));
+}
+
+#[test]
+fn a_client_certificate_of_another_ca_is_refused() {
+    let world = shared_world();
+    let pair = &world.cluster().certificates().foreign;
+    let setup = world.candidate("a").set("CERT", &pair.cert).set("KEY", &pair.key);
+    refused(&world, setup, &first_member(&world));
+}
+
+#[test]
+fn a_missing_client_certificate_is_refused() {
+    let world = shared_world();
+    let setup = world.candidate("a").unset("CERT").unset("KEY");
+    refused(&world, setup, &first_member(&world));
+}
+
+#[test]
+fn a_server_under_a_name_that_its_certificate_lacks_is_refused() {
+    let world = shared_world();
+    let address = Address::claim();
+    let proxy = Proxy::elsewhere(world.cluster().member(0), &address);
+    let setup = world.candidate("a").via([&proxy]);
+    refused(&world, setup, "certificate");
+}
+
+#[test]
+fn the_server_name_can_be_set() {
+    let world = shared_world();
+    let address = Address::claim();
+    let proxy = Proxy::elsewhere(world.cluster().member(0), &address);
+    let a = world.candidate("a").via([&proxy]).set("TLS_SERVER_NAME", "localhost").start();
+    a.leads();
+    world.verdict();
+}
+
+/// Without a scheme the certificates decide.
+#[test]
+fn endpoints_need_no_scheme() {
+    let world = shared_world();
+    let bare: Vec<String> =
+        world.cluster().members().iter().map(|member| member.client_address().to_string()).collect();
+    let a = world.candidate("a").set("ENDPOINTS", bare.join(",")).start();
+    a.leads();
+    world.verdict();
+
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let a = world.candidate("a").set("ENDPOINTS", world.cluster().member(0).client_address().to_string()).start();
+    a.leads();
+    world.verdict();
+}
+
+/// Certificates are read again at each connect: what was rotated is used, without a restart.
+#[test]
+fn rotated_certificates_are_used_at_the_next_connect() {
+    let world = shared_world();
+    let files = world.directory();
+    let certificates = world.cluster().certificates();
+    let (cert, key) = (files.join("client.crt"), files.join("client.key"));
+    let install = |pair: &harness::certificates::Pair| {
+        std::fs::copy(&pair.key, &key).expect("copying the key");
+        std::fs::copy(&pair.cert, &cert).expect("copying the certificate");
+    };
+    install(&certificates.client);
+    let proxies = world.proxies();
+    let timing = Timing::MEDIUM;
+    let a = world.candidate("a").timing(timing).via(&proxies).set("CERT", &cert).set("KEY", &key).start();
+    a.leads();
+    // While the files are bad it keeps what it has; a broken connection needs good ones again in time.
+    install(&certificates.foreign);
+    crate::undisturbed(&a, timing.retry);
+    proxies.iter().for_each(Proxy::reset);
+    crate::undisturbed(&a, timing.earliest_stop() / 3);
+    install(&certificates.client);
+    crate::undisturbed(&a, timing.lease());
+    world.verdict();
+}

@@ -1,0 +1,105 @@
+//! Commands that are hard to end: they ignore SIGTERM, fork, and run away into sessions of their own.
+
+use std::time::Duration;
+
+use harness::{Behaviour, End, Timing};
+use nix::sys::signal::Signal;
+
+use crate::shared_world;
+
+/// Everything at once: the command, two children in its group and a daemon, none of which stops by itself.
+fn jungle() -> Behaviour {
+    Behaviour { stubborn: true, children: 2, daemon: true, ..Behaviour::default() }
+}
+
+/// How many processes [`jungle`] is.
+const JUNGLE: usize = 4;
+
+/// Starts a leader with `behaviour` and a standby, does `fault` to the leader, and lets the standby lead: by then nothing
+/// of the leader's tree exists, which is the oracle's to find out.
+fn followed(behaviour: Behaviour, count: usize, timing: Timing, limit: Duration, fault: impl Fn(&harness::Candidate)) {
+    let world = shared_world();
+    let a = world.candidate("a").timing(timing).behaviour(behaviour).start();
+    a.leads();
+    harness::eventually(Timing::START, "the whole tree lives", || match a.living().len() {
+        living if living == count => Ok(()),
+        living => Err(format!("{living} processes")),
+    });
+    let b = world.candidate("b").timing(timing).start();
+    b.waits();
+    fault(&a);
+    b.leads_within(limit);
+    assert!(a.living().is_empty(), "{:?}", a.living());
+    a.resume();
+    a.wait_exit(Timing::START);
+    world.verdict();
+}
+
+const SHORT_GRACE: Timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
+
+#[test]
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
+    followed(Behaviour::stubborn(), 1, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
+}
+
+#[test]
+fn a_tree_is_gone_before_the_next_one_leads_after_sigterm() {
+    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
+}
+
+#[test]
+fn a_tree_is_gone_before_the_next_one_leads_after_sigkill_of_the_gatekeeper() {
+    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::kill);
+}
+
+#[test]
+fn a_tree_is_gone_before_the_next_one_leads_after_sigkill_of_the_guard() {
+    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| a.signal_guard(Signal::SIGKILL));
+}
+
+#[test]
+fn a_tree_is_gone_before_the_next_one_leads_after_a_frozen_gatekeeper() {
+    followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), harness::Candidate::pause);
+}
+
+#[test]
+fn a_tree_is_gone_before_the_next_one_leads_after_a_frozen_guard() {
+    followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), |a| a.signal_guard(Signal::SIGSTOP));
+}
+
+/// The command's main process ends by itself, with a code; what it left behind does not outlive the lead.
+#[test]
+fn what_a_command_leaves_behind_is_ended_before_the_lead_is_given_up() {
+    let world = shared_world();
+    let leaves = Behaviour { exit: Some((3, Duration::from_millis(500))), ..jungle() };
+    let a = world.candidate("a").timing(SHORT_GRACE).behaviour(leaves).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.leads_within(Timing::START + SHORT_GRACE.grace);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(3));
+    assert_eq!(a.lives().len(), JUNGLE);
+    world.verdict();
+}
+
+#[test]
+fn another_stop_signal_is_used_when_set() {
+    let world = shared_world();
+    let a = world.candidate("a").set("STOP_SIGNAL", "INT").start();
+    a.leads();
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    assert!(a.lives()[0].asked.is_some());
+    world.verdict();
+}
+
+/// Like `tini`: whatever is sent to the gatekeeper reaches the command.
+#[test]
+fn other_signals_are_forwarded() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    a.signal(Signal::SIGUSR1);
+    // The journaling command does not handle it, so it ends it.
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(128 + 10));
+    world.verdict();
+}
