@@ -53,7 +53,9 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
         let mut told = None;
         loop {
-            let Some((sent, view)) = self.look(granted).await?.filter(|(sent, _)| self.in_time(granted, renewed, *sent)) else {
+            let Some((sent, view)) =
+                self.look(granted).await?.filter(|(sent, _)| self.in_time(granted, renewed, *sent))
+            else {
                 tracing::warn!("the lease {lease} is gone while waiting: joining again with a new one");
                 return Ok(None);
             };

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use etcd_await_election::election::cluster::Patience;
+
 use crate::{
     net::{Link, Member, Way},
     plan::{Plan, Profile},
@@ -49,12 +51,16 @@ fn any_member(world: &World) -> usize {
     usize::try_from(world.sim.between(0, world.net.members() as u64)).expect("few")
 }
 
+fn often_the_leader(world: &World) -> usize {
+    let leader = world.oracle.leader();
+    let leads =
+        |machine: &usize| world.instance(*machine).is_some_and(|instance| Some(&instance.name) == leader.as_ref());
+    (0..world.machines.len()).find(leads).filter(|_| world.sim.chance(60)).unwrap_or_else(|| any_machine(world))
+}
+
 /// One process of one sound instance; more often the leader's.
 fn process_fault(world: &Rc<World>, length: Time) {
-    let leader = world.oracle.leader();
-    let leading = (0..world.machines.len())
-        .find(|machine| world.instance(*machine).is_some_and(|instance| Some(&instance.name) == leader.as_ref()));
-    let machine = leading.filter(|_| world.sim.chance(60)).unwrap_or_else(|| any_machine(world));
+    let machine = often_the_leader(world);
     let Some(instance) = world.instance(machine).filter(crate::world::Instance::is_sound) else { return };
     let name = &instance.name;
     match world.sim.between(0, 6) {
@@ -105,8 +111,10 @@ fn link_fault(world: &Rc<World>, length: Time) {
 
 /// Answers come later and later, and then none: what was confirmed counts from when it was sent.
 fn late_then_cut(world: &Rc<World>) {
-    let (machine, members) = (any_machine(world), (0..world.net.members()).collect::<Vec<_>>());
-    let late = Way { lost: 0, delay: (500 * MS, 2_500 * MS) };
+    let (machine, members) = (often_the_leader(world), (0..world.net.members()).collect::<Vec<_>>());
+    let limit = Patience::of(&world.machines[machine].config.timing).attempt_limit;
+    let limit = Time::try_from(limit.as_micros()).expect("short");
+    let late = Way { lost: 0, delay: (limit / 2, limit - 20 * MS) };
     let length = world.sim.between(3 * SECOND, 12 * SECOND);
     set_links(world, machine, &members, Link { there: Way::GOOD, back: late }, 60 * SECOND);
     let again = Rc::clone(world);

@@ -31,7 +31,7 @@ use plan::Profile;
 use run::{Schedule, seeds};
 
 /// How many seeds of one profile are run unless `MODEL_SEEDS` says more.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 
 #[test]
 fn nothing_overlaps_and_somebody_leads_seeded_with_everything() {

@@ -67,7 +67,7 @@ async fn run_go(world: &World, name: &str, holder: &[u8], lease: LeaseId, revisi
     world.oracle.begin(name, Kind::Go);
     let end = world.sim.now() + world.sim.between(SECOND, 15 * SECOND);
     while world.sim.now() < end && world.troubled.get() {
-        world.sim.sleep(20 * MS).await;
+        world.sim.sleep(50 * MS).await;
         if world.net.has_quorum() {
             if deleted() {
                 break;
@@ -95,7 +95,7 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
             let _ = world.net.change(|etcd| etcd.commit(&put));
             let mut until = None;
             while world.troubled.get() && until.is_none_or(|until| world.sim.now() < until) {
-                world.sim.sleep(20 * MS).await;
+                world.sim.sleep(50 * MS).await;
                 if !world.net.has_quorum() {
                     continue;
                 }

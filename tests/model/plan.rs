@@ -51,9 +51,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(sim: &Sim, profile: Profile) -> Self {
-        let timings =
-            [(15, 10_000, 2_000, 10_000), (5, 3_000, 1_000, 2_000), (3, 1_500, 500, 1_000), (8, 5_000, 1_000, 20_000)];
-        let (lease, renew, retry, grace) = *sim.pick(&timings);
+        let all =
+            [(15, 10_000, 2_000, 10_000), (8, 5_000, 1_000, 20_000), (5, 3_000, 1_000, 2_000), (3, 1_500, 500, 1_000)];
+        // With the shorter ones an answer that comes late is given up before it matters.
+        let timings = if profile == Profile::Late { &all[..2] } else { &all };
+        let (lease, renew, retry, grace) = *sim.pick(timings);
         let ms = Duration::from_millis;
         let timing =
             Timing::new(Duration::from_secs(lease), ms(renew), ms(retry), ms(grace)).expect("a timing that works");
@@ -74,7 +76,7 @@ impl Plan {
             habits: Habits {
                 ends: if mixed { 100 } else { *sim.pick(&[0, 30, 90]) },
                 lives: (SECOND / 2, *sim.pick(&[3 * SECOND, 30 * SECOND])),
-                stubborn: *sim.pick(&[0, 10, 40]),
+                stubborn: if profile == Profile::Late { 40 } else { *sim.pick(&[0, 10, 40]) },
                 slowest: *sim.pick(&[50 * MS, SECOND, 8 * SECOND]),
             },
         }
