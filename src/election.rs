@@ -58,7 +58,7 @@ enum Claim {
     Waits,
     /// It asks if its own identity leads when it joins first.
     AsksItsTwin,
-    /// It asks, until it has led.
+    /// It asks, until it has led, if only to find that somebody else asks too.
     Asks,
 }
 

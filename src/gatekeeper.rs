@@ -153,6 +153,7 @@ async fn out_of_patience<S: Store, C: Clock>(
         let _ = status.wait_for(|status| once && matches!(status.phase, Phase::Waiting { .. })).await;
     };
     tokio::select! {
+        biased;
         () = waiting => tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0"),
         () = election.cluster().clock().sleep(limit) => {
             tracing::error!("not elected within {} (ACQUIRE_TIMEOUT {}): giving up", show(limit), show(timeout));

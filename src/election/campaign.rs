@@ -25,7 +25,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         loop {
             self.publish(|status| status.phase = Phase::Joining);
             self.cluster.forget_cluster();
-            let granted = self.cluster.grant(self.timing.lease()).await?;
+            let (sent, granted) = self.cluster.grant(self.timing.lease()).await?;
             self.lease.set(Some(granted.lease));
             self.publish(|status| {
                 status.lease = Some(granted.lease.to_string());
@@ -33,7 +33,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             });
             // Before the lease holds anything: whatever happens to us, the guard can give it back.
             guard.order(Order::Lease(self.lease.get()));
-            if let Some(term) = self.candidacy(granted).await? {
+            if let Some(term) = self.candidacy(granted, sent).await? {
                 return Ok(term);
             }
             self.give_back(guard).await;
@@ -42,17 +42,24 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// With one lease from joining to leading. `None` if lease or place were lost, or the lead was given away at once: join
     /// again with a new lease.
-    async fn candidacy(&self, granted: Granted) -> Result<Option<Term>, StoreError> {
+    ///
+    /// `renewed` is when the latest confirmed renewal of the lease was sent, or the request for it. A lease that was not renewed
+    /// for its whole TTL is not used any further, whatever etcd says: old servers call one alive that they are about to
+    /// revoke, and the next candidate would start beside a command that we start with it.
+    async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Option<Term>, StoreError> {
         let lease = granted.lease;
         if !self.join(lease).await? {
             return Ok(None);
         }
         let mut told = None;
         loop {
-            let Some((sent, view)) = self.look(granted).await? else {
+            let Some((sent, view)) =
+                self.look(granted).await?.filter(|(sent, _)| self.in_time(granted, renewed, *sent))
+            else {
                 tracing::warn!("the lease {lease} is gone while waiting: joining again with a new one");
                 return Ok(None);
             };
+            renewed = sent;
             let Some((place, entry)) = view.entry_of(lease) else {
                 tracing::warn!("the entry was deleted while waiting: joining again");
                 return Ok(None);
@@ -63,6 +70,8 @@ impl<S: Store, C: Clock> Election<S, C> {
                 if let Some(request) = view.request_to(lease) {
                     let whose = request.identity();
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
+                    // We had the lead; to ask for it again would pass it round for ever among several who force.
+                    self.claim.set(Claim::Waits);
                     self.hand_over_term(&term).await;
                     return Ok(None);
                 }
@@ -82,10 +91,16 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 continue;
             }
-            if !self.wait_for_change(granted, sent, &view, place, entry).await? {
-                return Ok(None);
+            match self.wait_for_change(granted, sent, &view, place, entry).await? {
+                Some(sent) => renewed = sent,
+                None => return Ok(None),
             }
         }
+    }
+
+    /// Whether a renewal sent at `sent` is soon enough after the one before.
+    fn in_time(&self, granted: Granted, before: Instant, sent: Instant) -> bool {
+        sent < self.timing.deadlines(before, granted.ttl).kill_at
     }
 
     /// Creates the entry, and the holder key with it if the lock is free. Creates, never overwrites: `false` if that could
@@ -142,7 +157,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Waits until something this candidate waits for may have happened, and keeps the lease alive meanwhile: a few times
-    /// per TTL, no more. `false` if the lease is gone.
+    /// per TTL, no more. Says when the latest renewal was sent; `None` if the lease is gone.
     async fn wait_for_change(
         &self,
         granted: Granted,
@@ -150,7 +165,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         view: &View,
         place: usize,
         entry: &Entry,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Instant>, StoreError> {
         let holder = self.lock.holder();
         let ahead = place.checked_sub(1).map(|ahead| view.entries[ahead].kv.key.clone());
         let mut ranges = vec![Range::Key(holder.clone()), Range::Key(entry.kv.key.clone())];
@@ -169,15 +184,32 @@ impl<S: Store, C: Clock> Election<S, C> {
             Err(failure @ StoreError::Refused(_)) => return Err(failure),
             Err(_) => {
                 self.clock().sleep(self.timing.retry_period()).await;
-                return Ok(true);
+                return Ok(Some(sent));
             }
         };
         loop {
             tokio::select! {
+                // The lease first: no stream of changes may keep us from it.
+                biased;
+                () = self.clock().sleep_until(sent + Timing::waiting_period(granted.ttl)) => {
+                    let (renewed, alive) = self
+                        .cluster
+                        .hedged(async |store| {
+                            let sent = self.clock().now();
+                            Ok((sent, store.keep_alive(granted.lease).await?))
+                        })
+                        .await?;
+                    if !alive || !self.in_time(granted, sent, renewed) {
+                        tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease);
+                        return Ok(None);
+                    }
+                    sent = renewed;
+                    self.publish(|status| status.renewed_at = Some(sent));
+                }
                 changes = watch.next() => {
-                    let Ok(changes) = changes else { return Ok(true) };
+                    let Ok(changes) = changes else { return Ok(Some(sent)) };
                     if changes.iter().any(matters) {
-                        return Ok(true);
+                        return Ok(Some(sent));
                     }
                     for change in &changes {
                         self.tell_leader(match change {
@@ -185,14 +217,6 @@ impl<S: Store, C: Clock> Election<S, C> {
                             Change::Deleted(..) => None,
                         });
                     }
-                }
-                () = self.clock().sleep_until(sent + Timing::waiting_period(granted.ttl)) => {
-                    sent = self.clock().now();
-                    if !self.cluster.hedged(async |store| store.keep_alive(granted.lease).await).await? {
-                        tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease);
-                        return Ok(false);
-                    }
-                    self.publish(|status| status.renewed_at = Some(sent));
                 }
             }
         }

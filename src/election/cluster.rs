@@ -98,18 +98,20 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         &self.endpoints
     }
 
-    /// Grants a lease, however long that takes. A grant whose answer is lost leaves a lease that nobody uses; it runs out.
+    /// Grants a lease, however long that takes, and says when the request for it was sent. A grant whose answer is lost leaves
+    /// a lease that nobody uses; it runs out.
     ///
     /// # Errors
     /// What only a person can mend.
-    pub async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
+    pub async fn grant(&self, ttl: Duration) -> Result<(Instant, Granted), StoreError> {
         loop {
             let mut failures = Vec::new();
             for _ in &self.endpoints {
+                let sent = self.clock.now();
                 match self.once(async |store| store.grant(ttl).await).await {
                     Ok(granted) => {
                         self.answered();
-                        return Ok(granted);
+                        return Ok((sent, granted));
                     }
                     Err(failure) => failures.push(failure),
                 }

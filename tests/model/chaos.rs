@@ -1,0 +1,187 @@
+//! The faults: one after the other, each for a while, many at a time. Only what is beyond the promise is left out: both
+//! processes of one instance are never stopped at once, and an operator deletes one key at a time.
+
+use std::rc::Rc;
+
+use etcd_await_election::election::cluster::Patience;
+
+use crate::{
+    net::{Link, Member, Way},
+    plan::{Plan, Profile},
+    sim::{MS, Process, SECOND, Time},
+    world::World,
+};
+
+/// Lets faults happen until the plan's chaos is over.
+pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
+    let (world, plan) = (Rc::clone(world), plan.clone());
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new("chaos"), async move {
+        loop {
+            world.sim.sleep(world.sim.between(50 * MS, plan.calm)).await;
+            if world.sim.now() > plan.chaos {
+                return;
+            }
+            let length = if world.sim.chance(50) {
+                world.sim.between(50 * MS, 2 * SECOND)
+            } else {
+                world.sim.between(SECOND, 25 * SECOND)
+            };
+            let kinds = match plan.profile {
+                Profile::Any => 22,
+                Profile::Late | Profile::Mixed => 30,
+            };
+            match world.sim.between(0, kinds) {
+                0..=6 => process_fault(&world, length),
+                7..=14 => link_fault(&world, length),
+                15..=20 => etcd_fault(&world, length),
+                21 => late_then_cut(&world),
+                _ if plan.profile == Profile::Late => late_then_cut(&world),
+                _ => slow(&world, length),
+            }
+        }
+    });
+}
+
+fn any_machine(world: &World) -> usize {
+    usize::try_from(world.sim.between(0, world.machines.len() as u64)).expect("few")
+}
+
+fn any_member(world: &World) -> usize {
+    usize::try_from(world.sim.between(0, world.net.members() as u64)).expect("few")
+}
+
+fn often_the_leader(world: &World) -> usize {
+    let leader = world.oracle.leader();
+    let leads =
+        |machine: &usize| world.instance(*machine).is_some_and(|instance| Some(&instance.name) == leader.as_ref());
+    (0..world.machines.len()).find(leads).filter(|_| world.sim.chance(60)).unwrap_or_else(|| any_machine(world))
+}
+
+/// One process of one sound instance; more often the leader's.
+fn process_fault(world: &Rc<World>, length: Time) {
+    let machine = often_the_leader(world);
+    let Some(instance) = world.instance(machine).filter(crate::world::Instance::is_sound) else { return };
+    let name = &instance.name;
+    match world.sim.between(0, 6) {
+        0 | 1 => {
+            world.sim.log(|| format!("       FAULT: {name}'s gatekeeper killed"));
+            world.kill_gatekeeper(machine);
+        }
+        2 => {
+            world.sim.log(|| format!("       FAULT: {name}'s guard killed"));
+            world.sim.kill(&instance.guard);
+        }
+        3 => world.terminate(machine),
+        which => {
+            let (process, what) =
+                if which == 4 { (instance.gatekeeper, "gatekeeper") } else { (instance.guard, "guard") };
+            world.sim.log(|| format!("       FAULT: {name}'s {what} frozen for {} ms", length / MS));
+            world.sim.freeze(&process);
+            let sim = world.sim.clone();
+            world.sim.after(length, move || sim.thaw(&process));
+        }
+    }
+}
+
+/// The links of one machine, to one member or to all.
+fn set_links(world: &Rc<World>, machine: usize, members: &[usize], link: Link, length: Time) {
+    world.sim.log(|| format!("       FAULT: links {machine}-{members:?} {link:?} for {} ms", length / MS));
+    for member in members {
+        world.net.set_link(machine, *member, link);
+        let (net, member) = (world.net.clone(), *member);
+        world.sim.after(length, move || net.set_link(machine, member, Link::GOOD));
+    }
+}
+
+fn link_fault(world: &Rc<World>, length: Time) {
+    let link = *world.sim.pick(&[
+        Link { there: Way::CUT, back: Way::CUT },
+        Link { there: Way::CUT, back: Way::GOOD },
+        Link { there: Way::GOOD, back: Way::CUT },
+        Link { there: Way::SLOW, back: Way::GOOD },
+        Link { there: Way::GOOD, back: Way::SLOW },
+        Link { there: Way::BAD, back: Way::BAD },
+        Link { there: Way::GOOD, back: Way { lost: 50, ..Way::GOOD } },
+    ]);
+    let all: Vec<_> = (0..world.net.members()).collect();
+    let members = if world.sim.chance(60) { all } else { vec![any_member(world)] };
+    set_links(world, any_machine(world), &members, link, length);
+}
+
+/// Answers come later and later, and then none: what was confirmed counts from when it was sent.
+fn late_then_cut(world: &Rc<World>) {
+    let (machine, members) = (often_the_leader(world), (0..world.net.members()).collect::<Vec<_>>());
+    let limit = Patience::of(&world.machines[machine].config.timing).attempt_limit;
+    let limit = Time::try_from(limit.as_micros()).expect("short");
+    let late = Way { lost: 0, delay: (limit / 2, limit - 20 * MS) };
+    let length = world.sim.between(3 * SECOND, 12 * SECOND);
+    set_links(world, machine, &members, Link { there: Way::GOOD, back: late }, 60 * SECOND);
+    let again = Rc::clone(world);
+    world.sim.after(length, move || {
+        if !again.troubled.get() {
+            return;
+        }
+        set_links(&again, machine, &members, Link { there: Way::CUT, back: late }, 25 * SECOND);
+    });
+}
+
+/// Requests take a while to all members.
+fn slow(world: &Rc<World>, length: Time) {
+    let slow = Way { lost: 0, delay: (50 * MS, 600 * MS) };
+    let members: Vec<_> = (0..world.net.members()).collect();
+    set_links(world, any_machine(world), &members, Link { there: slow, back: Way::GOOD }, length);
+}
+
+fn etcd_fault(world: &Rc<World>, length: Time) {
+    let (net, member) = (world.net.clone(), any_member(world));
+    let log = |what: String| world.sim.log(|| format!("       FAULT: {what} for {} ms", length / MS));
+    match world.sim.between(0, 7) {
+        0..=2 => {
+            let stale = world.sim.chance(30);
+            let state = *world.sim.pick(&[Member::Dead, Member::Frozen, Member::CutOff { stale }]);
+            log(format!("m{member} {state:?}"));
+            net.set_member(member, state);
+            world.sim.after(length, move || net.set_member(member, Member::Up));
+        }
+        3 => {
+            log("no quorum".into());
+            let outage = if world.sim.chance(50) { world.sim.between(200 * MS, 2 * SECOND) } else { length };
+            net.lose_quorum();
+            world.sim.after(outage, move || net.regain_quorum());
+        }
+        4 => {
+            let lag = world.sim.between(50 * MS, 5 * SECOND);
+            log(format!("watches at m{member} lag by {} ms", lag / MS));
+            net.set_lag(member, lag);
+            world.sim.after(length, move || net.set_lag(member, 0));
+        }
+        5 => {
+            log("compaction, watches break".into());
+            net.compact();
+            net.break_streams(any_machine(world));
+        }
+        _ => {
+            log("stale keepalives".into());
+            net.set_stale_keepalives(true);
+            world.sim.after(length, move || net.set_stale_keepalives(false));
+        }
+    }
+}
+
+/// Ends all faults and gives everybody a command that lasts.
+pub(crate) fn heal(world: &Rc<World>) {
+    world.sim.log(|| "       ALL FAULTS END".to_owned());
+    world.net.heal();
+    world.troubled.set(false);
+    world.forces.set(0);
+    let mut habits = world.habits.get();
+    habits.ends = 0;
+    world.habits.set(habits);
+    for machine in 0..world.machines.len() {
+        if let Some(instance) = world.instance(machine) {
+            world.sim.thaw(&instance.gatekeeper);
+            world.sim.thaw(&instance.guard);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! etcd's store as its documentation and source describe it: revisions, leases, transactions, history. One state for all
+//! members, since everything asked of it is linearizable; what a member adds is in `net`.
+
+use std::collections::BTreeMap;
+
+use etcd_await_election::election::{
+    keys::LeaseId,
+    store::{Change, Compare, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
+};
+
+use crate::sim::{SECOND, Time};
+
+/// The replicated state.
+pub(crate) struct Etcd {
+    pub(crate) revision: i64,
+    /// The history up to this revision is gone.
+    pub(crate) compacted: i64,
+    keys: BTreeMap<Vec<u8>, KeyValue>,
+    leases: BTreeMap<LeaseId, Lease>,
+    history: Vec<(i64, Change)>,
+}
+
+struct Lease {
+    ttl: Time,
+    expires: Time,
+}
+
+impl Etcd {
+    /// What a leader change adds to every lease.
+    pub(crate) const ELECTION: Time = SECOND;
+
+    pub(crate) fn new() -> Self {
+        Self { revision: 1, compacted: 0, keys: BTreeMap::new(), leases: BTreeMap::new(), history: Vec::new() }
+    }
+
+    pub(crate) fn grant(&mut self, lease: LeaseId, ttl: Time, now: Time) {
+        self.leases.insert(lease, Lease { ttl, expires: now + ttl });
+    }
+
+    /// A lease that has run out is not renewed, though its keys may still stand.
+    pub(crate) fn keep_alive(&mut self, lease: LeaseId, now: Time) -> bool {
+        match self.leases.get_mut(&lease).filter(|lease| lease.expires > now) {
+            Some(lease) => {
+                lease.expires = now + lease.ttl;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Deletes the lease and its keys, in one revision.
+    pub(crate) fn revoke(&mut self, lease: LeaseId) -> bool {
+        if self.leases.remove(&lease).is_none() {
+            return false;
+        }
+        let keys: Vec<_> = self.keys.values().filter(|kv| kv.lease == Some(lease)).map(|kv| kv.key.clone()).collect();
+        self.apply(&keys.into_iter().map(Op::Delete).collect::<Vec<_>>());
+        true
+    }
+
+    /// The leases that have run out by `now`.
+    pub(crate) fn expired(&self, now: Time) -> Vec<LeaseId> {
+        self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// A new leader does not know how long the leases have been kept alive: it starts them all again, and longer.
+    pub(crate) fn leader_changed(&mut self, now: Time) {
+        for lease in self.leases.values_mut() {
+            lease.expires = now + lease.ttl + Self::ELECTION;
+        }
+    }
+
+    pub(crate) fn leases(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &KeyValue> {
+        self.keys.values()
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&KeyValue> {
+        self.keys.get(key)
+    }
+
+    pub(crate) fn read(&self, ranges: &[Range]) -> Snapshot {
+        let of = |range| self.keys.values().filter(move |kv| contains(range, &kv.key)).cloned();
+        Snapshot { revision: self.revision, keys: ranges.iter().flat_map(of).collect() }
+    }
+
+    pub(crate) fn commit(&mut self, txn: &Txn) -> Result<Outcome, StoreError> {
+        if txn.when.iter().all(|compare| self.holds(compare)) {
+            self.check(&txn.then)?;
+            self.apply(&txn.then);
+            return Ok(Outcome::Then(self.revision));
+        }
+        match &txn.otherwise {
+            Some(otherwise) => Ok(match self.commit(otherwise)? {
+                Outcome::Then(revision) => Outcome::Otherwise(revision),
+                Outcome::Otherwise(_) | Outcome::Nothing => Outcome::Nothing,
+            }),
+            None => Ok(Outcome::Nothing),
+        }
+    }
+
+    /// The changes to `range` from a revision on.
+    pub(crate) fn changes(&self, range: &Range, from: i64) -> Vec<Change> {
+        let start = self.history.partition_point(|(revision, _)| *revision < from);
+        let matching = self.history[start..].iter().filter(|(_, change)| contains(range, change.key()));
+        matching.map(|(_, change)| change.clone()).collect()
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        match compare {
+            Compare::Absent(range) => !self.keys.keys().any(|key| contains(range, key)),
+            Compare::Unchanged(key, revision) => self.keys.get(key).map_or(0, |kv| kv.mod_revision) == *revision,
+        }
+    }
+
+    /// What etcd refuses before it applies anything.
+    fn check(&self, ops: &[Op]) -> Result<(), StoreError> {
+        for (n, op) in ops.iter().enumerate() {
+            let (key, lease) = match op {
+                Op::Put(key, _, lease) => (key, Some(lease)),
+                Op::Delete(key) => (key, None),
+            };
+            let again = |other: &Op| matches!(other, Op::Put(put, ..) if put == key);
+            assert!(!ops[..n].iter().any(again), "etcd: duplicate key given in txn request");
+            if lease.is_some_and(|lease| !self.leases.contains_key(lease)) {
+                return Err(StoreError::Unavailable("etcd: requested lease not found".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, ops: &[Op]) {
+        let revision = self.revision + 1;
+        for op in ops {
+            let change = match op {
+                Op::Put(key, value, lease) => {
+                    let create_revision = self.keys.get(key).map_or(revision, |kv| kv.create_revision);
+                    let (key, value, lease) = (key.clone(), value.clone(), (lease.0 != 0).then_some(*lease));
+                    let kv = KeyValue { key, value, create_revision, mod_revision: revision, lease };
+                    self.keys.insert(kv.key.clone(), kv.clone());
+                    Change::Put(kv)
+                }
+                Op::Delete(key) => {
+                    if self.keys.remove(key).is_none() {
+                        continue;
+                    }
+                    Change::Deleted(key.clone(), revision)
+                }
+            };
+            self.history.push((revision, change));
+            self.revision = revision;
+        }
+    }
+}
+
+pub(crate) fn contains(range: &Range, key: &[u8]) -> bool {
+    match range {
+        Range::Key(one) => key == one,
+        Range::Prefix(prefix) => key.starts_with(prefix),
+        Range::Between(from, to) => from.as_slice() <= key && key < to.as_slice(),
+    }
+}

@@ -1,0 +1,213 @@
+//! The guard process around the real switch, and the gatekeeper's handle on it.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::{pending, poll_fn},
+    rc::Rc,
+    time::Duration,
+};
+
+use etcd_await_election::{
+    clock::{Clock as _, Instant},
+    election::keys::LeaseId,
+    guard::{
+        Guard, Order, Report,
+        switch::{Action, Event, Switch},
+    },
+    timing::Timing,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use crate::{
+    command::Tree,
+    mutant::Mutant,
+    sim::{MachineClock, Process},
+};
+
+/// The guard process: everything that the switch says, done.
+pub(crate) struct GuardProcess {
+    pub(crate) clock: MachineClock,
+    pub(crate) stop_grace: Duration,
+    pub(crate) tree: Rc<Tree>,
+    pub(crate) events: UnboundedReceiver<Event>,
+    pub(crate) own: UnboundedSender<Event>,
+    pub(crate) reports: UnboundedSender<Report>,
+    pub(crate) name: String,
+    /// Runs the release role.
+    pub(crate) release: Box<dyn Fn(LeaseId)>,
+}
+
+impl GuardProcess {
+    pub(crate) async fn run(mut self) {
+        let mut switch = Switch::new(15, self.stop_grace);
+        loop {
+            let wake = switch.next_wake();
+            let event = tokio::select! {
+                biased;
+                event = self.events.recv() => event.unwrap_or(Event::GatekeeperGone),
+                () = at(&self.clock, wake) => Event::Woken,
+            };
+            if !matches!(event, Event::Woken | Event::Order(Order::Feed(_))) {
+                self.clock.sim.log(|| format!("{} guard: {event:?}", self.name));
+            }
+            for action in switch.on(event, self.clock.now()) {
+                match action {
+                    Action::Start { token, .. } => self.tree.start(token, &self.own),
+                    Action::Signal(15) => self.tree.terminate(),
+                    Action::Signal(_) | Action::Complain(_) => {}
+                    Action::TermTree => self.tree.terminate_rest(),
+                    Action::KillTree => self.tree.kill(),
+                    // A gatekeeper that is gone hears nothing.
+                    Action::Report(report) => drop(self.reports.send(report)),
+                    Action::Release(lease) => (self.release)(lease),
+                    Action::Exit => return,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for GuardProcess {
+    fn drop(&mut self) {
+        self.tree.orphaned();
+    }
+}
+
+async fn at(clock: &MachineClock, deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => clock.sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// The guard as the gatekeeper sees it. Dropped with the gatekeeper, which is how the guard learns of its end.
+pub(crate) struct Handle {
+    clock: MachineClock,
+    guard: Process,
+    tree: Rc<Tree>,
+    orders: UnboundedSender<Event>,
+    reports: RefCell<UnboundedReceiver<Report>>,
+    /// Until when a silent guard can be relied on to end the command by itself.
+    kill_at: Cell<Option<Instant>>,
+    heard_at: Cell<Instant>,
+    lost: Cell<bool>,
+    mutation: Mutation,
+}
+
+/// What a mutant needs to do wrong.
+pub(crate) struct Mutation {
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) timing: Timing,
+    made_up: RefCell<Option<Report>>,
+}
+
+impl Mutation {
+    pub(crate) const fn new(mutant: Option<Mutant>, timing: Timing) -> Self {
+        Self { mutant, timing, made_up: RefCell::new(None) }
+    }
+}
+
+impl Handle {
+    /// How late a guard that lives may be to say so.
+    const SLACK: Duration = Duration::from_millis(100);
+    /// Between two rounds of SIGKILL.
+    const ROUND: Duration = Duration::from_millis(5);
+
+    pub(crate) fn new(
+        clock: MachineClock,
+        guard: Process,
+        tree: Rc<Tree>,
+        orders: UnboundedSender<Event>,
+        reports: UnboundedReceiver<Report>,
+        mutation: Mutation,
+    ) -> Self {
+        let heard_at = Cell::new(clock.now());
+        let (reports, kill_at, lost) = (RefCell::new(reports), Cell::default(), Cell::default());
+        Self { clock, guard, tree, orders, reports, kill_at, heard_at, lost, mutation }
+    }
+
+    /// Completes when the guard should have ended the command and has said nothing of it.
+    async fn silent(&self) {
+        let Some(kill_at) = self.kill_at.get() else { return pending().await };
+        let due = if self.heard_at.get() >= kill_at {
+            // It is killing, and says so at every beat.
+            self.heard_at.get() + 2 * Switch::BEAT
+        } else {
+            kill_at
+        };
+        self.clock.sleep_until(due + Self::SLACK).await;
+    }
+
+    /// What the guard's end means: the gatekeeper ends what it finds, as long as it takes.
+    async fn end_tree(&self) {
+        while !self.tree.is_gone() {
+            self.tree.kill();
+            let round = self.clock.now() + Self::ROUND;
+            let _ = self.clock.before(round, self.tree.gone()).await;
+        }
+    }
+
+    fn heard(&self, report: Report) {
+        self.heard_at.set(self.clock.now());
+        match report {
+            Report::Fed(deadlines) => self.kill_at.set(Some(deadlines.kill_at)),
+            Report::Gone(_) => self.kill_at.set(None),
+            Report::Ended(end) if self.mutation.mutant == Some(Mutant::ReleasesEarly) => {
+                *self.mutation.made_up.borrow_mut() = Some(Report::Gone(end));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Guard for Handle {
+    fn order(&self, order: Order) {
+        let order = match order {
+            Order::Feed(_) | Order::Start { .. } if self.lost.get() => return,
+            Order::Feed(deadlines) if self.mutation.mutant == Some(Mutant::CountsFromReply) => {
+                let timing = self.mutation.timing;
+                let counted = timing.deadlines(self.clock.now(), timing.lease());
+                Order::Feed(if counted.kill_at > deadlines.kill_at { counted } else { deadlines })
+            }
+            order => order,
+        };
+        if let Order::Start { deadlines, .. } = order {
+            self.kill_at.set(Some(deadlines.kill_at));
+        }
+        let _ = self.orders.send(Event::Order(order));
+    }
+
+    async fn report(&self) -> Report {
+        loop {
+            if let Some(report) = self.mutation.made_up.take() {
+                return report;
+            }
+            if self.lost.get() {
+                self.end_tree().await;
+                self.clock.sleep(Self::ROUND).await;
+                return Report::GuardLost;
+            }
+            tokio::select! {
+                biased;
+                report = poll_fn(|context| self.reports.borrow_mut().poll_recv(context)) => match report {
+                    Some(report) => {
+                        self.heard(report);
+                        return report;
+                    }
+                    None => self.lost.set(true),
+                },
+                () = self.silent() => {
+                    self.clock.sim.log(|| "       a gatekeeper kills its silent guard".to_owned());
+                    self.clock.sim.kill(&self.guard);
+                    self.lost.set(true);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _ = self.orders.send(Event::GatekeeperGone);
+    }
+}

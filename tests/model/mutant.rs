@@ -1,0 +1,16 @@
+//! The faults put in on purpose: each is what somebody could get wrong, and each must be found.
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// The lock is given away when the command was asked to end, not when nothing of it is left.
+    ReleasesEarly,
+    /// The deadlines count from when the answer came, not from when the renewal was sent.
+    CountsFromReply,
+    /// The hand-over does not compare the holder key.
+    HandOverWithoutHolder,
+    /// Joining writes the holder key whether or not it stands.
+    JoinOverwrites,
+    /// Renewals go on feeding while somebody asks for the lead.
+    FeedsWhileRequested,
+}

@@ -1,0 +1,326 @@
+//! The way between machines and etcd's members, with all that can happen on it: each machine has its own link to each
+//! member, and each member its own state. What is sent is on its way whether or not the sender still waits for it.
+
+use std::{
+    cell::{Ref, RefCell, RefMut},
+    collections::BTreeMap,
+    rc::{Rc, Weak},
+};
+
+use etcd_await_election::election::{
+    keys::LeaseId,
+    store::{Range, StoreError},
+};
+
+use crate::{
+    etcd::Etcd,
+    sim::{MS, SECOND, Sim, Time},
+    watch::Stream,
+};
+
+/// One direction of a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// So many of a hundred messages are lost.
+    pub(crate) lost: u64,
+    /// The shortest and the longest way.
+    pub(crate) delay: (Time, Time),
+}
+
+impl Way {
+    pub(crate) const GOOD: Self = Self { lost: 0, delay: (MS / 5, 2 * MS) };
+    pub(crate) const CUT: Self = Self { lost: 100, ..Self::GOOD };
+    pub(crate) const SLOW: Self = Self { lost: 0, delay: (300 * MS, 2_800 * MS) };
+    pub(crate) const BAD: Self = Self { lost: 30, delay: (MS, 800 * MS) };
+}
+
+/// Both directions between a machine and a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) there: Way,
+    pub(crate) back: Way,
+}
+
+impl Link {
+    pub(crate) const GOOD: Self = Self { there: Way::GOOD, back: Way::GOOD };
+}
+
+/// What a member does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    Up,
+    /// Its port is closed.
+    Dead,
+    /// It reads what came once it goes on.
+    Frozen,
+    /// It has no way to the others. An old server may go on answering keepalives.
+    CutOff {
+        stale: bool,
+    },
+}
+
+/// A request that reached a member: applied, or answered with an error.
+pub(crate) type Request = Box<dyn FnOnce(&Net, Result<(), StoreError>)>;
+
+/// Everything between the candidates and etcd, and etcd.
+#[derive(Clone)]
+pub(crate) struct Net(Rc<Inner>);
+
+struct Inner {
+    sim: Sim,
+    etcd: RefCell<Etcd>,
+    state: RefCell<State>,
+    streams: RefCell<Vec<Weak<Stream>>>,
+}
+
+struct State {
+    members: Vec<Member>,
+    /// Requests that wait at a member until it goes on.
+    waiting: Vec<Vec<Request>>,
+    links: BTreeMap<(usize, usize), Link>,
+    /// How much later than the others a member learns of changes.
+    lag: Vec<Time>,
+    quorum: bool,
+    /// Old servers say of leases that are gone that they are alive.
+    stale_keepalives: bool,
+}
+
+impl Net {
+    pub(crate) fn new(sim: Sim, members: usize) -> Self {
+        let state = State {
+            members: vec![Member::Up; members],
+            waiting: (0..members).map(|_| Vec::new()).collect(),
+            links: BTreeMap::new(),
+            lag: vec![0; members],
+            quorum: true,
+            stale_keepalives: false,
+        };
+        let net = Self(Rc::new(Inner {
+            sim,
+            etcd: RefCell::new(Etcd::new()),
+            state: RefCell::new(state),
+            streams: RefCell::default(),
+        }));
+        net.lessor();
+        net
+    }
+
+    pub(crate) fn sim(&self) -> &Sim {
+        &self.0.sim
+    }
+
+    pub(crate) fn members(&self) -> usize {
+        self.0.state.borrow().members.len()
+    }
+
+    pub(crate) fn etcd(&self) -> Ref<'_, Etcd> {
+        self.0.etcd.borrow()
+    }
+
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.0.state.borrow().quorum
+    }
+
+    /// Changes the state of etcd, and tells everybody who watches.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut RefMut<'_, Etcd>) -> T) -> T {
+        let mut etcd = self.0.etcd.borrow_mut();
+        let before = etcd.revision;
+        let result = change(&mut etcd);
+        let changed = etcd.revision != before;
+        if changed {
+            let all = [Range::Prefix(Vec::new())];
+            for change in all.iter().flat_map(|all| etcd.changes(all, before + 1)) {
+                self.0.sim.log(|| format!("       etcd: {}", crate::oracle::show(&change)));
+            }
+        }
+        drop(etcd);
+        if changed {
+            self.each_stream(|stream| stream.changed(self));
+        }
+        result
+    }
+
+    pub(crate) fn new_lease(&self) -> LeaseId {
+        LeaseId(i64::try_from(self.0.sim.between(1, 1 << 62)).expect("62 bits"))
+    }
+
+    /// Every half second etcd's leader revokes what has run out.
+    fn lessor(&self) {
+        let net = self.clone();
+        self.0.sim.after(SECOND / 2 - self.0.sim.between(0, 50 * MS), move || {
+            if net.has_quorum() {
+                let expired = net.etcd().expired(net.0.sim.now());
+                for lease in expired {
+                    net.0.sim.log(|| format!("       etcd: lease {lease} expired"));
+                    net.change(|etcd| etcd.revoke(lease));
+                }
+            }
+            net.lessor();
+        });
+    }
+
+    pub(crate) fn set_stale_keepalives(&self, stale: bool) {
+        self.0.state.borrow_mut().stale_keepalives = stale;
+    }
+
+    /// Whether this member would call a lease alive without asking anybody.
+    pub(crate) fn answers_stale(&self, member: usize) -> bool {
+        let state = self.0.state.borrow();
+        state.stale_keepalives && matches!(state.members[member], Member::Up | Member::CutOff { stale: true })
+    }
+
+    pub(crate) fn set_lag(&self, member: usize, lag: Time) {
+        self.0.state.borrow_mut().lag[member] = lag;
+    }
+
+    pub(crate) fn lag(&self, member: usize) -> Time {
+        self.0.state.borrow().lag[member]
+    }
+
+    pub(crate) fn set_member(&self, member: usize, to: Member) {
+        self.0.state.borrow_mut().members[member] = to;
+        self.healed(None, member);
+        if to == Member::Up && self.has_quorum() {
+            self.serve_waiting(member);
+        }
+    }
+
+    pub(crate) fn lose_quorum(&self) {
+        self.0.state.borrow_mut().quorum = false;
+    }
+
+    /// The members agree again, on a new leader.
+    pub(crate) fn regain_quorum(&self) {
+        if self.has_quorum() {
+            return;
+        }
+        self.0.state.borrow_mut().quorum = true;
+        self.0.etcd.borrow_mut().leader_changed(self.0.sim.now());
+        for member in 0..self.members() {
+            self.healed(None, member);
+            if self.member(member) == Member::Up {
+                self.serve_waiting(member);
+            }
+        }
+    }
+
+    fn serve_waiting(&self, member: usize) {
+        let waiting = std::mem::take(&mut self.0.state.borrow_mut().waiting[member]);
+        for request in waiting {
+            request(self, Ok(()));
+        }
+    }
+
+    fn member(&self, member: usize) -> Member {
+        self.0.state.borrow().members[member]
+    }
+
+    pub(crate) fn set_link(&self, machine: usize, member: usize, link: Link) {
+        self.0.state.borrow_mut().links.insert((machine, member), link);
+        self.healed(Some(machine), member);
+    }
+
+    fn link(&self, machine: usize, member: usize) -> Link {
+        self.0.state.borrow().links.get(&(machine, member)).copied().unwrap_or(Link::GOOD)
+    }
+
+    /// Sends a request to a member; lost, late, or there soon.
+    pub(crate) fn send(&self, machine: usize, member: usize, request: Request) {
+        let net = self.clone();
+        self.travel(self.link(machine, member).there, move || net.arrive(member, request));
+    }
+
+    /// Sends an answer back.
+    pub(crate) fn answer(&self, machine: usize, member: usize, answer: impl FnOnce() + 'static) {
+        self.travel(self.link(machine, member).back, answer);
+    }
+
+    fn travel(&self, way: Way, arrive: impl FnOnce() + 'static) {
+        if !self.0.sim.chance(way.lost) {
+            self.0.sim.after(self.0.sim.between(way.delay.0, way.delay.1), arrive);
+        }
+    }
+
+    fn arrive(&self, member: usize, request: Request) {
+        let failed = |why: &str| Err(StoreError::Unavailable(format!("m{member}: {why}")));
+        match self.member(member) {
+            Member::Dead => request(self, failed("connection refused")),
+            Member::Frozen => self.0.state.borrow_mut().waiting[member].push(request),
+            Member::Up if self.has_quorum() => request(self, Ok(())),
+            // Waits for the others: until they are back, or etcd's own limit.
+            Member::Up | Member::CutOff { stale: false } if self.0.sim.chance(50) => {
+                self.0.state.borrow_mut().waiting[member].push(request);
+            }
+            Member::Up | Member::CutOff { .. } => {
+                let (net, limit) = (self.clone(), self.0.sim.between(0, 7 * SECOND));
+                let failure = failed("etcdserver: request timed out");
+                self.0.sim.after(limit, move || request(&net, failure));
+            }
+        }
+    }
+
+    /// Whether a change can be told now.
+    pub(crate) fn can_tell(&self, machine: usize, member: usize) -> bool {
+        let up = matches!(self.member(member), Member::Up) && self.has_quorum();
+        up && self.link(machine, member).back.lost < 100
+    }
+
+    pub(crate) fn way_back(&self, machine: usize, member: usize) -> Way {
+        self.link(machine, member).back
+    }
+
+    pub(crate) fn add_stream(&self, stream: &Rc<Stream>) {
+        self.0.streams.borrow_mut().push(Rc::downgrade(stream));
+    }
+
+    fn each_stream(&self, tell: impl Fn(&Rc<Stream>)) {
+        self.0.streams.borrow_mut().retain(|stream| stream.strong_count() > 0);
+        let streams: Vec<_> = self.0.streams.borrow().iter().filter_map(Weak::upgrade).collect();
+        streams.iter().for_each(tell);
+    }
+
+    /// Whatever changed between a machine (or all) and a member: a stream there goes on, or is broken by it.
+    fn healed(&self, machine: Option<usize>, member: usize) {
+        self.each_stream(|stream| {
+            if stream.is_between(machine, member) {
+                if self.0.sim.chance(50) {
+                    stream.break_off(self, "connection reset");
+                } else {
+                    stream.changed(self);
+                }
+            }
+        });
+    }
+
+    /// A watch breaks for no reason that anybody could see.
+    pub(crate) fn break_streams(&self, machine: usize) {
+        self.each_stream(|stream| {
+            if stream.is_between(Some(machine), stream.member()) {
+                stream.break_off(self, "stream reset");
+            }
+        });
+    }
+
+    /// Forgets all history; watches that are behind cannot go on.
+    pub(crate) fn compact(&self) {
+        let mut etcd = self.0.etcd.borrow_mut();
+        etcd.compacted = etcd.revision;
+    }
+
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        self.0.state.borrow_mut().stale_keepalives = false;
+        self.0.state.borrow_mut().links.clear();
+        self.regain_quorum();
+        for member in 0..self.members() {
+            self.set_lag(member, 0);
+            self.set_member(member, Member::Up);
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        for waiting in &mut self.0.state.borrow_mut().waiting {
+            waiting.clear();
+        }
+    }
+}

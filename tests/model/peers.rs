@@ -1,0 +1,147 @@
+//! Those who share the lock and are not ours: the Go tool of version 0.2, clients of etcd's own elections, and operators.
+
+use std::rc::Rc;
+
+use etcd_await_election::election::{
+    keys::LeaseId,
+    store::{Compare, Op, Outcome, Range, Txn},
+};
+
+use crate::{
+    oracle::Kind,
+    sim::{MS, Process, SECOND, Time},
+    world::World,
+};
+
+/// How long a peer may need to ask etcd.
+const WAY: (Time, Time) = (MS, 5 * MS);
+
+async fn ask_etcd(world: &World) {
+    loop {
+        world.sim.sleep(world.sim.between(WAY.0, WAY.1)).await;
+        if world.net.has_quorum() {
+            return;
+        }
+    }
+}
+
+fn grant(world: &World, ttl: Time) -> LeaseId {
+    let lease = world.net.new_lease();
+    world.net.change(|etcd| etcd.grant(lease, ttl, world.sim.now()));
+    lease
+}
+
+/// The Go tool: one plain key, put with a new lease if it is absent, tried again every retry period. A holder that sees
+/// its key deleted kills its command soon after, and then revokes its lease.
+pub(crate) fn go(world: &Rc<World>, n: usize, retry: Time) {
+    let (world, name) = (Rc::clone(world), format!("go{n}"));
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new(&name), async move {
+        let holder = world.machines[0].config.lock.holder();
+        while world.troubled.get() {
+            world.sim.sleep(world.sim.between(retry / 2, retry)).await;
+            ask_etcd(&world).await;
+            let lease = grant(&world, 8 * SECOND);
+            ask_etcd(&world).await;
+            let put = Txn {
+                when: vec![Compare::Absent(Range::Key(holder.clone()))],
+                then: vec![Op::Put(holder.clone(), name.clone().into(), lease)],
+                otherwise: None,
+            };
+            if let Ok(Outcome::Then(revision)) = world.net.change(|etcd| etcd.commit(&put)) {
+                world.sim.sleep(world.sim.between(WAY.0, WAY.1)).await;
+                run_go(&world, &name, &holder, lease, revision).await;
+            }
+            ask_etcd(&world).await;
+            world.net.change(|etcd| etcd.revoke(lease));
+        }
+    });
+}
+
+async fn run_go(world: &World, name: &str, holder: &[u8], lease: LeaseId, revision: i64) {
+    let deleted = || world.net.etcd().get(holder).is_none_or(|kv| kv.mod_revision != revision);
+    if deleted() {
+        return;
+    }
+    world.sim.log(|| format!("{name} COMMAND STARTS"));
+    world.oracle.begin(name, Kind::Go);
+    let end = world.sim.now() + world.sim.between(SECOND, 15 * SECOND);
+    while world.sim.now() < end && world.troubled.get() {
+        world.sim.sleep(50 * MS).await;
+        if world.net.has_quorum() {
+            if deleted() {
+                break;
+            }
+            world.net.change(|etcd| etcd.keep_alive(lease, world.sim.now()));
+        }
+    }
+    world.sim.sleep(world.sim.between(MS, 300 * MS)).await;
+    world.oracle.stop(name);
+}
+
+/// `etcdctl elect`: leads when nothing below the lock's prefix is older than its own entry.
+pub(crate) fn foreign(world: &Rc<World>, n: usize) {
+    let (world, name) = (Rc::clone(world), format!("elect{n}"));
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new(&name), async move {
+        let prefix = world.machines[0].config.lock.prefix();
+        while world.troubled.get() {
+            world.sim.sleep(world.sim.between(0, 20 * SECOND)).await;
+            ask_etcd(&world).await;
+            let lease = grant(&world, 8 * SECOND);
+            let entry = [prefix.clone(), lease.to_string().into_bytes()].concat();
+            let put =
+                Txn { when: vec![], then: vec![Op::Put(entry.clone(), name.clone().into(), lease)], otherwise: None };
+            let _ = world.net.change(|etcd| etcd.commit(&put));
+            let mut until = None;
+            while world.troubled.get() && until.is_none_or(|until| world.sim.now() < until) {
+                world.sim.sleep(50 * MS).await;
+                if !world.net.has_quorum() {
+                    continue;
+                }
+                world.net.change(|etcd| etcd.keep_alive(lease, world.sim.now()));
+                let place = world.net.etcd().get(&entry).map(|kv| kv.create_revision);
+                let Some(place) = place else { break };
+                let range = [Range::Prefix(prefix.clone())];
+                let head = !world.net.etcd().read(&range).keys.iter().any(|kv| kv.create_revision < place);
+                if head && until.is_none() {
+                    world.sim.log(|| format!("{name} LEADS"));
+                    world.oracle.begin(&name, Kind::Foreign);
+                    until = Some(world.sim.now() + world.sim.between(SECOND, 8 * SECOND));
+                }
+            }
+            if until.is_some() {
+                world.oracle.stop(&name);
+            }
+            ask_etcd(&world).await;
+            world.net.change(|etcd| etcd.revoke(lease));
+        }
+    });
+}
+
+/// Somebody with `etcdctl del`: one key at a time, and the next only when what that led to is over.
+pub(crate) fn operator(world: &Rc<World>) {
+    let world = Rc::clone(world);
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new("operator"), async move {
+        let config = &world.machines[0].config;
+        let settled = Time::try_from(config.timing.lease().as_micros()).expect("short") + 4 * SECOND;
+        loop {
+            world.sim.sleep(world.sim.between(settled, 2 * settled)).await;
+            ask_etcd(&world).await;
+            if !world.troubled.get() {
+                return;
+            }
+            let keys: Vec<_> = world.net.etcd().keys().map(|kv| kv.key.clone()).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            let key = if world.sim.chance(50) { config.lock.holder() } else { world.sim.pick(&keys).clone() };
+            world.sim.log(|| format!("       operator deletes {}", String::from_utf8_lossy(&key)));
+            let revision = world.net.etcd().revision;
+            world.oracle.depose(revision);
+            let delete = Txn { when: vec![], then: vec![Op::Delete(key)], otherwise: None };
+            let _ = world.net.change(|etcd| etcd.commit(&delete));
+        }
+    });
+}

@@ -1,0 +1,121 @@
+//! What a seed decides before anything happens: who takes part, how fast their clocks run, what can go wrong.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use etcd_await_election::{
+    config::{ElectionConfig, OnLoss},
+    timing::Timing,
+};
+
+use crate::{
+    command::Habits,
+    mutant::Mutant,
+    net::Net,
+    oracle::Oracle,
+    sim::{MS, MachineClock, SECOND, Sim, Time},
+    world::{Machine, World},
+};
+
+/// What a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Everything, as chance has it.
+    Any,
+    /// Answers that come late, and links that are cut just after.
+    Late,
+    /// A mixed fleet in a hurry: many hand-overs on slow ways, Go peers, an operator who deletes the holder key.
+    Mixed,
+}
+
+/// One run, before it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) profile: Profile,
+    pub(crate) timing: Timing,
+    pub(crate) machines: usize,
+    pub(crate) members: usize,
+    /// How long faults go on.
+    pub(crate) chaos: Time,
+    /// The longest time from one fault to the next.
+    pub(crate) calm: Time,
+    /// Go peers, and their retry period.
+    pub(crate) go: usize,
+    pub(crate) go_retry: Time,
+    pub(crate) foreign: usize,
+    pub(crate) operator: bool,
+    /// Whether machines 0 and 1 have the same identity.
+    pub(crate) twins: bool,
+    pub(crate) forces: u64,
+    pub(crate) habits: Habits,
+}
+
+impl Plan {
+    pub(crate) fn draw(sim: &Sim, profile: Profile) -> Self {
+        let all =
+            [(15, 10_000, 2_000, 10_000), (8, 5_000, 1_000, 20_000), (5, 3_000, 1_000, 2_000), (3, 1_500, 500, 1_000)];
+        // With the shorter ones an answer that comes late is given up before it matters.
+        let timings = if profile == Profile::Late { &all[..2] } else { &all };
+        let (lease, renew, retry, grace) = *sim.pick(timings);
+        let ms = Duration::from_millis;
+        let timing =
+            Timing::new(Duration::from_secs(lease), ms(renew), ms(retry), ms(grace)).expect("a timing that works");
+        let mixed = profile == Profile::Mixed;
+        Self {
+            profile,
+            timing,
+            machines: usize::try_from(sim.between(3, 6)).expect("few"),
+            members: *sim.pick(&[1, 3, 3]),
+            chaos: sim.between(30, 80) * SECOND,
+            calm: sim.between(SECOND, 8 * SECOND),
+            go: if mixed || sim.chance(30) { usize::try_from(sim.between(1, 3)).expect("few") } else { 0 },
+            go_retry: if mixed { 100 * MS } else { sim.between(200 * MS, 3 * SECOND) },
+            foreign: usize::from(sim.chance(20)),
+            operator: mixed || sim.chance(40),
+            twins: sim.chance(15),
+            forces: *sim.pick(&[0, 10, 40]),
+            habits: Habits {
+                ends: if mixed { 100 } else { *sim.pick(&[0, 30, 90]) },
+                lives: (SECOND / 2, *sim.pick(&[3 * SECOND, 30 * SECOND])),
+                stubborn: if profile == Profile::Late { 40 } else { *sim.pick(&[0, 10, 40]) },
+                slowest: *sim.pick(&[50 * MS, SECOND, 8 * SECOND]),
+            },
+        }
+    }
+
+    /// The world of this plan, with nobody started yet.
+    pub(crate) fn build(&self, sim: &Sim, mutant: Option<Mutant>) -> Rc<World> {
+        let machine = |n: usize| {
+            let twin = self.twins && n < 2;
+            let explicit = twin || sim.chance(50);
+            Machine {
+                clock: MachineClock {
+                    sim: sim.clone(),
+                    rate: sim.between(990_000, 1_010_001),
+                    offset: sim.between(0, 1 << 40),
+                },
+                config: ElectionConfig {
+                    lock: "lock".parse().expect("a name"),
+                    identity: if twin { "twin".to_owned() } else { format!("host{n}") },
+                    identity_is_explicit: explicit,
+                    timing: self.timing,
+                    force: false,
+                    acquire_timeout: sim.chance(10).then(|| Duration::from_secs(sim.between(0, 20))),
+                    on_loss: *sim.pick(&[OnLoss::Exit, OnLoss::Campaign]),
+                },
+                current: None.into(),
+                started: Cell::default(),
+                wanted: Cell::new(true),
+            }
+        };
+        Rc::new(World {
+            sim: sim.clone(),
+            net: Net::new(sim.clone(), self.members),
+            oracle: Rc::new(Oracle::new(sim)),
+            machines: (0..self.machines).map(machine).collect(),
+            habits: Rc::new(Cell::new(self.habits)),
+            mutant,
+            forces: Cell::new(self.forces),
+            troubled: Cell::new(true),
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! One run of one seed: chaos, healing, and what must be true then.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use crate::{
+    chaos,
+    mutant::Mutant,
+    oracle::show_key,
+    peers,
+    plan::{Plan, Profile},
+    sim::{MS, SECOND, Sim, Time},
+    story,
+    world::World,
+};
+
+/// One schedule, to be run as often as one likes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) profile: Profile,
+    pub(crate) mutant: Option<Mutant>,
+}
+
+/// How a run went.
+pub(crate) struct Ran {
+    /// The number of terms that began, or what was violated.
+    pub(crate) result: Result<Figures, String>,
+    /// All that happened, if it was asked for.
+    pub(crate) story: Vec<String>,
+}
+
+/// What a run that went well has to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) terms: u64,
+    /// How long it took after the faults until somebody led, of what was allowed, in percent.
+    pub(crate) led_after: u64,
+    /// The same for a forced start.
+    pub(crate) forced_after: u64,
+}
+
+impl Schedule {
+    pub(crate) fn run(self, log: bool) -> Ran {
+        let sim = Sim::new(self.seed, log);
+        let run = || {
+            let plan = Plan::draw(&sim, self.profile);
+            sim.log(|| format!("{self:?} {plan:?}"));
+            let world = plan.build(&sim, self.mutant);
+            let result = Run { world: &world, plan: &plan }.to_the_end();
+            world.net.end();
+            result
+        };
+        let caught = catch_unwind(AssertUnwindSafe(|| if log { story::told(&sim, run) } else { run() }));
+        let result = caught.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err(format!("panicked: {}", text.unwrap_or_default()))
+        });
+        let story = sim.take_log();
+        sim.end();
+        Ran { result, story }
+    }
+}
+
+struct Run<'a> {
+    world: &'a Rc<World>,
+    plan: &'a Plan,
+}
+
+impl Run<'_> {
+    fn to_the_end(&self) -> Result<Figures, String> {
+        let (world, plan) = (self.world, self.plan);
+        for machine in 0..world.machines.len() {
+            let again = Rc::clone(world);
+            world.sim.after(world.sim.between(0, SECOND), move || {
+                again.start(machine, again.sim.chance(again.forces.get()))
+            });
+        }
+        (0..plan.go).for_each(|n| peers::go(world, n, plan.go_retry));
+        (0..plan.foreign).for_each(|n| peers::foreign(world, n));
+        if plan.operator {
+            peers::operator(world);
+        }
+        chaos::unleash(world, plan);
+        // What was begun may last beyond the end of the chaos; healing ends it all.
+        self.until(plan.chaos + 2 * SECOND, || false)?;
+        chaos::heal(world);
+        let led_after = self
+            .within(self.liveness_bound(), "nobody leads, long after all faults", || world.oracle.leader().is_some())?;
+        // The leases of those who died are over.
+        self.until(world.sim.now() + 2 * self.lease() + 5 * SECOND, || false)?;
+        let forced_after = self.force()?;
+        self.stop()?;
+        Ok(Figures { terms: world.oracle.terms(), led_after, forced_after })
+    }
+
+    fn lease(&self) -> Time {
+        micros(self.plan.timing.lease())
+    }
+
+    /// A lease and what a leader change adds, etcd's round of expiry; a command that is stopping; a few retry periods; and a
+    /// supervisor's restart.
+    fn liveness_bound(&self) -> Time {
+        let timing = &self.plan.timing;
+        self.lease() + 3 * SECOND / 2 + micros(timing.stop_grace()) + 4 * micros(timing.retry_period()) + 3 * SECOND
+    }
+
+    /// Lets time go on until `end`, or until `done`; whether it was.
+    fn until(&self, end: Time, done: impl Fn() -> bool) -> Result<bool, String> {
+        let sim = &self.world.sim;
+        while sim.now() < end {
+            if done() {
+                return Ok(true);
+            }
+            sim.run_until((sim.now() + 100 * MS).min(end));
+            if let Some(violation) = self.world.oracle.violation() {
+                return Err(violation);
+            }
+        }
+        Ok(done())
+    }
+
+    /// Fails with `otherwise` if `done` is not true by then. In percent of what was allowed.
+    fn within(&self, bound: Time, otherwise: &str, done: impl Fn() -> bool) -> Result<u64, String> {
+        let begun = self.world.sim.now();
+        if self.until(begun + bound, done)? {
+            return Ok((self.world.sim.now() - begun) * 100 / bound);
+        }
+        let keys: Vec<_> = self.world.net.etcd().keys().map(show_key).collect();
+        self.world.oracle.violate(format!("{otherwise}: {keys:#?}"));
+        Err(self.world.oracle.violation().unwrap_or_default())
+    }
+
+    /// A forced start gets the lead from a leader that is alive within the TTL.
+    fn force(&self) -> Result<u64, String> {
+        let world = self.world;
+        if self.plan.twins {
+            // A restarted twin forces too, at any time, and may be given the lead before this one starts anything.
+            return Ok(0);
+        }
+        let leader = world.oracle.leader();
+        let leads = |machine: usize| world.instance(machine).map(|instance| instance.name) == leader;
+        // One that gives up would take its request with it.
+        let patient = |machine: usize| world.machines[machine].config.acquire_timeout.is_none();
+        let waits = |machine: &usize| patient(*machine) && !leads(*machine);
+        let Some(machine) = (0..world.machines.len()).find(waits) else { return Ok(0) };
+        world.machines[machine].wanted.set(false);
+        world.terminate(machine);
+        self.within(10 * SECOND, "a waiting instance does not end", || {
+            world.instance(machine).is_none_or(|old| old.is_over())
+        })?;
+        world.start(machine, true);
+        let name = world.instance(machine).map(|instance| instance.name).unwrap_or_default();
+        let bound = self.lease() + 4 * micros(self.plan.timing.retry_period());
+        self.within(bound, "a forced start does not lead", || world.oracle.started_last(&name))
+    }
+
+    /// All end, and leave nothing behind.
+    fn stop(&self) -> Result<(), String> {
+        let world = self.world;
+        for (n, machine) in world.machines.iter().enumerate() {
+            machine.wanted.set(false);
+            world.terminate(n);
+        }
+        let over = || (0..world.machines.len()).all(|n| world.instance(n).is_none_or(|instance| instance.is_over()));
+        let bound = self.lease() + micros(self.plan.timing.stop_grace()) + 10 * SECOND;
+        self.within(bound, "somebody does not end on SIGTERM", over)?;
+        self.within(10 * MS, "keys are left", || world.net.etcd().keys().next().is_none())?;
+        self.within(self.lease() + 2 * SECOND, "leases are left", || world.net.etcd().leases() == 0)?;
+        Ok(())
+    }
+}
+
+fn micros(duration: std::time::Duration) -> Time {
+    Time::try_from(duration.as_micros()).expect("a short time")
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+}
+
+/// Runs many seeds of a profile, or the one that is asked for, with its story.
+pub(crate) fn seeds(profile: Profile, count: u64) {
+    let begun = std::time::Instant::now();
+    let (seeds, tell) = match variable("MODEL_SEED") {
+        Some(seed) => (seed..seed + 1, true),
+        None => (0..variable("MODEL_SEEDS").unwrap_or(count), false),
+    };
+    let (mut sum, runs) = (Figures::default(), seeds.end - seeds.start);
+    for seed in seeds {
+        let schedule = Schedule { seed, profile, mutant: None };
+        let ran = schedule.run(tell);
+        if tell {
+            eprintln!("{}", ran.story.join("\n"));
+        }
+        match ran.result {
+            Ok(figures) => {
+                sum.terms += figures.terms;
+                sum.led_after = sum.led_after.max(figures.led_after);
+                sum.forced_after = sum.forced_after.max(figures.forced_after);
+            }
+            Err(violation) => {
+                let story = schedule.run(true).story;
+                panic!("{violation}\n{}\n{profile:?}: again with MODEL_SEED={seed}: {violation}", story.join("\n"));
+            }
+        }
+    }
+    eprintln!("{profile:?}: {runs} schedules in {:.1?}, {sum:?}", begun.elapsed());
+}

@@ -1,0 +1,133 @@
+//! Watches: each range of a stream has its own place in the history, is told late, and can be broken or compacted away.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use etcd_await_election::election::store::{self, Change, Range, StoreError};
+
+use crate::net::Net;
+
+/// The server's side of a watch, and what has arrived of it.
+pub(crate) struct Stream {
+    machine: usize,
+    member: usize,
+    watched: Vec<Watched>,
+    broken: Cell<bool>,
+    arrived: RefCell<VecDeque<Result<Vec<Change>, StoreError>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+struct Watched {
+    range: Range,
+    /// The first revision that was not told yet.
+    next: Cell<i64>,
+    /// Whether news are on their way.
+    underway: Cell<bool>,
+}
+
+impl Stream {
+    pub(crate) fn open(net: &Net, machine: usize, member: usize, ranges: &[Range], from: i64) -> Rc<Self> {
+        let watched =
+            |range: &Range| Watched { range: range.clone(), next: Cell::new(from), underway: Cell::default() };
+        let stream = Rc::new(Self {
+            machine,
+            member,
+            watched: ranges.iter().map(watched).collect(),
+            broken: Cell::default(),
+            arrived: RefCell::default(),
+            waker: RefCell::default(),
+        });
+        net.add_stream(&stream);
+        stream.changed(net);
+        stream
+    }
+
+    pub(crate) const fn member(&self) -> usize {
+        self.member
+    }
+
+    pub(crate) fn is_between(&self, machine: Option<usize>, member: usize) -> bool {
+        self.member == member && machine.is_none_or(|machine| machine == self.machine)
+    }
+
+    /// There may be something to tell.
+    pub(crate) fn changed(self: &Rc<Self>, net: &Net) {
+        for (n, watched) in self.watched.iter().enumerate() {
+            if watched.underway.get() || self.broken.get() {
+                continue;
+            }
+            let etcd = net.etcd();
+            if watched.next.get() <= etcd.compacted {
+                drop(etcd);
+                self.break_off(net, "mvcc: required revision has been compacted");
+                return;
+            }
+            let news = !etcd.changes(&watched.range, watched.next.get()).is_empty();
+            if !news {
+                watched.next.set(watched.next.get().max(etcd.revision + 1));
+                continue;
+            }
+            drop(etcd);
+            watched.underway.set(true);
+            let way = net.way_back(self.machine, self.member);
+            let delay = net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
+            let (stream, net) = (Rc::downgrade(self), net.clone());
+            net.sim().clone().after(delay, move || {
+                if let Some(stream) = stream.upgrade() {
+                    stream.tell(&net, n);
+                }
+            });
+        }
+    }
+
+    /// Tells what has happened to one range since it was told last. If it cannot be told, healing tries again.
+    fn tell(self: &Rc<Self>, net: &Net, n: usize) {
+        let watched = &self.watched[n];
+        watched.underway.set(false);
+        if self.broken.get() || !net.can_tell(self.machine, self.member) {
+            return;
+        }
+        let etcd = net.etcd();
+        if watched.next.get() <= etcd.compacted {
+            drop(etcd);
+            return self.break_off(net, "mvcc: required revision has been compacted");
+        }
+        let changes = etcd.changes(&watched.range, watched.next.get());
+        watched.next.set(etcd.revision + 1);
+        self.push(Ok(changes));
+    }
+
+    pub(crate) fn break_off(&self, net: &Net, why: &str) {
+        if !self.broken.replace(true) {
+            net.sim().log(|| format!("       watch of machine {} at m{}: {why}", self.machine, self.member));
+            self.push(Err(StoreError::Unavailable(format!("m{}: {why}", self.member))));
+        }
+    }
+
+    fn push(&self, news: Result<Vec<Change>, StoreError>) {
+        self.arrived.borrow_mut().push_back(news);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The client's side.
+pub(crate) struct Watch(pub(crate) Rc<Stream>);
+
+impl store::Watch for Watch {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        std::future::poll_fn(|context| match self.0.arrived.borrow_mut().pop_front() {
+            Some(news) => Poll::Ready(news),
+            None => {
+                *self.0.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}

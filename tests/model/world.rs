@@ -1,0 +1,180 @@
+//! The machines: each with its clock, its link to etcd, and one instance after the other, as a supervisor starts them.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use etcd_await_election::{
+    clock::Clock as _,
+    config::ElectionConfig,
+    election::{
+        Election,
+        cluster::{Cluster, Patience},
+        keys::LeaseId,
+    },
+    exit_code::Exit,
+    gatekeeper,
+    status::Status,
+};
+use futures_util::stream;
+use tokio::sync::{
+    mpsc::{UnboundedSender, unbounded_channel},
+    watch,
+};
+
+use crate::{
+    command::{Habits, Tree},
+    endpoint::{Endpoint, Mutated},
+    guard::{GuardProcess, Handle, Mutation},
+    mutant::Mutant,
+    net::Net,
+    oracle::Oracle,
+    sim::{MS, MachineClock, Process, SECOND, Sim},
+};
+
+/// Everything in one run.
+pub(crate) struct World {
+    pub(crate) sim: Sim,
+    pub(crate) net: Net,
+    pub(crate) oracle: Rc<Oracle>,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) habits: Rc<Cell<Habits>>,
+    pub(crate) mutant: Option<Mutant>,
+    /// So many of a hundred instances start with FORCE_ACQUIRE.
+    pub(crate) forces: Cell<u64>,
+    /// Whether faults happen and peers that are not ours take part.
+    pub(crate) troubled: Cell<bool>,
+}
+
+/// One machine with one configuration.
+pub(crate) struct Machine {
+    pub(crate) clock: MachineClock,
+    pub(crate) config: ElectionConfig,
+    pub(crate) current: RefCell<Option<Instance>>,
+    pub(crate) started: Cell<u32>,
+    /// Whether the supervisor starts another instance when one has ended.
+    pub(crate) wanted: Cell<bool>,
+}
+
+/// One instance: two processes and the command's.
+#[derive(Clone)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    pub(crate) gatekeeper: Process,
+    pub(crate) guard: Process,
+    pub(crate) tree: Rc<Tree>,
+    pub(crate) signals: UnboundedSender<i32>,
+}
+
+impl Instance {
+    /// Nothing is wrong with it, so that one more fault is a single one.
+    pub(crate) fn is_sound(&self) -> bool {
+        [&self.gatekeeper, &self.guard].iter().all(|process| process.is_alive() && !process.is_frozen())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        !self.gatekeeper.is_alive() && !self.guard.is_alive() && self.tree.is_gone()
+    }
+}
+
+impl World {
+    pub(crate) fn instance(&self, machine: usize) -> Option<Instance> {
+        self.machines[machine].current.borrow().clone()
+    }
+
+    fn cluster(&self, machine: usize) -> Cluster<Mutated, MachineClock> {
+        let Machine { clock, config, .. } = &self.machines[machine];
+        let own = Rc::default();
+        let endpoint = |member| Mutated {
+            endpoint: Endpoint::new(&self.net, machine, member),
+            mutant: self.mutant,
+            lock: config.lock.clone(),
+            own: Rc::clone(&own),
+        };
+        Cluster::new((0..self.net.members()).map(endpoint).collect(), clock.clone(), Patience::of(&config.timing))
+    }
+
+    /// Starts an instance on a machine.
+    pub(crate) fn start(self: &Rc<Self>, machine: usize, force: bool) {
+        let place = &self.machines[machine];
+        let name = format!("i{machine}.{}", place.started.get());
+        place.started.set(place.started.get() + 1);
+        self.sim.log(|| format!("{name} starts{}", if force { ", forcing" } else { "" }));
+        let tree = Tree::new(&self.sim, &name, &self.oracle, &self.habits);
+        let (orders, events) = unbounded_channel();
+        let (reports_in, reports) = unbounded_channel();
+        let (gatekeeper, guard) = (Process::new(&name), Process::new(&format!("{name} guard")));
+        let world = Rc::clone(self);
+        let process = GuardProcess {
+            clock: place.clock.clone(),
+            stop_grace: place.config.timing.stop_grace(),
+            tree: Rc::clone(&tree),
+            events,
+            own: orders.clone(),
+            reports: reports_in,
+            name: name.clone(),
+            release: Box::new(move |lease| world.release(machine, lease)),
+        };
+        self.sim.spawn(&guard, process.run());
+        let mutation = Mutation::new(self.mutant, place.config.timing);
+        let handle = Handle::new(place.clock.clone(), guard.clone(), Rc::clone(&tree), orders, reports, mutation);
+        let (signals, mut signals_out) = unbounded_channel();
+        *place.current.borrow_mut() = Some(Instance { name, gatekeeper: gatekeeper.clone(), guard, tree, signals });
+        let world = Rc::clone(self);
+        let config = ElectionConfig { force, ..place.config.clone() };
+        self.sim.spawn(&gatekeeper, async move {
+            let status = Status::new(config.lock.to_string(), config.identity.clone(), config.timing.lease());
+            let (sender, status) = watch::channel(status);
+            let election = Election::new(&config, world.cluster(machine), sender);
+            let signals = stream::poll_fn(move |context| signals_out.poll_recv(context));
+            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, status).await;
+            world.ended(machine, Some(exit));
+        });
+    }
+
+    /// What a supervisor does when a gatekeeper has ended, by itself or not.
+    pub(crate) fn ended(self: &Rc<Self>, machine: usize, exit: Option<Exit>) {
+        let n = self.machines[machine].started.get();
+        self.sim.log(|| format!("i{machine}.{} ended: {exit:?}", n - 1));
+        // Two machines with one identity would go on for ever.
+        if exit == Some(Exit::IdentityTaken) {
+            self.machines[machine].wanted.set(false);
+        }
+        let world = Rc::clone(self);
+        self.sim.after(self.sim.between(50 * MS, 3 * SECOND), move || {
+            let place = &world.machines[machine];
+            if place.wanted.get() && place.started.get() == n {
+                world.start(machine, world.sim.chance(world.forces.get()));
+            }
+        });
+    }
+
+    /// SIGKILL to the gatekeeper.
+    pub(crate) fn kill_gatekeeper(self: &Rc<Self>, machine: usize) {
+        if let Some(instance) = self.instance(machine) {
+            self.sim.kill(&instance.gatekeeper);
+            self.ended(machine, None);
+        }
+    }
+
+    /// SIGTERM to the gatekeeper.
+    pub(crate) fn terminate(&self, machine: usize) {
+        if let Some(instance) = self.instance(machine) {
+            self.sim.log(|| format!("{} gets SIGTERM", instance.name));
+            let _ = instance.signals.send(15);
+        }
+    }
+
+    /// The role that gives back the lease of a killed gatekeeper.
+    fn release(self: &Rc<Self>, machine: usize, lease: LeaseId) {
+        let world = Rc::clone(self);
+        self.sim.spawn(&Process::new(&format!("i{machine} release")), async move {
+            world.sim.sleep(world.sim.between(5 * MS, 60 * MS)).await;
+            let Machine { clock, config, .. } = &world.machines[machine];
+            let limit = clock.now() + config.timing.lease().min(Duration::from_secs(10));
+            let _ = clock.before(limit, world.cluster(machine).revoke(lease)).await;
+        });
+    }
+}
