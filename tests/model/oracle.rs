@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use etcd_await_election::election::store::{Change, KeyValue};
@@ -36,8 +36,8 @@ pub(crate) struct Oracle {
     /// Terms with a token up to this one are deposed, also those that have not started their command yet.
     deposed: Cell<i64>,
     terms: Cell<u64>,
-    /// Whose command was started last.
-    started: RefCell<String>,
+    /// Whose command was ever started.
+    started: RefCell<BTreeSet<String>>,
     violation: RefCell<Option<String>>,
 }
 
@@ -58,7 +58,7 @@ impl Oracle {
     pub(crate) fn start(&self, name: &str, token: i64) {
         self.sim.log(|| format!("{name} COMMAND STARTS, token {token}"));
         self.terms.set(self.terms.get() + 1);
-        name.clone_into(&mut self.started.borrow_mut());
+        self.started.borrow_mut().insert(name.to_owned());
         if token <= self.token.get() {
             self.violate(format!("{name} starts with token {token} after token {}", self.token.get()));
         }
@@ -100,9 +100,9 @@ impl Oracle {
         self.running.borrow().iter().find(|(_, running)| running.kind == Kind::Ours).map(|(name, _)| name.clone())
     }
 
-    /// Whether the last command that started is this instance's, running or not.
-    pub(crate) fn started_last(&self, name: &str) -> bool {
-        *self.started.borrow() == name
+    /// Whether this instance's command was started, however soon somebody else may have asked for the lead.
+    pub(crate) fn has_started(&self, name: &str) -> bool {
+        self.started.borrow().contains(name)
     }
 
     pub(crate) fn terms(&self) -> u64 {

@@ -155,7 +155,7 @@ impl Run<'_> {
         world.start(machine, true);
         let name = world.instance(machine).map(|instance| instance.name).unwrap_or_default();
         let bound = self.lease() + 4 * micros(self.plan.timing.retry_period());
-        self.within(bound, "a forced start does not lead", || world.oracle.started_last(&name))
+        self.within(bound, "a forced start does not lead", || world.oracle.has_started(&name))
     }
 
     /// All end, and leave nothing behind.
