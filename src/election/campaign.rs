@@ -1,5 +1,7 @@
 //! Join, wait, claim, verify: from nothing to a [`Term`].
 
+use std::time::Duration;
+
 use super::{
     Claim, Election, Term,
     keys::LeaseId,
@@ -81,7 +83,13 @@ impl<S: Store, C: Clock> Election<S, C> {
                 self.publish(|status| status.phase = Phase::Elected);
             } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
                 match self.cluster.commit(&txn).await {
-                    Ok(outcome) => tracing::debug!(?step, ?outcome, "transaction"),
+                    Ok(outcome) => {
+                        tracing::debug!(?step, ?outcome, "transaction");
+                        if outcome == Outcome::Nothing {
+                            // Something changed under us, as the next look shows. If it does not, that is no reason to hurry.
+                            self.clock().sleep(RECONSIDER).await;
+                        }
+                    }
                     Err(failure @ StoreError::Refused(_)) => return Err(failure),
                     // Applied or not: the next look tells. Not at once, since whatever broke it may break the next.
                     Err(failure) => {
@@ -307,6 +315,9 @@ impl Term {
         }
     }
 }
+
+/// The pause after a transaction that found its compares wrong.
+const RECONSIDER: Duration = Duration::from_millis(50);
 
 /// What a waiting candidate can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
