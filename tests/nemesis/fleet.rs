@@ -1,6 +1,6 @@
 //! The instances, each behind its own three proxies, and the supervisor that starts again what ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use harness::{Candidate, End, Proxy, World, journal::now, process};
 use nix::sys::signal::Signal;
@@ -115,11 +115,28 @@ impl<'a> Fleet<'a> {
         self.instances.get_mut(index).filter(|instance| instance.candidate.end().is_none())
     }
 
-    /// The instance whose command runs.
-    pub(crate) fn leader(&self) -> Option<usize> {
+    /// The instance whose command runs, stopping or not.
+    fn leader(&self) -> Option<usize> {
         let lives = self.world.journal().lives();
         let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started))?;
         self.instances.iter().position(|instance| instance.candidate.name() == running.name)
+    }
+
+    /// Whether somebody's command runs that nobody asked to stop, and its gatekeeper with it.
+    pub(crate) fn is_led(&self) -> bool {
+        let lives = self.world.journal().lives();
+        let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started));
+        running.is_some_and(|life| {
+            let gatekeeper = self.instances.iter().find(|instance| instance.candidate.name() == life.name);
+            life.asked.is_none() && gatekeeper.is_some_and(|instance| instance.candidate.end().is_none())
+        })
+    }
+
+    /// The identities that stand in the queue now.
+    pub(crate) fn queue(&self) -> BTreeSet<String> {
+        let entries = format!("{}/0", self.world.lock());
+        let keys = self.world.keys().unwrap_or_default().into_iter();
+        keys.filter(|key| key.name.starts_with(&entries)).map(|key| key.value).collect()
     }
 }
 

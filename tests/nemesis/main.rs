@@ -7,9 +7,10 @@ use std::{env, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use nemesis::Options;
 
-const USAGE: &str = "usage: cargo xtask nemesis [--minutes N] [--seed N] [--beyond]
+const USAGE: &str = "usage: cargo xtask nemesis [--minutes N] [--seed N] [--plan] [--beyond]
   --minutes N   no storm begins later than this; 5 unless given
   --seed N      what is done, and when; any unless given
+  --plan        only say what would be done first
   --beyond      also what the promise does not cover: lease revoke, gatekeeper and guard frozen together";
 
 fn main() -> ExitCode {
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
             return ExitCode::from(64);
         }
     };
+    if env::args().any(|argument| argument == "--plan") {
+        print!("{}", nemesis::plan(options.seed, options.beyond));
+        return ExitCode::SUCCESS;
+    }
     println!("seed {}, {:.1} minutes", options.seed, options.length.as_secs_f64() / 60.0);
     match nemesis::run(&options) {
         Ok(report) => {
@@ -53,6 +58,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
                     Duration::try_from_secs_f64(60.0 * minutes).map_err(|error| format!("{name}: {error}"))?;
             }
             "--seed" => options.seed = number(&name, &value()?)?,
+            "--plan" => {}
             "--beyond" => options.beyond = true,
             _ => return Err(format!("what is {name}?")),
         }

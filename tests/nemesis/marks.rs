@@ -19,7 +19,7 @@ const MARKS: [(&str, Mark); 23] = [
     ("gatekeeper killed", Mark::Point { shape: cross, style: r##"stroke="#000000" stroke-width="2.4" fill="none""## }),
     ("guard killed", Mark::Point { shape: cross, style: r##"stroke="#6a1b9a" stroke-width="2.4" fill="none""## }),
     ("command killed", Mark::Point { shape: cross, style: r##"stroke="#bf360c" stroke-width="2.4" fill="none""## }),
-    ("instance restarted", Mark::Point { shape: down, style: r##"fill="#455a64""## }),
+    ("instance restarted", Mark::Point { shape: down, style: r##"fill="#212121""## }),
     ("restarted with force", Mark::Point { shape: up, style: r##"fill="#d81b60""## }),
     ("gatekeeper frozen", Mark::Span { at: BELOW, style: r##"fill="#1e88e5""## }),
     ("guard frozen", Mark::Span { at: BELOW, style: r##"fill="#5e35b1""## }),
@@ -29,7 +29,7 @@ const MARKS: [(&str, Mark); 23] = [
     ("network one-way, not heard", Mark::Span { at: ABOVE, style: r##"fill="#8d6e63""## }),
     ("network one-way, deaf", Mark::Span { at: ABOVE, style: r##"fill="#a1887f""## }),
     ("network slow", Mark::Span { at: ABOVE, style: r##"fill="#ffb300""## }),
-    ("connections reset", Mark::Point { shape: tick, style: r##"stroke="#d84315" stroke-width="1.6" fill="none""## }),
+    ("connections reset", Mark::Point { shape: tick, style: r##"stroke="#d84315" stroke-width="3" fill="none""## }),
     ("member killed", Mark::Span { at: 0.0, style: r##"fill="#212121""## }),
     ("member stopped", Mark::Span { at: 0.0, style: r##"fill="#757575""## }),
     ("member frozen", Mark::Span { at: 0.0, style: r##"fill="#1e88e5""## }),
@@ -73,7 +73,7 @@ fn up(x: f64, y: f64) -> String {
 }
 
 fn tick(x: f64, y: f64) -> String {
-    format!("M{x:.2} {:.2}v8", y - 12.0)
+    format!("M{x:.2} {:.2}v10", y - 5.0)
 }
 
 fn diamond(x: f64, y: f64) -> String {

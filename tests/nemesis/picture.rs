@@ -23,7 +23,7 @@ const KEYS: f64 = 18.0;
 const AXIS: f64 = 40.0;
 
 /// One colour for each instance.
-const COLOURS: [&str; INSTANCES] = ["#2e7d32", "#00838f", "#7cb342", "#26a69a", "#827717"];
+const COLOURS: [&str; INSTANCES] = ["#2e7d32", "#00a5b5", "#a4b42b", "#795548", "#607d8b"];
 
 /// The whole run as SVG.
 pub(crate) fn draw(chronicle: &Chronicle, terms: &[Term], seed: u64, wrong: &[String]) -> String {
@@ -139,7 +139,7 @@ impl Strip<'_> {
             let style = format!(r#"fill="{colour}" fill-opacity="0.35" stroke="{colour}" stroke-width="0.7""#);
             self.bar(asked, term.to, y, 10.0, &style, &format!("{title}, asked to stop"));
         }
-        if let Some((from, to)) = self.clip(term.from, term.to)
+        if let Some((from, to)) = self.clip(term.from, asked)
             && to - from > 26.0
         {
             let style = r##"fill="#ffffff" font-size="8" font-weight="bold""##;

@@ -111,7 +111,7 @@ impl Round {
         let mut members_whole_at = Duration::ZERO;
         let mut deletion_from = Duration::ZERO;
         loop {
-            at += dice.between(200, 1_800);
+            at += dice.between(200, 1_400);
             if at >= length {
                 return Self { steps, length };
             }

@@ -16,6 +16,7 @@ mod strike;
 mod svg;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -29,7 +30,7 @@ use self::{
     chronicle::{Calm, Chronicle},
     fleet::Fleet,
     judge::Verdict,
-    plan::Round,
+    plan::{INSTANCES, Round},
     strike::Striker,
 };
 
@@ -108,18 +109,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Everything is healed, and somebody has to lead in time.
+    /// Everything is healed: somebody has to lead in time, and everybody has to be seen in the queue.
     fn calm(&mut self) {
         self.striker.heal_all(&mut self.fleet, &mut self.chronicle);
         let from = now();
         let begun = Instant::now();
         let mut led = None;
-        while led.is_none() && self.wrong.is_empty() {
+        let mut seen = BTreeSet::new();
+        while (led.is_none() || seen.len() < INSTANCES) && self.wrong.is_empty() {
+            let late = begun.elapsed() > scaled(plan::bound());
             self.tick();
-            if self.fleet.leader().is_some() {
+            if led.is_none() && self.fleet.is_led() {
                 led = Some(now());
-            } else if begun.elapsed() > scaled(plan::bound()) {
+            }
+            if led.is_some() {
+                seen.append(&mut self.fleet.queue());
+            }
+            if late && led.is_none() {
                 self.wrong.push(format!("nobody leads {:?} after everything was healed", begun.elapsed()));
+            } else if late && seen.len() < INSTANCES {
+                self.wrong.push(format!("{:?} after everything was healed only {seen:?} took part", begun.elapsed()));
             }
         }
         let rest = Instant::now();
@@ -266,4 +275,9 @@ impl<'a> Run<'a> {
 /// A seed for a run that was given none.
 pub(crate) fn any_seed() -> u64 {
     now() % 1_000_000
+}
+
+/// What is planned for the first rounds, in words.
+pub(crate) fn plan(seed: u64, beyond: bool) -> String {
+    (0..3).flat_map(|number| Round::new(seed, number, beyond).steps).map(|step| format!("{step:?}\n")).collect()
 }
