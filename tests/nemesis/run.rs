@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<String, String> {
         run.storm(&Round::new(options.seed, number, options.beyond));
         run.calm();
         (options.say)(&run.progress(number));
-        if !run.wrong.is_empty() || begun.elapsed() >= options.length {
+        if run.is_wrong() || begun.elapsed() >= options.length {
             break;
         }
     }
@@ -78,7 +78,9 @@ struct Run<'a> {
     striker: Striker<'a>,
     chronicle: Chronicle,
     looked: Instant,
-    /// Everything that must not be.
+    /// What the journal said then.
+    verdict: Verdict,
+    /// Everything else that must not be.
     wrong: Vec<String>,
 }
 
@@ -93,6 +95,7 @@ impl<'a> Run<'a> {
             striker: Striker::new(world),
             chronicle,
             looked: Instant::now(),
+            verdict: Verdict::default(),
             wrong: Vec::new(),
         }
     }
@@ -101,7 +104,7 @@ impl<'a> Run<'a> {
     fn storm(&mut self, round: &Round) {
         let begun = Instant::now();
         let mut steps = round.steps.iter().peekable();
-        while begun.elapsed() < round.length && self.wrong.is_empty() {
+        while begun.elapsed() < round.length && !self.is_wrong() {
             while let Some(step) = steps.next_if(|step| step.at <= begun.elapsed()) {
                 self.striker.strike(step, &mut self.fleet, &mut self.chronicle);
             }
@@ -116,7 +119,7 @@ impl<'a> Run<'a> {
         let begun = Instant::now();
         let mut led = None;
         let mut seen = BTreeSet::new();
-        while (led.is_none() || seen.len() < INSTANCES) && self.wrong.is_empty() {
+        while (led.is_none() || seen.len() < INSTANCES) && !self.is_wrong() {
             let late = begun.elapsed() > scaled(plan::bound());
             self.tick();
             if led.is_none() && self.fleet.is_led() {
@@ -132,7 +135,7 @@ impl<'a> Run<'a> {
             }
         }
         let rest = Instant::now();
-        while rest.elapsed() < REST && self.wrong.is_empty() {
+        while rest.elapsed() < REST && !self.is_wrong() {
             self.tick();
         }
         self.chronicle.calms.push(Calm { from, led, to: now() });
@@ -149,13 +152,12 @@ impl<'a> Run<'a> {
 
     fn look(&mut self) {
         self.looked = Instant::now();
-        let verdict = self.verdict();
-        self.wrong.extend(verdict.broken);
+        self.verdict = Verdict::of(&self.world.journal().lives(), &self.striker.victims);
         self.wrong.append(&mut self.fleet.unexpected);
     }
 
-    fn verdict(&self) -> Verdict {
-        Verdict::of(&self.world.journal().lives(), &self.striker.victims)
+    fn is_wrong(&self) -> bool {
+        !self.verdict.broken.is_empty() || !self.wrong.is_empty()
     }
 
     fn progress(&self, round: u64) -> String {
@@ -168,7 +170,7 @@ impl<'a> Run<'a> {
             self.chronicle.events.len(),
             terms.len(),
             led.map_or_else(|| "NEVER".to_owned(), |led| format!("after {:.1} s", led.as_secs_f64())),
-            if self.wrong.is_empty() { "" } else { "; SOMETHING IS WRONG" }
+            if self.is_wrong() { "; SOMETHING IS WRONG" } else { "" }
         )
     }
 
@@ -178,13 +180,12 @@ impl<'a> Run<'a> {
         // It waits for all of them, and for their commands.
         if let Err(panicked) = catch_unwind(AssertUnwindSafe(|| self.world.verdict())) {
             let why = panicked.downcast_ref::<String>().cloned().unwrap_or_default();
-            // That much is known already, or it is beyond the promise.
+            // That much is in the verdict, or it is beyond the promise.
             if !why.contains("the promise is broken") {
                 self.wrong.push(why);
             }
         }
         self.look();
-        self.wrong.dedup();
         // A lease that nobody could give back runs out.
         let limit = Instant::now() + scaled(plan::longest_lease() + Duration::from_secs(5));
         let journal = self.world.journal().path().display().to_string();
@@ -216,31 +217,31 @@ impl<'a> Run<'a> {
 
     /// Draws the picture and writes the report; gives it, or it with everything that was wrong.
     fn deliver(mut self) -> Result<String, String> {
-        let verdict = self.verdict();
         let terms = judge::terms(&self.world.journal().lives());
         self.wrong.extend(self.panicked());
+        let wrong: Vec<String> = self.verdict.broken.iter().chain(&self.wrong).cloned().collect();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nemesis");
         let file = |what: &str| folder.join(format!("{}.{what}", self.options.seed));
         let mut report = format!("seed {}\n{}", self.options.seed, report::summary(&self.chronicle, &terms));
-        for line in &verdict.beyond {
+        for line in &self.verdict.beyond {
             report += &format!("beyond the promise, as expected: {line}\n");
         }
         report += &format!("picture: {}\nstory:   {}\n", file("svg").display(), file("txt").display());
-        if self.wrong.is_empty() {
+        if wrong.is_empty() {
             report += "Verdict: nothing overlapped, tokens only grew, somebody led in every calm, nothing is left.\n";
         } else {
             report += &format!("logs:    {}\n", file("logs").display());
-            report += &format!("VERDICT: BROKEN\n  {}\n", self.wrong.join("\n  "));
+            report += &format!("VERDICT: BROKEN\n  {}\n", wrong.join("\n  "));
         }
         let story = format!("{report}\n{}", report::story(&self.chronicle, &terms));
-        let picture = picture::draw(&self.chronicle, &terms, self.options.seed, &self.wrong);
+        let picture = picture::draw(&self.chronicle, &terms, self.options.seed, &wrong);
         let written = fs::create_dir_all(&folder)
             .and_then(|()| fs::write(file("svg"), picture))
             .and_then(|()| fs::write(file("txt"), story));
         if let Err(error) = written {
             report += &format!("{}: {error}\n", folder.display());
         }
-        if self.wrong.is_empty() {
+        if wrong.is_empty() {
             return Ok(report);
         }
         if let Err(error) = self.keep_logs(&file("logs")) {
