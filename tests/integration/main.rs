@@ -13,12 +13,15 @@ mod handover;
 mod identity;
 mod input;
 mod loss;
+#[path = "../nemesis/run.rs"]
+mod nemesis;
 mod notify;
 mod oracle;
 mod partition;
 mod pass_through;
 mod show;
 mod status;
+mod storm;
 mod tls;
 mod trees;
 mod waiting;

@@ -10,9 +10,10 @@ use std::{
 };
 
 const USAGE: &str = "\
-cargo xtask demo    a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
-cargo xtask test    all tests, against real clusters (further arguments go to cargo test)
-cargo xtask setup   only install what the two need: etcd, etcdctl, protoc";
+cargo xtask demo      a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
+cargo xtask test      all tests, against real clusters (further arguments go to cargo test)
+cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
+cargo xtask setup     only install what they need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let result = match name.as_deref() {
         Some("demo") => tools::install().and_then(|()| demo(&rest)),
         Some("test") => tools::install().and_then(|()| test(&rest)),
+        Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
@@ -39,6 +41,10 @@ fn test(arguments: &[String]) -> Result<(), String> {
 
 fn demo(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "demo", "--"], arguments)
+}
+
+fn nemesis(arguments: &[String]) -> Result<(), String> {
+    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments)
 }
 
 /// Runs cargo with what `setup` installed on its PATH.

@@ -55,13 +55,17 @@ impl Candidate {
     #[must_use]
     #[track_caller]
     pub fn guard_pid(&self) -> i32 {
-        let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
         eventually(Timing::START, &format!("{} has a guard", self.name), || {
-            let children = process::children(self.pid());
-            let guard =
-                children.iter().find(|&&child| program(child).is_some() && program(child) == program(self.pid()));
-            guard.copied().ok_or_else(|| format!("children {children:?}"))
+            self.guard().ok_or_else(|| format!("children {:?}", process::children(self.pid())))
         })
+    }
+
+    /// The same, if there is a guard now.
+    #[must_use]
+    pub fn guard(&self) -> Option<i32> {
+        let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program(self.pid())?;
+        process::children(self.pid()).into_iter().find(|&child| program(child).as_ref() == Some(&own))
     }
 
     /// The process id of the command that runs now.

@@ -8,7 +8,7 @@ use std::{
     env,
     fs::{self, File, OpenOptions},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -53,9 +53,8 @@ pub fn run() {
     handle(SigHandler::Handler(note));
 
     // The program that was gated must find no trace of its predecessor: looked at before the first record is written.
-    let seen = read(&path).map(|records| others_alive(&records)).unwrap_or_default();
-    let mut diary = Diary::open(path);
-    diary.write(Kind::Start);
+    let seen = read(&beginnings(&path)).map(|records| others_alive(&records)).unwrap_or_default();
+    let mut diary = Diary::begin(&path);
     for pid in seen {
         diary.write(Kind::Saw(pid));
     }
@@ -139,7 +138,7 @@ fn others_alive(records: &[Record]) -> Vec<i32> {
     let own = token();
     let mut alive: Vec<i32> = records
         .iter()
-        .filter(|record| record.kind == Kind::Start && record.token != own && lives(record.pid, record.started))
+        .filter(|record| record.token != own && lives(record.pid, record.started))
         .map(|record| record.pid)
         .collect();
     alive.dedup();
@@ -151,6 +150,12 @@ fn token() -> i64 {
     env::var(TOKEN).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// Where the first records are written a second time: after an hour the journal is too long to be read by each command
+/// before its first record, which would then come late.
+fn beginnings(journal: &Path) -> PathBuf {
+    journal.with_extension("beginnings")
+}
+
 /// This process's hand in the journal.
 struct Diary {
     file: File,
@@ -158,19 +163,21 @@ struct Diary {
 }
 
 impl Diary {
-    fn open(path: PathBuf) -> Self {
-        let file = OpenOptions::new().append(true).create(true).open(path).expect("opening the journal");
+    fn begin(path: &Path) -> Self {
         let pid = i32::try_from(process::id()).expect("a pid");
         let started = Stat::of(pid).expect("this process exists").started;
         let name = env::var(NAME).unwrap_or_default();
-        Self { file, record: Record { at: 0, kind: Kind::Start, pid, started, token: token(), name } }
+        let record = Record { at: 0, kind: Kind::Start, pid, started, token: token(), name };
+        // Written first: who is in the journal is there to be seen.
+        Self { file: append(&beginnings(path)), record: record.clone() }.write(Kind::Start);
+        let mut diary = Self { file: append(path), record };
+        diary.write(Kind::Start);
+        diary
     }
 
     /// For a forked process, which begins its own life in the journal.
     fn again() -> Self {
-        let mut diary = Self::open(env::var_os(JOURNAL).map(PathBuf::from).expect("the journal's file"));
-        diary.write(Kind::Start);
-        diary
+        Self::begin(&env::var_os(JOURNAL).map(PathBuf::from).expect("the journal's file"))
     }
 
     fn write(&mut self, kind: Kind) {
@@ -178,4 +185,8 @@ impl Diary {
         self.record.at = now();
         self.file.write_all(self.record.to_string().as_bytes()).expect("writing the journal");
     }
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new().append(true).create(true).open(path).expect("opening the journal")
 }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::OpenOptions,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Mutex,
     time::Duration,
@@ -41,6 +41,12 @@ impl Member {
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         (self.address.ip(), CLIENT_PORT).into()
+    }
+
+    /// Where it writes what it has to say.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     pub(crate) fn peer_url(&self) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Lease, renew deadline, retry period and stop grace, as given to the program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// `LEASE_DURATION`, in whole seconds.
     pub lease: u64,

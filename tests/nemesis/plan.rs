@@ -1,0 +1,275 @@
+//! What is done to the election, and when: a pure function of the seed.
+//!
+//! A run is a sequence of rounds. Each is a storm, with a fault every second or so, and the calm after it, in which
+//! everything is healed and somebody has to lead within the documented bound.
+
+use std::time::Duration;
+
+use harness::{Behaviour, Direction, Timing};
+
+use super::dice::Dice;
+
+/// How many instances take part.
+pub(crate) const INSTANCES: usize = 5;
+/// How many members the cluster has.
+pub(crate) const MEMBERS: usize = 3;
+/// The longest lease of [`Life`]'s.
+const LONGEST_LEASE: u64 = 5;
+/// The longest grace of [`Life`]'s.
+const LONGEST_GRACE: u64 = 3;
+/// The longest that the supervisor waits before it starts again what ended.
+const LONGEST_PAUSE: u64 = 1_500;
+/// Two keys of one term are more than the promise covers: an operator waits until the first deletion has had its effect.
+const BETWEEN_DELETIONS: Duration = Duration::from_secs(2 * LONGEST_LEASE + LONGEST_GRACE);
+
+/// One storm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) length: Duration,
+}
+
+/// One fault of a storm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// After the beginning of the storm.
+    pub(crate) at: Duration,
+    pub(crate) fault: Fault,
+    /// How long, for what can be healed.
+    pub(crate) lasting: Duration,
+}
+
+/// What can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// SIGKILL.
+    Kill(Part, Whose),
+    /// SIGSTOP, and SIGCONT later.
+    Freeze(Part, Whose),
+    /// Something is wrong between an instance and one member, or all.
+    Link(Link, Option<usize>, Whose),
+    /// One member fails.
+    Member(Outage, usize),
+    /// All members but one fail.
+    Quorum(Outage, usize),
+    /// A supervisor's SIGTERM and start.
+    Restart(Whose),
+    /// The same, and it is told to take the lead.
+    Force(Whose),
+    /// An operator deletes the holder key.
+    DeleteHolder,
+    /// An operator deletes an entry of the queue.
+    DeleteEntry(Whose),
+    /// An operator revokes the leader's lease: beyond the promise.
+    Revoke,
+    /// Gatekeeper and guard of the leader freeze together: beyond the promise.
+    FreezeBoth,
+}
+
+/// Whom a fault is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Whoever leads then.
+    Leader,
+    /// This one, leading or not.
+    Instance(usize),
+}
+
+/// A process of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Gatekeeper,
+    Guard,
+    Command,
+}
+
+/// What can be wrong with a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Cut,
+    Reset,
+    BlackHole,
+    OneWay(Direction),
+    Delay(Duration),
+}
+
+/// How a member fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outage {
+    Killed,
+    Stopped,
+    Frozen,
+}
+
+impl Round {
+    /// The storm with this number. Only with `beyond` it holds what the promise does not cover.
+    pub(crate) fn new(seed: u64, number: u64, beyond: bool) -> Self {
+        let mut dice = Dice::new(seed, &[1, number]);
+        let length = dice.between(14_000, 26_000);
+        let mut steps = Vec::new();
+        let mut at = Duration::ZERO;
+        let mut members_whole_at = Duration::ZERO;
+        let mut deletion_from = Duration::ZERO;
+        loop {
+            at += dice.between(200, 1_400);
+            if at >= length {
+                return Self { steps, length };
+            }
+            let mut fault = Fault::any(&mut dice, beyond);
+            let lasting = fault.lasting(&mut dice);
+            match fault {
+                // One outage at a time: so a majority is lost when that is meant, and only then.
+                Fault::Member(..) | Fault::Quorum(..) if at < members_whole_at => {
+                    fault = Fault::Restart(Whose::any(&mut dice));
+                }
+                // And a second for the member to be a member again.
+                Fault::Member(..) | Fault::Quorum(..) => members_whole_at = at + lasting + Duration::from_secs(1),
+                Fault::DeleteHolder | Fault::DeleteEntry(_) if at < deletion_from => {
+                    fault = Fault::Kill(Part::Command, Whose::Leader);
+                }
+                Fault::DeleteHolder | Fault::DeleteEntry(_) => deletion_from = at + BETWEEN_DELETIONS,
+                _ => {}
+            }
+            steps.push(Step { at, fault, lasting });
+        }
+    }
+}
+
+impl Fault {
+    fn any(dice: &mut Dice, beyond: bool) -> Self {
+        let whose = Whose::any(dice);
+        if beyond && dice.chance(5) {
+            return dice.pick(&[Self::Revoke, Self::FreezeBoth]);
+        }
+        match dice.below(100) {
+            0..10 => Self::Kill(Part::Gatekeeper, whose),
+            10..16 => Self::Kill(Part::Guard, whose),
+            16..21 => Self::Kill(Part::Command, whose),
+            21..31 => Self::Freeze(Part::Gatekeeper, whose),
+            31..38 => Self::Freeze(Part::Guard, whose),
+            38..42 => Self::Freeze(Part::Command, whose),
+            42..66 => {
+                let link = Link::any(dice);
+                let one = dice.chance(35).then(|| dice.index(MEMBERS));
+                Self::Link(link, one, whose)
+            }
+            66..76 => Self::Member(Outage::any(dice), dice.index(MEMBERS)),
+            76..81 => Self::Quorum(Outage::any(dice), dice.index(MEMBERS)),
+            81..88 => Self::Restart(whose),
+            88..94 => Self::Force(Whose::Instance(dice.index(INSTANCES))),
+            94..97 => Self::DeleteHolder,
+            _ => Self::DeleteEntry(whose),
+        }
+    }
+
+    /// Half of what lasts is ridden through, half is not.
+    fn lasting(self, dice: &mut Dice) -> Duration {
+        match self {
+            Self::Freeze(..) | Self::FreezeBoth | Self::Link(..) | Self::Member(..) | Self::Quorum(..) => {
+                if dice.chance(50) { dice.between(100, 1_500) } else { dice.between(1_500, 8_000) }
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Its name in the report.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kill(Part::Gatekeeper, _) => "gatekeeper killed",
+            Self::Kill(Part::Guard, _) => "guard killed",
+            Self::Kill(Part::Command, _) => "command killed",
+            Self::Freeze(Part::Gatekeeper, _) => "gatekeeper frozen",
+            Self::Freeze(Part::Guard, _) => "guard frozen",
+            Self::Freeze(Part::Command, _) => "command frozen",
+            Self::Link(Link::Cut, ..) => "network cut",
+            Self::Link(Link::Reset, ..) => "connections reset",
+            Self::Link(Link::BlackHole, ..) => "network black hole",
+            Self::Link(Link::OneWay(Direction::ToMember), ..) => "network one-way, not heard",
+            Self::Link(Link::OneWay(Direction::ToCandidate), ..) => "network one-way, deaf",
+            Self::Link(Link::Delay(_), ..) => "network slow",
+            Self::Member(Outage::Killed, _) => "member killed",
+            Self::Member(Outage::Stopped, _) => "member stopped",
+            Self::Member(Outage::Frozen, _) => "member frozen",
+            Self::Quorum(..) => "quorum lost",
+            Self::Restart(_) => "instance restarted",
+            Self::Force(_) => "restarted with force",
+            Self::DeleteHolder => "holder key deleted",
+            Self::DeleteEntry(_) => "entry deleted",
+            Self::Revoke => "lease revoked (beyond)",
+            Self::FreezeBoth => "gatekeeper and guard frozen (beyond)",
+        }
+    }
+}
+
+impl Whose {
+    fn any(dice: &mut Dice) -> Self {
+        if dice.chance(60) { Self::Leader } else { Self::Instance(dice.index(INSTANCES)) }
+    }
+}
+
+impl Link {
+    fn any(dice: &mut Dice) -> Self {
+        match dice.below(10) {
+            0..2 => Self::Cut,
+            2..3 => Self::Reset,
+            3..6 => Self::BlackHole,
+            6..7 => Self::OneWay(Direction::ToMember),
+            7..8 => Self::OneWay(Direction::ToCandidate),
+            _ => Self::Delay(dice.between(50, 900)),
+        }
+    }
+}
+
+impl Outage {
+    fn any(dice: &mut Dice) -> Self {
+        dice.pick(&[Self::Killed, Self::Stopped, Self::Frozen, Self::Frozen])
+    }
+}
+
+/// How one instance lives from one start to its end: what it is started with, and how long its supervisor waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) timing: Timing,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) campaigns_again: bool,
+    pub(crate) pause: Duration,
+}
+
+impl Life {
+    /// The `number`th life of an instance.
+    pub(crate) fn new(seed: u64, instance: usize, number: u64) -> Self {
+        let mut dice = Dice::new(seed, &[2, instance as u64, number]);
+        let lease = 3 + dice.below(LONGEST_LEASE - 2);
+        let timing = Timing {
+            lease,
+            renew: Duration::from_millis(lease * 1_000 - 1_000 - dice.below(3) * 250),
+            retry: Duration::from_millis(500),
+            grace: dice.between(300, LONGEST_GRACE * 1_000),
+        };
+        let mut behaviour = Behaviour {
+            children: u32::try_from(dice.below(3)).unwrap_or(0),
+            daemon: dice.chance(30),
+            ..Behaviour::default()
+        };
+        match dice.below(10) {
+            0..4 => {}
+            4..6 => behaviour.stubborn = true,
+            6..8 => behaviour.slow_stop = dice.between(100, 2_000),
+            _ => behaviour.exit = Some((u8::from(dice.chance(50)), dice.between(20, 9_000))),
+        }
+        let pause = if dice.chance(50) { Duration::ZERO } else { dice.between(0, LONGEST_PAUSE) };
+        Self { timing, behaviour, campaigns_again: dice.chance(50), pause }
+    }
+}
+
+/// From the moment when everything is healed: by when somebody leads. The lease of whoever was lost runs out, stretched by
+/// an election among the members; a command that is being stopped takes its grace; whoever is not there is started.
+pub(crate) fn bound() -> Duration {
+    let timing = Timing { lease: LONGEST_LEASE, ..Timing::SHORT };
+    timing.latest_failover_with_election() + Duration::from_secs(LONGEST_GRACE) + Duration::from_millis(LONGEST_PAUSE)
+}
+
+/// The longest that a lease can outlive its last renewal.
+pub(crate) const fn longest_lease() -> Duration {
+    Duration::from_secs(LONGEST_LEASE)
+}

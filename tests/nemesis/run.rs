@@ -1,0 +1,284 @@
+//! A nemesis: five instances, three members, and a fault every second or so; nothing may overlap, and whenever the faults
+//! end, somebody leads.
+//!
+//! What is done follows from the seed alone ([`plan`]); when exactly a process meets it does not, so a seed that failed is
+//! likely, not certain, to fail again.
+
+mod chronicle;
+mod dice;
+mod fleet;
+mod judge;
+mod marks;
+mod picture;
+mod plan;
+mod report;
+mod strike;
+mod svg;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Cluster, World, journal::now, wait::scaled};
+
+use self::{
+    chronicle::{Calm, Chronicle},
+    fleet::Fleet,
+    judge::Verdict,
+    plan::{INSTANCES, Round},
+    strike::Striker,
+};
+
+/// How often the journal is held against the promise.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often it is looked at what is due.
+const TICK: Duration = Duration::from_millis(20);
+/// How long somebody is left to lead before the next storm.
+const REST: Duration = Duration::from_secs(2);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    /// No storm begins later than this.
+    pub(crate) length: Duration,
+    /// Whether to do what is beyond the promise, too.
+    pub(crate) beyond: bool,
+    pub(crate) program: PathBuf,
+    /// Where reports go as the run goes on.
+    pub(crate) say: fn(&str),
+}
+
+/// Storms and calms until the time is over; then the picture, the report, and everything that was wrong.
+pub(crate) fn run(options: &Options) -> Result<String, String> {
+    let world = World::new(Cluster::builder().create(), &options.program);
+    let mut run = Run::new(&world, options);
+    let begun = Instant::now();
+    for number in 0.. {
+        run.storm(&Round::new(options.seed, number, options.beyond));
+        run.calm();
+        (options.say)(&run.progress(number));
+        if run.is_wrong() || begun.elapsed() >= options.length {
+            break;
+        }
+    }
+    run.close();
+    run.deliver()
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    world: &'a World,
+    fleet: Fleet<'a>,
+    striker: Striker<'a>,
+    chronicle: Chronicle,
+    looked: Instant,
+    /// What the journal said then.
+    verdict: Verdict,
+    /// Everything else that must not be.
+    wrong: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(world: &'a World, options: &'a Options) -> Self {
+        let mut chronicle = Chronicle { begun: now(), ..Chronicle::default() };
+        let fleet = Fleet::start(world, options.seed, &mut chronicle);
+        Self {
+            options,
+            world,
+            fleet,
+            striker: Striker::new(world),
+            chronicle,
+            looked: Instant::now(),
+            verdict: Verdict::default(),
+            wrong: Vec::new(),
+        }
+    }
+
+    /// One fault after the other, as planned.
+    fn storm(&mut self, round: &Round) {
+        let begun = Instant::now();
+        let mut steps = round.steps.iter().peekable();
+        while begun.elapsed() < round.length && !self.is_wrong() {
+            while let Some(step) = steps.next_if(|step| step.at <= begun.elapsed()) {
+                self.striker.strike(step, &mut self.fleet, &mut self.chronicle);
+            }
+            self.tick();
+        }
+    }
+
+    /// Everything is healed: somebody has to lead in time, and everybody has to be seen in the queue.
+    fn calm(&mut self) {
+        self.striker.heal_all(&mut self.fleet, &mut self.chronicle);
+        let from = now();
+        let begun = Instant::now();
+        let mut led = None;
+        let mut seen = BTreeSet::new();
+        while (led.is_none() || seen.len() < INSTANCES) && !self.is_wrong() {
+            let late = begun.elapsed() > scaled(plan::bound());
+            self.tick();
+            if led.is_none() && self.fleet.is_led() {
+                led = Some(now());
+            }
+            if led.is_some() {
+                seen.append(&mut self.fleet.queue());
+            }
+            if late && led.is_none() {
+                self.wrong.push(format!("nobody leads {:?} after everything was healed", begun.elapsed()));
+            } else if late && seen.len() < INSTANCES {
+                self.wrong.push(format!("{:?} after everything was healed only {seen:?} took part", begun.elapsed()));
+            }
+        }
+        let rest = Instant::now();
+        while rest.elapsed() < REST && !self.is_wrong() {
+            self.tick();
+        }
+        self.chronicle.calms.push(Calm { from, led, to: now() });
+    }
+
+    fn tick(&mut self) {
+        self.striker.heal_due(&mut self.fleet, &mut self.chronicle);
+        self.fleet.supervise(&mut self.chronicle);
+        if self.looked.elapsed() >= LOOK {
+            self.look();
+        }
+        thread::sleep(TICK);
+    }
+
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        self.verdict = Verdict::of(&self.world.journal().lives(), &self.striker.victims);
+        self.wrong.append(&mut self.fleet.unexpected);
+    }
+
+    fn is_wrong(&self) -> bool {
+        !self.verdict.broken.is_empty() || !self.wrong.is_empty()
+    }
+
+    fn progress(&self, round: u64) -> String {
+        let terms = judge::terms(&self.world.journal().lives());
+        let calm = self.chronicle.calms.last();
+        let led = calm.and_then(|calm| Some(Duration::from_nanos(calm.led? - calm.from)));
+        format!(
+            "{:>6.0} s  storm {round}: {} faults and {} terms so far; then somebody led {}{}",
+            Duration::from_nanos(now() - self.chronicle.begun).as_secs_f64(),
+            self.chronicle.events.len(),
+            terms.len(),
+            led.map_or_else(|| "NEVER".to_owned(), |led| format!("after {:.1} s", led.as_secs_f64())),
+            if self.is_wrong() { "; SOMETHING IS WRONG" } else { "" }
+        )
+    }
+
+    /// Everybody is asked to stop, and then nothing is left.
+    fn close(&mut self) {
+        self.chronicle.ended = now();
+        // It waits for all of them, and for their commands.
+        if let Err(panicked) = catch_unwind(AssertUnwindSafe(|| self.world.verdict())) {
+            let why = panicked.downcast_ref::<String>().cloned().unwrap_or_default();
+            // That much is in the verdict, or it is beyond the promise.
+            if !why.contains("the promise is broken") {
+                self.wrong.push(why);
+            }
+        }
+        self.look();
+        // A lease that nobody could give back runs out.
+        let limit = Instant::now() + scaled(plan::longest_lease() + Duration::from_secs(5));
+        let journal = self.world.journal().path().display().to_string();
+        loop {
+            let left = self.left(&journal);
+            match left {
+                None => break,
+                Some(left) if Instant::now() >= limit => break self.wrong.push(left),
+                Some(_) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// What is still there: in etcd, or of any process that belongs to this run.
+    fn left(&self, journal: &str) -> Option<String> {
+        let processes = fleet::processes_with(journal);
+        if !processes.is_empty() {
+            return Some(format!("processes are left: {}", processes.join(", ")));
+        }
+        match self.world.keys() {
+            Ok(keys) if keys.is_empty() => {}
+            other => return Some(format!("keys are left: {other:?}")),
+        }
+        match self.world.cluster().etcdctl().leases() {
+            Ok(leases) if leases.is_empty() => None,
+            other => Some(format!("leases are left: {other:x?}")),
+        }
+    }
+
+    /// Draws the picture and writes the report; gives it, or it with everything that was wrong.
+    fn deliver(mut self) -> Result<String, String> {
+        let terms = judge::terms(&self.world.journal().lives());
+        self.wrong.extend(self.panicked());
+        let wrong: Vec<String> = self.verdict.broken.iter().chain(&self.wrong).cloned().collect();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nemesis");
+        let file = |what: &str| folder.join(format!("{}.{what}", self.options.seed));
+        let mut report = format!("seed {}\n{}", self.options.seed, report::summary(&self.chronicle, &terms));
+        for line in &self.verdict.beyond {
+            report += &format!("beyond the promise, as expected: {line}\n");
+        }
+        report += &format!("picture: {}\nstory:   {}\n", file("svg").display(), file("txt").display());
+        if wrong.is_empty() {
+            report += "Verdict: nothing overlapped, tokens only grew, somebody led in every calm, nothing is left.\n";
+        } else {
+            report += &format!("logs:    {}\n", file("logs").display());
+            report += &format!("VERDICT: BROKEN\n  {}\n", wrong.join("\n  "));
+        }
+        let story = format!("{report}\n{}", report::story(&self.chronicle, &terms));
+        let picture = picture::draw(&self.chronicle, &terms, self.options.seed, &wrong);
+        let written = fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(file("svg"), picture))
+            .and_then(|()| fs::write(file("txt"), story));
+        if let Err(error) = written {
+            report += &format!("{}: {error}\n", folder.display());
+        }
+        if wrong.is_empty() {
+            return Ok(report);
+        }
+        if let Err(error) = self.keep_logs(&file("logs")) {
+            report += &format!("the logs could not be kept: {error}\n");
+        }
+        Err(report)
+    }
+
+    /// Whoever panicked says so in its log.
+    fn panicked(&self) -> Vec<String> {
+        let logs = fs::read_dir(self.world.directory()).into_iter().flatten().flatten();
+        let texts = logs.filter(|log| log.path().extension().is_some_and(|end| end == "stderr"));
+        let lines = texts.filter_map(|log| {
+            let text = fs::read_to_string(log.path()).ok()?;
+            let line = text.lines().find(|line| line.contains("panicked at"))?;
+            Some(format!("{}: {line}", log.file_name().display()))
+        });
+        lines.collect()
+    }
+
+    fn keep_logs(&self, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        let members: Vec<PathBuf> = self.world.cluster().members().iter().map(|member| member.log().into()).collect();
+        let own = fs::read_dir(self.world.directory())?.flatten().map(|entry| entry.path());
+        for file in own.chain(members).filter(|file| file.is_file()) {
+            fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A seed for a run that was given none.
+pub(crate) fn any_seed() -> u64 {
+    now() % 1_000_000
+}
+
+/// What is planned for the first rounds, in words.
+pub(crate) fn plan(seed: u64, beyond: bool) -> String {
+    (0..3).flat_map(|number| Round::new(seed, number, beyond).steps).map(|step| format!("{step:?}\n")).collect()
+}

@@ -1,0 +1,254 @@
+//! Doing a fault, and undoing it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use harness::{Cluster, World, etcdctl::Key, journal::now};
+use nix::sys::signal::Signal;
+
+use super::{
+    chronicle::{Chronicle, Lane},
+    fleet::{Exactly, Fleet, name},
+    plan::{Fault, Link, MEMBERS, Outage, Part, Step, Whose},
+};
+
+/// Who does the faults, and knows what has to be healed.
+pub(crate) struct Striker<'a> {
+    world: &'a World,
+    undos: Vec<Undo>,
+    /// Members that fail: without a majority no operator can do anything.
+    down: BTreeSet<usize>,
+    /// Tokens of terms to which something was done that the promise does not cover.
+    pub(crate) victims: BTreeSet<i64>,
+}
+
+/// What has to be done to heal one fault.
+struct Undo {
+    due: u64,
+    event: usize,
+    what: Healing,
+}
+
+enum Healing {
+    Thaw { instance: usize, number: u64, half: bool, processes: Vec<Exactly> },
+    Mend(usize),
+    Member(usize, Outage),
+}
+
+impl<'a> Striker<'a> {
+    pub(crate) fn new(world: &'a World) -> Self {
+        Self { world, undos: Vec::new(), down: BTreeSet::new(), victims: BTreeSet::new() }
+    }
+
+    /// Does the fault, unless there is nothing to do it to, or it would be more than one failure.
+    pub(crate) fn strike(&mut self, step: &Step, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
+        let done = match step.fault {
+            Fault::Kill(part, whose) => Self::kill(step, part, whose, fleet, chronicle),
+            Fault::Freeze(part, whose) => self.freeze(step, &[part], whose, fleet, chronicle),
+            Fault::FreezeBoth => {
+                let victim = self.token_of_leader();
+                let done = self.freeze(step, &[Part::Gatekeeper, Part::Guard], Whose::Leader, fleet, chronicle);
+                self.victims.extend(done.and(victim));
+                done
+            }
+            Fault::Link(link, one, whose) => self.link(step, link, one, whose, fleet, chronicle),
+            Fault::Member(outage, index) => {
+                self.member(step, outage, index, chronicle);
+                Some(())
+            }
+            Fault::Quorum(outage, spared) => {
+                (0..MEMBERS)
+                    .filter(|&index| index != spared)
+                    .for_each(|index| self.member(step, outage, index, chronicle));
+                Some(())
+            }
+            Fault::Restart(whose) | Fault::Force(whose) => Self::restart(step, whose, fleet, chronicle),
+            Fault::DeleteHolder | Fault::DeleteEntry(_) | Fault::Revoke => self.operate(step, chronicle),
+        };
+        if done.is_none() {
+            chronicle.skipped += 1;
+        }
+    }
+
+    /// Heals what is due.
+    pub(crate) fn heal_due(&mut self, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
+        self.heal(fleet, chronicle, |undo| undo.due <= now());
+    }
+
+    /// Heals everything.
+    pub(crate) fn heal_all(&mut self, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
+        self.heal(fleet, chronicle, |_| true);
+    }
+
+    fn heal(&mut self, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle, which: impl Fn(&Undo) -> bool) {
+        let (due, later) = std::mem::take(&mut self.undos).into_iter().partition(which);
+        self.undos = later;
+        let due: Vec<Undo> = due;
+        for undo in due {
+            match undo.what {
+                Healing::Thaw { instance, number, half, processes } => {
+                    processes.iter().for_each(|process| process.signal(Signal::SIGCONT));
+                    let instance = &mut fleet.instances[instance];
+                    // One that was killed meanwhile leaves the other alone with the rest: that one is still spared.
+                    if half && instance.number == number && processes.iter().all(|process| process.lives()) {
+                        instance.hurt = None;
+                    }
+                }
+                Healing::Mend(index) => {
+                    fleet.instances[index].proxies.iter().for_each(harness::Proxy::heal);
+                    fleet.instances[index].unlinked = false;
+                }
+                Healing::Member(index, outage) => {
+                    let member = self.world.cluster().member(index);
+                    if outage == Outage::Frozen {
+                        member.resume()
+                    } else {
+                        member.start()
+                    }
+                    self.down.remove(&index);
+                }
+            }
+            chronicle.events[undo.event].to = now();
+        }
+    }
+
+    fn kill(step: &Step, part: Part, whose: Whose, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let instance = fleet.find(whose)?;
+        if part != Part::Command {
+            if instance.hurt.is_some_and(|hurt| hurt != part) {
+                return None;
+            }
+            instance.hurt = Some(part);
+        }
+        instance.process(part)?.signal(Signal::SIGKILL);
+        chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
+        Some(())
+    }
+
+    fn freeze(
+        &mut self,
+        step: &Step,
+        parts: &[Part],
+        whose: Whose,
+        fleet: &mut Fleet<'_>,
+        chronicle: &mut Chronicle,
+    ) -> Option<()> {
+        let instance = fleet.find(whose)?;
+        let half = parts.iter().copied().find(|&part| part != Part::Command);
+        if half.is_some() && instance.hurt.is_some() {
+            return None;
+        }
+        let processes: Vec<Exactly> = parts.iter().map(|&part| instance.process(part)).collect::<Option<_>>()?;
+        processes.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+        instance.hurt = instance.hurt.or(half);
+        let event = chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
+        let (instance, number) = (instance.index, instance.number);
+        self.later(step, event, Healing::Thaw { instance, number, half: half.is_some(), processes });
+        Some(())
+    }
+
+    fn link(
+        &mut self,
+        step: &Step,
+        link: Link,
+        one: Option<usize>,
+        whose: Whose,
+        fleet: &mut Fleet<'_>,
+        chronicle: &mut Chronicle,
+    ) -> Option<()> {
+        let instance = fleet.find(whose).filter(|instance| !instance.unlinked)?;
+        let links = instance.proxies.iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index));
+        for (_, proxy) in links {
+            match link {
+                Link::Cut => proxy.cut(),
+                Link::Reset => proxy.reset(),
+                Link::BlackHole => proxy.black_hole(),
+                Link::OneWay(direction) => proxy.hold(direction),
+                Link::Delay(delay) => proxy.delay(delay),
+            }
+        }
+        let detail = one.map_or_else(|| "from all members".to_owned(), |one| format!("from m{one}"));
+        let event = chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), detail);
+        if link != Link::Reset {
+            instance.unlinked = true;
+            let index = instance.index;
+            self.later(step, event, Healing::Mend(index));
+        }
+        Some(())
+    }
+
+    fn member(&mut self, step: &Step, outage: Outage, index: usize, chronicle: &mut Chronicle) {
+        let member = self.world.cluster().member(index);
+        let at = now();
+        match outage {
+            Outage::Killed => member.kill(),
+            Outage::Stopped => member.stop(),
+            Outage::Frozen => member.pause(),
+        }
+        self.down.insert(index);
+        let how = match outage {
+            Outage::Killed => "killed",
+            Outage::Stopped => "stopped",
+            Outage::Frozen => "frozen",
+        };
+        let event = chronicle.note(at, Lane::Member(index), step.fault.name(), how);
+        self.later(step, event, Healing::Member(index, outage));
+    }
+
+    fn restart(step: &Step, whose: Whose, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let instance = fleet.find(whose)?;
+        instance.candidate.terminate();
+        instance.force_next |= matches!(step.fault, Fault::Force(_));
+        chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
+        Some(())
+    }
+
+    /// What an operator does by hand to the keys.
+    fn operate(&mut self, step: &Step, chronicle: &mut Chronicle) -> Option<()> {
+        if self.down.len() * 2 > MEMBERS {
+            return None;
+        }
+        let keys = self.world.keys().ok()?;
+        let lock = self.world.lock();
+        let holder = keys.iter().find(|key| key.name == lock);
+        let etcdctl = patient(self.world.cluster());
+        let (done, whose) = match step.fault {
+            Fault::Revoke => {
+                let key = holder?;
+                self.victims.insert(key.mod_revision);
+                (etcdctl.run(&["lease", "revoke", &format!("{:x}", key.lease)]), key.value.clone())
+            }
+            Fault::DeleteEntry(whose) => {
+                let key = match whose {
+                    Whose::Leader => entries(&keys, lock).next()?,
+                    Whose::Instance(index) => entries(&keys, lock).find(|key| key.value == name(index))?,
+                };
+                (etcdctl.run(&["del", &key.name]), key.value.clone())
+            }
+            _ => (etcdctl.run(&["del", &holder?.name]), holder?.value.clone()),
+        };
+        let detail = if done.is_ok() { format!("of {whose}") } else { format!("of {whose}, perhaps") };
+        chronicle.note(now(), Lane::Keys, step.fault.name(), detail);
+        Some(())
+    }
+
+    /// The token of the term that runs.
+    fn token_of_leader(&self) -> Option<i64> {
+        let lives = self.world.journal().lives();
+        lives.iter().rev().find(|life| harness::process::lives(life.pid, life.started)).map(|life| life.token)
+    }
+
+    fn later(&mut self, step: &Step, event: usize, what: Healing) {
+        let lasting = u64::try_from(step.lasting.as_nanos()).unwrap_or(u64::MAX);
+        self.undos.push(Undo { due: now().saturating_add(lasting), event, what });
+    }
+}
+
+/// The entries of the queue, oldest first.
+fn entries<'k>(keys: &'k [Key], lock: &str) -> impl Iterator<Item = &'k Key> {
+    let prefix = format!("{lock}/0");
+    keys.iter().filter(move |key| key.name.starts_with(&prefix))
+}
+
+fn patient(cluster: &Cluster) -> harness::etcdctl::Etcdctl {
+    cluster.etcdctl().within(Duration::from_secs(2))
+}
