@@ -12,7 +12,8 @@ use std::{
 const USAGE: &str = "\
 cargo xtask demo    a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
 cargo xtask test    all tests, against real clusters (further arguments go to cargo test)
-cargo xtask setup   only install what the two need: etcd, etcdctl, protoc";
+cargo xtask bench   how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
+cargo xtask setup   only install what these need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let result = match name.as_deref() {
         Some("demo") => tools::install().and_then(|()| demo(&rest)),
         Some("test") => tools::install().and_then(|()| test(&rest)),
+        Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
@@ -39,6 +41,10 @@ fn test(arguments: &[String]) -> Result<(), String> {
 
 fn demo(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "demo", "--"], arguments)
+}
+
+fn bench(arguments: &[String]) -> Result<(), String> {
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments)
 }
 
 /// Runs cargo with what `setup` installed on its PATH.
