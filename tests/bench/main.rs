@@ -22,7 +22,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use harness::{Cluster, journal::now};
@@ -50,9 +50,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The program that is measured: built with the profile of the bench, which is that of a release.
+/// The program that is measured: built with the profile of the bench, which is that of a release; or the one that
+/// `PROGRAM_BIN` names, such as a packaged one.
 fn program() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_etcd-await-election"))
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = || env!("CARGO_BIN_EXE_etcd-await-election").into();
+        env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
+    });
+    &PROGRAM
 }
 
 fn bench(options: &Options) -> Result<(), Failure> {
