@@ -1,6 +1,6 @@
 //! Who is measured, and one instance of it: the same verbs for all.
 
-use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use harness::{Candidate, Cluster, Process, Proxy, Setup, Timing, World, etcdctl::Etcdctl, journal::now, process};
 use nix::{
@@ -10,7 +10,7 @@ use nix::{
 
 use crate::{
     floor::Floor,
-    probe::{self, Record},
+    probe::Record,
     wait::{Failure, until},
 };
 
@@ -84,8 +84,8 @@ impl Field {
 
     fn start_as(&mut self, proxies: Option<&[Proxy]>, with: impl FnOnce(Setup) -> Setup) -> Instance {
         self.started += 1;
-        let record = Record::new(self.world.directory().join(format!("probe-{}", self.started)));
-        let (probe, path) = (probe_program(), record.path().to_owned());
+        let record = Record::new(self.world.directory().join("probes"), self.started);
+        let words: Vec<_> = [probe_program()].into_iter().chain(record.arguments()).collect();
         let begun;
         let gate = if self.who == Who::Ours {
             let mut setup = self.world.candidate(&format!("i{}", self.started)).timing(self.timing);
@@ -93,14 +93,16 @@ impl Field {
             if let Some(proxies) = proxies {
                 setup = setup.via(proxies);
             }
-            let setup = with(setup).command([probe.as_os_str(), probe::ROLE.as_ref(), path.as_os_str()]);
+            let setup = with(setup).command(&words);
             begun = now();
             Gate::Ours(setup.start())
         } else {
             let etcdctl = self.etcdctl(proxies);
-            let (ttl, probe, path) = (format!("--ttl={}", self.timing.lease), text(&probe), text(&path));
+            let ttl = format!("--ttl={}", self.timing.lease);
+            let words: Vec<_> =
+                ["lock", &ttl, &self.lock].into_iter().chain(words.iter().map(String::as_str)).collect();
             begun = now();
-            Gate::Etcdctl(etcdctl.start(&["lock", &ttl, &self.lock, &probe, probe::ROLE, &path]))
+            Gate::Etcdctl(etcdctl.start(&words))
         };
         Instance { begun, record, gate }
     }
@@ -130,12 +132,9 @@ impl Field {
 }
 
 /// The bench binary, which is the probe too.
-pub(crate) fn probe_program() -> PathBuf {
-    std::env::current_exe().expect("the bench binary")
-}
-
-fn text(path: &std::path::Path) -> String {
-    path.to_str().expect("paths of ours are text").to_owned()
+fn probe_program() -> String {
+    let path = std::env::current_exe().expect("the bench binary");
+    path.to_str().expect("a path that is text").to_owned()
 }
 
 /// One instance, its command included. Killed when dropped.
@@ -227,13 +226,14 @@ impl Drop for Instance {
 /// Executes the probe without anybody in between, or with the program in pass-through; gives the time to its first
 /// instruction in milliseconds.
 pub(crate) fn execute(directory: &std::path::Path, who: Who) -> Result<f64, Failure> {
-    let record = Record::new(directory.join("pass-through"));
-    let _ = std::fs::remove_file(record.path());
-    let mut command = Command::new(if who == Who::Ours { crate::program().to_owned() } else { probe_program() });
+    let path = directory.join("pass-through");
+    let _ = std::fs::remove_file(&path);
+    let record = Record::new(path, 0);
+    let mut command = if who == Who::Ours { Command::new(crate::program()) } else { Command::new(probe_program()) };
     if who == Who::Ours {
         command.arg(probe_program());
     }
-    command.arg(probe::ROLE).arg(record.path());
+    command.args(record.arguments());
     let begun = now();
     let process = Process::start(command);
     let started = record.started(SOON)?;

@@ -10,7 +10,7 @@ use crate::{
     floor::Floor,
     results::Fleet,
     times::{Ending, Pair},
-    wait::{Failure, ms},
+    wait::{Failure, ms, until},
 };
 
 /// As many as start at once: more would only queue for the processors.
@@ -37,22 +37,23 @@ pub(crate) fn measure(
 ) -> Result<Fleet, Failure> {
     let mut field = Field::new(Arc::clone(cluster), who, Timing::LONG);
     let mut fleet = Vec::new();
-    let measured = gather(&mut field, &mut fleet, waiting, floor).and_then(|()| {
-        let mut measured = observe(cluster, who, &fleet, idle)?;
-        let mut pair = Pair::new(cluster, who);
-        for run in 0..runs {
-            // With many and with one, in turn, and each of the two first as often as the other.
-            for turn in 0..2 {
-                if (run + turn) % 2 == 0 {
-                    measured.hand_over.push(hand_over(&mut field, &mut fleet, floor)?);
-                } else {
-                    measured.hand_over_of_one.push(pair.hand_over(Ending::Exit, floor)?);
+    let mut pair = Pair::new(cluster, who);
+    let measured = gather(&mut field, &mut fleet, waiting, floor)
+        .and_then(|()| observe(cluster, who, &fleet, idle))
+        .and_then(|mut measured| {
+            for run in 0..runs {
+                // With many and with one, in turn, and each of the two first as often as the other.
+                for turn in 0..2 {
+                    if (run + turn) % 2 == 0 {
+                        measured.hand_over.push(hand_over(&mut field, &mut fleet, floor)?);
+                    } else {
+                        measured.hand_over_of_one.push(pair.hand_over(Ending::Exit, floor)?);
+                    }
                 }
             }
-        }
-        pair.close();
-        Ok(measured)
-    });
+            Ok(measured)
+        });
+    pair.close();
     drop(fleet);
     field.close();
     measured
@@ -107,6 +108,12 @@ fn hand_over(field: &mut Field, fleet: &mut Vec<Instance>, floor: &mut Floor) ->
     let old = fleet.remove(0);
     old.finish_command();
     let ended = old.record.ended(contestant::SOON)?;
+    // Those that were started together stand in the queue as they came.
+    let number = until(contestant::SOON, "somebody leads", || {
+        old.record.last_started().filter(|&number| number != old.record.number())
+    })?;
+    let next = fleet.iter().position(|instance| instance.record.number() == number);
+    fleet.swap(0, next.ok_or("a stranger leads")?);
     let started = fleet[0].started()?;
     old.gone()?;
     fleet.push(field.start());

@@ -35,10 +35,10 @@ use self::{
 fn main() -> ExitCode {
     let begun = now();
     let arguments: Vec<_> = env::args_os().skip(1).collect();
-    if let [role, path] = arguments.as_slice()
+    if let [role, path, number] = arguments.as_slice()
         && role == probe::ROLE
     {
-        probe::run(begun, Path::new(path));
+        probe::run(begun, Path::new(path), &number.to_string_lossy());
         return ExitCode::SUCCESS;
     }
     match Options::parse(arguments).and_then(|options| bench(&options)) {

@@ -20,8 +20,8 @@ use crate::wait::{Failure, until};
 /// The word that makes the bench binary a probe.
 pub(crate) const ROLE: &str = "probe";
 
-/// Is the probe, writing to `path`. `begun` was read before anything else.
-pub(crate) fn run(begun: u64, path: &Path) {
+/// Is the probe of instance `number`, writing to `path`. `begun` was read before anything else.
+pub(crate) fn run(begun: u64, path: &Path, number: &str) {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
     ends.add(Signal::SIGUSR1);
@@ -29,27 +29,41 @@ pub(crate) fn run(begun: u64, path: &Path) {
     ends.thread_block().expect("blocking signals");
     let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the probe's file");
     let mut write = |what: &str, at: u64| {
-        file.write_all(format!("{what} {at} {}\n", getpid()).as_bytes()).expect("writing the probe's file");
+        file.write_all(format!("{number} {what} {at} {}\n", getpid()).as_bytes()).expect("writing the probe's file");
     };
     write("start", begun);
     ends.wait().expect("waiting for a signal");
     write("end", now());
 }
 
-/// What a probe writes, as its instance's owner reads it. One file per instance.
+/// What the probe of one instance writes, as its owner reads it. One file for all instances of a lock.
 #[derive(Debug)]
 pub(crate) struct Record {
     path: PathBuf,
+    number: usize,
 }
 
 impl Record {
-    pub(crate) const fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub(crate) const fn new(path: PathBuf, number: usize) -> Self {
+        Self { path, number }
     }
 
-    /// The file that the probe has to be given.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Whose it is.
+    pub(crate) const fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What the probe is to be executed with.
+    pub(crate) fn arguments(&self) -> [String; 3] {
+        // The paths of the bench are text.
+        [ROLE.to_owned(), self.path.to_string_lossy().into_owned(), self.number.to_string()]
+    }
+
+    /// The number of whoever began last.
+    pub(crate) fn last_started(&self) -> Option<usize> {
+        let text = fs::read_to_string(&self.path).ok()?;
+        let last = text.lines().rfind(|line| line.contains(" start "))?;
+        last.split(' ').next()?.parse().ok()
     }
 
     /// When the command began.
@@ -70,9 +84,10 @@ impl Record {
     }
 
     fn find(&self, what: &str) -> Option<(u64, Pid)> {
+        let own = format!("{} {what} ", self.number);
         let text = fs::read_to_string(&self.path).ok()?;
         text.lines().find_map(|line| {
-            let mut words = line.strip_prefix(what)?.split_whitespace();
+            let mut words = line.strip_prefix(&own)?.split_whitespace();
             Some((words.next()?.parse().ok()?, Pid::from_raw(words.next()?.parse().ok()?)))
         })
     }
