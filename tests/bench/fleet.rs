@@ -15,14 +15,14 @@ use crate::{
 
 /// As many as start at once: more would only queue for the processors.
 const BATCH: usize = 10;
-/// From the last start to the steady state: version checks and the like are over.
-const REST: Duration = Duration::from_secs(8);
+/// From the last start to the steady state: longer than the lease of what was killed before, which etcd has to end.
+const REST: Duration = Duration::from_secs(Timing::LONG.lease + 2);
 /// Four periods in which those who wait renew.
 const STEADY: Duration = Duration::from_secs(20);
 
 /// What etcd does when nobody asks.
 pub(crate) fn idle(cluster: &Cluster) -> Result<Etcd, Failure> {
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(REST);
     steady(cluster, || ()).map(|(idle, ())| idle)
 }
 

@@ -2,7 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::{contestant::Who, report::Report, results::Case, statistics::Summary};
+use crate::{
+    contestant::Who,
+    report::Report,
+    results::{Case, Fleet},
+    statistics::Summary,
+};
 
 const WIDTH: f64 = 900.0;
 /// Where the axis begins and ends.
@@ -12,23 +17,30 @@ const ROW: f64 = 21.0;
 /// Between two cases.
 const GAP: f64 = 14.0;
 const TOP: f64 = 86.0;
+/// The height of what the fleets cost.
+const BARS: f64 = 98.0;
 
 /// The whole picture.
 pub(crate) fn draw(report: &Report) -> String {
     let rows: usize = report.cases.iter().map(|case| case.series.len()).sum();
-    let height = TOP + number(rows) * ROW + number(report.cases.len()) * GAP + 84.0;
+    let fleets = largest_of_both(report);
+    let below = if fleets.is_empty() { 52.0 } else { 52.0 + BARS };
+    let bottom = TOP + number(rows) * ROW + number(report.cases.len()) * GAP + 2.0;
+    let height = bottom + below + 30.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, 'DejaVu Sans', \
          sans-serif\" font-size=\"13\" fill=\"#1f2328\">\n<rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\"/>\n"
     );
     text(&mut svg, 24.0, 34.0, "start", "font-size=\"17\" font-weight=\"600\"", "How long it takes, in milliseconds");
     legend(&mut svg);
-    let bottom = height - 78.0;
     axis(&mut svg, bottom);
     let mut y = TOP;
     for case in &report.cases {
         draw_case(&mut svg, case, y);
         y += number(case.series.len()) * ROW + GAP;
+    }
+    if let [ours, other] = fleets.as_slice() {
+        bars(&mut svg, ours, other, bottom + 52.0);
     }
     footer(&mut svg, report, height);
     svg + "</svg>\n"
@@ -116,10 +128,53 @@ fn wrapped(svg: &mut String, what: &str, y: f64) {
     }
 }
 
+/// The fleets of the largest size that both were measured with, ours first.
+fn largest_of_both(report: &Report) -> Vec<&Fleet> {
+    let of = |who: Who| report.fleets.iter().filter(move |fleet| fleet.who == who);
+    let pairs = of(Who::Ours).flat_map(|ours| {
+        of(Who::Etcdctl).filter(|other| other.waiting == ours.waiting).map(move |other| vec![ours, other])
+    });
+    pairs.max_by_key(|pair| pair[0].waiting).unwrap_or_default()
+}
+
+/// Three small pictures beside each other, each with a scale of its own: less is better in all.
+fn bars(svg: &mut String, ours: &Fleet, other: &Fleet, top: f64) {
+    const LEFT: f64 = 24.0;
+    const COLUMN: f64 = 290.0;
+    const LONGEST: f64 = 190.0;
+    let title = format!("What {} that wait cost", ours.waiting);
+    text(svg, LEFT, top, "start", "font-size=\"17\" font-weight=\"600\"", &title);
+    let columns: [(&str, &str, fn(&Fleet) -> f64); 3] = [
+        ("Memory of each", "MB", |fleet| fleet.pss_mb),
+        ("CPU time of each, per second", "ms", |fleet| fleet.cpu_ms),
+        ("Requests to etcd by all, per second", "", |fleet| fleet.requests),
+    ];
+    for (column, (what, unit, figure)) in columns.into_iter().enumerate() {
+        let x = LEFT + number(column) * COLUMN;
+        text(svg, x, top + 25.0, "start", "font-weight=\"600\" font-size=\"12\"", what);
+        let longest = figure(ours).max(figure(other)).max(f64::MIN_POSITIVE);
+        for (row, fleet) in [ours, other].into_iter().enumerate() {
+            let y = top + 34.0 + number(row) * 18.0;
+            let (value, colour) = (figure(fleet), colour(fleet.who));
+            let width = (value / longest * LONGEST).max(1.0);
+            let _ = writeln!(
+                svg,
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"13\" rx=\"2\" fill=\"{colour}\"/>"
+            );
+            let label = format!("{value:.1} {unit}");
+            let style = format!("fill=\"{colour}\" font-weight=\"600\" font-size=\"12\"");
+            text(svg, x + width + 6.0, y + 11.0, "start", &style, label.trim_end());
+        }
+    }
+}
+
 fn footer(svg: &mut String, report: &Report, height: f64) {
     let style = "fill=\"#57606a\" font-size=\"11\"";
-    let notes = "Each dot is a run, the line and the figure are the median. Killed or cut off, what etcdctl lock ran goes on beside its successor.";
-    text(svg, 24.0, height - 32.0, "start", style, notes);
+    let mut notes = "Each dot is a run, the line and the figure are the median.".to_owned();
+    if report.cases.iter().any(|case| matches!(case.key, "killed" | "cut-off")) {
+        notes += " Killed or cut off, what etcdctl lock ran goes on beside its successor.";
+    }
+    text(svg, 24.0, height - 32.0, "start", style, &notes);
     text(svg, 24.0, height - 16.0, "start", style, &report.machine);
 }
 
