@@ -2,7 +2,9 @@
 
 use std::{process::Command, sync::Arc, time::Duration};
 
-use harness::{Candidate, Cluster, Process, Proxy, Setup, Timing, World, etcdctl::Etcdctl, journal::now, process};
+use harness::{
+    Candidate, Cluster, Process, Proxy, Setup, Timing, World, etcdctl::Etcdctl, journal::now, process, scratch::Scratch,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -132,7 +134,7 @@ impl Field {
 }
 
 /// The bench binary, which is the probe too.
-fn probe_program() -> String {
+pub(crate) fn probe_program() -> String {
     let path = std::env::current_exe().expect("the bench binary");
     path.to_str().expect("a path that is text").to_owned()
 }
@@ -223,21 +225,20 @@ impl Drop for Instance {
     }
 }
 
-/// Executes the probe without anybody in between, or with the program in pass-through; gives the time to its first
-/// instruction in milliseconds.
-pub(crate) fn execute(directory: &std::path::Path, who: Who) -> Result<f64, Failure> {
-    let path = directory.join("pass-through");
+/// Executes `program` with these words, and with those that make it a probe in the end; gives the moment of the probe's first
+/// instruction.
+pub(crate) fn execute(program: &str, words: &[String], folder: &Scratch) -> Result<u64, Failure> {
+    let path = folder.path().join("probe");
     let _ = std::fs::remove_file(&path);
     let record = Record::new(path, 0);
-    let mut command = if who == Who::Ours { Command::new(crate::program()) } else { Command::new(probe_program()) };
-    if who == Who::Ours {
-        command.arg(probe_program());
-    }
-    command.args(record.arguments());
-    let begun = now();
-    let process = Process::start(command);
-    let started = record.started(SOON)?;
+    let mut command = Command::new(program);
+    let mut child =
+        command.args(words).args(record.arguments()).spawn().map_err(|error| format!("{program}: {error}"))?;
+    let started = record.started(SOON);
     record.signal(Signal::SIGUSR1);
-    process.wait_exit(SOON);
-    Ok(crate::wait::ms(begun, started))
+    if started.is_err() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    started
 }

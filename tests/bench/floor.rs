@@ -6,10 +6,13 @@ use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions, TlsOptions, Txn, TxnOp,
     WatchOptions, WatchStream,
 };
-use harness::{Cluster, journal::now};
+use harness::{Cluster, journal::now, scratch::Scratch};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::wait::{Failure, ms};
+use crate::{
+    contestant::{execute, probe_program},
+    wait::{Failure, ms},
+};
 
 /// Two clients, connected to the member that the program prefers too: the first.
 pub(crate) struct Floor {
@@ -18,6 +21,7 @@ pub(crate) struct Floor {
     tls: TlsOptions,
     giver: Client,
     taker: Client,
+    probes: Scratch,
 }
 
 /// For one request on a busy machine.
@@ -35,7 +39,7 @@ impl Floor {
             .identity(Identity::from_pem(read(&client.cert)?, read(&client.key)?));
         let connect = || runtime.block_on(connect(&endpoint, &tls));
         let (giver, taker) = (connect()?, connect()?);
-        Ok(Self { runtime, endpoint, tls, giver, taker })
+        Ok(Self { runtime, endpoint, tls, giver, taker, probes: Scratch::new("floor") })
     }
 
     /// How many keys there are below a prefix.
@@ -45,36 +49,40 @@ impl Floor {
         Ok(runtime.block_on(within(giver.get(prefix, Some(options))))?.count())
     }
 
-    /// Connects, grants a lease and creates a key: milliseconds.
+    /// Connects, grants a lease, creates a key and executes the command: milliseconds.
     pub(crate) fn start(&mut self, key: &str) -> Result<f64, Failure> {
-        let Self { runtime, endpoint, tls, .. } = self;
-        runtime.block_on(async {
-            let begun = now();
+        let begun = now();
+        let Self { runtime, endpoint, tls, probes, .. } = self;
+        let (mut client, lease) = runtime.block_on(async {
             let mut client = connect(endpoint, tls).await?;
             let lease = within(client.lease_grant(15, None)).await?.id();
-            let done = create(&mut client, key, lease).await?;
-            within(client.lease_revoke(lease)).await?;
-            Ok(ms(begun, done))
-        })
+            create(&mut client, key, lease).await?;
+            Ok::<_, Failure>((client, lease))
+        })?;
+        let started = execute(&probe_program(), &[], probes)?;
+        runtime.block_on(within(client.lease_revoke(lease)))?;
+        Ok(ms(begun, started))
     }
 
-    /// One client deletes a key, the other sees it in its watch and creates it: milliseconds.
+    /// One client deletes a key; the other sees it in its watch, creates it and executes the command: milliseconds.
     pub(crate) fn hand_over(&mut self, key: &str) -> Result<f64, Failure> {
-        let Self { runtime, giver, taker, .. } = self;
-        runtime.block_on(async {
+        let Self { runtime, giver, taker, probes, .. } = self;
+        let (begun, lease) = runtime.block_on(async {
             let lease = within(taker.lease_grant(15, None)).await?.id();
             create(giver, key, 0).await?;
             let mut watch = watch(taker, key).await?;
             let begun = now();
+            // The deletion is answered to the giver, for whom the taker does not wait.
             let (deleted, taken) = tokio::join!(within(giver.delete(key, None)), async {
                 within(watch.message()).await?;
                 create(taker, key, lease).await
             });
-            deleted?;
-            let taken = taken?;
-            within(taker.lease_revoke(lease)).await?;
-            Ok(ms(begun, taken))
-        })
+            deleted.and(taken)?;
+            Ok::<_, Failure>((begun, lease))
+        })?;
+        let started = execute(&probe_program(), &[], probes)?;
+        runtime.block_on(within(taker.lease_revoke(lease)))?;
+        Ok(ms(begun, started))
     }
 }
 
@@ -82,13 +90,12 @@ async fn connect(endpoint: &str, tls: &TlsOptions) -> Result<Client, Failure> {
     within(Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls.clone())))).await
 }
 
-/// Creates a key; gives the moment of the answer.
-async fn create(client: &mut Client, key: &str, lease: i64) -> Result<u64, Failure> {
+/// Creates a key that must not be there.
+async fn create(client: &mut Client, key: &str, lease: i64) -> Result<(), Failure> {
     let free = Compare::create_revision(key, CompareOp::Equal, 0);
     let put = TxnOp::put(key, "bare", Some(PutOptions::new().with_lease(lease)));
     let answer = within(client.txn(Txn::new().when([free]).and_then([put]))).await?;
-    let done = now();
-    if answer.succeeded() { Ok(done) } else { Err(format!("{key} is there already")) }
+    if answer.succeeded() { Ok(()) } else { Err(format!("{key} is there already")) }
 }
 
 /// A watch that etcd has confirmed, and that starts now: it is told at once.

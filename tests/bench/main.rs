@@ -80,7 +80,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
             "killed" => times::killed(&cluster, &mut floor, few),
             "cut-off" => times::cut_off(&cluster, &mut floor, few),
             "force" => times::force(&cluster, &mut floor, runs),
-            _ => times::pass_through(&cluster, runs * 3),
+            _ => times::pass_through(runs * 3),
         });
         noise.sample(part);
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Cluster, Proxy, Timing, journal::now};
+use harness::{Cluster, Proxy, Timing, journal::now, scratch::Scratch};
 
 use crate::{
     contestant::{self, Field, Instance, Who},
@@ -21,7 +21,7 @@ pub(crate) fn start(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
     let mut fields = Fields::new(cluster, Timing::LONG);
     let mut number = 0;
     let case = Case::new("start", "Start", "executed → the command's first instruction", &ALL)
-        .note(Who::Bare, "connect, grant, create the key")
+        .note(Who::Bare, "connect, grant, create the key, execute")
         .goals(&[Goal::Times(Who::Etcdctl, 0.6)])
         .run(runs, |who| {
             number += 1;
@@ -54,7 +54,7 @@ pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, 
     let mut pairs = [Pair::new(cluster, Who::Ours), Pair::new(cluster, Who::Etcdctl)];
     let mut number = 0;
     let case = Case::new(key, title, "the command's last instruction → the next one's first", &ALL)
-        .note(Who::Bare, "delete, watch, create the key")
+        .note(Who::Bare, "delete, watch, create the key, execute")
         .goals(if ending == Ending::Exit { &goals } else { &goals[..1] })
         .run(runs, |who| {
             number += 1;
@@ -192,20 +192,20 @@ pub(crate) fn force(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
 }
 
 /// No election: from the execution to the command's first instruction.
-pub(crate) fn pass_through(cluster: &Arc<Cluster>, runs: usize) -> Case {
-    let field = Field::new(Arc::clone(cluster), Who::Ours, Timing::LONG);
-    let directory = field.world().directory().to_owned();
-    let case = Case::new(
-        "pass-through",
-        "Pass-through",
-        "executed → the command's first instruction",
-        &[Who::Ours, Who::Bare],
-    )
-    .note(Who::Bare, "executed with nobody in between")
-    .goals(&[Goal::More(Who::Bare, 1.0)])
-    .run(runs, |who| contestant::execute(&directory, who));
-    field.close();
-    case
+pub(crate) fn pass_through(runs: usize) -> Case {
+    let folder = Scratch::new("pass-through");
+    let (program, probe) = (crate::program().to_string_lossy().into_owned(), contestant::probe_program());
+    Case::new("pass-through", "Pass-through", "executed → the command's first instruction", &[Who::Ours, Who::Bare])
+        .note(Who::Bare, "executed with nobody in between")
+        .goals(&[Goal::More(Who::Bare, 1.0)])
+        .run(runs, |who| {
+            let begun = now();
+            let started = match who {
+                Who::Ours => contestant::execute(&program, std::slice::from_ref(&probe), &folder),
+                _ => contestant::execute(&probe, &[], &folder),
+            };
+            Ok(ms(begun, started?))
+        })
 }
 
 /// A field for each who takes part in elections.
