@@ -137,6 +137,9 @@ fn largest_of_both(report: &Report) -> Vec<&Fleet> {
     pairs.max_by_key(|pair| pair[0].waiting).unwrap_or_default()
 }
 
+/// What a bar is as long as.
+type Figure = fn(&Fleet) -> f64;
+
 /// Three small pictures beside each other, each with a scale of its own: less is better in all.
 fn bars(svg: &mut String, ours: &Fleet, other: &Fleet, top: f64) {
     const LEFT: f64 = 24.0;
@@ -144,7 +147,7 @@ fn bars(svg: &mut String, ours: &Fleet, other: &Fleet, top: f64) {
     const LONGEST: f64 = 190.0;
     let title = format!("What {} that wait cost", ours.waiting);
     text(svg, LEFT, top, "start", "font-size=\"17\" font-weight=\"600\"", &title);
-    let columns: [(&str, &str, fn(&Fleet) -> f64); 3] = [
+    let columns: [(&str, &str, Figure); 3] = [
         ("Memory of each", "MB", |fleet| fleet.pss_mb),
         ("CPU time of each, per second", "ms", |fleet| fleet.cpu_ms),
         ("Requests to etcd by all, per second", "", |fleet| fleet.requests),
