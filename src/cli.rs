@@ -124,6 +124,11 @@ fn help(setting: &Setting) -> String {
 /// # Errors
 /// With a text for the operator, and the exit code, if something is wrong or missing.
 pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) -> Result<Invocation, Refused> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(command) = plain_command(&args, variables) {
+        let mode = Mode::PassThrough(command.to_vec());
+        return Ok(Invocation { mode, log: LogConfig::default(), remarks: Vec::new() });
+    }
     let mut remarks = given::unknown_variables(variables);
     let mut matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -151,6 +156,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) ->
     let log = LogConfig::new(&given)?;
     let mode = mode(&mut matches, &given, command, &mut remarks)?;
     Ok(Invocation { mode, log, remarks })
+}
+
+/// The command, where there is neither a flag nor a variable of ours: nothing has to be understood then, and what takes no
+/// part in an election need not wait for a parser.
+fn plain_command<'a>(args: &'a [OsString], variables: &Variables) -> Option<&'a [OsString]> {
+    let command = args.get(1..)?;
+    let first = command.first()?.as_encoded_bytes();
+    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(setting::PREFIX.as_bytes());
+    (!first.is_empty() && !first.starts_with(b"-") && !variables.keys().any(ours)).then_some(command)
 }
 
 fn mode(

@@ -17,7 +17,7 @@ use etcd_await_election::{
     },
     log::{self, LogFormat},
     release, show,
-    status::{Status, healthcheck, http, systemd},
+    status::{Phase, Status, healthcheck, http, systemd},
 };
 use futures_util::stream;
 use nix::sys::signal::Signal;
@@ -37,7 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Result<Exit, Refused> {
-    log::init(&log);
+    // A command that is only executed waits for nothing, and nothing is logged before it.
+    if !matches!(mode, Mode::PassThrough(_)) || !remarks.is_empty() {
+        log::init(&log);
+    }
     for remark in remarks {
         tracing::warn!("{remark}");
     }
@@ -111,6 +114,8 @@ async fn campaign(
         tracing::info!("status at {}", endpoint.address());
         tokio::spawn(endpoint.serve(status.clone(), BootClock));
     }
+    // What a member of etcd has to do for it must not delay the start of the command.
+    let mut joined = status.clone();
     let systemd = tokio::spawn(systemd::run(status.clone(), config.notify_ready, BootClock));
     gatekeeper::say_timing(&config.election);
     let election = Election::new(&config.election, cluster, sender);
@@ -118,6 +123,8 @@ async fn campaign(
         biased;
         exit = gatekeeper::run(&election, &config.election, config.stop_signal, &handle, signals, status) => exit,
         () = async {
+            // The sender lives in the election.
+            let _ = joined.wait_for(|status| !matches!(status.phase, Phase::Joining | Phase::Elected)).await;
             etcd::warn_about_old_servers(election.cluster()).await;
             std::future::pending().await
         } => unreachable!("pending for ever"),

@@ -26,6 +26,21 @@ fn command_of(mode: Mode) -> Vec<OsString> {
     }
 }
 
+/// The short way and the parser must agree on what is only a command.
+#[test]
+fn a_plain_command_is_what_the_parser_takes_for_one() {
+    for words in [&["true"][..], &["sh", "-c", "exit 3"], &["echo", "--lock-name", "x"], &["echo", "--", "-x", "--"]] {
+        let short = run(words, &[]).expect("a command");
+        // A variable of ours that means nothing sends it the long way.
+        let long = run(words, &[("LOG", "")]).expect("a command");
+        assert_eq!(command_of(short.mode), command_of(long.mode), "{words:?}");
+    }
+    for words in [&["--", "true"][..], &["--version"], &[""], &[]] {
+        let args: Vec<OsString> = ["program"].iter().chain(words).map(OsString::from).collect();
+        assert_eq!(plain_command(&args, &Variables::new()), None, "{words:?}");
+    }
+}
+
 #[test]
 fn the_definition_is_sound() {
     command().debug_assert();

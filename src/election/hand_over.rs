@@ -16,6 +16,10 @@ use crate::{
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
+    /// From a hand-over to the revocation of the lease: for the successor's one read on an etcd that is slow, and less than
+    /// anybody notices who waits for this program to end.
+    const ROOM_FOR_THE_SUCCESSOR: Duration = Duration::from_millis(50);
+
     /// Gives the lead to whoever asked for it, else to the next in the queue, and the lease back in any case.
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
         self.hand_over_term(term).await;
@@ -47,9 +51,12 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whatever is
     /// in doubt is left to the revocation of the lease.
+    ///
+    /// A glance is enough to find the successor: the transaction compares all that it rests on, and whoever leads next looks
+    /// for requests itself before it starts anything.
     pub(super) async fn hand_over_term(&self, term: &Term) {
         let limit = self.clock().now() + self.patience_at_the_end();
-        let read = self.cluster.hedged(async |store| store.read(&View::ranges(&self.lock)).await);
+        let read = self.cluster.hedged(async |store| store.glance(&View::ranges(&self.lock)).await);
         let Some(Ok(snapshot)) = self.clock().before(limit, read).await else { return };
         let view = View::new(&self.lock, snapshot);
         if !view.is_led_by(term.lease) {
@@ -60,6 +67,9 @@ impl<S: Store, C: Clock> Election<S, C> {
             Ok(Outcome::Then(token)) => {
                 let to = successor.entry.kv.identity();
                 tracing::info!(token, "handed over to {to:?}");
+                // Nothing hangs on our lease any more, so its revocation is in no hurry; and the disks of etcd would be busy
+                // with it in the very moment in which the successor reads what it has got.
+                self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
             }
             Ok(_) => tracing::debug!("not handed over: something changed meanwhile"),
             Err(failure) => tracing::debug!("not known whether it was handed over: {failure}"),

@@ -34,6 +34,12 @@ pub trait Store {
     /// Reads several ranges at one revision.
     fn read(&self, ranges: &[Range]) -> impl Future<Output = Result<Snapshot, StoreError>>;
 
+    /// Reads several ranges as this endpoint knows them, which may be what they were a moment ago: one round trip, and none
+    /// between the members of etcd. For what is compared by a transaction afterwards.
+    fn glance(&self, ranges: &[Range]) -> impl Future<Output = Result<Snapshot, StoreError>> {
+        self.read(ranges)
+    }
+
     /// Applies a transaction. After an error its outcome is unknown: it may have been applied, or still be.
     fn commit(&self, txn: &Txn) -> impl Future<Output = Result<Outcome, StoreError>>;
 

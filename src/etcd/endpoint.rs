@@ -148,6 +148,21 @@ impl Endpoint {
         }
         Ok(())
     }
+
+    /// Several ranges at one revision: a transaction of nothing but reads.
+    async fn get(&self, ranges: &[Range], options: GetOptions) -> Result<Snapshot, StoreError> {
+        let gets: Vec<_> = ranges.iter().map(|range| get(range, options.clone())).collect();
+        let answer = self.call(async |client| client.txn(EtcdTxn::new().and_then(gets.clone())).await).await?;
+        self.check_cluster(answer.header())?;
+        let revision = answer.header().map_or(0, ResponseHeader::revision);
+        let mut keys = Vec::new();
+        for response in answer.op_responses() {
+            if let TxnOpResponse::Get(mut got) = response {
+                keys.extend(got.take_kvs().into_iter().map(key_value));
+            }
+        }
+        Ok(Snapshot { revision, keys })
+    }
 }
 
 impl Store for Endpoint {
@@ -196,17 +211,11 @@ impl Store for Endpoint {
     }
 
     async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        let gets: Vec<_> = ranges.iter().map(get).collect();
-        let answer = self.call(async |client| client.txn(EtcdTxn::new().and_then(gets.clone())).await).await?;
-        self.check_cluster(answer.header())?;
-        let revision = answer.header().map_or(0, ResponseHeader::revision);
-        let mut keys = Vec::new();
-        for response in answer.op_responses() {
-            if let TxnOpResponse::Get(mut got) = response {
-                keys.extend(got.take_kvs().into_iter().map(key_value));
-            }
-        }
-        Ok(Snapshot { revision, keys })
+        self.get(ranges, GetOptions::new()).await
+    }
+
+    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
+        self.get(ranges, GetOptions::new().with_serializable()).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
@@ -228,11 +237,11 @@ impl Store for Endpoint {
     }
 }
 
-fn get(range: &Range) -> TxnOp {
+fn get(range: &Range, options: GetOptions) -> TxnOp {
     match range {
-        Range::Key(key) => TxnOp::get(key.clone(), None),
-        Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(GetOptions::new().with_prefix())),
-        Range::Between(from, to) => TxnOp::get(from.clone(), Some(GetOptions::new().with_range(to.clone()))),
+        Range::Key(key) => TxnOp::get(key.clone(), Some(options)),
+        Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(options.with_prefix())),
+        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()))),
     }
 }
 

@@ -13,7 +13,8 @@ const USAGE: &str = "\
 cargo xtask demo      a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
 cargo xtask test      all tests, against real clusters (further arguments go to cargo test)
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
-cargo xtask setup     only install what they need: etcd, etcdctl, protoc";
+cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
+cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some("demo") => tools::install().and_then(|()| demo(&rest)),
         Some("test") => tools::install().and_then(|()| test(&rest)),
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
+        Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
@@ -45,6 +47,10 @@ fn demo(arguments: &[String]) -> Result<(), String> {
 
 fn nemesis(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments)
+}
+
+fn bench(arguments: &[String]) -> Result<(), String> {
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments)
 }
 
 /// Runs cargo with what `setup` installed on its PATH.

@@ -10,6 +10,8 @@ use std::{
 pub const CLIENT_PORT: u16 = 23_790;
 /// Where etcd serves its peers, on its member's address.
 pub const PEER_PORT: u16 = 23_800;
+/// Where etcd serves its metrics, on its member's address.
+pub const METRICS_PORT: u16 = 23_810;
 /// Where a candidate serves its status, on its own address.
 pub const STATUS_PORT: u16 = 28_080;
 /// Listened on for as long as the address is ours: how processes that know nothing of each other share 127.0.0.0/8. Like

@@ -285,6 +285,7 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
     option("advertise-client-urls", &member.endpoint());
     option("listen-peer-urls", &member.peer_url());
     option("initial-advertise-peer-urls", &member.peer_url());
+    option("listen-metrics-urls", &format!("http://{}", member.metrics_address()));
     option("initial-cluster", &peers);
     // An election timeout of half a second: etcd's shortest lease is one and a half of it.
     option("heartbeat-interval", &"50");

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs::OpenOptions,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,7 +14,8 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    address::{Address, CLIENT_PORT, PEER_PORT},
+    address::{Address, CLIENT_PORT, METRICS_PORT, PEER_PORT},
+    http,
     process::Process,
     wait::lock,
 };
@@ -47,6 +49,19 @@ impl Member {
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// What it counts, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn metrics(&self) -> io::Result<String> {
+        http::request(self.metrics_address(), "GET", "/metrics").map(|answer| answer.body)
+    }
+
+    /// Where it serves its metrics: without TLS, beside what serves its clients.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        (self.address.ip(), METRICS_PORT).into()
     }
 
     pub(crate) fn peer_url(&self) -> String {

@@ -1,0 +1,126 @@
+//! What it costs when many wait: requests, proposals, CPU and memory in the steady state, and a hand-over then.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use harness::{Cluster, Timing, journal::now};
+
+use crate::{
+    contestant::{self, Field, Instance, Who},
+    counters::{self, Etcd},
+    floor::Floor,
+    results::Fleet,
+    times::{Ending, Pair},
+    wait::{Failure, ms, until},
+};
+
+/// As many as start at once: more would only queue for the processors.
+const BATCH: usize = 10;
+/// From the last start to the steady state: longer than the lease of what was killed before, which etcd has to end.
+const REST: Duration = Duration::from_secs(Timing::LONG.lease + 2);
+/// Four periods in which those who wait renew.
+const STEADY: Duration = Duration::from_secs(20);
+
+/// What etcd does when nobody asks.
+pub(crate) fn idle(cluster: &Cluster) -> Result<Etcd, Failure> {
+    thread::sleep(REST);
+    steady(cluster, || ()).map(|(idle, ())| idle)
+}
+
+/// One that leads, and `waiting` that wait.
+pub(crate) fn measure(
+    cluster: &Arc<Cluster>,
+    floor: &mut Floor,
+    who: Who,
+    waiting: usize,
+    runs: usize,
+    idle: &Etcd,
+) -> Result<Fleet, Failure> {
+    let mut field = Field::new(Arc::clone(cluster), who, Timing::LONG);
+    let mut fleet = Vec::new();
+    let mut pair = Pair::new(cluster, who);
+    let measured = gather(&mut field, &mut fleet, waiting, floor)
+        .and_then(|()| observe(cluster, who, &fleet, idle))
+        .and_then(|mut measured| {
+            for run in 0..runs {
+                // With many and with one, in turn, and each of the two first as often as the other.
+                for turn in 0..2 {
+                    if (run + turn) % 2 == 0 {
+                        measured.hand_over.push(hand_over(&mut field, &mut fleet, floor)?);
+                    } else {
+                        measured.hand_over_of_one.push(pair.hand_over(Ending::Exit, floor)?);
+                    }
+                }
+            }
+            Ok(measured)
+        });
+    pair.close();
+    drop(fleet);
+    field.close();
+    measured
+}
+
+fn gather(field: &mut Field, fleet: &mut Vec<Instance>, waiting: usize, floor: &mut Floor) -> Result<(), Failure> {
+    fleet.push(field.start());
+    fleet[0].started()?;
+    while fleet.len() <= waiting {
+        for _ in 0..BATCH.min(waiting + 1 - fleet.len()) {
+            fleet.push(field.start());
+        }
+        field.settled(count(fleet), floor)?;
+    }
+    Ok(())
+}
+
+fn observe(cluster: &Cluster, who: Who, fleet: &[Instance], idle: &Etcd) -> Result<Fleet, Failure> {
+    thread::sleep(REST);
+    let processes: Vec<i32> = fleet.iter().flat_map(Instance::processes).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    let each = fleet.len() as f64;
+    let before = counters::cpu_ms(&processes);
+    let (etcd, pss) = steady(cluster, || counters::pss_mb(&processes))?;
+    let cpu = counters::cpu_ms(&processes) - before;
+    if etcd.leader_changes > 0.0 {
+        return Err("etcd changed its leader meanwhile: that is no steady state".into());
+    }
+    Ok(Fleet {
+        who,
+        waiting: fleet.len() - 1,
+        requests: etcd.requests - idle.requests,
+        proposals: etcd.proposals - idle.proposals,
+        cpu_ms: cpu / each / STEADY.as_secs_f64(),
+        etcd_cpu_ms: (etcd.cpu - idle.cpu) * 1e3,
+        pss_mb: pss / each,
+        hand_over: Vec::new(),
+        hand_over_of_one: Vec::new(),
+    })
+}
+
+/// What etcd counts per second while nothing happens, and whatever is looked at in the end.
+fn steady<T>(cluster: &Cluster, look: impl FnOnce() -> T) -> Result<(Etcd, T), Failure> {
+    let (before, from) = (Etcd::of(cluster)?, now());
+    thread::sleep(STEADY);
+    let (after, to) = (Etcd::of(cluster)?, now());
+    Ok((after.per_second(&before, ms(from, to) / 1e3), look()))
+}
+
+/// The leader's command ends; the next one leads, and a new one joins at the end of the queue.
+fn hand_over(field: &mut Field, fleet: &mut Vec<Instance>, floor: &mut Floor) -> Result<f64, Failure> {
+    let old = fleet.remove(0);
+    old.finish_command();
+    let ended = old.record.ended(contestant::SOON)?;
+    // Those that were started together stand in the queue as they came.
+    let number = until(contestant::SOON, "somebody leads", || {
+        old.record.last_started().filter(|&number| number != old.record.number())
+    })?;
+    let next = fleet.iter().position(|instance| instance.record.number() == number);
+    fleet.swap(0, next.ok_or("a stranger leads")?);
+    let started = fleet[0].started()?;
+    old.gone()?;
+    fleet.push(field.start());
+    field.settled(count(fleet), floor)?;
+    Ok(ms(ended, started))
+}
+
+fn count(fleet: &[Instance]) -> i64 {
+    i64::try_from(fleet.len()).unwrap_or(i64::MAX)
+}

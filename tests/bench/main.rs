@@ -1,0 +1,141 @@
+//! `cargo xtask bench`: how fast the program is and what it costs, beside `etcdctl lock` and bare etcd, on one cluster in
+//! one run.
+//!
+//! Contestants take turns, run by run, so that whatever else the machine does meets all of them; hence the ratios are of
+//! runs, not of medians. Every time stamp is taken by whom it happens to, on the boot-time clock.
+
+mod contestant;
+mod counters;
+mod fleet;
+mod floor;
+mod noise;
+mod options;
+mod plot;
+mod probe;
+mod report;
+mod results;
+mod statistics;
+mod times;
+mod wait;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, LazyLock},
+};
+
+use harness::{Cluster, journal::now};
+
+use self::{
+    contestant::Who, counters::Etcd, floor::Floor, noise::Noise, options::Options, report::Report, times::Ending,
+    wait::Failure,
+};
+
+fn main() -> ExitCode {
+    let begun = now();
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let [role, path, number] = arguments.as_slice()
+        && role == probe::ROLE
+    {
+        probe::run(begun, Path::new(path), &number.to_string_lossy());
+        return ExitCode::SUCCESS;
+    }
+    match Options::parse(arguments).and_then(|options| bench(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The program that is measured: built with the profile of the bench, which is that of a release; or the one that
+/// `PROGRAM_BIN` names, such as a packaged one.
+fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = || env!("CARGO_BIN_EXE_etcd-await-election").into();
+        env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
+    });
+    &PROGRAM
+}
+
+fn bench(options: &Options) -> Result<(), Failure> {
+    eprintln!("three members of etcd start …");
+    let cluster = Cluster::builder().create();
+    let mut floor = Floor::new(&cluster)?;
+    let mut noise = Noise::default();
+    let before = Etcd::of(&cluster)?;
+    noise.sample("before");
+
+    let mut cases = Vec::new();
+    let runs = options.runs;
+    // What waits for a lease takes seconds each time.
+    let few = runs.div_ceil(5).max(3);
+    for part in options.times() {
+        cases.push(match part {
+            "start" => times::start(&cluster, &mut floor, runs),
+            "exit" => times::hand_over(&cluster, &mut floor, runs, Ending::Exit),
+            "sigterm" => times::hand_over(&cluster, &mut floor, runs, Ending::Terminate),
+            "killed" => times::killed(&cluster, &mut floor, few),
+            "cut-off" => times::cut_off(&cluster, &mut floor, few),
+            "force" => times::force(&cluster, &mut floor, runs),
+            _ => times::pass_through(runs * 3),
+        });
+        noise.sample(part);
+    }
+    let fleets = if options.has("fleet") { fleets(&cluster, &mut floor, options, &mut noise)? } else { Vec::new() };
+
+    let leader_changes = Etcd::of(&cluster)?.leader_changes - before.leader_changes;
+    let binary = fs::metadata(program()).map_err(|error| error.to_string())?.len();
+    let report = Report { machine: noise::machine(), noise, leader_changes, binary, cases, fleets };
+    let folder = folder();
+    let write = |name: &str, text: String| {
+        let path = folder.join(name);
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&path, text))
+            .map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let markdown = report.markdown();
+    println!("{markdown}");
+    write("bench.md", markdown)?;
+    write("bench.json", format!("{:#}\n", report.json()))?;
+    write("bench.svg", plot::draw(&report))?;
+    eprintln!("written to {}: bench.md, bench.json, bench.svg", folder.display());
+    Ok(())
+}
+
+fn fleets(
+    cluster: &Arc<Cluster>,
+    floor: &mut Floor,
+    options: &Options,
+    noise: &mut Noise,
+) -> Result<Vec<results::Fleet>, Failure> {
+    let idle = fleet::idle(cluster)?;
+    eprintln!("etcd alone: {:.2} requests and {:.2} proposals per second", idle.requests, idle.proposals);
+    let mut fleets = Vec::new();
+    let few = options.runs.div_ceil(3);
+    for &waiting in &options.waiting {
+        for who in [Who::Ours, Who::Etcdctl] {
+            if who == Who::Etcdctl && waiting > options.waiting_etcdctl {
+                continue;
+            }
+            match fleet::measure(cluster, floor, who, waiting, few, &idle) {
+                Ok(fleet) => {
+                    eprintln!("{}", fleet.json());
+                    fleets.push(fleet);
+                }
+                Err(failure) => eprintln!("{waiting} waiting, {}: {failure}", who.name()),
+            }
+        }
+        noise.sample(&format!("{waiting} waiting"));
+    }
+    Ok(fleets)
+}
+
+/// `target/bench`.
+fn folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+        .join("bench")
+}

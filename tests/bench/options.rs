@@ -1,0 +1,62 @@
+//! What is measured, and how often.
+
+use std::ffi::OsString;
+
+use crate::wait::Failure;
+
+const USAGE: &str = "\
+cargo xtask bench [OPTION …]
+  --runs N              how often each time is taken (25); what waits for a lease, a fifth of it
+  --parts A,B           only these of: start exit sigterm killed cut-off force pass-through fleet
+  --waiting A,B         how many wait in the fleets (1,10,50,100)
+  --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)";
+
+/// The parts that are times, in the order in which they are taken.
+const TIMES: [&str; 7] = ["pass-through", "start", "exit", "sigterm", "killed", "cut-off", "force"];
+
+/// As given.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) runs: usize,
+    parts: Vec<String>,
+    pub(crate) waiting: Vec<usize>,
+    pub(crate) waiting_etcdctl: usize,
+}
+
+impl Options {
+    pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Self, Failure> {
+        let mut options = Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50 };
+        let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
+        while let Some(word) = words.next() {
+            // What cargo tells every bench.
+            if word == "--bench" {
+                continue;
+            }
+            let value = words.next().unwrap_or_default();
+            let number =
+                |text: &str| text.parse::<usize>().map_err(|_| format!("{word} {text:?}: not a number\n{USAGE}"));
+            match word.as_str() {
+                "--runs" => options.runs = number(&value)?.max(1),
+                "--parts" => options.parts = value.split(',').map(str::to_owned).collect(),
+                "--waiting" => options.waiting = value.split(',').map(number).collect::<Result<_, _>>()?,
+                "--waiting-etcdctl" => options.waiting_etcdctl = number(&value)?,
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        let unknown = |part: &&String| *part != "fleet" && !TIMES.contains(&part.as_str());
+        match options.parts.iter().find(unknown) {
+            Some(part) => Err(format!("no part {part:?}\n{USAGE}")),
+            None => Ok(options),
+        }
+    }
+
+    /// Whether this part is wanted.
+    pub(crate) fn has(&self, part: &str) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
+    }
+
+    /// The times that are wanted.
+    pub(crate) fn times(&self) -> impl Iterator<Item = &'static str> {
+        TIMES.into_iter().filter(|part| self.has(part))
+    }
+}

@@ -1,0 +1,139 @@
+//! The tables, for people and for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::{
+    contestant::Who,
+    noise::Noise,
+    results::{Case, Fleet},
+    statistics::{Summary, ratios},
+};
+
+/// Everything that one run of the bench found.
+pub(crate) struct Report {
+    pub(crate) machine: String,
+    pub(crate) noise: Noise,
+    pub(crate) leader_changes: f64,
+    /// Bytes.
+    pub(crate) binary: u64,
+    pub(crate) cases: Vec<Case>,
+    pub(crate) fleets: Vec<Fleet>,
+}
+
+/// Megabytes, of 10^6 bytes.
+const BINARY_GOAL: f64 = 5.0;
+
+impl Report {
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = format!("{}.\n{}\n", self.machine, self.noise.verdict());
+        if self.leader_changes > 0.0 {
+            let _ = writeln!(text, "etcd changed its leader {} times meanwhile.", self.leader_changes);
+        }
+        if !self.cases.is_empty() {
+            text += "\nMedians in ms [quartiles]; ratios are medians of the ratios run by run [quartiles].\n\n";
+            text += "| | etcd-await-election | etcdctl lock | bare | to etcdctl | to bare | wanted |\n";
+            text += "| --- | --: | --: | --: | --: | --: | --- |\n";
+            self.cases.iter().for_each(|case| row(&mut text, case));
+            text += "\n";
+            self.cases.iter().for_each(|case| remarks(&mut text, case));
+        }
+        if !self.fleets.is_empty() {
+            text += "\nOne leads and so many wait; per second, each instance (for us a pair of processes):\n\n";
+            text += "| waiting | | requests/s | proposals/s | CPU ms/s each | etcd's CPU ms/s | PSS MB each | hand-over ms | to that with one |\n";
+            text += "| --: | --- | --: | --: | --: | --: | --: | --: | --: |\n";
+            self.fleets.iter().for_each(|fleet| fleet_row(&mut text, fleet));
+            text += "\n";
+            self.fleets.iter().filter(|fleet| fleet.who == Who::Ours).for_each(|fleet| fleet_goals(&mut text, fleet));
+        }
+        let _ = writeln!(
+            text,
+            "\nThe binary: {:.2} MB; wanted ≤ {BINARY_GOAL} MB: {}.",
+            self.megabytes(),
+            yes(self.megabytes() <= BINARY_GOAL)
+        );
+        text
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "machine": self.machine,
+            "noise": self.noise.json(),
+            "leader_changes": self.leader_changes,
+            "binary_bytes": self.binary,
+            "cases": self.cases.iter().map(Case::json).collect::<Vec<_>>(),
+            "fleets": self.fleets.iter().map(Fleet::json).collect::<Vec<_>>(),
+        })
+    }
+
+    pub(crate) fn megabytes(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a file of some megabytes")]
+        let bytes = self.binary as f64;
+        bytes / 1e6
+    }
+}
+
+fn row(text: &mut String, case: &Case) {
+    let reached: Vec<_> = case.reached().iter().map(|(goal, reached)| format!("{goal}: {}", yes(*reached))).collect();
+    let _ = writeln!(
+        text,
+        "| {} | {} | {} | {} | {} | {} | {} |",
+        case.title,
+        figure(Summary::of(case.of(Who::Ours)), 1),
+        figure(Summary::of(case.of(Who::Etcdctl)), 1),
+        figure(Summary::of(case.of(Who::Bare)), 1),
+        figure(case.ratio(Who::Etcdctl), 2),
+        figure(case.ratio(Who::Bare), 2),
+        reached.join("; ")
+    );
+}
+
+fn remarks(text: &mut String, case: &Case) {
+    let _ = write!(text, "- {}: {}", case.title, case.what);
+    for series in case.series.iter().filter(|series| !series.note.is_empty()) {
+        let _ = write!(text, "; {}: {}", series.who.name(), series.note);
+    }
+    let failed: usize = case.series.iter().flat_map(|series| &series.values).filter(|value| value.is_nan()).count();
+    if failed > 0 {
+        let _ = write!(text, "; {failed} runs FAILED");
+    }
+    let _ = writeln!(text, ". {} runs each.", case.series.first().map_or(0, |series| series.values.len()));
+}
+
+fn fleet_row(text: &mut String, fleet: &Fleet) {
+    let _ = writeln!(
+        text,
+        "| {} | {} | {:.1} | {:.2} | {:.2} | {:.1} | {:.2} | {} | {} |",
+        fleet.waiting,
+        fleet.who.name(),
+        fleet.requests,
+        fleet.proposals,
+        fleet.cpu_ms,
+        fleet.etcd_cpu_ms,
+        fleet.pss_mb,
+        figure(Summary::of(&fleet.hand_over), 1),
+        figure(Summary::of(&ratios(&fleet.hand_over, &fleet.hand_over_of_one)), 2),
+    );
+}
+
+fn fleet_goals(text: &mut String, fleet: &Fleet) {
+    let ratio = Summary::of(&ratios(&fleet.hand_over, &fleet.hand_over_of_one)).map_or(f64::NAN, |ratio| ratio.median);
+    // A period may begin or end in the measured time: a twentieth of a proposal per second is one in all.
+    let mut goals = vec![("no proposals", fleet.proposals < 0.05), ("hand-over ≤ 2 × that with one", ratio <= 2.0)];
+    if fleet.waiting == 50 {
+        goals.extend([("≤ 25 requests/s", fleet.requests <= 25.0), ("PSS ≤ 4 MB per pair", fleet.pss_mb <= 4.0)]);
+    }
+    let goals: Vec<_> = goals.iter().map(|(goal, reached)| format!("{goal}: {}", yes(*reached))).collect();
+    let _ = writeln!(text, "- {} waiting, wanted: {}.", fleet.waiting, goals.join("; "));
+}
+
+fn figure(summary: Option<Summary>, digits: usize) -> String {
+    summary.map_or_else(String::new, |Summary { median, quartiles: (low, high), .. }| {
+        format!("**{median:.digits$}** [{low:.digits$} … {high:.digits$}]")
+    })
+}
+
+const fn yes(reached: bool) -> &'static str {
+    if reached { "yes" } else { "NO" }
+}

@@ -1,0 +1,260 @@
+//! How long it takes: start, hand-over, failover, force, pass-through.
+
+use std::{sync::Arc, time::Duration};
+
+use harness::{Cluster, Proxy, Timing, journal::now, scratch::Scratch};
+
+use crate::{
+    contestant::{self, Field, Instance, Who},
+    floor::Floor,
+    results::{Case, Goal},
+    wait::{Failure, ms, until},
+};
+
+const ALL: [Who; 3] = [Who::Ours, Who::Etcdctl, Who::Bare];
+
+/// For what waits until a lease has run out.
+const SHORT: Timing = Timing::SHORT;
+
+/// From the execution to the command's first instruction, on a lock that nobody has.
+pub(crate) fn start(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
+    let mut fields = Fields::new(cluster, Timing::LONG);
+    let mut number = 0;
+    let case = Case::new("start", "Start", "executed → the command's first instruction", &ALL)
+        .note(Who::Bare, "connect, grant, create the key, execute")
+        .goals(&[Goal::Times(Who::Etcdctl, 0.6)])
+        .run(runs, |who| {
+            number += 1;
+            let Some(field) = fields.of(who) else { return floor.start(&format!("bare/start/{number}")) };
+            field.next_lock();
+            let instance = field.start();
+            let started = instance.started()?;
+            instance.terminate();
+            instance.gone()?;
+            Ok(ms(instance.begun, started))
+        });
+    fields.close();
+    case
+}
+
+/// How the leader's term ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Exit,
+    Terminate,
+}
+
+/// From the old command's end to the next one's first instruction, with one waiting.
+pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, ending: Ending) -> Case {
+    let (key, title) = match ending {
+        Ending::Exit => ("exit", "Hand-over after exit"),
+        Ending::Terminate => ("sigterm", "Hand-over after SIGTERM"),
+    };
+    let goals = [Goal::Times(Who::Etcdctl, 1.0), Goal::Times(Who::Bare, 2.0)];
+    let mut pairs = [Pair::new(cluster, Who::Ours), Pair::new(cluster, Who::Etcdctl)];
+    let mut number = 0;
+    let case = Case::new(key, title, "the command's last instruction → the next one's first", &ALL)
+        .note(Who::Bare, "delete, watch, create the key, execute")
+        .goals(if ending == Ending::Exit { &goals } else { &goals[..1] })
+        .run(runs, |who| {
+            number += 1;
+            match pairs.iter_mut().find(|pair| pair.who == who) {
+                None => floor.hand_over(&format!("bare/{key}/{number}")),
+                Some(pair) => pair.hand_over(ending, floor),
+            }
+        });
+    pairs.into_iter().for_each(Pair::close);
+    case
+}
+
+/// One that leads and one that waits.
+pub(crate) struct Pair {
+    who: Who,
+    field: Field,
+    instances: Vec<Instance>,
+}
+
+impl Pair {
+    pub(crate) fn new(cluster: &Arc<Cluster>, who: Who) -> Self {
+        Self { who, field: Field::new(Arc::clone(cluster), who, Timing::LONG), instances: Vec::new() }
+    }
+
+    /// Ends the leader's term and waits for the next one's.
+    pub(crate) fn hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<f64, Failure> {
+        let handed_over = self.try_hand_over(ending, floor);
+        if handed_over.is_err() {
+            // What is left of it must not spoil the next run.
+            self.instances.clear();
+            self.field.next_lock();
+        }
+        handed_over
+    }
+
+    fn try_hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<f64, Failure> {
+        while self.instances.len() < 2 {
+            let instance = self.field.start();
+            if self.instances.is_empty() {
+                instance.started()?;
+            }
+            self.instances.push(instance);
+        }
+        self.field.settled(2, floor)?;
+        let old = self.instances.remove(0);
+        match ending {
+            Ending::Exit => old.finish_command(),
+            Ending::Terminate => old.terminate(),
+        }
+        let ended = old.record.ended(contestant::SOON)?;
+        let started = self.instances[0].started()?;
+        old.gone()?;
+        Ok(ms(ended, started))
+    }
+
+    pub(crate) fn close(self) {
+        drop(self.instances);
+        self.field.close();
+    }
+}
+
+/// The gatekeeper is killed: from its command's end to the next one's start. What `etcdctl lock` ran goes on beside its
+/// successor, so there it is the time from the kill.
+pub(crate) fn killed(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
+    let mut fields = Fields::new(cluster, SHORT);
+    let case =
+        Case::new("killed", "Gatekeeper killed", "the command's end → the next one's first instruction", &ALL[..2])
+            .note(Who::Etcdctl, "from the kill, with a lease of 3 s; the old command RUNS ON beside the next")
+            .goals(&[Goal::AtMost(150.0)])
+            .run(runs, |who| {
+                let field = fields.of(who).ok_or("nothing to kill")?;
+                let (old, next) = two(field, None, floor)?;
+                let killed = now();
+                old.kill();
+                let started = next.started()?;
+                let from = if who == Who::Ours { old.record.ended(contestant::SOON)? } else { killed };
+                leave(&old, &next)?;
+                Ok(ms(from, started))
+            });
+    fields.close();
+    case
+}
+
+/// The leader's machine is cut off: from its last renewal to the next one's start.
+pub(crate) fn cut_off(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
+    let mut fields = Fields::new(cluster, SHORT);
+    let lease = SHORT.lease().as_secs_f64() * 1e3;
+    let case = Case::new(
+        "cut-off",
+        "Machine cut off (lease 3 s)",
+        "last renewal → the next one's first instruction",
+        &ALL[..2],
+    )
+    .note(Who::Etcdctl, "from the cut; the old command RUNS ON beside the next")
+    .goals(&[Goal::AtMost(lease + 1500.0)])
+    .run(runs, |who| {
+        let field = fields.of(who).ok_or("nothing to cut off")?;
+        let proxies = field.world().proxies();
+        let (old, next) = two(field, Some(&proxies), floor)?;
+        let cut = now();
+        proxies.iter().for_each(Proxy::black_hole);
+        // An answer that was on its way may still count.
+        std::thread::sleep(Duration::from_millis(50));
+        let from = old.candidate().map_or(Ok(cut), last_renewal)?;
+        let started = next.started()?;
+        leave(&old, &next)?;
+        Ok(ms(from, started))
+    });
+    fields.close();
+    case
+}
+
+/// An instance that forces: from its execution to its command's first instruction, the end of the old command included.
+pub(crate) fn force(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
+    let mut fields = Fields::new(cluster, Timing::LONG);
+    let case = Case::new(
+        "force",
+        "Force",
+        "executed → the command's first instruction, the old one's end included",
+        &ALL[..1],
+    )
+    .run(runs, |who| {
+        let field = fields.of(who).ok_or("nobody to force")?;
+        field.next_lock();
+        let old = field.start();
+        old.started()?;
+        field.settled(1, floor)?;
+        let next = field.start_forcing();
+        let (begun, started) = (next.begun, next.started()?);
+        leave(&old, &next)?;
+        Ok(ms(begun, started))
+    });
+    fields.close();
+    case
+}
+
+/// No election: from the execution to the command's first instruction.
+pub(crate) fn pass_through(runs: usize) -> Case {
+    let folder = Scratch::new("pass-through");
+    let (program, probe) = (crate::program().to_string_lossy().into_owned(), contestant::probe_program());
+    Case::new("pass-through", "Pass-through", "executed → the command's first instruction", &[Who::Ours, Who::Bare])
+        .note(Who::Bare, "executed with nobody in between")
+        .goals(&[Goal::More(Who::Bare, 1.0)])
+        .run(runs, |who| {
+            let begun = now();
+            let started = match who {
+                Who::Ours => contestant::execute(&program, std::slice::from_ref(&probe), &folder),
+                _ => contestant::execute(&probe, &[], &folder),
+            };
+            Ok(ms(begun, started?))
+        })
+}
+
+/// A field for each who takes part in elections.
+struct Fields([(Who, Field); 2]);
+
+impl Fields {
+    fn new(cluster: &Arc<Cluster>, timing: Timing) -> Self {
+        Self([Who::Ours, Who::Etcdctl].map(|who| (who, Field::new(Arc::clone(cluster), who, timing))))
+    }
+
+    fn of(&mut self, who: Who) -> Option<&mut Field> {
+        self.0.iter_mut().find(|(whose, _)| *whose == who).map(|(_, field)| field)
+    }
+
+    fn close(self) {
+        for (_, field) in self.0 {
+            field.close();
+        }
+    }
+}
+
+/// On a fresh lock one that leads, through the proxies if there are any, and one that waits.
+fn two(field: &mut Field, proxies: Option<&[Proxy]>, floor: &mut Floor) -> Result<(Instance, Instance), Failure> {
+    field.next_lock();
+    let old = match proxies {
+        Some(proxies) => field.start_via(proxies),
+        None => field.start(),
+    };
+    old.started()?;
+    let next = field.start();
+    field.settled(2, floor)?;
+    Ok((old, next))
+}
+
+/// Ends what is left of a run. The killed and the cut off are not waited for: the verdict does that.
+fn leave(old: &Instance, next: &Instance) -> Result<(), Failure> {
+    old.kill();
+    next.terminate();
+    next.gone()
+}
+
+/// When the last renewal of a leader was sent that it knows to be confirmed.
+fn last_renewal(candidate: &harness::Candidate) -> Result<u64, Failure> {
+    const METRIC: &str = "etcd_await_election_last_renewal_age_seconds ";
+    let asked = now();
+    let age = until(contestant::SOON, "the status endpoint answers", || {
+        let page = candidate.http("GET", "/metrics").ok()?.body;
+        page.lines().find_map(|line| line.strip_prefix(METRIC)?.parse::<f64>().ok())
+    })?;
+    let age = Duration::from_secs_f64(age).as_nanos();
+    Ok(asked.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX)))
+}
