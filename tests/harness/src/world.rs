@@ -104,6 +104,8 @@ impl World {
             timing: Timing::LONG,
             behaviour: Behaviour::default(),
             command: None,
+            stdin: None,
+            stdout: None,
         };
         setup.timing(Timing::LONG)
     }
