@@ -118,7 +118,7 @@ async fn campaign(
         biased;
         exit = gatekeeper::run(&election, &config.election, config.stop_signal, &handle, signals, status) => exit,
         () = async {
-            etcd::warn_about_old_servers(election.cluster()).await;
+            etcd::warn_about_endpoints(election.cluster()).await;
             std::future::pending().await
         } => unreachable!("pending for ever"),
     };
