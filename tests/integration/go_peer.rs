@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Candidate, End, Process, Timing, World, eventually, throughout};
+use harness::{Behaviour, Candidate, End, Process, Timing, World, eventually, throughout};
 
 use crate::{shared_world, stand_in};
 
@@ -98,13 +98,14 @@ fn a_go_instance_gives_way_to_force() {
 #[test]
 fn a_go_instance_that_forces_is_believed() {
     let world = shared_world();
-    let a = world.candidate("a").start();
+    // Long enough for the two steps of the force: between them the key is anybody's who waits.
+    let a = world.candidate("a").behaviour(Behaviour::slow(Timing::LONG.retry)).start();
     let first = a.leads();
     let b = world.candidate("b").start();
     b.waits();
     world.cluster().etcdctl().must(&["del", world.lock()]);
     let go = GoPeer::lead(&world);
-    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    assert_eq!(a.wait_exit(Timing::LONG.retry + Timing::SWIFT), End::Code(79));
     throughout(2 * Timing::LONG.retry, "b waits", || match b.lives().as_slice() {
         [] => Ok(()),
         lives => Err(format!("{lives:?}")),

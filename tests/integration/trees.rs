@@ -120,13 +120,39 @@ fn a_tree_of_five_hundred_is_gone_before_the_next_one_leads() {
 }
 
 /// Each process of these chains forks the next one and ends: as fast as it can, in sessions of their own, and not for ever.
+/// None lives long enough to be seen, but each leaves a mark.
 #[test]
 fn a_command_that_forks_as_fast_as_it_can_is_gone_before_the_next_one_leads() {
-    wild(
-        "trap '' TERM INT HUP; run() { [ $1 -lt 40000 ] && run $(($1+1)) & }; \
-         setsid sh -c 'run() { [ $1 -lt 40000 ] && run $(($1+1)) & }; run 0' & run 0; run 0; run 0",
-        2,
-    );
+    let world = shared_world();
+    let marks = world.directory().join("marks");
+    let run = "run() { [ $1 -lt 100000 ] && printf . >>\"$MARKS\" && run $(($1+1)) & }; run 0; run 0";
+    let script = format!("trap '' TERM INT HUP; setsid sh -c '{run}' & {run}; exec \"$@\"");
+    let mut command: Vec<OsString> = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
+    command.extend_from_slice(world.journaled());
+    let a = world.candidate("a").timing(SHORT_GRACE).command(command).variable("MARKS", &marks).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let count = || std::fs::metadata(&marks).map_or(0, |file| file.len());
+    let grows = |limit| {
+        let before = count();
+        harness::eventually(limit, "the chains go on", || match count() {
+            now if now > before => Ok(()),
+            now => Err(format!("{now} marks")),
+        });
+    };
+    grows(Timing::START);
+    a.terminate();
+    // Through the whole grace, with all that the command does besides.
+    grows(SHORT_GRACE.grace / 2);
+    b.leads_within(SHORT_GRACE.grace + Timing::START);
+    let last = count();
+    harness::throughout(Duration::from_millis(300), "no chain goes on", || match count() {
+        now if now == last => Ok(()),
+        now => Err(format!("{} more marks", now - last)),
+    });
+    a.wait_exit(Timing::SWIFT);
+    world.verdict();
 }
 
 #[test]

@@ -274,6 +274,12 @@ impl ClusterBuilder {
         Arc::new(self.build(Some(permit)))
     }
 
+    /// A second cluster for a test that has one: two that each wait for a second place would wait for ever.
+    #[must_use]
+    pub fn create_beside(self, _first: &Cluster) -> Arc<Cluster> {
+        Arc::new(self.build(None))
+    }
+
     fn build(self, permit: Option<Permit>) -> Cluster {
         let scratch = Scratch::new("cluster");
         let addresses: Vec<Address> = (0..self.size).map(|_| Address::claim()).collect();

@@ -88,11 +88,17 @@ impl Etcdctl {
     pub fn put(&self, key: &[u8], value: &[u8], lease: Option<i64>) {
         let mut command = self.command(&["put"]);
         command.arg(OsStr::from_bytes(key)).args(lease.map(|lease| format!("--lease={lease:x}")));
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.spawn().expect("etcdctl starts");
         // Without a word for it the value is what comes in.
-        child.stdin.take().expect("it is piped").write_all(value).expect("etcdctl reads");
-        assert!(child.wait().expect("it ends").success(), "etcd does not take {} bytes", value.len());
+        feed(command, value);
+    }
+
+    /// Changes a user's password.
+    ///
+    /// # Panics
+    /// If etcd does not.
+    #[track_caller]
+    pub fn change_password(&self, user: &str, password: &str) {
+        feed(self.command(&["user", "passwd", user, "--interactive=false"]), format!("{password}\n").as_bytes());
     }
 
     /// A lease, in whole seconds.
@@ -194,6 +200,15 @@ impl Etcdctl {
         command.env("ETCDCTL_API", "3").args(&self.options).args(arguments);
         command
     }
+}
+
+/// Runs a command that reads its input, and must succeed.
+#[track_caller]
+fn feed(mut command: Command, input: &[u8]) {
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("etcdctl starts");
+    child.stdin.take().expect("it is piped").write_all(input).expect("etcdctl reads");
+    assert!(child.wait().expect("it ends").success(), "{command:?}");
 }
 
 /// `etcdctl`, or what `ETCDCTL_BIN` names: other versions of etcd bring their own.
