@@ -1,5 +1,7 @@
 //! A gatekeeper that runs out of what the machine gives it: the command never outlives its lock, and whoever waits leads.
 
+use std::{io::Write, net::TcpStream, time::Duration};
+
 use harness::{Candidate, End, Proxy, Timing, World, eventually};
 use nix::libc;
 
@@ -16,7 +18,7 @@ fn limit(pid: i32, resource: libc::__rlimit_resource_t, most: u64) {
 }
 
 /// A leader whose gatekeeper runs out of something just when it needs more, and one that waits.
-fn followed(exhaust: impl Fn(&Candidate), limit: std::time::Duration) -> (World, std::sync::Arc<Candidate>) {
+fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync::Arc<Candidate>) {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").timing(TIMING).via(&proxies).start();
@@ -26,12 +28,22 @@ fn followed(exhaust: impl Fn(&Candidate), limit: std::time::Duration) -> (World,
     exhaust(&a);
     // New connections are needed now, and buffers for them.
     proxies.iter().for_each(Proxy::reset);
-    for _ in 0..20 {
-        let _ = a.http("GET", "/metrics");
-    }
+    let _hungry = requests_that_never_end(&a);
     b.leads_within(limit);
     assert!(a.living().is_empty());
     (world, a)
+}
+
+/// More than fits into what a gatekeeper has set aside: each request's head is kept until it is whole.
+fn requests_that_never_end(candidate: &Candidate) -> Vec<TcpStream> {
+    let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(300_000));
+    let request = |_| {
+        let mut stream = TcpStream::connect_timeout(&candidate.status_address(), Timing::SWIFT).ok()?;
+        stream.set_write_timeout(Some(Duration::from_millis(10))).ok()?;
+        let _ = stream.write_all(head.as_bytes());
+        Some(stream)
+    };
+    (0..60).filter_map(request).collect()
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn without_space_a_leader_goes_on_and_the_next_one_waits_for_space() {
         || (0..400).any(|number| etcdctl.run(&["put", &format!("more/{number}"), &"x".repeat(100_000)]).is_err());
     assert!(full, "the quota has no effect");
     assert!(etcdctl.must(&["alarm", "list"]).contains("NOSPACE"));
-    undisturbed(&a, 2 * TIMING.lease());
+    undisturbed(&a, TIMING.lease());
     let c = world.candidate("c").timing(TIMING).start();
     let tells = |candidate: &Candidate| {
         eventually(Timing::START, "the log says that there is no space", || match candidate.stderr() {
@@ -192,7 +192,7 @@ fn without_space_a_leader_goes_on_and_the_next_one_waits_for_space() {
         if keys.iter().all(|key| key.value != "a") { Ok(()) } else { Err(format!("{keys:?}")) }
     });
     tells(&b);
-    throughout(2 * TIMING.lease(), "b keeps its place and starts nothing", || {
+    throughout(TIMING.lease(), "b keeps its place and starts nothing", || {
         let keys = world.keys()?;
         let waits = keys.iter().filter(|key| key.value == "b").count() == 1 && b.lives().is_empty();
         if waits { Ok(()) } else { Err(format!("{keys:?}; {}", b.stderr())) }
