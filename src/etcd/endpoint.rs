@@ -54,7 +54,7 @@ impl Endpoint {
         Ok((status.version().to_owned(), status.header().map(ResponseHeader::cluster_id)))
     }
 
-    /// The same words for a cluster that is not the one we are in, if that is known yet: `None` otherwise.
+    /// Whether a cluster is the one that we are in, or else what to say about it; `None` while ours is not known.
     pub(super) fn is_of_our_cluster(&self, id: u64) -> Option<Result<(), StoreError>> {
         let known = self.cluster_id.get()?;
         Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
