@@ -28,17 +28,31 @@ use crate::{
 /// (CHANGELOG-3.4.md, CHANGELOG-3.5.md and CHANGELOG-3.6.md of etcd).
 const SOUND_LEASES: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
 
-/// One line for each endpoint whose server is too old to be trusted with leases alone. Each renewal reads the lock as well, so
-/// this is about the second line of defence.
-pub async fn warn_about_old_servers<C: Clock>(cluster: &Cluster<Endpoint, C>) {
+/// One line for each endpoint that is none of our cluster, and for each whose server is too old to be trusted with leases
+/// alone. Neither is used where it would do harm; but somebody should know.
+pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
+    let mut introduced = Vec::new();
     for endpoint in cluster.endpoints() {
         let limit = cluster.clock().now() + Duration::from_secs(5);
-        let Some(Ok(version)) = cluster.clock().before(limit, endpoint.version()).await else { continue };
+        let Some(Ok((version, id))) = cluster.clock().before(limit, endpoint.introduce()).await else { continue };
+        introduced.extend(id.map(|id| (endpoint, id)));
         if has_unsound_leases(&version) {
             tracing::warn!(
                 "{}: etcd {version} may renew a lease that was revoked; update to 3.4.38, 3.5.23, 3.6.5 or later",
                 endpoint.name()
             );
+        }
+    }
+    for (endpoint, id) in introduced {
+        // Which cluster is ours is known when the first lease has been granted.
+        let ours = loop {
+            match endpoint.is_of_our_cluster(id) {
+                Some(ours) => break ours,
+                None => cluster.clock().sleep(Duration::from_secs(1)).await,
+            }
+        };
+        if let Err(failure) = ours {
+            tracing::warn!("{failure}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     election::{
         Election,
         lead::{End, Loss},
-        store::{Store, StoreError},
+        store::{Store, StoreError, shown},
     },
     exit_code::Exit,
     guard::{CommandEnd, Guard, Order, Report},
@@ -103,7 +103,7 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         // Its first deadlines had passed before it could start.
         End::Command(CommandEnd::NotStarted) => None,
         End::GuardLost => Some(Exit::Guard),
-        End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity => {
+        End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == shown(config.identity.as_bytes()) => {
             tracing::error!(
                 "another living instance uses our identity {by:?} and took the lead over: ending; give every instance its own \
                  ETCD_AWAIT_ELECTION_IDENTITY"

@@ -125,7 +125,7 @@ async fn campaign(
         () = async {
             // The sender lives in the election.
             let _ = joined.wait_for(|status| !matches!(status.phase, Phase::Joining | Phase::Elected)).await;
-            etcd::warn_about_old_servers(election.cluster()).await;
+            etcd::warn_about_endpoints(election.cluster()).await;
             std::future::pending().await
         } => unreachable!("pending for ever"),
     };

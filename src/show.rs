@@ -61,7 +61,7 @@ pub struct Holder {
 pub struct Waiting {
     /// The place in the queue; 1 is next.
     pub number: usize,
-    /// Its identity.
+    /// Its identity; of a foreign one its key, since its value is anything.
     pub identity: String,
     /// Its lease in hexadecimal.
     pub lease: String,
@@ -82,7 +82,7 @@ impl Shown {
         let waiting = view.entries.iter().filter(|entry| !view.is_led_by(entry.lease));
         let queue = waiting.enumerate().map(|(place, entry)| Waiting {
             number: place + 1,
-            identity: entry.kv.identity(),
+            identity: entry.name(),
             lease: entry.lease.to_string(),
             forced: view.request_of(entry.lease).is_some(),
             foreign: !entry.ours,

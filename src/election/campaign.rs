@@ -12,7 +12,7 @@ use crate::{
     clock::{Clock, Instant},
     guard::{Guard, Order},
     status::Phase,
-    timing::Timing,
+    timing::{Timing, show},
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
@@ -54,6 +54,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             return Ok(None);
         }
         let mut told = None;
+        let mut failed = String::new();
         loop {
             let Some((sent, view)) =
                 self.look(granted).await?.filter(|(sent, _)| self.in_time(granted, renewed, *sent))
@@ -85,6 +86,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 match self.cluster.commit(&txn).await {
                     Ok(outcome) => {
                         tracing::debug!(?step, ?outcome, "transaction");
+                        failed.clear();
                         if outcome == Outcome::Nothing {
                             // Something changed under us, as the next look shows. If it does not, that is no reason to hurry.
                             self.clock().sleep(RECONSIDER).await;
@@ -93,7 +95,11 @@ impl<S: Store, C: Clock> Election<S, C> {
                     Err(failure @ StoreError::Refused(_)) => return Err(failure),
                     // Applied or not: the next look tells. Not at once, since whatever broke it may break the next.
                     Err(failure) => {
-                        tracing::debug!(?step, "transaction with unknown outcome: {failure}");
+                        if failed != failure.to_string() {
+                            failed = failure.to_string();
+                            let retry = show(self.timing.retry_period());
+                            tracing::warn!("to {step} did not succeed, trying again every {retry}: {failed}");
+                        }
                         self.clock().sleep(self.timing.retry_period()).await;
                     }
                 }
@@ -252,7 +258,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
             return;
         }
-        let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].kv.identity());
+        let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].name());
         self.publish(|status| status.phase = Phase::Waiting { number: place + 1, behind: behind.clone() });
         if told.is_none() {
             let behind = behind.map_or_else(|| "at the head".to_owned(), |behind| format!("behind {behind:?}"));
@@ -264,7 +270,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             if let Some(holder) = view.holder_without_entry() {
                 self.tell_holder_without_entry(holder);
             } else if self.claim.get() == Claim::Asks && view.entries.first().is_some_and(|head| !head.ours) {
-                let head = view.entries[0].kv.identity();
+                let head = view.entries[0].name();
                 tracing::warn!(
                     "the head of the queue, {head:?}, is another kind of client: it cannot be forced, waiting for it"
                 );
@@ -328,6 +334,16 @@ enum Step {
     Ask,
     /// Delete a holder that knows no requests, and mark its lease.
     Oust,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Claim => "take the free lock",
+            Self::Ask => "ask for the lead",
+            Self::Oust => "delete the holder that knows no requests",
+        })
+    }
 }
 
 fn unchanged(kv: &KeyValue) -> Compare {

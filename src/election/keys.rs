@@ -84,6 +84,18 @@ impl LockName {
         (self.below("0"), self.below("g"))
     }
 
+    /// The prefix of our own entries.
+    #[must_use]
+    pub fn own_entries(&self) -> Vec<u8> {
+        self.below("0")
+    }
+
+    /// From and to (exclusive) of the names that an entry of etcd's own clients can have.
+    #[must_use]
+    pub fn foreign_entries(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.below("1"), self.below("g"))
+    }
+
     /// The entry that a candidate creates for its lease.
     #[must_use]
     pub fn entry(&self, lease: LeaseId) -> Vec<u8> {

@@ -83,7 +83,7 @@ pub enum Range {
     Key(Vec<u8>),
     /// All keys with this prefix.
     Prefix(Vec<u8>),
-    /// All keys from the first to just before the second.
+    /// All keys from the first to just before the second. A read leaves out their values: nobody knows what they are.
     Between(Vec<u8>, Vec<u8>),
 }
 
@@ -103,10 +103,22 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
-    /// The value as text: an identity.
+    /// The value as text: an identity, as it is [shown](shown).
     #[must_use]
     pub fn identity(&self) -> String {
-        String::from_utf8_lossy(&self.value).into_owned()
+        shown(&self.value)
+    }
+}
+
+/// An identity as it is said to people and compared with ours. Anybody can write a value, of any bytes and up to a megabyte:
+/// it must not fill the log or the status.
+#[must_use]
+pub fn shown(identity: &[u8]) -> String {
+    const LONGEST: usize = 256;
+    let text = String::from_utf8_lossy(identity);
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.into_owned(),
     }
 }
 

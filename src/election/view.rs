@@ -2,7 +2,7 @@
 
 use super::{
     keys::{LeaseId, LockName},
-    store::{KeyValue, Range, Snapshot},
+    store::{KeyValue, Range, Snapshot, shown},
 };
 
 /// Everything below one lock at one revision.
@@ -31,6 +31,14 @@ pub struct Entry {
     pub ours: bool,
 }
 
+impl Entry {
+    /// Who it is: an identity of ours, or else the key, as other clients put anything into its value.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.ours { self.kv.identity() } else { shown(&self.kv.key) }
+    }
+}
+
 /// Who gets the lead next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor<'a> {
@@ -41,10 +49,18 @@ pub struct Successor<'a> {
 }
 
 impl View {
-    /// What to read for a view of this lock.
+    /// What to read for a view of this lock. Not everything below its name: an application may keep its data there, and more of
+    /// it than fits into one answer. For the same reason foreign entries are read without their values.
     #[must_use]
     pub fn ranges(lock: &LockName) -> Vec<Range> {
-        vec![Range::Key(lock.holder()), Range::Prefix(lock.prefix())]
+        let (from, to) = lock.foreign_entries();
+        vec![
+            Range::Key(lock.holder()),
+            Range::Prefix(lock.own_entries()),
+            Range::Between(from, to),
+            Range::Prefix(lock.requests()),
+            Range::Prefix(lock.markers()),
+        ]
     }
 
     /// Sorts what was read. Keys that are none of this lock's are left out.

@@ -45,12 +45,19 @@ impl Endpoint {
         Self { url, config, client: Mutex::new(None), cluster_id, trusted: Cell::new(false) }
     }
 
-    /// The server's version.
+    /// The server's version, and the cluster that it belongs to.
     ///
     /// # Errors
     /// As any call.
-    pub async fn version(&self) -> Result<String, StoreError> {
-        self.call(async |client| client.status().await).await.map(|status| status.version().to_owned())
+    pub async fn introduce(&self) -> Result<(String, Option<u64>), StoreError> {
+        let status = self.call(async |client| client.status().await).await?;
+        Ok((status.version().to_owned(), status.header().map(ResponseHeader::cluster_id)))
+    }
+
+    /// Whether a cluster is the one that we are in, or else what to say about it; `None` while ours is not known.
+    pub(super) fn is_of_our_cluster(&self, id: u64) -> Option<Result<(), StoreError>> {
+        let known = self.cluster_id.get()?;
+        Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
     }
 
     /// The time a lease has left and the TTL it was granted with; `None` if there is no such lease.
@@ -66,7 +73,7 @@ impl Endpoint {
     /// One call, and a second one after a new login if the token was not valid any more (nothing was done then).
     async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let result = match ask(&mut self.client().await?).await {
-            Err(error) if Meaning::of(&error) == Meaning::StaleToken => {
+            Err(error) if self.can_log_in_again(&error) => {
                 self.reset();
                 ask(&mut self.client().await?).await
             }
@@ -78,6 +85,15 @@ impl Endpoint {
                 Ok(answer)
             }
             Err(error) => Err(self.explain(&error).await),
+        }
+    }
+
+    /// Whether a new login may help: the token has ended, or etcd has begun to want one after we connected without.
+    fn can_log_in_again(&self, error: &Error) -> bool {
+        match Meaning::of(error) {
+            Meaning::StaleToken => true,
+            Meaning::NotLoggedIn => self.config.credentials.is_some(),
+            _ => false,
         }
     }
 
@@ -135,18 +151,24 @@ impl Endpoint {
     /// Checks that the answer is from the cluster that answered before.
     fn check_cluster(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
         let Some(id) = header.map(ResponseHeader::cluster_id) else { return Ok(()) };
-        match self.cluster_id.get() {
-            None => self.cluster_id.set(Some(id)),
-            Some(known) if known != id => {
-                return Err(StoreError::Unavailable(format!(
-                    "{}: belongs to cluster {id:x}, the other endpoints to cluster {known:x}: not used; two clusters are two \
-                     locks (ETCD_AWAIT_ELECTION_ENDPOINTS)",
-                    self.url
-                )));
-            }
-            Some(_) => {}
-        }
-        Ok(())
+        self.is_of_our_cluster(id).unwrap_or_else(|| {
+            self.cluster_id.set(Some(id));
+            Ok(())
+        })
+    }
+
+    fn of_another_cluster(&self, id: u64, known: u64) -> StoreError {
+        StoreError::Unavailable(format!(
+            "{}: belongs to cluster {id:x}, the other endpoints to cluster {known:x}: not used; two clusters are two locks \
+             (ETCD_AWAIT_ELECTION_ENDPOINTS)",
+            self.url
+        ))
+    }
+
+    /// An answer that there is no such lease counts only if it comes from our cluster: another one never had it. Such an
+    /// answer does not say where it comes from; a read of nothing does.
+    async fn lease_is_gone(&self) -> Result<(), StoreError> {
+        self.read(&[]).await.map(drop)
     }
 
     /// Several ranges at one revision: a transaction of nothing but reads.
@@ -193,21 +215,28 @@ impl Store for Endpoint {
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         // A stream of one message: it always has the present token, and nothing of it can break between two renewals.
         // `etcd-client` reads the first answer itself, and turns a TTL of zero into an error.
-        self.call(async |client| match client.lease_keep_alive(lease.0).await {
+        let alive = self.call(async |client| match client.lease_keep_alive(lease.0).await {
             Ok(_) => Ok(true),
             Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
             Err(error) => Err(error),
-        })
-        .await
+        });
+        let alive = alive.await?;
+        if !alive {
+            self.lease_is_gone().await?;
+        }
+        Ok(alive)
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.call(async |client| match client.lease_revoke(lease.0).await {
-            Ok(_) => Ok(()),
-            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(()),
+        let revoked = self.call(async |client| match client.lease_revoke(lease.0).await {
+            Ok(_) => Ok(true),
+            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
             Err(error) => Err(error),
-        })
-        .await
+        });
+        if !revoked.await? {
+            self.lease_is_gone().await?;
+        }
+        Ok(())
     }
 
     async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
@@ -241,7 +270,7 @@ fn get(range: &Range, options: GetOptions) -> TxnOp {
     match range {
         Range::Key(key) => TxnOp::get(key.clone(), Some(options)),
         Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(options.with_prefix())),
-        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()))),
+        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()).with_keys_only())),
     }
 }
 

@@ -34,9 +34,11 @@ pub(super) enum Meaning {
     LeaseGone,
     /// The token is not valid any more: log in again.
     StaleToken,
+    /// We sent no token, and etcd wants one.
+    NotLoggedIn,
     /// There is no login in this cluster.
     NoLoginNeeded,
-    /// The watch asks for revisions that are compacted.
+    /// Wrong password, or no permission.
     Refused,
     /// Certificates do not match.
     Untrusted,
@@ -60,7 +62,7 @@ impl Meaning {
             code::NOT_FOUND if text.contains("requested lease not found") => Self::LeaseGone,
             code::UNAUTHENTICATED => Self::StaleToken,
             code::INVALID_ARGUMENT if text.contains("revision of auth store is old") => Self::StaleToken,
-            code::INVALID_ARGUMENT if text.contains("user name is empty") => Self::Refused,
+            code::INVALID_ARGUMENT if text.contains("user name is empty") => Self::NotLoggedIn,
             code::INVALID_ARGUMENT if text.contains("authentication failed") => Self::Refused,
             code::FAILED_PRECONDITION if text.contains("authentication is not enabled") => Self::NoLoginNeeded,
             code::PERMISSION_DENIED => Self::Refused,
@@ -83,7 +85,7 @@ impl Meaning {
 pub(super) fn translate(endpoint: &str, error: &Error) -> StoreError {
     let text = format!("{endpoint}: {}", causes(error));
     match Meaning::of(error) {
-        Meaning::Refused => StoreError::Refused(text),
+        Meaning::Refused | Meaning::NotLoggedIn => StoreError::Refused(text),
         Meaning::Untrusted => StoreError::Untrusted(text),
         _ => StoreError::Unavailable(text),
     }

@@ -1,10 +1,10 @@
 //! A mixed fleet: the Go `etcd-await-election` knows one key only, the lock's own name.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use harness::{End, Process, Timing, World, eventually, throughout};
+use harness::{Behaviour, Candidate, End, Process, Timing, World, eventually, throughout};
 
-use crate::shared_world;
+use crate::{shared_world, stand_in};
 
 /// What a Go instance that leads looks like in etcd: the lock's key on a lease that is kept alive.
 struct GoPeer {
@@ -16,8 +16,7 @@ struct GoPeer {
 impl GoPeer {
     fn lead(world: &World) -> Self {
         let etcdctl = world.cluster().etcdctl();
-        let granted = etcdctl.json(&["lease", "grant", "5"]).expect("etcd grants");
-        let lease = granted["ID"].as_i64().or_else(|| granted["id"].as_i64()).expect("an id");
+        let lease = etcdctl.grant(Duration::from_secs(5));
         etcdctl.must(&["put", world.lock(), "go", &format!("--lease={lease:x}")]);
         Self { lease, process: etcdctl.start(&["lease", "keep-alive", &format!("{lease:x}")]) }
     }
@@ -28,6 +27,93 @@ impl GoPeer {
         self.process.wait_exit(Timing::SWIFT);
         world.cluster().etcdctl().revoke(self.lease);
     }
+}
+
+/// A whole Go instance, with a command: it polls for the key with a new lease each time, runs the command while it has
+/// the key, kills it when the key is deleted, and revokes its lease when the command has ended.
+fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
+    let script = format!(
+        r#"etcd() {{ {etcdctl} "$@"; }}
+        while :; do
+            lease=$(etcd lease grant 5 | cut -d' ' -f2)
+            printf 'create("%s") = "0"\n\nput %s {name} --lease=%s\n\n\n' {lock} {lock} "$lease" | etcd txn | grep -q SUCCESS && break
+            sleep 0.2
+        done
+        etcd lease keep-alive "$lease" >&2 & alive=$!
+        ETCD_AWAIT_ELECTION_FENCING_TOKEN=$(etcd get {lock} -w fields | sed -n 's/^"ModRevision" : //p')
+        export ETCD_AWAIT_ELECTION_FENCING_TOKEN
+        "$@" & command=$!
+        trap 'kill $command' TERM
+        (etcd watch {lock} & echo $! >"$0.watch"; wait) | {{ grep -q -m1 DELETE && kill -9 $command; }} & watch=$!
+        while kill -0 $command 2>&-; do wait $command; done
+        kill $alive "$(cat "$0.watch")"
+        etcd lease revoke "$lease"
+        "#,
+        etcdctl = world.cluster().etcdctl().line(),
+        lock = world.lock(),
+    );
+    world.candidate(name).program(stand_in(world, name, &script)).start()
+}
+
+/// In both orders, and no place in the queue is ever its: it gets the lock when nobody of ours waits.
+#[test]
+fn a_go_instance_waits_leads_and_is_followed() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let go = go_instance(&world, "go");
+    eventually(Timing::START, "it has tried", || {
+        let leases = world.cluster().etcdctl().leases()?;
+        // Ours, and at least one that a try has left behind.
+        if leases.len() > 1 { Ok(()) } else { Err(format!("{leases:?}")) }
+    });
+    let b = world.candidate("b").start();
+    b.waits();
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    b.terminate();
+    go.leads();
+    let c = world.candidate("c").start();
+    c.waits();
+    go.terminate();
+    c.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Asked for the lead by force it kills its command and gives its lease back: only then ours starts.
+#[test]
+fn a_go_instance_gives_way_to_force() {
+    let world = shared_world();
+    let go = go_instance(&world, "go");
+    go.leads();
+    let a = world.candidate("a").force().start();
+    a.leads();
+    go.wait_exit(Timing::SWIFT);
+    assert!(go.living().is_empty());
+    world.verdict();
+}
+
+/// What the Go tool's force does: it deletes the key, whoever has it, and takes it. That overlaps by its nature; ours steps
+/// down at once, and none of ours starts beside it.
+#[test]
+fn a_go_instance_that_forces_is_believed() {
+    let world = shared_world();
+    // Long enough for the two steps of the force: between them the key is anybody's who waits.
+    let a = world.candidate("a").behaviour(Behaviour::slow(Timing::LONG.retry)).start();
+    let first = a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    world.cluster().etcdctl().must(&["del", world.lock()]);
+    let go = GoPeer::lead(&world);
+    assert_eq!(a.wait_exit(Timing::LONG.retry + Timing::SWIFT), End::Code(79));
+    throughout(2 * Timing::LONG.retry, "b waits", || match b.lives().as_slice() {
+        [] => Ok(()),
+        lives => Err(format!("{lives:?}")),
+    });
+    assert_eq!(world.holder().value, "go");
+    go.end(&world);
+    assert!(b.leads_within(Timing::SWIFT) > first);
+    world.verdict();
 }
 
 #[test]

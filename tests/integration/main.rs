@@ -2,11 +2,15 @@
 
 mod auth;
 mod cluster;
+mod endurance;
 mod environment;
 mod etcd_faults;
+mod etcdctl;
 mod exclusive;
+mod exhaustion;
 mod exit_codes;
 mod force;
+mod foreign_keys;
 mod freeze;
 mod go_peer;
 mod handover;
@@ -19,14 +23,20 @@ mod notify;
 mod oracle;
 mod partition;
 mod pass_through;
+mod rotation;
 mod show;
 mod status;
 mod storm;
+mod streams;
 mod tls;
+mod tokens;
 mod trees;
+mod upkeep;
 mod waiting;
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -51,6 +61,14 @@ fn program() -> &'static Path {
         std::env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
     });
     &PROGRAM
+}
+
+/// A gatekeeper in shell that does what `script` says with its command in `"$@"`.
+fn stand_in(world: &World, name: &str, script: &str) -> PathBuf {
+    let path = world.directory().join(format!("{name}.sh"));
+    fs::write(&path, format!("#!/bin/sh\nshift\n{script}\n")).expect("writing it");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("making it executable");
+    path
 }
 
 /// From one moment of the journal's clock to a later one.

@@ -1,18 +1,10 @@
 //! The oracle can fail: held against gatekeepers that are broken on purpose, and passed by one that is not.
 
-use std::{fs, os::unix::fs::PermissionsExt, panic, path::PathBuf, time::Duration};
+use std::{panic, time::Duration};
 
 use harness::{Behaviour, Timing, World, eventually};
 
-use crate::shared_world;
-
-/// A gatekeeper in shell that does what `script` says with its command in `"$@"`.
-fn stand_in(world: &World, script: &str) -> PathBuf {
-    let path = world.directory().join("stand-in");
-    fs::write(&path, format!("#!/bin/sh\nshift\n{script}\n")).expect("writing it");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("making it executable");
-    path
-}
+use crate::{shared_world, stand_in};
 
 /// The message with which the verdict fails.
 fn failure(world: &World) -> String {
@@ -21,7 +13,7 @@ fn failure(world: &World) -> String {
 }
 
 fn two_terms(world: &World, script: &str) {
-    let program = stand_in(world, script);
+    let program = stand_in(world, "broken", script);
     let behaviour = Behaviour::exits(0, Duration::from_millis(200));
     let broken = world.candidate("broken").program(program).behaviour(behaviour).start();
     broken.wait_exit(Timing::START);
@@ -80,7 +72,7 @@ fn three_behind_one_lock_of_etcd_pass_the_verdict() {
         tls.client.key.display(),
         world.lock(),
     );
-    let program = stand_in(&world, &script);
+    let program = stand_in(&world, "lock", &script);
     let short = Behaviour::exits(0, Duration::from_millis(100));
     let all: Vec<_> = ["a", "b", "c"]
         .iter()

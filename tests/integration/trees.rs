@@ -1,8 +1,8 @@
 //! Commands that are hard to end: they ignore SIGTERM, fork, and run away into sessions of their own.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
-use harness::{Behaviour, End, Timing};
+use harness::{Behaviour, End, Timing, process};
 use nix::sys::signal::Signal;
 
 use crate::shared_world;
@@ -78,6 +78,80 @@ fn what_a_command_leaves_behind_is_ended_before_the_lead_is_given_up() {
     b.leads_within(Timing::START + SHORT_GRACE.grace);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(3));
     assert_eq!(a.lives().len(), JUNGLE);
+    world.verdict();
+}
+
+/// Starts `script` beside the journaling command, and lets b follow when a is told to stop: by then nothing of it is left,
+/// whether it wrote to the journal or not.
+fn wild(script: &str, count: usize) {
+    let world = shared_world();
+    let mut command: Vec<OsString> =
+        vec!["sh".into(), "-c".into(), format!("{script}\nexec \"$@\"").into(), "sh".into()];
+    command.extend_from_slice(world.journaled());
+    let a = world.candidate("a").timing(SHORT_GRACE).command(command).start();
+    a.leads();
+    let mine = format!("{}=a", harness::journaled::NAME);
+    let journal = world.journal().path().display().to_string();
+    let left = || {
+        let of_journal = process::with_environment(&journal);
+        let mine: Vec<i32> =
+            process::with_environment(&mine).into_iter().filter(|pid| of_journal.contains(pid)).collect();
+        mine.into_iter()
+            .filter(|&pid| pid != a.pid() && process::children(a.pid()).iter().all(|&guard| guard != pid))
+            .count()
+    };
+    harness::eventually(Timing::START, "the whole tree lives", || match left() {
+        living if living >= count => Ok(()),
+        living => Err(format!("{living} processes")),
+    });
+    let b = world.candidate("b").start();
+    b.waits();
+    a.terminate();
+    b.leads_within(SHORT_GRACE.grace + Timing::START);
+    assert_eq!(left(), 0);
+    a.wait_exit(Timing::SWIFT);
+    world.verdict();
+}
+
+#[test]
+fn a_tree_of_five_hundred_is_gone_before_the_next_one_leads() {
+    // Some in the group, some not, none of which stops when asked to.
+    wild("trap '' TERM; i=0; while [ $i -lt 250 ]; do sleep 300 & setsid sleep 300 & i=$((i+1)); done", 501);
+}
+
+/// Each process of these chains forks the next one and ends: as fast as it can, in sessions of their own, and not for ever.
+/// None lives long enough to be seen, but each leaves a mark.
+#[test]
+fn a_command_that_forks_as_fast_as_it_can_is_gone_before_the_next_one_leads() {
+    let world = shared_world();
+    let marks = world.directory().join("marks");
+    let run = "run() { [ $1 -lt 100000 ] && printf . >>\"$MARKS\" && run $(($1+1)) & }; run 0; run 0";
+    let script = format!("trap '' TERM INT HUP; setsid sh -c '{run}' & {run}; exec \"$@\"");
+    let mut command: Vec<OsString> = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
+    command.extend_from_slice(world.journaled());
+    let a = world.candidate("a").timing(SHORT_GRACE).command(command).variable("MARKS", &marks).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let count = || std::fs::metadata(&marks).map_or(0, |file| file.len());
+    let grows = |limit| {
+        let before = count();
+        harness::eventually(limit, "the chains go on", || match count() {
+            now if now > before => Ok(()),
+            now => Err(format!("{now} marks")),
+        });
+    };
+    grows(Timing::START);
+    a.terminate();
+    // Through the whole grace, with all that the command does besides.
+    grows(SHORT_GRACE.grace / 2);
+    b.leads_within(SHORT_GRACE.grace + Timing::START);
+    let last = count();
+    harness::throughout(Duration::from_millis(300), "no chain goes on", || match count() {
+        now if now == last => Ok(()),
+        now => Err(format!("{} more marks", now - last)),
+    });
+    a.wait_exit(Timing::SWIFT);
     world.verdict();
 }
 

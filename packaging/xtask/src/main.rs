@@ -2,16 +2,21 @@
 //!
 //! Depends on nothing, so that it is built at once.
 
+mod suites;
 mod tools;
 
 use std::{
     env,
+    path::Path,
     process::{Command, ExitCode},
 };
 
 const USAGE: &str = "\
 cargo xtask demo      a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
 cargo xtask test      all tests, against real clusters (further arguments go to cargo test)
+               --etcd WHICH first: the integration tests against other versions of etcd. path, all, others (all but path),
+                       or Debian suites such as trixie,forky; further arguments go to the tests, such as auth:: tls::
+               --differing after that: only those tests whose subject differs between the versions
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
@@ -37,27 +42,55 @@ fn main() -> ExitCode {
     }
 }
 
+/// What differs between the versions of etcd: logins, leases, watches, TLS, and what `etcdctl` does.
+/// Part of every check, so only what is soon done.
+const DIFFERING: [&str; 7] = ["auth::", "tokens::", "tls::", "loss::", "compaction", "without_space", "observer"];
+
 fn test(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--workspace"], arguments)
+    let [option, which, rest @ ..] = arguments else { return all_tests(arguments) };
+    if option != "--etcd" {
+        return all_tests(arguments);
+    }
+    let (filters, rest) = match rest {
+        [differing, rest @ ..] if differing == "--differing" => (&DIFFERING[..], rest),
+        rest => (&[][..], rest),
+    };
+    let mut failed = Vec::new();
+    for etcd in suites::named(which)? {
+        eprintln!("== {}", etcd.name);
+        let mut words = vec!["test", "--test", "integration", "--"];
+        words.extend(filters);
+        if let Err(message) = cargo(&words, rest, etcd.folder.as_deref()) {
+            failed.push(format!("{}: {message}", etcd.name));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+fn all_tests(arguments: &[String]) -> Result<(), String> {
+    cargo(&["test", "--workspace"], arguments, None)
 }
 
 fn demo(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments)
+    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, None)
 }
 
 fn nemesis(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments)
+    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, None)
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {
-    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments)
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, None)
 }
 
-/// Runs cargo with what `setup` installed on its PATH.
-fn cargo(arguments: &[&str], more: &[String]) -> Result<(), String> {
+/// Runs cargo with what `setup` installed on its PATH, and the etcd of a folder for the tests, if there is one.
+fn cargo(arguments: &[&str], more: &[String], etcd: Option<&Path>) -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());
+    if let Some(folder) = etcd {
+        command.env("ETCD_BIN", folder.join("etcd")).env("ETCDCTL_BIN", folder.join("etcdctl"));
+    }
     let status = command.status().map_err(|error| format!("cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed: {status}", arguments.join(" "))) }
 }

@@ -71,21 +71,21 @@ fn with_apt() -> Result<(), String> {
     }
     for (tool, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
         if find(tool).is_none() {
-            unpack(package)?;
+            unpack(Command::new("apt-get"), package, &unpacked())?;
         }
     }
     Ok(())
 }
 
-fn unpack(package: &str) -> Result<(), String> {
-    let folder = unpacked();
+/// Downloads a package and unpacks it into a folder.
+pub(crate) fn unpack(mut apt: Command, package: &str, folder: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    fs::create_dir_all(&folder).map_err(failed)?;
-    run(Command::new("apt-get").args(["download", "-qq", package]).current_dir(&folder))?;
-    for entry in fs::read_dir(&folder).map_err(failed)? {
+    fs::create_dir_all(folder).map_err(failed)?;
+    run(apt.args(["download", "-qq", package]).current_dir(folder))?;
+    for entry in fs::read_dir(folder).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
         if file.extension().is_some_and(|extension| extension == "deb") {
-            run(Command::new("dpkg").arg("-x").arg(&file).arg(&folder))?;
+            run(Command::new("dpkg").arg("-x").arg(&file).arg(folder))?;
             fs::remove_file(&file).map_err(failed)?;
         }
     }
@@ -103,7 +103,7 @@ fn as_root(program: &str) -> Command {
     sudo
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     eprintln!("running {command:?}");
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
     match status {
@@ -117,6 +117,11 @@ fn unpacked() -> PathBuf {
     root().join("target/tools")
 }
 
+/// A folder of its own beside what is on the PATH.
+pub(crate) fn unpacked_in(name: &str) -> PathBuf {
+    unpacked().join(name)
+}
+
 fn has_protoc() -> bool {
     let Some(protoc) = find("protoc") else { return false };
     // As protoc looks for them itself: beside its own folder; Nix wraps it to know them.
@@ -126,7 +131,7 @@ fn has_protoc() -> bool {
         || env::var_os("IN_NIX_SHELL").is_some()
 }
 
-fn on_path(program: &str) -> bool {
+pub(crate) fn on_path(program: &str) -> bool {
     find(program).is_some()
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{
@@ -25,6 +26,10 @@ pub struct Certificates {
     pub foreign_ca: PathBuf,
     /// A client's, signed by the foreign CA.
     pub foreign: Pair,
+    directory: PathBuf,
+    /// What the server's is good for.
+    hosts: Vec<String>,
+    authority: Authority,
 }
 
 /// Certificate and key.
@@ -49,7 +54,7 @@ impl Certificates {
         names.extend_from_slice(members);
         Self {
             ca: write(directory, "ca.crt", &ca.pem()),
-            server: issue(directory, "server", &ca, named("etcd", names)),
+            server: issue(directory, "server", &ca, named("etcd", names.clone())),
             client: issue(directory, "client", &ca, named("candidate", Vec::new())),
             expired: {
                 let mut params = named("candidate", Vec::new());
@@ -59,7 +64,58 @@ impl Certificates {
             },
             foreign_ca: write(directory, "foreign-ca.crt", &foreign_ca.pem()),
             foreign: issue(directory, "foreign", &foreign_ca, named("candidate", Vec::new())),
+            directory: directory.to_owned(),
+            hosts: names,
+            authority: ca,
         }
+    }
+
+    /// A client's that ends so soon.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn short_lived(&self, name: &str, lifetime: Duration) -> Pair {
+        let mut params = named("candidate", Vec::new());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        params.not_after = date_time_ymd(1970, 1, 1) + now + lifetime;
+        issue(&self.directory, name, &self.authority, params)
+    }
+
+    /// Another CA, which nobody trusts yet.
+    #[must_use]
+    pub fn next_ca(&self) -> NextCa<'_> {
+        NextCa { certificates: self, old: fs::read_to_string(&self.ca).expect("the CA"), new: authority("next CA") }
+    }
+}
+
+/// The steps from one CA to another, each of which takes place in the files that everybody was given.
+pub struct NextCa<'a> {
+    certificates: &'a Certificates,
+    old: String,
+    new: Authority,
+}
+
+impl NextCa<'_> {
+    /// Both are trusted.
+    pub fn trust_both(&self) {
+        self.trust(&format!("{}{}", self.old, self.new.pem()));
+    }
+
+    /// Servers and clients get certificates of the new one.
+    pub fn issue(&self) {
+        let Certificates { directory, hosts, .. } = self.certificates;
+        issue(directory, "server", &self.new, named("etcd", hosts.clone()));
+        issue(directory, "client", &self.new, named("candidate", Vec::new()));
+    }
+
+    /// The old one is trusted no more.
+    pub fn trust_only_new(&self) {
+        self.trust(&self.new.pem());
+    }
+
+    fn trust(&self, pem: &str) {
+        write(&self.certificates.directory, "ca.crt", pem);
     }
 }
 
@@ -93,6 +149,10 @@ fn issue(directory: &Path, name: &str, ca: &Authority, params: CertificateParams
 
 fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
-    fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // Beside and renamed: whoever reads it meanwhile finds the old one or the new one.
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, &path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     path
 }

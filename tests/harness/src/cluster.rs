@@ -2,6 +2,8 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs,
+    path::Path,
     process::Command,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
@@ -16,8 +18,8 @@ use crate::{
     wait::{Permit, Semaphore, eventually},
 };
 
-/// Clusters that tests may hurt, alive at once: each is three servers on a small machine.
-static OWN_CLUSTERS: Semaphore = Semaphore::new(2);
+/// Servers of clusters that tests may hurt, alive at once: the machine is small.
+static SERVERS: Semaphore = Semaphore::new(6);
 
 /// How long a cluster may take to form, or to be whole again.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -48,9 +50,15 @@ impl Cluster {
         Arc::clone(&SHARED)
     }
 
+    /// Major and minor version of the etcd that is used.
+    #[must_use]
+    pub fn version() -> (u32, u32) {
+        version()
+    }
+
     /// A cluster of one's own.
     pub const fn builder() -> ClusterBuilder {
-        ClusterBuilder { size: 3, tls: true, auth: None, start: true }
+        ClusterBuilder { size: 3, tls: true, auth: None, options: Vec::new(), jwt: None, start: true }
     }
 
     /// All members.
@@ -99,6 +107,17 @@ impl Cluster {
     #[must_use]
     pub fn etcdctl_of(&self, index: usize) -> Etcdctl {
         self.etcdctl_at(&self.members[index].endpoint())
+    }
+
+    /// `etcdctl` as the user who may do everything, where clients need one.
+    #[must_use]
+    pub fn etcdctl_as_root(&self) -> Etcdctl {
+        self.as_user(&self.endpoints().join(","), Some(("root", ROOT_PASSWORD)))
+    }
+
+    /// Lets everybody log in with `user` and `password` from now on: for a cluster that learns of users while it runs.
+    pub fn enable_auth(&self, user: &str, password: &str) {
+        add_users(&self.as_user(&self.endpoints().join(","), None), user, password);
     }
 
     /// The index of the member that leads the cluster.
@@ -158,6 +177,10 @@ impl Cluster {
     /// `etcdctl`, asking these endpoints only.
     #[must_use]
     pub fn etcdctl_at(&self, endpoints: &str) -> Etcdctl {
+        self.as_user(endpoints, self.auth())
+    }
+
+    fn as_user(&self, endpoints: &str, auth: Option<(&str, &str)>) -> Etcdctl {
         let mut options: Vec<OsString> = vec!["--endpoints".into(), endpoints.into()];
         if self.tls {
             let Certificates { ca, client, .. } = &self.certificates;
@@ -165,24 +188,26 @@ impl Cluster {
                 options.extend([option.into(), path.into()]);
             }
         }
-        if let Some((user, password)) = &self.auth {
+        if let Some((user, password)) = auth {
             options.extend(["--user".into(), format!("{user}:{password}").into()]);
         }
         Etcdctl { options }
     }
+}
 
-    /// Turns authentication on: `root`, and a user that may do anything below the prefix `tests/`, nothing else.
-    fn enable_auth(&mut self, user: String, password: String) {
-        let etcdctl = self.etcdctl();
-        etcdctl.must(&["user", "add", &format!("root:{password}")]);
-        etcdctl.must(&["user", "grant-role", "root", "root"]);
-        etcdctl.must(&["role", "add", "tests"]);
-        etcdctl.must(&["role", "grant-permission", "tests", "readwrite", "tests/", "--prefix"]);
-        etcdctl.must(&["user", "add", &format!("{user}:{password}")]);
-        etcdctl.must(&["user", "grant-role", &user, "tests"]);
-        etcdctl.must(&["auth", "enable"]);
-        self.auth = Some((user, password));
-    }
+const ROOT_PASSWORD: &str = "root-password";
+
+/// Turns authentication on: `root`, and a user that may do anything below the prefix `tests/`, nothing else.
+fn add_users(etcdctl: &Etcdctl, user: &str, password: &str) {
+    etcdctl.must(&["user", "add", &format!("root:{ROOT_PASSWORD}")]);
+    // With some versions it is there from the beginning.
+    let _ = etcdctl.run(&["role", "add", "root"]);
+    etcdctl.must(&["user", "grant-role", "root", "root"]);
+    etcdctl.must(&["role", "add", "tests"]);
+    etcdctl.must(&["role", "grant-permission", "tests", "readwrite", "tests/", "--prefix"]);
+    etcdctl.must(&["user", "add", &format!("{user}:{password}")]);
+    etcdctl.must(&["user", "grant-role", user, "tests"]);
+    etcdctl.must(&["auth", "enable"]);
 }
 
 impl Drop for Cluster {
@@ -200,6 +225,8 @@ pub struct ClusterBuilder {
     size: usize,
     tls: bool,
     auth: Option<(String, String)>,
+    options: Vec<(String, String)>,
+    jwt: Option<Duration>,
     start: bool,
 }
 
@@ -222,6 +249,18 @@ impl ClusterBuilder {
         self
     }
 
+    /// Logins give a JWT that ends after this time, used or not; the other kind of token is prolonged by every use.
+    pub const fn jwt(mut self, ttl: Duration) -> Self {
+        self.jwt = Some(ttl);
+        self
+    }
+
+    /// One more option for every member.
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.options.push((name.into(), value.into()));
+        self
+    }
+
     /// Everything made, nothing started: see [`Cluster::start`].
     pub const fn unstarted(mut self) -> Self {
         self.start = false;
@@ -231,8 +270,14 @@ impl ClusterBuilder {
     /// Waits for a place among the clusters alive, starts the members and waits until they are healthy.
     #[must_use]
     pub fn create(self) -> Arc<Cluster> {
-        let permit = OWN_CLUSTERS.acquire();
+        let permit = SERVERS.acquire(self.size);
         Arc::new(self.build(Some(permit)))
+    }
+
+    /// A second cluster for a test that has one: two that each wait for a second place would wait for ever.
+    #[must_use]
+    pub fn create_beside(self, _first: &Cluster) -> Arc<Cluster> {
+        Arc::new(self.build(None))
     }
 
     fn build(self, permit: Option<Permit>) -> Cluster {
@@ -257,6 +302,8 @@ impl ClusterBuilder {
         let peers = peers.join(",");
         for member in &mut members {
             member.arguments = arguments(member, &peers, &scratch, self.tls.then_some(&certificates));
+            member.arguments.extend(self.options.iter().map(|(name, value)| format!("--{name}={value}").into()));
+            member.arguments.extend(self.jwt.map(|ttl| jwt(scratch.path(), ttl)));
         }
         let mut cluster =
             Cluster { members, certificates, tls: self.tls, auth: None, _scratch: scratch, _permit: permit };
@@ -264,7 +311,8 @@ impl ClusterBuilder {
             cluster.start();
             cluster.wait_healthy();
             if let Some((user, password)) = self.auth {
-                cluster.enable_auth(user, password);
+                cluster.enable_auth(&user, &password);
+                cluster.auth = Some((user, password));
             }
         }
         cluster
@@ -305,6 +353,13 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
         option("unsafe-no-fsync", &"true");
     }
     arguments
+}
+
+/// The option for tokens that the members sign with one shared key: to a client they are like those of any other method.
+fn jwt(directory: &Path, ttl: Duration) -> OsString {
+    let key = directory.join("jwt.key");
+    fs::write(&key, "a key that all members share").expect("writing the key");
+    format!("--auth-token=jwt,priv-key={},sign-method=HS256,ttl={}s", key.display(), ttl.as_secs()).into()
 }
 
 /// Major and minor version of the etcd that is used.

@@ -1,7 +1,11 @@
 //! `etcdctl` against one cluster: the tests' own view of what is in etcd, independent of the program's.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -63,6 +67,57 @@ impl Etcdctl {
         let mut command = self.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Process::start(command)
+    }
+
+    /// The same, with what it says in a file.
+    ///
+    /// # Panics
+    /// If the file cannot be made.
+    #[must_use]
+    pub fn start_writing(&self, arguments: &[&str], file: &Path) -> Process {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(File::create(file).expect("a file for it")).stderr(Stdio::null());
+        Process::start(command)
+    }
+
+    /// Puts a key of any bytes and any size.
+    ///
+    /// # Panics
+    /// If etcd does not take it.
+    #[track_caller]
+    pub fn put(&self, key: &[u8], value: &[u8], lease: Option<i64>) {
+        let mut command = self.command(&["put"]);
+        command.arg(OsStr::from_bytes(key)).args(lease.map(|lease| format!("--lease={lease:x}")));
+        // Without a word for it the value is what comes in.
+        feed(command, value);
+    }
+
+    /// Changes a user's password.
+    ///
+    /// # Panics
+    /// If etcd does not.
+    #[track_caller]
+    pub fn change_password(&self, user: &str, password: &str) {
+        feed(self.command(&["user", "passwd", user, "--interactive=false"]), format!("{password}\n").as_bytes());
+    }
+
+    /// A lease, in whole seconds.
+    ///
+    /// # Panics
+    /// If etcd grants none.
+    #[must_use]
+    #[track_caller]
+    pub fn grant(&self, ttl: Duration) -> i64 {
+        let granted = self.json(&["lease", "grant", &ttl.as_secs().to_string()]).expect("etcd grants");
+        granted["ID"].as_i64().or_else(|| granted["id"].as_i64()).expect("an id")
+    }
+
+    /// One call as a line for a shell.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let words = std::iter::once(binary()).chain(self.options.iter().cloned());
+        let quoted: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+        format!("ETCDCTL_API=3 {}", quoted.join(" "))
     }
 
     /// All keys under a prefix, oldest first.
@@ -145,6 +200,15 @@ impl Etcdctl {
         command.env("ETCDCTL_API", "3").args(&self.options).args(arguments);
         command
     }
+}
+
+/// Runs a command that reads its input, and must succeed.
+#[track_caller]
+fn feed(mut command: Command, input: &[u8]) {
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("etcdctl starts");
+    child.stdin.take().expect("it is piped").write_all(input).expect("etcdctl reads");
+    assert!(child.wait().expect("it ends").success(), "{command:?}");
 }
 
 /// `etcdctl`, or what `ETCDCTL_BIN` names: other versions of etcd bring their own.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{
+    libc,
     sys::{
         prctl,
         signal::{Signal, kill},
@@ -113,10 +114,12 @@ fn spawn(command: Command) -> io::Result<Child> {
     });
 
     let mut command = command;
-    // SAFETY: two system calls, which are all that happens between fork and exec; nothing allocates or locks.
+    // SAFETY: three system calls, which are all that happens between fork and exec; nothing allocates or locks.
     unsafe {
         command.pre_exec(|| {
             setsid()?;
+            // If stdin is a terminal it becomes that of the session; else this fails.
+            libc::ioctl(0, libc::TIOCSCTTY, 0);
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             Ok(())
         });
@@ -162,6 +165,23 @@ pub fn kill_exactly(pid: i32, started: u64) {
     if lives(pid, started) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
+}
+
+/// The processes that were started with this text in their environment, or forked from one that was.
+#[must_use]
+pub fn with_environment(text: &str) -> Vec<i32> {
+    let has = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
+}
+
+/// How many descriptors a process has open.
+#[must_use]
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 /// The children of a process, whichever of its threads forked them.

@@ -21,6 +21,7 @@ use crate::{
     journaled,
     process::{End, Process},
     proxy::Proxy,
+    terminal::Terminal,
     timing::setting,
     wait::{eventually, lock},
 };
@@ -41,6 +42,8 @@ pub struct Setup {
     pub(crate) timing: Timing,
     pub(crate) behaviour: Behaviour,
     pub(crate) command: Option<Vec<OsString>>,
+    pub(crate) stdin: Option<Stdio>,
+    pub(crate) stdout: Option<Stdio>,
 }
 
 impl Setup {
@@ -122,6 +125,23 @@ impl Setup {
         self
     }
 
+    /// Where it reads from; from nothing unless said otherwise.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Where it writes to; to a file of the test unless said otherwise.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    /// Its controlling terminal, which it reads from and writes to.
+    pub fn on(self, terminal: &Terminal) -> Self {
+        self.stdin(terminal.slave()).stdout(terminal.slave())
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -157,8 +177,9 @@ impl Setup {
         let number = lock(&self.started).len();
         let output = |what: &str| self.logs.join(format!("{number}-{}.{what}", self.name));
         let (stdout, stderr) = (output("stdout"), output("stderr"));
-        command.stdin(Stdio::null());
-        command.stdout(File::create(&stdout).expect("the log of standard output"));
+        command.stdin(self.stdin.unwrap_or_else(Stdio::null));
+        let log = || File::create(&stdout).expect("the log of standard output").into();
+        command.stdout(self.stdout.unwrap_or_else(log));
         command.stderr(File::create(&stderr).expect("the log of standard error"));
         let text = |name: &str| self.settings.get(name).map(|value| value.to_string_lossy().into_owned());
         let candidate = Arc::new(Candidate {

@@ -75,24 +75,28 @@ impl Semaphore {
         Self { free: Mutex::new(permits), freed: Condvar::new() }
     }
 
-    /// Waits for a place; it is given back when the permit is dropped.
-    pub(crate) fn acquire(&'static self) -> Permit {
+    /// Waits for so many places at once; they are given back when the permit is dropped.
+    pub(crate) fn acquire(&'static self, places: usize) -> Permit {
         let mut free = lock(&self.free);
-        while *free == 0 {
+        while *free < places {
             free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        *free -= 1;
-        Permit(self)
+        *free -= places;
+        Permit { semaphore: self, places }
     }
 }
 
-/// One place of a [`Semaphore`].
-pub(crate) struct Permit(&'static Semaphore);
+/// Places of a [`Semaphore`].
+pub(crate) struct Permit {
+    semaphore: &'static Semaphore,
+    places: usize,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *lock(&self.0.free) += 1;
-        self.0.freed.notify_one();
+        *lock(&self.semaphore.free) += self.places;
+        // Whoever waits for one place may go on where another one, who needs three, cannot.
+        self.semaphore.freed.notify_all();
     }
 }
 

@@ -53,7 +53,7 @@ impl World {
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, program: &Path) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let permit = WORLDS.acquire();
+        let permit = WORLDS.acquire(1);
         let scratch = Scratch::new("world");
         let executable = env::current_exe().expect("the test binary");
         let mut journaled = vec![executable.into_os_string()];
@@ -104,6 +104,8 @@ impl World {
             timing: Timing::LONG,
             behaviour: Behaviour::default(),
             command: None,
+            stdin: None,
+            stdout: None,
         };
         setup.timing(Timing::LONG)
     }

@@ -1,0 +1,132 @@
+//! Many times the same: nothing adds up.
+
+use std::{env, time::Duration};
+
+use harness::{
+    Cluster, Timing, World, eventually,
+    process::{Stat, children, descriptors, with_environment},
+};
+
+use crate::world_on;
+
+/// How many hand-overs in a row: `TEST_HAND_OVERS`, else few enough for every day.
+fn hand_overs() -> usize {
+    env::var("TEST_HAND_OVERS").ok().map_or(50, |text| text.parse().expect("TEST_HAND_OVERS is a number"))
+}
+
+/// Nothing is in etcd but the holder and so many places, each with its lease.
+#[track_caller]
+fn only(world: &World, places: usize) {
+    let etcdctl = world.cluster().etcdctl();
+    eventually(Timing::START, &format!("{places} places, as many leases, one holder"), || {
+        let (keys, leases) = (world.keys()?, etcdctl.leases()?);
+        let expected = keys.len() == places + usize::from(places > 0) && leases.len() == places;
+        if expected { Ok(()) } else { Err(format!("{keys:?}; leases {leases:x?}")) }
+    });
+}
+
+/// Each leader ends and a new instance takes its place at the end of the queue.
+#[test]
+fn a_long_line_of_instances_leaves_nothing_behind() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let mut leader = world.candidate("0").start();
+    let mut token = leader.leads();
+    for number in 1..=hand_overs() / 2 {
+        let next = world.candidate(&number.to_string()).start();
+        next.waits();
+        leader.terminate();
+        let next_token = next.leads_within(Timing::SWIFT);
+        assert!(next_token > token, "{next_token} after {token}");
+        leader.wait_exit(Timing::SWIFT);
+        (leader, token) = (next, next_token);
+    }
+    only(&world, 1);
+    leader.terminate();
+    leader.wait_exit(Timing::SWIFT);
+    only(&world, 0);
+    let mine = world.journal().path().display().to_string();
+    eventually(Timing::SWIFT, "no process is left", || match with_environment(&mine) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    world.verdict();
+}
+
+/// What two instances that go on for ever hold at one moment, which must be the same at any later one.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    gatekeeper: usize,
+    guard: usize,
+    processes: usize,
+    zombies: usize,
+}
+
+impl Held {
+    fn by(candidate: &harness::Candidate, journal: &str) -> Self {
+        let guard = candidate.guard_pid();
+        let below: Vec<i32> = [candidate.pid(), guard].iter().flat_map(|&pid| children(pid)).collect();
+        Self {
+            gatekeeper: descriptors(candidate.pid()),
+            guard: descriptors(guard),
+            processes: with_environment(journal).len(),
+            zombies: below.iter().filter(|&&pid| Stat::of(pid).is_some_and(|stat| stat.state == 'Z')).count(),
+        }
+    }
+}
+
+/// The lead goes back and forth between two instances that live on.
+#[test]
+fn the_lead_going_back_and_forth_adds_nothing_up() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let start = |name: &str| {
+        let candidate = world.candidate(name).timing(Timing::MEDIUM).set("ON_LOSS", "campaign").start();
+        candidate.waits();
+        candidate
+    };
+    let both = [start("a"), start("b")];
+    let journal = world.journal().path().display().to_string();
+    both[0].leads();
+    let mut held = None;
+    for round in 0..hand_overs() {
+        let (leader, next) = (&both[round % 2], &both[(round + 1) % 2]);
+        leader.leads();
+        next.waits();
+        if round % 2 == 0 {
+            // Everything has been used once after the first two rounds.
+            match (&held, round) {
+                (None, 0) => {}
+                (None, _) => held = Some(settled(&world, &both, &journal, |_| true)),
+                (Some(held), _) if round + 2 >= hand_overs() => {
+                    let _ = settled(&world, &both, &journal, |now| now == held);
+                }
+                _ => {}
+            }
+        }
+        let head = world.keys().expect("etcd answers").into_iter().find(|key| key.lease == world.holder().lease);
+        let place = head
+            .filter(|key| key.name != world.lock())
+            .map_or_else(|| format!("{}/0{:x}", world.lock(), world.holder().lease), |key| key.name);
+        // By an operator: it steps down, gives back its lease, and stands in the queue again.
+        world.cluster().etcdctl().must(&["del", &place]);
+        next.leads_within(Timing::SWIFT);
+    }
+    world.verdict();
+}
+
+/// What both hold when nothing moves: two looks in a row that are the same.
+fn settled(
+    world: &World,
+    both: &[std::sync::Arc<harness::Candidate>; 2],
+    journal: &str,
+    expected: impl Fn(&Vec<Held>) -> bool,
+) -> Vec<Held> {
+    only(world, 2);
+    let look = || both.iter().map(|candidate| Held::by(candidate, journal)).collect::<Vec<_>>();
+    let mut last = look();
+    eventually(Timing::START, "as much is held as before", || {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = look();
+        let same = std::mem::replace(&mut last, look()) == now && expected(&now) && now == last;
+        if same { Ok(now) } else { Err(format!("{now:?}")) }
+    })
+}

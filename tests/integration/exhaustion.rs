@@ -1,0 +1,89 @@
+//! A gatekeeper that runs out of what the machine gives it: the command never outlives its lock, and whoever waits leads.
+
+use std::{io::Write, net::TcpStream, time::Duration};
+
+use harness::{Candidate, End, Proxy, Timing, World, eventually};
+use nix::libc;
+
+use crate::{program, shared_world, stand_in};
+
+const TIMING: Timing = Timing::SHORT;
+
+/// Lowers a limit of a process that runs.
+fn limit(pid: i32, resource: libc::__rlimit_resource_t, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: reads one structure that lives through the call.
+    let done = unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(done, 0, "the limit of a process of ours");
+}
+
+/// A leader whose gatekeeper runs out of something just when it needs more, and one that waits.
+fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync::Arc<Candidate>) {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    exhaust(&a);
+    // New connections are needed now, and buffers for them.
+    proxies.iter().for_each(Proxy::reset);
+    let _hungry = requests_that_never_end(&a);
+    b.leads_within(limit);
+    assert!(a.living().is_empty());
+    (world, a)
+}
+
+/// More than fits into what a gatekeeper has set aside: each request's head is kept until it is whole.
+fn requests_that_never_end(candidate: &Candidate) -> Vec<TcpStream> {
+    let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(300_000));
+    let request = |_| {
+        let mut stream = TcpStream::connect_timeout(&candidate.status_address(), Timing::SWIFT).ok()?;
+        stream.set_write_timeout(Some(Duration::from_millis(10))).ok()?;
+        let _ = stream.write_all(head.as_bytes());
+        Some(stream)
+    };
+    (0..60).filter_map(request).collect()
+}
+
+#[test]
+fn a_gatekeeper_without_descriptors_stops_its_command_in_time() {
+    let (world, a) = followed(|a| limit(a.pid(), libc::RLIMIT_NOFILE, 3), TIMING.latest_failover());
+    assert_eq!(a.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(79), "{}", a.stderr());
+    world.verdict();
+}
+
+/// It ends in whatever way; its guard does the rest, and gives the lease back.
+#[test]
+fn a_gatekeeper_without_memory_is_followed_in_time() {
+    let (world, a) = followed(|a| limit(a.pid(), libc::RLIMIT_AS, 1 << 20), TIMING.latest_failover());
+    a.wait_exit(TIMING.lease() + Timing::SWIFT);
+    world.verdict();
+}
+
+/// From too few to just enough: it says what it has no room for and ends, or it works. It never hangs or runs a command
+/// without a lock.
+#[test]
+fn a_start_with_few_descriptors_works_or_says_why_not() {
+    let world = shared_world();
+    let mut led = false;
+    for descriptors in [4, 6, 8, 10, 12, 16, 20, 24, 32] {
+        let script = format!("ulimit -n {descriptors}; exec '{}' -- \"$@\"", program().display());
+        let name = format!("few{descriptors}");
+        let a = world.candidate(&name).timing(TIMING).program(stand_in(&world, &name, &script)).start();
+        let leads =
+            eventually(Timing::START, "it leads, ends, or says why not", || match (a.end(), a.living().len()) {
+                (Some(End::Code(code)), 0) if code != 0 && !a.stderr().is_empty() => Ok(false),
+                (None, 1) => Ok(true),
+                (None, 0) if a.stderr().contains("Too many open files") => Ok(false),
+                other => Err(format!("{other:?}: {}", a.stderr())),
+            });
+        assert!(!a.stderr().contains("panicked"), "{}", a.stderr());
+        led |= leads;
+        a.terminate();
+        a.wait_exit(TIMING.lease() + Timing::SWIFT);
+        world.nothing_left_in_etcd(TIMING.latest_failover());
+    }
+    assert!(led, "thirty-two descriptors are not enough");
+    world.verdict();
+}

@@ -1,0 +1,168 @@
+//! What a command shares with whoever started it: standard streams, the terminal, a process namespace.
+
+use std::{
+    fs,
+    io::{Read, Write, pipe},
+    thread,
+    time::Duration,
+};
+
+use harness::{
+    Behaviour, End, Terminal, Timing, eventually,
+    process::{Stat, children},
+    throughout,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{program, shared_world, stand_in, undisturbed};
+
+/// More than a pipe holds, through both ends at once, and the end of the input is seen.
+#[test]
+fn the_commands_pipes_are_the_callers() {
+    let world = shared_world();
+    let (input, mut feeder) = pipe().expect("a pipe");
+    let (mut reader, output) = pipe().expect("a pipe");
+    let text: Vec<u8> = (0..1 << 20).map(|number: u32| number.to_le_bytes()[1]).collect();
+    let a = world.candidate("a").command(["cat"]).stdin(input).stdout(output).start();
+    let fed = thread::spawn({
+        let text = text.clone();
+        move || feeder.write_all(&text).expect("it is read")
+    });
+    let mut read = Vec::new();
+    // Ends only when nobody has the other end any more: neither gatekeeper nor guard keep the command's streams open.
+    reader.read_to_end(&mut read).expect("it can be read");
+    fed.join().expect("everything was fed");
+    assert_eq!(a.wait_exit(Timing::START), End::Code(0), "{}", a.stderr());
+    assert!(read == text, "{} bytes came back", read.len());
+    world.verdict();
+}
+
+/// The program ignores SIGPIPE for itself, as Rust programs do; its command must not.
+#[test]
+fn a_reader_that_goes_away_ends_the_command() {
+    let world = shared_world();
+    let (mut reader, output) = pipe().expect("a pipe");
+    let a = world.candidate("a").command(["yes"]).stdout(output).start();
+    let mut two = [0; 2];
+    reader.read_exact(&mut two).expect("it writes");
+    assert_eq!(&two, b"y\n");
+    drop(reader);
+    assert_eq!(a.wait_exit(Timing::START), End::Code(128 + 13), "{}", a.stderr());
+    world.verdict();
+}
+
+#[test]
+fn a_command_on_a_terminal_reads_keys_and_ctrl_c_reaches_it() {
+    let world = shared_world();
+    let terminal = Terminal::open();
+    let script = "read -r line; echo \"got $line\"; trap 'exit 7' INT; while :; do sleep 0.01; done";
+    let a = world.candidate("a").command(["sh", "-c", script]).on(&terminal).start();
+    terminal.press("hello\r");
+    let mut screen = String::new();
+    while !screen.contains("got hello") {
+        screen += &terminal.read();
+    }
+    // The shell sets its trap after its answer: an early Ctrl-C ends it as it would without us.
+    terminal.press("\x03");
+    let end = a.wait_exit(Timing::START);
+    assert!([End::Code(7), End::Code(130)].contains(&end), "{end:?}: {}", a.stderr());
+    world.verdict();
+}
+
+#[test]
+fn ctrl_c_hands_over_and_ctrl_z_does_not_stop_a_leader() {
+    let world = shared_world();
+    let terminal = Terminal::open();
+    let a = world.candidate("a").on(&terminal).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    terminal.press("\x1a");
+    eventually(Timing::START, "the log says that a leader cannot be suspended", || match a.stderr() {
+        log if log.contains("suspended") => Ok(()),
+        log => Err(log),
+    });
+    undisturbed(&a, Timing::LONG.retry);
+    assert!(Stat::of(a.command_pid()).is_some_and(|stat| stat.state != 'T'));
+    terminal.press("\x03");
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    world.verdict();
+}
+
+/// Before there is a command, the terminal's keys mean what they mean to any program.
+#[test]
+fn one_that_waits_on_a_terminal_can_be_suspended_and_interrupted() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let terminal = Terminal::open();
+    let b = world.candidate("b").on(&terminal).start();
+    b.waits();
+    terminal.press("\x1a");
+    eventually(Timing::SWIFT, "b is stopped", || match Stat::of(b.pid()) {
+        Some(Stat { state: 'T', .. }) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    b.resume();
+    b.waits();
+    terminal.press("\x03");
+    assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(130));
+    undisturbed(&a, Timing::LONG.retry / 2);
+    world.verdict();
+}
+
+/// In a container without an init: everybody's orphans are reaped, and the stop signal, which the kernel keeps from a
+/// first process that does not ask for it, works.
+#[test]
+fn as_the_first_process_of_a_namespace_it_reaps_and_ends() {
+    let world = shared_world();
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !std::process::Command::new(unshare[0])
+        .args(&unshare[1..])
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("skipped: a pid namespace needs root");
+        return world.verdict();
+    }
+    let wrapper =
+        stand_in(&world, "unshare", &format!("exec {} '{}' -- \"$@\"", unshare.join(" "), program().display()));
+    let zombies = world.directory().join("zombies");
+    // Orphans of orphans, which end at once and while the shell looks.
+    let script = format!(
+        "for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sh -c 'sleep 0.05 & sleep 0.1 & exit' &); done; sleep 1; \
+         grep -l '^State:.Z' /proc/[0-9]*/status | wc -l >{0}.partial; echo $PPID >>{0}.partial; mv {0}.partial {0}; \
+         trap 'exit 5' TERM; while :; do sleep 0.01; done",
+        zombies.display()
+    );
+    let a = world.candidate("a").program(wrapper).command(["sh", "-c", &script]).start();
+    let text = eventually(Timing::START, "the command has looked", || {
+        fs::read_to_string(&zombies).map_err(|error| format!("{error}: {}", a.stderr()))
+    });
+    // The guard is its parent, and is not the first process.
+    assert_eq!(text, "0\n2\n");
+    let first = children(a.pid())[0];
+    kill(Pid::from_raw(first), Signal::SIGTERM).expect("it is there");
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(5), "{}", a.stderr());
+    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Started by something that closed them: what is opened next must not be taken for a standard stream.
+#[test]
+fn a_gatekeeper_without_streams_works() {
+    let world = shared_world();
+    let closed = stand_in(&world, "closed", &format!("exec '{}' -- \"$@\" <&- >&-", program().display()));
+    let a = world.candidate("a").program(closed).behaviour(Behaviour::default()).start();
+    a.leads();
+    throughout(Duration::from_millis(300), "a leads", || match a.living().len() {
+        1 => Ok(()),
+        living => Err(format!("{living}")),
+    });
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    world.verdict();
+}

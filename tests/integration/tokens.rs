@@ -1,0 +1,166 @@
+//! Logins that end, users that change, and authentication that comes later.
+//!
+//! A simple token is prolonged by its use and forgotten by the member that restarts; a JWT ends at its time, and with
+//! every change of users and roles. Both mean: log in again, with what the files say now.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use harness::{Candidate, Cluster, ClusterBuilder, End, Setup, Timing, World, eventually};
+
+use crate::{undisturbed, world_on};
+
+const TIMING: Timing = Timing::MEDIUM;
+/// Shorter than what any of these tests takes.
+const TTL: Duration = Duration::from_secs(2);
+
+fn simple() -> ClusterBuilder {
+    let cluster = Cluster::builder().size(1).plain();
+    // 3.4 has no such option; its tokens live for five minutes.
+    if Cluster::version() >= (3, 5) { cluster.option("auth-token-ttl", &TTL.as_secs().to_string()) } else { cluster }
+}
+
+fn jwt() -> ClusterBuilder {
+    Cluster::builder().size(1).plain().jwt(TTL)
+}
+
+/// Both kinds of tokens, one after the other.
+fn with_either(test: impl Fn(ClusterBuilder)) {
+    for cluster in [simple(), jwt()] {
+        test(cluster);
+    }
+}
+
+/// The password is in a file, which can change.
+fn with_file(world: &World, setup: Setup) -> (Setup, PathBuf) {
+    let file = world.directory().join("password");
+    fs::write(&file, "secret-password\n").expect("writing it");
+    (setup.timing(TIMING).set("USER", "app").unset("PASSWORD").set("PASSWORD_FILE", &file), file)
+}
+
+fn leader_and_standby(world: &World) -> (Arc<Candidate>, Arc<Candidate>, PathBuf) {
+    let (a, file) = with_file(world, world.candidate("a"));
+    let a = a.start();
+    a.leads();
+    let b = with_file(world, world.candidate("b")).0.start();
+    b.waits();
+    (a, b, file)
+}
+
+/// etcd looks for ended tokens once a second.
+#[test]
+fn a_token_that_ends_while_leading_and_waiting_disturbs_nobody() {
+    with_either(|cluster| {
+        let world = world_on(cluster.auth("app", "secret-password").create());
+        let (a, b, _) = leader_and_standby(&world);
+        undisturbed(&a, 3 * TTL);
+        assert!(!a.stderr().contains("refuses"), "{}", a.stderr());
+        a.terminate();
+        b.leads_within(Timing::SWIFT);
+        world.verdict();
+    });
+}
+
+#[test]
+fn a_wrong_password_ends_the_program_with_jwt_as_well() {
+    let world = world_on(jwt().auth("app", "secret-password").create());
+    let (end, a) = world.candidate("a").set("PASSWORD", "wrong-password").run();
+    assert_eq!(end, End::Code(77), "{}", a.stderr());
+    world.verdict();
+}
+
+/// The file has the new password before etcd has it, or soon after: a leader has until its renew deadline.
+#[test]
+fn a_changed_password_is_read_from_its_file() {
+    with_either(|cluster| {
+        let world = world_on(cluster.auth("app", "secret-password").create());
+        let root = world.cluster().etcdctl_as_root();
+        let (a, b, file) = leader_and_standby(&world);
+        fs::write(&file, "new-password\n").expect("writing it");
+        root.change_password("app", "new-password");
+        undisturbed(&a, TIMING.lease());
+        a.terminate();
+        b.leads_within(Timing::SWIFT);
+        world.verdict();
+    });
+}
+
+/// No permission any more: a leader stops in time, whoever waits ends, and both say why.
+#[test]
+fn a_user_without_permission_any_more_stops_in_time() {
+    with_either(|cluster| {
+        let world = world_on(cluster.auth("app", "secret-password").create());
+        let root = world.cluster().etcdctl_as_root();
+        let (a, b, _) = leader_and_standby(&world);
+        root.must(&["user", "revoke-role", "app", "tests"]);
+        a.command_gone_within(TIMING.latest_death());
+        assert_eq!(a.wait_exit(TIMING.lease()), End::Code(79));
+        assert!(a.stderr().contains("permission denied"), "{}", a.stderr());
+        assert_eq!(b.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(77));
+        assert!(b.lives().is_empty());
+        world.verdict();
+    });
+}
+
+#[test]
+fn a_permission_that_is_given_back_in_time_disturbs_no_leader() {
+    let world = world_on(jwt().auth("app", "secret-password").create());
+    let root = world.cluster().etcdctl_as_root();
+    let (a, _) = with_file(&world, world.candidate("a"));
+    let a = a.start();
+    a.leads();
+    root.must(&["user", "revoke-role", "app", "tests"]);
+    eventually(TIMING.earliest_stop(), "it says so", || match a.stderr() {
+        log if log.contains("permission denied") => Ok(()),
+        log => Err(log),
+    });
+    root.must(&["user", "grant-role", "app", "tests"]);
+    undisturbed(&a, TIMING.lease());
+    world.verdict();
+}
+
+/// Any change of any user makes every JWT old.
+#[test]
+fn changes_of_other_users_disturb_nobody() {
+    let world = world_on(Cluster::builder().size(1).plain().jwt(60 * TTL).auth("app", "secret-password").create());
+    let root = world.cluster().etcdctl_as_root();
+    let (a, b, _) = leader_and_standby(&world);
+    for number in 0..5 {
+        root.must(&["user", "add", &format!("other-{number}:secret")]);
+        undisturbed(&a, TIMING.retry);
+    }
+    undisturbed(&a, TIMING.renew);
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Whoever has user and password set before etcd asks for them uses them from then on.
+#[test]
+fn authentication_that_is_turned_on_disturbs_nobody() {
+    with_either(|cluster| {
+        let world = world_on(cluster.create());
+        let (a, b, _) = leader_and_standby(&world);
+        world.cluster().enable_auth("app", "secret-password");
+        undisturbed(&a, TIMING.lease());
+        assert_eq!(b.end(), None, "{}", b.stderr());
+        a.terminate();
+        b.leads_within(Timing::SWIFT);
+        assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+        world.verdict();
+    });
+}
+
+/// And the other way round.
+#[test]
+fn authentication_that_is_turned_off_disturbs_nobody() {
+    with_either(|cluster| {
+        let world = world_on(cluster.auth("app", "secret-password").create());
+        let (a, b, _) = leader_and_standby(&world);
+        world.cluster().etcdctl_as_root().must(&["auth", "disable"]);
+        undisturbed(&a, TIMING.lease());
+        assert_eq!(b.end(), None, "{}", b.stderr());
+        a.terminate();
+        b.leads_within(Timing::SWIFT);
+        world.verdict();
+    });
+}
