@@ -11,8 +11,8 @@ rustPlatform.buildRustPackage {
   pname = manifest.package.name;
   inherit (manifest.workspace.package) version;
 
-  # Only what cargo reads, so that a change of the documentation or of Nix files builds nothing anew. The members of the
-  # workspace belong to it: without their manifests cargo refuses the lock file.
+  # Only what cargo and the tests read, so that a change of the Nix files or of the packaging builds nothing anew. The
+  # members of the workspace belong to it: without their manifests cargo refuses the lock file.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
@@ -20,6 +20,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../src
       ../packaging/xtask
+      ../proptest-regressions
       ../tests
       # Its tables are compared with the program's own by a test.
       ../README.md
