@@ -68,7 +68,10 @@ let
                   options = {
                     name = lib.mkOption { type = lib.types.str; };
                     globalTimeout = lib.mkOption { type = lib.types.int; };
-                    defaults = lib.mkOption { type = lib.types.deferredModule; };
+                    defaults = lib.mkOption {
+                      type = lib.types.deferredModule;
+                      default = { };
+                    };
                     nodes = lib.mkOption { type = lib.types.lazyAttrsOf lib.types.deferredModule; };
                     testScript = lib.mkOption { type = lib.types.str; };
                   };
@@ -110,8 +113,7 @@ let
     "cargo-deny"
     "clippy"
     "etcd"
-    "iptables"
-    "jq"
+    "curl"
     "nixfmt"
     "nixfmt-tree"
     "openssl"
