@@ -29,7 +29,10 @@ let
   unique =
     key: sentence:
     lib.mapAttrsToList (
-      value: clash: checks.check (lib.length clash == 1) (sentence value (lib.concatMapStringsSep " and " (one: one.path) clash))
+      value: clash:
+      checks.check (lib.length clash == 1) (
+        sentence value (lib.concatMapStringsSep " and " (one: one.path) clash)
+      )
     ) (removeAttrs (lib.groupBy ({ settings, ... }: key settings) elections) [ "" ]);
 in
 {
@@ -61,20 +64,14 @@ in
 
     assertions =
       unique
-        (
-          settings:
-          if settings.identity == null then "" else "${settings.lock} as ${settings.identity}"
-        )
+        (settings: if settings.identity == null then "" else "${settings.lock} as ${settings.identity}")
         (
           value: paths:
           "${paths} campaign for the same lock under the same identity (${value}) and would take it from each other: give them different locks, or identities."
         )
-      ++
-        unique
-          (
-            settings: lib.optionalString (settings.statusEndpoint != null) settings.statusEndpoint
-          )
-          (value: paths: "${paths} have the same statusEndpoint (${value}): give each a port of its own.");
+      ++ unique (settings: lib.optionalString (settings.statusEndpoint != null) settings.statusEndpoint) (
+        value: paths: "${paths} have the same statusEndpoint (${value}): give each a port of its own."
+      );
 
     # The name that NixOS gives to a host that was given none.
     warnings =

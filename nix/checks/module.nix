@@ -21,15 +21,18 @@ let
       ++ modules;
     }).config;
 
-  wrong = lib.concatMap (
-    file:
-    map (failure: "${baseNameOf file}: ${failure}") (
-      import file {
-        inherit lib evaluate;
-        program = lib.getExe self.packages.${system}.default;
-      }
-    )
-  ) (lib.filter (file: lib.hasSuffix ".nix" file) (lib.filesystem.listFilesRecursive ../tests/module));
+  wrong =
+    lib.concatMap
+      (
+        file:
+        map (failure: "${baseNameOf file}: ${failure}") (
+          import file {
+            inherit lib evaluate;
+            program = lib.getExe self.packages.${system}.default;
+          }
+        )
+      )
+      (lib.filter (file: lib.hasSuffix ".nix" file) (lib.filesystem.listFilesRecursive ../tests/module));
 in
 if wrong == [ ] then
   runCommand "module" { } ''touch "$out"''

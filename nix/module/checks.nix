@@ -49,20 +49,18 @@ let
 
   secret =
     path: option: example: value:
-    check (
-      value == null || !(lib.isPath value || lib.hasPrefix builtins.storeDir (toString value))
-    ) "${path}.etcd.${option} is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/${example}\".";
+    check (value == null || !(lib.isPath value || lib.hasPrefix builtins.storeDir (toString value)))
+      "${path}.etcd.${option} is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/${example}\".";
 
   endpoint =
     { path, usesTls }:
-    url:
-    [
+    url: [
       (check (builtins.match "[^,[:space:]]+" url != null)
         "${path}.etcd.endpoints: ${builtins.toJSON url} is no endpoint: write each member as an element of the list, as host:port or a URL."
       )
-      (check (
-        !lib.hasInfix "@" url
-      ) "${path}.etcd.endpoints: an endpoint has a user in it: use etcd.user and etcd.passwordFile instead.")
+      (check (!lib.hasInfix "@" url)
+        "${path}.etcd.endpoints: an endpoint has a user in it: use etcd.user and etcd.passwordFile instead."
+      )
       (check (!(usesTls && lib.hasPrefix "http://" (lib.toLower url)))
         "${path}.etcd.endpoints: ${url} is without TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme."
       )
@@ -99,11 +97,14 @@ in
       (check (
         builtins.match "[[:space:]]*" settings.lock == null && !lib.hasSuffix "/" settings.lock
       ) "${path}.lock (${builtins.toJSON settings.lock}) must be a name that does not end with a slash.")
-      (check (settings.identity == null || builtins.match "[[:space:]]*" settings.identity == null)
-        "${path}.identity is blank: write a name, or null to have one made up at each start."
-      )
+      (check (
+        settings.identity == null || builtins.match "[[:space:]]*" settings.identity == null
+      ) "${path}.identity is blank: write a name, or null to have one made up at each start.")
       (check
-        (settings.statusEndpoint == null || builtins.match "[^[:space:]/]*:[0-9]+" settings.statusEndpoint != null)
+        (
+          settings.statusEndpoint == null
+          || builtins.match "[^[:space:]/]*:[0-9]+" settings.statusEndpoint != null
+        )
         "${path}.statusEndpoint (${toString settings.statusEndpoint}) must be host:port, or :port for all interfaces."
       )
       (check (!settings.extraEnvironment ? ETCD_AWAIT_ELECTION_PASSWORD)

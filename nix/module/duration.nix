@@ -8,12 +8,10 @@ let
   };
 in
 rec {
-  type =
-    lib.types.either lib.types.ints.unsigned (lib.types.strMatching "[0-9]{1,12}(ms|s|m)?")
-    // {
-      description = ''seconds, or a string such as "1500ms", "2s" or "5m"'';
-      descriptionClass = "noun";
-    };
+  type = lib.types.either lib.types.ints.unsigned (lib.types.strMatching "[0-9]{1,12}(ms|s|m)?") // {
+    description = ''seconds, or a string such as "1500ms", "2s" or "5m"'';
+    descriptionClass = "noun";
+  };
 
   toMilliseconds =
     duration:
@@ -47,7 +45,8 @@ rec {
       name = lib.elemAt parts 1;
       number = lib.toIntBase10 (lib.head parts);
       milliseconds =
-        number * unit.${
+        number
+        * unit.${
           if name == null then
             "s"
           else if name == "ms" then

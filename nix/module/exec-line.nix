@@ -13,8 +13,7 @@ rec {
   literal = text: quoted (lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (toString text));
 
   # One word in which systemd expands specifiers, as %i and %H, but no variables.
-  withSpecifiers =
-    { expands }: text: quoted (dollars expands (toString text));
+  withSpecifiers = { expands }: text: quoted (dollars expands (toString text));
 
   # The prefixes of a line, each at most once and in any order, and the rest.
   split =

@@ -56,8 +56,7 @@ in
       // lib.mapAttrs (
         flag: file: if settings.etcd.loadCredentials then "%d/${credential flag}" else text file
       ) (files settings);
-      text =
-        value: if value == null then null else lib.replaceStrings [ "%" ] [ "%%" ] (toString value);
+      text = value: if value == null then null else lib.replaceStrings [ "%" ] [ "%%" ] (toString value);
     in
     [ (execLine.literal program) ]
     ++ lib.mapAttrsToList (

@@ -84,9 +84,7 @@ in
         {
           options = {
             command = mkOption {
-              type = types.either types.nonEmptyStr (
-                types.nonEmptyListOf (types.either types.str types.path)
-              );
+              type = types.either types.nonEmptyStr (types.nonEmptyListOf (types.either types.str types.path));
               example = lib.literalExpression ''[ (lib.getExe pkgs.caddy) "run" "--config" ./Caddyfile ]'';
               description = ''
                 What runs on the leading host: a list of words that are passed as they are, or one string as one writes
@@ -193,12 +191,7 @@ in
             }
             // lib.optionalAttrs instance.hardening hardening
           ))
-          (
-            if instance.user == null then
-              { DynamicUser = true; }
-            else
-              { User = instance.user; }
-          )
+          (if instance.user == null then { DynamicUser = true; } else { User = instance.user; })
           (lib.mkIf (instance.group != null) { Group = instance.group; })
           (lib.mkIf (instance.environmentFiles != [ ]) { EnvironmentFile = instance.environmentFiles; })
         ];

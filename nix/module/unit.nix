@@ -95,7 +95,8 @@ in
   serviceConfig =
     removeAttrs original [ "RestartKillSignal" ]
     // {
-      ExecStart = if lib.isList (original.ExecStart or "") then map wrapLine lines else wrapLine original.ExecStart;
+      ExecStart =
+        if lib.isList (original.ExecStart or "") then map wrapLine lines else wrapLine original.ExecStart;
 
       # `systemctl status` says in words who leads, whatever the type.
       NotifyAccess = "main";
@@ -112,12 +113,7 @@ in
         lib.toList (original.SuccessExitStatus or [ ])
         ++ lib.unique ([ 143 ] ++ lib.optional (stopNumber != null) (128 + stopNumber));
 
-      # After a loss (79), or of the guard (70), take part again, even if the command's own end would be final. A name that
-      # is in use twice (80) would be taken back and forth for ever.
-      RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
-        70
-        79
-      ];
+      # A name that is in use twice would be taken back and forth for ever.
       RestartPreventExitStatus = lib.toList (original.RestartPreventExitStatus or [ ]) ++ [ 80 ];
     }
     // lib.optionalAttrs (flags.credentials settings != [ ]) {
@@ -145,6 +141,12 @@ in
           restart
         else
           "on-failure";
+      # After the loss of the lead (79) or of the guard (70) too, even where the command's failures are ignored. systemd
+      # refuses this line in a unit that runs once.
+      RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
+        70
+        79
+      ];
     }
     // lib.optionalAttrs (settings.notifyReady == "elected") { TimeoutStartSec = "infinity"; }
     // settings.serviceConfig;

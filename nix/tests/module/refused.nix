@@ -268,9 +268,7 @@ let
 
   # A bare configuration has more that is wrong with it, as having no file system.
   actual = map (assertion: assertion.message) (
-    lib.filter (
-      { assertion, message }: !assertion && lib.hasPrefix prefix message
-    ) config.assertions
+    lib.filter ({ assertion, message }: !assertion && lib.hasPrefix prefix message) config.assertions
   );
 
   # What the types alone refuse.
@@ -312,6 +310,4 @@ map (message: "not refused: ${message}") (lib.subtractLists actual expected)
 ++ lib.optional (
   !lib.any (lib.hasPrefix "${prefix}: networking.hostName is \"nixos\"") config.warnings
 ) "no warning about the host name"
-++ lib.mapAttrsToList (name: _: "not refused: ${name}") (
-  lib.filterAttrs (_: accepts) wronglyTyped
-)
+++ lib.mapAttrsToList (name: _: "not refused: ${name}") (lib.filterAttrs (_: accepts) wronglyTyped)

@@ -49,10 +49,12 @@ let
         ";"
       ];
       expect = {
-        ExecStart = ''${gatekeeper {
-          lock = "plain";
-          grace = "10";
-        }} /bin/serve "100%% $$HOME" ";"'';
+        ExecStart = ''${
+          gatekeeper {
+            lock = "plain";
+            grace = "10";
+          }
+        } /bin/serve "100%% $$HOME" ";"'';
         Type = "notify";
         NotifyAccess = "main";
         KillMode = "mixed";
@@ -289,7 +291,9 @@ let
           } /bin/job"
         ];
         Type = "oneshot";
+        # systemd refuses these for a unit that runs once.
         Restart = null;
+        RestartForceExitStatus = null;
         WatchdogSec = null;
         NotifyAccess = "main";
       };

@@ -82,7 +82,14 @@ let
       config.serviceConfig = lib.mkIf (config.script != "") { ExecStart = "/script"; };
     };
 
-  show = value: if value == true then "true" else if value == false then "false" else toString value;
+  show =
+    value:
+    if value == true then
+      "true"
+    else if value == false then
+      "false"
+    else
+      toString value;
   section =
     title: settings:
     "[${title}]\n"
@@ -106,7 +113,9 @@ let
       ))
       (section "Service" (
         {
-          Environment = lib.mapAttrsToList (name: value: builtins.toJSON "${name}=${toString value}") one.environment;
+          Environment = lib.mapAttrsToList (
+            name: value: builtins.toJSON "${name}=${toString value}"
+          ) one.environment;
         }
         // one.serviceConfig
       ))
@@ -175,7 +184,5 @@ in
     if failed != [ ] then
       throw (lib.concatMapStringsSep "\n" (one: one.message) failed)
     else
-      lib.mapAttrs' (
-        name: one: lib.nameValuePair "${name}.service" (unit one)
-      ) config.systemd.services;
+      lib.mapAttrs' (name: one: lib.nameValuePair "${name}.service" (unit one)) config.systemd.services;
 }

@@ -48,12 +48,21 @@ let
         builtins.intersectAttrs (lib.functionArgs function) packages // arguments
       );
     pkgsStatic = packages;
-    rustPlatform.buildRustPackage =
-      attributes: fake ({ nativeBuildInputs = [ ]; } // attributes);
-    runCommand = name: attributes: script: fake (attributes // { inherit name script; });
+    rustPlatform.buildRustPackage = attributes: fake ({ nativeBuildInputs = [ ]; } // attributes);
+    runCommand =
+      name: attributes: script:
+      fake (attributes // { inherit name script; });
     writeText = name: text: fake { inherit name text; };
     mkShell = attributes: fake ({ name = "shell"; } // attributes);
-    dockerTools.buildLayeredImage = attributes: fake (attributes // { pname = attributes.name; name = "${attributes.name}.tar.gz"; });
+    dockerTools.buildLayeredImage =
+      attributes:
+      fake (
+        attributes
+        // {
+          pname = attributes.name;
+          name = "${attributes.name}.tar.gz";
+        }
+      );
     testers.runNixOSTest =
       test:
       let
