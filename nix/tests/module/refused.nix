@@ -304,10 +304,13 @@ let
     };
   };
 in
-map (message: "not refused: ${message}") (lib.subtractLists actual expected)
-++ map (message: "not expected: ${message}") (lib.subtractLists expected actual)
-# The host name is left as NixOS has it.
-++ lib.optional (
-  !lib.any (lib.hasPrefix "${prefix}: networking.hostName is \"nixos\"") config.warnings
-) "no warning about the host name"
-++ lib.mapAttrsToList (name: _: "not refused: ${name}") (lib.filterAttrs (_: accepts) wronglyTyped)
+{
+  wrong =
+    map (message: "not refused: ${message}") (lib.subtractLists actual expected)
+    ++ map (message: "not expected: ${message}") (lib.subtractLists expected actual)
+    # The host name is left as NixOS has it.
+    ++ lib.optional (
+      !lib.any (lib.hasPrefix "${prefix}: networking.hostName is \"nixos\"") config.warnings
+    ) "no warning about the host name"
+    ++ lib.mapAttrsToList (name: _: "not refused: ${name}") (lib.filterAttrs (_: accepts) wronglyTyped);
+}

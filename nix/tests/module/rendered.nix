@@ -386,34 +386,43 @@ let
   );
   warned = lib.filter ours config.warnings;
 in
-lib.concatLists (
-  lib.mapAttrsToList (name: one: compare "etcd-await-election-${name}" one.expect) instances
-)
-++ lib.concatLists (lib.mapAttrsToList (name: one: compare name (one.expect or { })) gates)
-++ compare "bystander" {
-  ExecStart = "/bin/bystander";
-  Type = null;
+{
+  # For systemd-analyze(1): the units as systemd gets them.
+  units = lib.genAttrs (map (unit: "${unit}.service") (
+    map (name: "etcd-await-election-${name}") (lib.attrNames instances)
+    ++ lib.filter (name: gates.${name}.gate.enable or true) (lib.attrNames gates)
+  )) (unit: config.systemd.units.${unit}.text);
+
+  wrong =
+    lib.concatLists (
+      lib.mapAttrsToList (name: one: compare "etcd-await-election-${name}" one.expect) instances
+    )
+    ++ lib.concatLists (lib.mapAttrsToList (name: one: compare name (one.expect or { })) gates)
+    ++ compare "bystander" {
+      ExecStart = "/bin/bystander";
+      Type = null;
+    }
+    ++ (
+      let
+        found = services.renamed.serviceConfig.ExecStart;
+        inherit (gates.renamed) begins ends;
+      in
+      require "renamed: ExecStart is ${found}" (lib.hasPrefix begins found && lib.hasSuffix ends found)
+    )
+    ++ require "scripted: the script is not behind the gatekeeper" (
+      lib.hasPrefix (gatekeeper {
+        lock = "scripted";
+        ready = "elected";
+      }) (toString services.scripted.serviceConfig.ExecStart)
+    )
+    ++ require "plain: not stopped before the network" (
+      lib.elem "network.target" services.etcd-await-election-plain.after
+      && lib.elem "network.target" services.simple.after
+    )
+    ++ map (message: "refused: ${message}") failed
+    ++ require "warnings: ${asText warned}" (
+      warned == [
+        "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the host takes part in the election, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
+      ]
+    );
 }
-++ (
-  let
-    found = services.renamed.serviceConfig.ExecStart;
-    inherit (gates.renamed) begins ends;
-  in
-  require "renamed: ExecStart is ${found}" (lib.hasPrefix begins found && lib.hasSuffix ends found)
-)
-++ require "scripted: the script is not behind the gatekeeper" (
-  lib.hasPrefix (gatekeeper {
-    lock = "scripted";
-    ready = "elected";
-  }) (toString services.scripted.serviceConfig.ExecStart)
-)
-++ require "plain: not stopped before the network" (
-  lib.elem "network.target" services.etcd-await-election-plain.after
-  && lib.elem "network.target" services.simple.after
-)
-++ map (message: "refused: ${message}") failed
-++ require "warnings: ${asText warned}" (
-  warned == [
-    "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the host takes part in the election, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
-  ]
-)

@@ -137,6 +137,10 @@ in
       type = types.attrsOf (types.submodule service);
       default = { };
     };
+    systemd.units = mkOption {
+      type = types.attrsOf types.attrs;
+      readOnly = true;
+    };
     systemd.tmpfiles.rules = names;
     environment = {
       systemPackages = mkOption {
@@ -171,18 +175,9 @@ in
     };
     services.etcd = anything;
     system.stateVersion = mkOption { type = types.str; };
-    rendered = mkOption {
-      type = types.attrsOf types.str;
-      readOnly = true;
-    };
   };
 
-  config.rendered =
-    let
-      failed = lib.filter (one: !one.assertion) config.assertions;
-    in
-    if failed != [ ] then
-      throw (lib.concatMapStringsSep "\n" (one: one.message) failed)
-    else
-      lib.mapAttrs' (name: one: lib.nameValuePair "${name}.service" (unit one)) config.systemd.services;
+  config.systemd.units = lib.mapAttrs' (
+    name: one: lib.nameValuePair "${name}.service" { text = unit one; }
+  ) config.systemd.services;
 }

@@ -23,6 +23,7 @@ let
     in
     derivation'
     // lib.filterAttrs (attribute: _: !(derivation' ? ${attribute})) attributes
+    // attributes.passthru or { }
     // {
       meta = attributes.meta or { };
       overrideAttrs = change: fake (attributes // change attributes);
@@ -102,7 +103,17 @@ let
                 { evaluated, ... }:
                 {
                   options.units = lib.mkOption { };
-                  config.units = lib.mapAttrs (_: node: node.rendered) evaluated;
+                  # What would not boot does not evaluate either.
+                  config.units = lib.mapAttrs (
+                    name: node:
+                    let
+                      failed = lib.filter (one: !one.assertion) node.assertions;
+                    in
+                    if failed == [ ] then
+                      node.systemd.units
+                    else
+                      throw "${name}: ${lib.concatMapStringsSep "\n" (one: one.message) failed}"
+                  ) evaluated;
                 }
               )
             ];
