@@ -10,16 +10,16 @@
 let
   inherit (stdenv.hostPlatform) system;
 
-  evaluate =
+  system' =
     modules:
-    (nixpkgs.lib.nixosSystem {
+    nixpkgs.lib.nixosSystem {
       inherit system;
       modules = [
         self.nixosModules.default
         { system.stateVersion = "26.05"; }
       ]
       ++ modules;
-    }).config;
+    };
 
   files = lib.filter (lib.hasSuffix ".nix") (
     map toString (lib.filesystem.listFilesRecursive ../tests/module)
@@ -30,7 +30,9 @@ let
       name = baseNameOf file;
     }
     // import file {
-      inherit lib evaluate;
+      inherit lib;
+      evaluate = modules: (system' modules).config;
+      evaluateOptions = modules: (system' modules).options;
       program = lib.getExe self.packages.${system}.default;
     }
   ) files;

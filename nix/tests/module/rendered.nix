@@ -3,6 +3,7 @@
   lib,
   evaluate,
   program,
+  ...
 }:
 let
   endpoints = [
