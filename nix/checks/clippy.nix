@@ -1,0 +1,15 @@
+{
+  etcd-await-election,
+  clippy,
+}:
+etcd-await-election.overrideAttrs (previous: {
+  pname = "${previous.pname}-clippy";
+  nativeBuildInputs = previous.nativeBuildInputs ++ [ clippy ];
+  buildPhase = ''
+    runHook preBuild
+    cargo clippy --workspace --all-targets --offline -- --deny warnings
+    runHook postBuild
+  '';
+  doCheck = false;
+  installPhase = "touch $out";
+})

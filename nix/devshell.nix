@@ -1,0 +1,26 @@
+# Everything that `.ci/run` and `cargo xtask` look for, so that they install nothing.
+{
+  mkShell,
+  cargo,
+  clippy,
+  rustc,
+  rustfmt,
+  rust-analyzer,
+  cargo-deny,
+  protobuf,
+  etcd,
+  nixfmt-tree,
+}:
+mkShell {
+  packages = [
+    cargo
+    clippy
+    rustc
+    rustfmt
+    rust-analyzer
+    cargo-deny
+    protobuf
+    etcd
+    nixfmt-tree
+  ];
+}

@@ -1,0 +1,60 @@
+# Durations as the program reads them: whole seconds, or "1500ms", "2s", "5m". Compared as milliseconds.
+{ lib }:
+let
+  unit = {
+    ms = 1;
+    s = 1000;
+    m = 60 * 1000;
+  };
+in
+rec {
+  type = lib.types.either lib.types.ints.unsigned (lib.types.strMatching "[0-9]{1,12}(ms|s|m)?") // {
+    description = ''seconds, or a string such as "1500ms", "2s" or "5m"'';
+    descriptionClass = "noun";
+  };
+
+  toMilliseconds =
+    duration:
+    if lib.isInt duration then
+      duration * 1000
+    else
+      let
+        parts = builtins.match "([0-9]+)(ms|s|m)?" duration;
+        name = lib.elemAt parts 1;
+      in
+      lib.toIntBase10 (lib.head parts) * unit.${if name == null then "s" else name};
+
+  # Whole seconds that are not shorter, for settings of systemd.
+  toSeconds = duration: (toMilliseconds duration + 999) / 1000;
+
+  # From milliseconds back to how a person writes it.
+  show =
+    milliseconds:
+    if lib.mod milliseconds 1000 == 0 then
+      "${toString (milliseconds / 1000)}s"
+    else
+      "${toString milliseconds}ms";
+
+  # What systemd calls a time span, as far as units usually write one; null for everything else, "infinity" among it.
+  fromSystemd =
+    span:
+    let
+      parts = builtins.match " *([0-9]{1,9}) *(ms|s|sec|second|seconds|m|min|minute|minutes)? *" (
+        toString span
+      );
+      name = lib.elemAt parts 1;
+      number = lib.toIntBase10 (lib.head parts);
+      milliseconds =
+        number
+        * unit.${
+          if name == null then
+            "s"
+          else if name == "ms" then
+            "ms"
+          else
+            lib.substring 0 1 name
+        };
+    in
+    # To systemd 0 means no limit here.
+    if parts == null || number == 0 then null else show milliseconds;
+}

@@ -1,0 +1,82 @@
+# Where etcd is and how to log in there. `from` holds the defaults: null for the module's own options, and those for each
+# election.
+{ lib, from }:
+let
+  inherit (lib) mkOption types;
+  inherited =
+    option: nothing: args:
+    mkOption (
+      args
+      // (
+        if from == null then
+          { default = nothing; }
+        else
+          {
+            default = from.${option};
+            defaultText = lib.literalExpression "config.services.etcd-await-election.etcd.${option}";
+          }
+      )
+    );
+  # A path and not only a string, so that a Nix path gets an answer in words (see checks.nix).
+  file = types.nullOr types.path;
+in
+{
+  endpoints = inherited "endpoints" [ ] {
+    type = types.listOf types.str;
+    example = [
+      "https://etcd1:2379"
+      "https://etcd2:2379"
+      "https://etcd3:2379"
+    ];
+    description = ''
+      The members of etcd, each as `host:port` or a URL. Without a scheme it is https if any of the TLS options is set,
+      else http.
+    '';
+  };
+
+  cacertFile = inherited "cacertFile" null {
+    type = file;
+    example = "/var/lib/secrets/etcd/ca.pem";
+    description = "Verify etcd by this CA (PEM) instead of the system's.";
+  };
+
+  certFile = inherited "certFile" null {
+    type = file;
+    example = "/var/lib/secrets/etcd/client.pem";
+    description = "The client certificate (PEM); with {option}`keyFile`.";
+  };
+
+  keyFile = inherited "keyFile" null {
+    type = file;
+    example = "/var/lib/secrets/etcd/client-key.pem";
+    description = "The key of the client certificate (PEM), outside of the Nix store.";
+  };
+
+  tlsServerName = inherited "tlsServerName" null {
+    type = types.nullOr types.str;
+    example = "etcd.example.org";
+    description = "The name that etcd's certificate must have, if it is not the endpoint's host.";
+  };
+
+  user = inherited "user" null {
+    type = types.nullOr types.str;
+    example = "web";
+    description = "The etcd user; with {option}`passwordFile`.";
+  };
+
+  passwordFile = inherited "passwordFile" null {
+    type = file;
+    example = "/var/lib/secrets/etcd/password";
+    description = "A file whose first line is the user's password, outside of the Nix store.";
+  };
+
+  loadCredentials = inherited "loadCredentials" true {
+    type = types.bool;
+    example = false;
+    description = ''
+      Whether systemd hands the files to the unit (`LoadCredential=`), so that they can be root's alone. It does so when
+      the unit starts: after a rotation the unit must be started anew. With `false` the program reads the files
+      themselves each time it connects, and the unit's user must be allowed to.
+    '';
+  };
+}

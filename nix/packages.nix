@@ -1,0 +1,14 @@
+# What `nix build` offers, for one system.
+{ pkgs }:
+let
+  etcd-await-election = pkgs.callPackage ./package.nix { };
+in
+{
+  inherit etcd-await-election;
+  default = etcd-await-election;
+  # One file that runs on any Linux, for images and machines without Nix.
+  static = pkgs.pkgsStatic.callPackage ./package.nix { };
+  container = pkgs.callPackage ./container.nix {
+    etcd-await-election = pkgs.pkgsStatic.callPackage ./package.nix { };
+  };
+}

@@ -1,0 +1,68 @@
+# A command with a unit of this module's own, as hardened as it is by default, and an etcd that asks for a password.
+{ self, pkgs, ... }:
+{
+  name = "etcd-await-election-instance";
+  globalTimeout = 10 * 60;
+
+  nodes.machine = {
+    imports = [ self.nixosModules.default ];
+    environment.systemPackages = [ pkgs.curl ];
+
+    services.etcd.enable = true;
+
+    services.etcd-await-election.instances.clock = {
+      # One word of a shell's for each thing that the hardening could take away.
+      command = [
+        "${pkgs.runtimeShell}"
+        "-c"
+        "set -e; date >now; test -w /tmp; cat /proc/meminfo >/dev/null; exec sleep infinity"
+      ];
+      path = [ pkgs.coreutils ];
+      stopSignal = "INT";
+      notifyReady = "elected";
+      statusEndpoint = "127.0.0.1:8080";
+      etcd = {
+        endpoints = [ "127.0.0.1:2379" ];
+        user = "clock";
+        passwordFile = "/var/lib/secrets/password";
+      };
+    };
+
+    # Comes when etcd knows the user: see the script.
+    systemd.services.etcd-await-election-clock.wantedBy = pkgs.lib.mkForce [ ];
+    systemd.tmpfiles.rules = [ "d /var/lib/secrets 0700 root root" ];
+  };
+
+  testScript = ''
+    UNIT = "etcd-await-election-clock.service"
+
+    machine.wait_for_unit("etcd.service")
+    machine.wait_until_succeeds("etcdctl endpoint health", 60)
+    machine.succeed(
+        "install -m 0400 /dev/stdin /var/lib/secrets/password <<<secret",
+        "etcdctl user add root:root",
+        "etcdctl user grant-role root root",
+        "etcdctl role add clock",
+        "etcdctl role grant-permission clock readwrite clock",
+        "etcdctl role grant-permission clock --prefix=true readwrite clock/",
+        "etcdctl user add clock:secret",
+        "etcdctl user grant-role clock clock",
+        "etcdctl auth enable",
+    )
+
+    with subtest("with notifyReady = elected a started unit is one whose command runs"):
+        machine.succeed(f"systemctl start {UNIT}")
+        machine.succeed("curl --fail --silent 127.0.0.1:8080/leader")
+        machine.wait_until_succeeds("test -s /var/lib/etcd-await-election-clock/now", 10)
+
+    with subtest("the command has neither password nor privileges"):
+        pid = machine.succeed("pgrep --exact sleep").strip()
+        machine.fail(f"grep --text --quiet secret /proc/{pid}/environ /proc/{pid}/cmdline")
+        machine.succeed(f"grep --quiet '^CapEff:\\s*0*$' /proc/{pid}/status")
+        machine.succeed(f"systemd-analyze security --threshold=30 {UNIT}")
+
+    with subtest("a stop with another signal is no failure"):
+        machine.succeed(f"systemctl stop {UNIT}")
+        machine.fail(f"systemctl is-failed {UNIT}")
+  '';
+}

@@ -1,0 +1,316 @@
+# Wrong settings are refused, each with the sentence that says what would be right. All of them stand in one
+# configuration, because each is told by its name.
+{ lib, evaluate, ... }:
+let
+  prefix = "services.etcd-await-election";
+  endpoints = [ "etcd1:2379" ];
+
+  # Wrong settings of an instance, and what the sentence says after the name of the instance.
+  instances = {
+    half-a-second = {
+      settings.leaseDuration = "1500ms";
+      says = ".leaseDuration (1500ms) must be whole seconds, at least 1s: etcd grants no parts of a second.";
+    };
+    no-lease = {
+      settings.leaseDuration = 0;
+      says = ".leaseDuration (0s) must be whole seconds, at least 1s: etcd grants no parts of a second.";
+    };
+    too-long = {
+      settings.leaseDuration = 9000000001;
+      says = ".leaseDuration (9000000001s) is longer than etcd's longest lease of 9000000000s.";
+    };
+    hasty = {
+      settings.retryPeriod = "99ms";
+      says = ".retryPeriod (99ms) must be at least 100ms.";
+    };
+    slow = {
+      settings.retryPeriod = 10;
+      says = ".retryPeriod (10s) must be less than renewDeadline (10s).";
+    };
+    # With a lease of 15 s, 1 s is kept for SIGKILL and 1 s for the stop signal.
+    no-room = {
+      settings.renewDeadline = "13001ms";
+      says = ".renewDeadline (13001ms) must be at most 13s with leaseDuration 15s: the rest is needed to end the command before the lease can run out.";
+    };
+    # A short lease: a quarter of it for each.
+    no-room-short = {
+      settings = {
+        leaseDuration = 1;
+        renewDeadline = "501ms";
+        retryPeriod = "100ms";
+      };
+      says = ".renewDeadline (501ms) must be at most 500ms with leaseDuration 1s: the rest is needed to end the command before the lease can run out.";
+    };
+    nowhere = {
+      settings.etcd.endpoints = lib.mkForce [ ];
+      says = ".etcd.endpoints is empty: list the members of etcd there, or for all elections in services.etcd-await-election.etcd.endpoints.";
+    };
+    listed-in-one = {
+      settings.etcd.endpoints = lib.mkForce [ "a:1,b:2" ];
+      says = ".etcd.endpoints: \"a:1,b:2\" is no endpoint: write each member as an element of the list, as host:port or a URL.";
+    };
+    with-user = {
+      settings.etcd.endpoints = lib.mkForce [ "http://u:secret@a:1" ];
+      says = ".etcd.endpoints: an endpoint has a user in it: use etcd.user and etcd.passwordFile instead.";
+    };
+    without-tls = {
+      settings.etcd = {
+        endpoints = lib.mkForce [ "http://a:1" ];
+        cacertFile = "/ca.pem";
+      };
+      says = ".etcd.endpoints: http://a:1 is without TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme.";
+    };
+    only-cert = {
+      settings.etcd.certFile = "/cert.pem";
+      says = ".etcd.certFile is of no use alone: set services.etcd-await-election.instances.only-cert.etcd.keyFile as well.";
+    };
+    only-key = {
+      settings.etcd.keyFile = "/key.pem";
+      says = ".etcd.keyFile is of no use alone: set services.etcd-await-election.instances.only-key.etcd.certFile as well.";
+    };
+    only-user = {
+      settings.etcd.user = "web";
+      says = ".etcd.user is of no use alone: set services.etcd-await-election.instances.only-user.etcd.passwordFile as well.";
+    };
+    only-password = {
+      settings.etcd.passwordFile = "/password";
+      says = ".etcd.passwordFile is of no use alone: set services.etcd-await-election.instances.only-password.etcd.user as well.";
+    };
+    published-key = {
+      settings.etcd = {
+        certFile = "/cert.pem";
+        keyFile = "${builtins.storeDir}/0000-key.pem";
+      };
+      says = ".etcd.keyFile is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/client-key.pem\".";
+    };
+    # A Nix path would be copied to the store.
+    published-password = {
+      settings.etcd = {
+        user = "web";
+        passwordFile = ./refused.nix;
+      };
+      says = ".etcd.passwordFile is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/password\".";
+    };
+    published-variable = {
+      settings.extraEnvironment.ETCD_AWAIT_ELECTION_PASSWORD = "secret";
+      says = ".extraEnvironment has the password, which every user of the host could read there: use services.etcd-await-election.instances.published-variable.etcd.passwordFile.";
+    };
+    slash = {
+      settings.lock = "slash/";
+      says = ".lock (\"slash/\") must be a name that does not end with a slash.";
+    };
+    blank = {
+      settings.identity = " ";
+      says = ".identity is blank: write a name, or null to have one made up at each start.";
+    };
+    port-only = {
+      settings.statusEndpoint = "8080";
+      says = ".statusEndpoint (8080) must be host:port, or :port for all interfaces.";
+    };
+  };
+
+  # Units that cannot have a gatekeeper in front of them.
+  units = {
+    absent = {
+      says = ": systemd.services.absent.serviceConfig.ExecStart is not set. If the unit file comes from a package, give its command there as [ \"\" \"/path/to/command arguments\" ]; otherwise check the name.";
+    };
+    two = {
+      service = {
+        Type = "oneshot";
+        ExecStart = [
+          "/bin/a"
+          "/bin/b"
+        ];
+      };
+      gate.acquireTimeout = 0;
+      says = ": the unit has 2 commands in ExecStart, and the lead would be given away between them: make one script of them.";
+    };
+    semicolon = {
+      service = {
+        Type = "oneshot";
+        ExecStart = "/bin/a ; /bin/b";
+      };
+      gate.acquireTimeout = 0;
+      says = ": the unit's ExecStart has a second command after a semicolon, which would run without the lead: make one script of them.";
+    };
+    shell = {
+      service.ExecStart = "|/bin/a";
+      says = ": the unit's ExecStart has the prefix \"|\", which runs a shell before the gatekeeper: write the shell as the command.";
+    };
+    daemon = {
+      service = {
+        Type = "forking";
+        ExecStart = "/bin/a";
+      };
+      says = ": the unit is of Type=forking: its command would be taken for ended when its first process is. Let it run in the foreground (many daemons have an option for it), and set systemd.services.daemon.serviceConfig.Type = lib.mkForce \"exec\".";
+    };
+    remains = {
+      service = {
+        ExecStart = "/bin/a";
+        RemainAfterExit = true;
+      };
+      says = ": the unit has RemainAfterExit=, but the lead is given away when its command ends: run something that lasts as long as the lead is needed.";
+    };
+    patient = {
+      service = {
+        ExecStart = "/bin/a";
+        TimeoutStopSec = "infinity";
+      };
+      says = ".stopGrace must be set: the unit's TimeoutStopSec (infinity) is no length of time that can be given to its command.";
+    };
+    once = {
+      service = {
+        Type = "oneshot";
+        ExecStart = "/bin/a";
+      };
+      gate = {
+        acquireTimeout = 0;
+        notifyReady = "elected";
+      };
+      says = ".notifyReady is of no use for a unit of Type=oneshot: it has started when its command has ended.";
+    };
+    alone = {
+      service = {
+        ExecStart = "/bin/a";
+        PrivateNetwork = true;
+      };
+      says = ": the unit has PrivateNetwork=, and the gatekeeper could not reach etcd: set systemd.services.alone.serviceConfig.PrivateNetwork = lib.mkForce false.";
+    };
+    local = {
+      service = {
+        ExecStart = "/bin/a";
+        RestrictAddressFamilies = "AF_UNIX";
+      };
+      says = ": the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.local.serviceConfig.RestrictAddressFamilies.";
+    };
+    mute = {
+      service = {
+        ExecStart = "/bin/a";
+        RestrictAddressFamilies = [ "~AF_UNIX AF_NETLINK" ];
+      };
+      says = ": the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.mute.serviceConfig.RestrictAddressFamilies.";
+    };
+    walled = {
+      service = {
+        ExecStart = "/bin/a";
+        IPAddressDeny = "any";
+      };
+      says = ": the unit has IPAddressDeny=, and the gatekeeper could not reach etcd: list etcd's addresses in systemd.services.walled.serviceConfig.IPAddressAllow.";
+    };
+  };
+
+  config = evaluate [
+    {
+      services.etcd-await-election = {
+        instances =
+          lib.mapAttrs (
+            _:
+            { settings, ... }:
+            lib.mkMerge [
+              {
+                command = [ "/bin/true" ];
+                etcd = { inherit endpoints; };
+              }
+              settings
+            ]
+          ) instances
+          // {
+            # Not wrong in themselves.
+            twin-a = {
+              lock = "twin";
+              statusEndpoint = ":1";
+              command = "/bin/true";
+              etcd = { inherit endpoints; };
+            };
+            twin-b = {
+              lock = "twin";
+              statusEndpoint = ":1";
+              command = "/bin/true";
+              etcd = { inherit endpoints; };
+            };
+            # Nobody minds what is wrong with it.
+            "of no/use" = {
+              enable = false;
+              command = "/bin/true";
+            };
+            "a b" = {
+              command = "/bin/true";
+              etcd = { inherit endpoints; };
+            };
+          };
+        gate =
+          lib.mapAttrs (
+            _: unit:
+            lib.mkMerge [
+              { etcd = { inherit endpoints; }; }
+              (unit.gate or { })
+            ]
+          ) units
+          // {
+            nobodys.etcd = { inherit endpoints; };
+            "full.service".etcd = { inherit endpoints; };
+          };
+      };
+      systemd.services = lib.mapAttrs (_: unit: { serviceConfig = unit.service or { }; }) units;
+    }
+  ];
+
+  expected =
+    lib.mapAttrsToList (name: { says, ... }: "${prefix}.instances.${name}${says}") instances
+    ++ lib.mapAttrsToList (name: { says, ... }: "${prefix}.gate.${name}${says}") units
+    ++ [
+      "${prefix}.instances.\"a b\": the name becomes a unit's: write it with letters, digits and \":_.-\" only."
+      "${prefix}.gate.nobodys: there is no systemd.services.nobodys. Check the name, and that the module of that service is enabled."
+      "${prefix}.gate.\"full.service\": write the name of the unit without \".service\", as in systemd.services."
+      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b campaign for the same lock under the same identity (twin as %H) and would take it from each other: give them different locks, or identities."
+      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b have the same statusEndpoint (:1): give each a port of its own."
+    ];
+
+  # A bare configuration has more that is wrong with it, as having no file system.
+  actual = map (assertion: assertion.message) (
+    lib.filter ({ assertion, message }: !assertion && lib.hasPrefix prefix message) config.assertions
+  );
+
+  # What the types alone refuse.
+  accepts =
+    settings:
+    (builtins.tryEval (
+      builtins.deepSeq
+        (evaluate [
+          {
+            services.etcd-await-election.instances.typed = {
+              command = "/bin/true";
+            }
+            // settings;
+          }
+        ]).systemd.services.etcd-await-election-typed.serviceConfig
+        true
+    )).success;
+  wronglyTyped = {
+    "a duration in hours" = {
+      leaseDuration = "1h";
+    };
+    "a duration with a sign" = {
+      retryPeriod = "-1s";
+    };
+    "a negative number" = {
+      stopGrace = -1;
+    };
+    "an unknown answer to a loss" = {
+      onLoss = "retry";
+    };
+    "no command" = {
+      command = [ ];
+    };
+  };
+in
+{
+  wrong =
+    map (message: "not refused: ${message}") (lib.subtractLists actual expected)
+    ++ map (message: "not expected: ${message}") (lib.subtractLists expected actual)
+    # The host name is left as NixOS has it.
+    ++ lib.optional (
+      !lib.any (lib.hasPrefix "${prefix}: networking.hostName is \"nixos\"") config.warnings
+    ) "no warning about the host name"
+    ++ lib.mapAttrsToList (name: _: "not refused: ${name}") (lib.filterAttrs (_: accepts) wronglyTyped);
+}

@@ -1,0 +1,183 @@
+# The part of NixOS that the module and its tests touch: options as strict as NixOS's own, and units as text. It is a
+# pretence, written to be no more lenient than NixOS is.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+
+  atom = types.nullOr (
+    types.oneOf [
+      types.bool
+      types.int
+      types.float
+      types.str
+      types.path
+      types.package
+    ]
+  );
+  # Of several definitions, lists are joined, and all else must be equal.
+  setting = lib.mkOptionType {
+    name = "systemd option";
+    check = value: lib.all atom.check (lib.toList value);
+    merge =
+      loc: definitions:
+      let
+        values = map (definition: definition.value) definitions;
+      in
+      if lib.any lib.isList values then
+        if lib.all lib.isList values then
+          lib.concatLists values
+        else
+          throw "${lib.showOption loc} is defined as a list and not as a list"
+      else
+        lib.mergeEqualOption loc definitions;
+  };
+  names = mkOption {
+    type = types.listOf types.str;
+    default = [ ];
+  };
+
+  service =
+    { config, ... }:
+    {
+      options =
+        lib.genAttrs [
+          "after"
+          "before"
+          "wants"
+          "requires"
+          "wantedBy"
+        ] (_: names)
+        // {
+          description = mkOption {
+            type = types.singleLineStr;
+            default = "";
+          };
+          documentation = names;
+          environment = mkOption {
+            type = types.attrsOf (types.nullOr types.str);
+            default = { };
+          };
+          path = mkOption {
+            type = types.listOf (types.either types.package types.str);
+            default = [ ];
+          };
+          script = mkOption {
+            type = types.lines;
+            default = "";
+          };
+          serviceConfig = mkOption {
+            default = { };
+            type = types.addCheck (types.attrsOf setting) (_: true);
+            description = "[Service]";
+          };
+          unitConfig = mkOption {
+            default = { };
+            type = types.attrsOf setting;
+          };
+        };
+      config.serviceConfig = lib.mkIf (config.script != "") { ExecStart = "/script"; };
+    };
+
+  show =
+    value:
+    if value == true then
+      "true"
+    else if value == false then
+      "false"
+    else
+      toString value;
+  section =
+    title: settings:
+    "[${title}]\n"
+    + lib.concatStrings (
+      lib.concatLists (
+        lib.mapAttrsToList (key: value: map (one: "${key}=${show one}\n") (lib.toList value)) (
+          lib.filterAttrs (_: value: value != null) settings
+        )
+      )
+    );
+  unit =
+    one:
+    lib.concatStringsSep "\n" [
+      (section "Unit" (
+        {
+          Description = one.description;
+          Documentation = one.documentation;
+          After = one.after;
+        }
+        // one.unitConfig
+      ))
+      (section "Service" (
+        {
+          Environment = lib.mapAttrsToList (
+            name: value: builtins.toJSON "${name}=${toString value}"
+          ) one.environment;
+        }
+        // one.serviceConfig
+      ))
+    ];
+
+  anything = mkOption {
+    type = types.attrsOf types.anything;
+    default = { };
+  };
+in
+{
+  options = {
+    assertions = mkOption {
+      type = types.listOf types.unspecified;
+      default = [ ];
+    };
+    warnings = names;
+    systemd.services = mkOption {
+      type = types.attrsOf (types.submodule service);
+      default = { };
+    };
+    systemd.units = mkOption {
+      type = types.attrsOf types.attrs;
+      readOnly = true;
+    };
+    systemd.tmpfiles.rules = names;
+    environment = {
+      systemPackages = mkOption {
+        type = types.listOf types.package;
+        default = [ ];
+      };
+      etc = mkOption {
+        type = types.attrsOf (
+          types.submodule {
+            options = {
+              source = mkOption { type = types.path; };
+              mode = mkOption {
+                type = types.str;
+                default = "symlink";
+              };
+            };
+          }
+        );
+        default = { };
+      };
+      variables = anything;
+    };
+    networking = {
+      hostName = mkOption {
+        type = types.str;
+        default = "nixos";
+      };
+      firewall.allowedTCPPorts = mkOption {
+        type = types.listOf types.port;
+        default = [ ];
+      };
+    };
+    services.etcd = anything;
+    system.stateVersion = mkOption { type = types.str; };
+  };
+
+  config.systemd.units = lib.mapAttrs' (
+    name: one: lib.nameValuePair "${name}.service" { text = unit one; }
+  ) config.systemd.services;
+}

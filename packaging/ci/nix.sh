@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Evaluates the flake on a Debian machine without Nix: the package, the dev shell, every check, and the NixOS module with
+# its tests; then lets this machine's systemd read the units that the module makes. Nothing is built, and nothing is
+# left behind outside of target/.
+#
+#   packaging/ci/nix.sh
+#   NIXPKGS_LIB=DIR packaging/ci/nix.sh   with DIR holding nixpkgs' lib/, instead of fetching it
+#
+# nixpkgs' lib is the real one; the rest of nixpkgs is nix/tests/stand-in. Whoever can download nixpkgs runs
+# `nix flake check` instead.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# https://github.com/nix-community/nixpkgs.lib: nixpkgs' lib/, and nothing else, by commit.
+LIB_REPOSITORY=https://github.com/nix-community/nixpkgs.lib
+LIB_COMMIT=de42d44212d207476489bce163375d8306a26d59
+# The first Debian whose Nix is known to do.
+SUITE=forky
+
+target=$PWD/target
+root=$target/nix-root
+work=$root/work
+
+leave_out() {
+  printf 'LEFT OUT: %s\n' "$*"
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo --non-interactive "$@"; fi
+}
+
+if ! as_root true 2>/dev/null; then
+  leave_out "the evaluation of the flake: it needs root, for a chroot with Nix"
+  exit 0
+fi
+
+# A chroot, so that no other release's packages come to this machine. Kept for the next time.
+if [ ! -x "$root/usr/bin/nix" ]; then
+  command -v mmdebstrap >/dev/null || as_root apt-get install --yes --no-install-recommends mmdebstrap
+  # Where this machine gets its packages from.
+  # shellcheck disable=SC2016 # the dollar is apt's
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep --invert-match security | head -n 1)
+  # The packages are signed; a mirror that stands still has no newer lists to offer.
+  mkdir -p "$target"
+  as_root rm -rf "$root.new" "$root"
+  as_root mmdebstrap --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include=nix-bin "$SUITE" "$root.new" "$mirror"
+  as_root mkdir -p "$root.new/etc/nix"
+  printf '%s\n' 'experimental-features = nix-command flakes' 'build-users-group =' 'substituters =' 'sandbox = false' |
+    as_root tee "$root.new/etc/nix/nix.conf" >/dev/null
+  as_root mv "$root.new" "$root"
+fi
+
+# Its /proc is gone with the namespace.
+in_root() {
+  # shellcheck disable=SC2016 # the arguments are the inner shell's
+  as_root unshare --mount sh -euc 'mount -t proc proc "$1/proc"; root=$1; shift; exec chroot "$root" "$@"' sh \
+    "$root" env --ignore-environment HOME=/root PATH=/usr/bin:/bin "$@"
+}
+
+# What a flake is made of: what git knows, and what it would be told of.
+as_root rm -rf "$work"
+as_root mkdir -p "$work/flake" "$work/nixpkgs"
+git ls-files -z --cached --others --exclude-standard |
+  while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done |
+  tar --create --null --files-from - | as_root tar --extract --no-same-owner --directory "$work/flake"
+
+lib=${NIXPKGS_LIB:-}
+if [ -z "$lib" ]; then
+  lib=$target/nixpkgs.lib
+  if [ ! -d "$lib/lib" ]; then
+    rm -rf "$lib"
+    git init --quiet "$lib"
+    if timeout 120 git -C "$lib" fetch --quiet --depth 1 "$LIB_REPOSITORY" "$LIB_COMMIT"; then
+      git -C "$lib" checkout --quiet FETCH_HEAD
+    fi
+  fi
+fi
+
+if [ ! -d "$lib/lib" ]; then
+  find "$work/flake" -name '*.nix' -printf '/work/flake/%P\0' |
+    while IFS= read -r -d '' file; do in_root nix-instantiate --parse "$file" </dev/null >/dev/null; done
+  echo "all Nix files can be parsed"
+  leave_out "the evaluation of the flake: nixpkgs' lib cannot be had from $LIB_REPOSITORY"
+  exit 0
+fi
+
+as_root cp -r nix/tests/stand-in/. "$lib/lib" "$work/nixpkgs/"
+flake() {
+  local command=$1
+  shift
+  # shellcheck disable=SC2086 # "flake check" is two words
+  in_root nix --offline $command path:/work/flake"$@" --override-input nixpkgs path:/work/nixpkgs --no-write-lock-file
+}
+
+flake "flake check" "" --no-build --all-systems
+
+if ! command -v systemd-analyze >/dev/null; then
+  leave_out "the units: this machine has no systemd-analyze"
+  exit 0
+fi
+as_root rm -rf "$target/units"
+flake eval "#checks.x86_64-linux.module.units" --write-to /work/units
+as_root cp -r "$work/units" "$target/units"
+as_root chown -R "$(id -u)" "$target/units"
+cd "$target/units"
+for unit in *; do
+  # The program is nowhere, as nothing was built.
+  sed --in-place 's|/nix/store/[^ ]*/bin/etcd-await-election|/bin/true|' "$unit"
+  # A template is verified by an instance of it.
+  instance=${unit/@./@instance.}
+  [ "$instance" = "$unit" ] || mv "$unit" "$instance"
+  # Its exit code is 0 for unknown names and bad values, too.
+  said=$(systemd-analyze verify "./$instance" 2>&1) || said=${said:-failed}
+  if [ -n "$said" ]; then
+    printf '%s: %s\n' "$instance" "$said"
+    exit 1
+  fi
+done
+echo "systemd takes all units of the module's tests"
