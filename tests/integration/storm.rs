@@ -28,8 +28,8 @@ fn a_minute_of_faults_overlaps_nothing_and_somebody_leads_whenever_they_end() {
 fn the_nemesis_finds_that_there_is_no_election() {
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("no-election");
-    // The time is a token that grows.
-    let script = "#!/bin/sh\nshift\nETCD_AWAIT_ELECTION_FENCING_TOKEN=$(date +%s%N) exec \"$@\"\n";
+    // The time is a token that grows. Nothing is forked, so that nothing is left when it was asked to stop.
+    let script = "#!/bin/sh\nshift\nJOURNALED_BEHAVIOUR= ETCD_AWAIT_ELECTION_FENCING_TOKEN=$(date +%s%N) exec \"$@\"\n";
     fs::write(&program, script).expect("writing it");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("making it executable");
     let options = Options { seed: 0, length: Duration::ZERO, beyond: false, program, say: |line| println!("{line}") };

@@ -190,7 +190,7 @@ impl Fault {
             Self::Member(Outage::Killed, _) => "member killed",
             Self::Member(Outage::Stopped, _) => "member stopped",
             Self::Member(Outage::Frozen, _) => "member frozen",
-            Self::Quorum(..) => "quorum lost",
+            Self::Quorum(..) => "one of two members down: no quorum",
             Self::Restart(_) => "instance restarted",
             Self::Force(_) => "restarted with force",
             Self::DeleteHolder => "holder key deleted",

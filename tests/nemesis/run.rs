@@ -169,8 +169,8 @@ impl<'a> Run<'a> {
             Duration::from_nanos(now() - self.chronicle.begun).as_secs_f64(),
             self.chronicle.events.len(),
             terms.len(),
-            led.map_or_else(|| "NEVER".to_owned(), |led| format!("after {:.1} s", led.as_secs_f64())),
-            if self.is_wrong() { "; SOMETHING IS WRONG" } else { "" }
+            led.map_or_else(|| "not yet".to_owned(), |led| format!("after {:.1} s", led.as_secs_f64())),
+            if self.is_wrong() { "; SOMETHING IS WRONG, stopping here" } else { "" }
         )
     }
 
