@@ -1,3 +1,4 @@
+use proptest::{collection::vec, prelude::*};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -151,4 +152,53 @@ fn all_interfaces_work_without_a_host() {
     let refused =
         bind(&StatusEndpoint { host: Some("192.0.2.1".into()), port: 0 }).expect_err("not an address of ours");
     assert_eq!(refused.exit, Exit::Config);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever bytes come, whole requests or none: an answer of HTTP or a closed connection, and the next one is served.
+    #[test]
+    fn any_bytes_leave_it_serving(nonsense in vec(request(), 1..4)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let bound = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
+            let address = bound.address();
+            let (_sender, status) = watch::channel(leader());
+            let client = async {
+                for bytes in nonsense {
+                    let mut stream = TcpStream::connect(address).await.expect("connected");
+                    let mut answer = Vec::new();
+                    // Either may find the connection closed already: that is an answer, too.
+                    let _ = stream.write_all(&bytes).await;
+                    let _ = stream.shutdown().await;
+                    let _ = stream.read_to_end(&mut answer).await;
+                    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{answer:?}");
+                }
+                let mut stream = TcpStream::connect(address).await.expect("connected");
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.expect("answered");
+                assert_eq!(code(&answer), 200);
+            };
+            tokio::select! {
+                served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+                () = client => {}
+            }
+        });
+    }
+}
+
+/// Bytes, and what is nearly a request.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let nearly = (
+        "(GET|HEAD|POST|PRI|[A-Z]{0,9})",
+        "[ /?a-z*%:]{0,40}",
+        "( HTTP/[0-9.]{1,3})?",
+        "(\r\n[A-Za-z-]{0,12}:.{0,60}){0,5}",
+    )
+        .prop_map(|(method, path, version, headers)| {
+            format!("{method} /{path}{version}{headers}\r\n\r\n").into_bytes()
+        });
+    prop_oneof![vec(any::<u8>(), 0..300), nearly]
 }
