@@ -10,7 +10,9 @@ use tokio::sync::Mutex;
 
 use super::{
     failure::{Meaning, translate},
-    handshake, tls,
+    handshake,
+    membership::Membership,
+    tls,
     watch::Watch,
 };
 use crate::{
@@ -27,8 +29,8 @@ pub struct Endpoint {
     config: Rc<EtcdConfig>,
     /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
     client: Mutex<Option<Client>>,
-    /// The cluster that answered first. All endpoints must belong to it: two clusters are two locks.
-    cluster_id: Rc<Cell<Option<u64>>>,
+    /// The cluster that all endpoints must belong to.
+    membership: Rc<Membership>,
     /// Whether the present client got an answer: certificates are not what is wrong then.
     trusted: Cell<bool>,
 }
@@ -41,8 +43,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
-    pub fn new(url: String, config: Rc<EtcdConfig>, cluster_id: Rc<Cell<Option<u64>>>) -> Self {
-        Self { url, config, client: Mutex::new(None), cluster_id, trusted: Cell::new(false) }
+    pub fn new(url: String, config: Rc<EtcdConfig>, membership: Rc<Membership>) -> Self {
+        Self { url, config, client: Mutex::new(None), membership, trusted: Cell::new(false) }
     }
 
     /// The server's version, and the cluster that it belongs to.
@@ -56,7 +58,7 @@ impl Endpoint {
 
     /// Whether a cluster is the one that we are in, or else what to say about it; `None` while ours is not known.
     pub(super) fn is_of_our_cluster(&self, id: u64) -> Option<Result<(), StoreError>> {
-        let known = self.cluster_id.get()?;
+        let known = self.membership.known()?;
         Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
     }
 
@@ -148,13 +150,10 @@ impl Endpoint {
         Client::connect([&self.url], Some(options)).await
     }
 
-    /// Checks that the answer is from the cluster that answered before.
+    /// Checks that the answer is from our cluster.
     fn check_cluster(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
         let Some(id) = header.map(ResponseHeader::cluster_id) else { return Ok(()) };
-        self.is_of_our_cluster(id).unwrap_or_else(|| {
-            self.cluster_id.set(Some(id));
-            Ok(())
-        })
+        self.membership.answered(&self.url, id).map_err(|known| self.of_another_cluster(id, known))
     }
 
     fn of_another_cluster(&self, id: u64, known: u64) -> StoreError {
@@ -187,7 +186,7 @@ impl Store for Endpoint {
     }
 
     fn forget_cluster(&self) {
-        self.cluster_id.set(None);
+        self.membership.release();
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
