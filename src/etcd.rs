@@ -8,13 +8,15 @@
 mod endpoint;
 mod failure;
 mod handshake;
+mod membership;
 mod tls;
 mod watch;
 
 pub use self::{endpoint::Endpoint, failure::ConfigError};
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
+use self::membership::Membership;
 use crate::{
     clock::{BootClock, Clock},
     config::EtcdConfig,
@@ -71,9 +73,9 @@ fn has_unsound_leases(version: &str) -> bool {
 /// A certificate, key or password file that cannot be used.
 pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
-    let (shared, cluster_id) = (Rc::new(config.clone()), Rc::new(Cell::new(None)));
+    let (shared, membership) = (Rc::new(config.clone()), Rc::new(Membership::of(config.endpoints.len())));
     let endpoints =
-        config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&shared), Rc::clone(&cluster_id)));
+        config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&shared), Rc::clone(&membership)));
     Ok(Cluster::new(endpoints.collect(), BootClock, patience))
 }
 

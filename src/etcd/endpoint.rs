@@ -10,7 +10,9 @@ use tokio::sync::Mutex;
 
 use super::{
     failure::{Meaning, translate},
-    handshake, tls,
+    handshake,
+    membership::Membership,
+    tls,
     watch::Watch,
 };
 use crate::{
@@ -26,11 +28,20 @@ pub struct Endpoint {
     url: String,
     config: Rc<EtcdConfig>,
     /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
-    client: Mutex<Option<Client>>,
-    /// The cluster that answered first. All endpoints must belong to it: two clusters are two locks.
-    cluster_id: Rc<Cell<Option<u64>>>,
+    client: Mutex<Option<Connected>>,
+    /// How many clients there were.
+    count: Cell<u64>,
+    /// The cluster that all endpoints must belong to.
+    membership: Rc<Membership>,
     /// Whether the present client got an answer: certificates are not what is wrong then.
     trusted: Cell<bool>,
+}
+
+/// A client, and which one it is.
+#[derive(Clone)]
+struct Connected {
+    client: Client,
+    number: u64,
 }
 
 /// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
@@ -41,8 +52,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
-    pub fn new(url: String, config: Rc<EtcdConfig>, cluster_id: Rc<Cell<Option<u64>>>) -> Self {
-        Self { url, config, client: Mutex::new(None), cluster_id, trusted: Cell::new(false) }
+    pub fn new(url: String, config: Rc<EtcdConfig>, membership: Rc<Membership>) -> Self {
+        Self { url, config, client: Mutex::new(None), count: Cell::new(0), membership, trusted: Cell::new(false) }
     }
 
     /// The server's version, and the cluster that it belongs to.
@@ -56,7 +67,7 @@ impl Endpoint {
 
     /// Whether a cluster is the one that we are in, or else what to say about it; `None` while ours is not known.
     pub(super) fn is_of_our_cluster(&self, id: u64) -> Option<Result<(), StoreError>> {
-        let known = self.cluster_id.get()?;
+        let known = self.membership.known()?;
         Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
     }
 
@@ -72,10 +83,11 @@ impl Endpoint {
 
     /// One call, and a second one after a new login if the token was not valid any more (nothing was done then).
     async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
-        let result = match ask(&mut self.client().await?).await {
+        let Connected { mut client, number } = self.client().await?;
+        let result = match ask(&mut client).await {
             Err(error) if self.can_log_in_again(&error) => {
-                self.reset();
-                ask(&mut self.client().await?).await
+                self.retire(number);
+                ask(&mut self.client().await?.client).await
             }
             result => result,
         };
@@ -110,11 +122,25 @@ impl Endpoint {
         translate(&self.url, error)
     }
 
-    async fn client(&self) -> Result<Client, StoreError> {
-        let mut client = self.client.lock().await;
-        match &*client {
-            Some(client) => Ok(client.clone()),
-            None => Ok(client.insert(self.connect().await?).clone()),
+    async fn client(&self) -> Result<Connected, StoreError> {
+        let mut connected = self.client.lock().await;
+        match &*connected {
+            Some(connected) => Ok(connected.clone()),
+            None => {
+                let client = self.connect().await?;
+                self.count.set(self.count.get() + 1);
+                Ok(connected.insert(Connected { client, number: self.count.get() }).clone())
+            }
+        }
+    }
+
+    /// Forgets this client, unless another call did already: calls that find out together that their token has ended log in
+    /// once. A login is meant to be expensive, for etcd too.
+    fn retire(&self, number: u64) {
+        if let Ok(mut connected) = self.client.try_lock()
+            && connected.as_ref().is_some_and(|connected| connected.number == number)
+        {
+            *connected = None;
         }
     }
 
@@ -148,13 +174,10 @@ impl Endpoint {
         Client::connect([&self.url], Some(options)).await
     }
 
-    /// Checks that the answer is from the cluster that answered before.
+    /// Checks that the answer is from our cluster.
     fn check_cluster(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
         let Some(id) = header.map(ResponseHeader::cluster_id) else { return Ok(()) };
-        self.is_of_our_cluster(id).unwrap_or_else(|| {
-            self.cluster_id.set(Some(id));
-            Ok(())
-        })
+        self.membership.answered(&self.url, id).map_err(|known| self.of_another_cluster(id, known))
     }
 
     fn of_another_cluster(&self, id: u64, known: u64) -> StoreError {
@@ -202,7 +225,7 @@ impl Store for Endpoint {
     }
 
     fn forget_cluster(&self) {
-        self.cluster_id.set(None);
+        self.membership.release();
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
@@ -261,8 +284,7 @@ impl Store for Endpoint {
     }
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
-        let mut client = self.client().await?;
-        Watch::open(&self.url, &mut client, ranges, from).await
+        Watch::open(&self.url, &mut self.client().await?.client, ranges, from).await
     }
 }
 

@@ -338,6 +338,8 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
     // An election timeout of half a second: etcd's shortest lease is one and a half of it.
     option("heartbeat-interval", &"50");
     option("election-timeout", &"500");
+    // A login costs etcd a tenth of a second of computing by default, and here are many on a small machine.
+    option("bcrypt-cost", &"4");
     option("logger", &"zap");
     option("log-level", &"warn");
     if let Some(Certificates { ca, server, .. }) = tls {
