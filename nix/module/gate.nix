@@ -35,7 +35,6 @@ let
   service =
     {
       name,
-      config,
       options,
       ...
     }:

@@ -1,7 +1,7 @@
 # The options of one election, the same for an instance and for a gate. `etcd` is where their defaults about etcd come
 # from.
 { lib, etcd }:
-{ name, config, ... }:
+{ name, ... }:
 let
   inherit (lib) mkOption types;
   duration = (import ./duration.nix { inherit lib; }).type;

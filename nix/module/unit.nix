@@ -41,6 +41,16 @@ let
       if settings.stopSignal != null then settings.stopSignal else original.KillSignal or "TERM";
   };
 
+  # How systemd ends the processes of the unit.
+  stopping = {
+    # On a stop the gatekeeper alone is signalled, and the command ends as the gatekeeper tells it to; what is left in the
+    # end is killed. The price: when the gatekeeper is killed, systemd kills the guard at once, before it can give the
+    # lease back, and the next host waits for the lease to end.
+    KillMode = "mixed";
+  }
+  # The unit's own is for the command, and the gatekeeper knows it by a flag.
+  // lib.optionalAttrs (original ? KillSignal) { KillSignal = "SIGTERM"; };
+
   signalNumbers = {
     HUP = 1;
     INT = 2;
@@ -101,10 +111,6 @@ in
       # `systemctl status` says in words who leads, whatever the type.
       NotifyAccess = "main";
 
-      # On a stop the gatekeeper alone is signalled: the command ends as the gatekeeper tells it to. What is left at the
-      # end of the stop is killed.
-      KillMode = "mixed";
-
       # The gatekeeper needs some time more than it gives to the command: to end what ignored the signal, and to hand over.
       TimeoutStopSec = duration.toSeconds known.stopGrace + 10;
 
@@ -116,11 +122,10 @@ in
       # A name that is in use twice would be taken back and forth for ever.
       RestartPreventExitStatus = lib.toList (original.RestartPreventExitStatus or [ ]) ++ [ 80 ];
     }
+    // stopping
     // lib.optionalAttrs (flags.credentials settings != [ ]) {
       LoadCredential = lib.toList (original.LoadCredential or [ ]) ++ flags.credentials settings;
     }
-    # The stop signal is for the command, and the gatekeeper knows it by a flag.
-    // lib.optionalAttrs (original ? KillSignal) { KillSignal = "SIGTERM"; }
     // lib.optionalAttrs (!isOneshot) {
       # The gatekeeper says when it is ready, and is alive; what the command would say of itself is not heard.
       Type = "notify";

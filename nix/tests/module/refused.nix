@@ -87,7 +87,7 @@ let
     published-password = {
       settings.etcd = {
         user = "web";
-        passwordFile = ./refused.nix;
+        passwordFile = /password;
       };
       says = ".etcd.passwordFile is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/password\".";
     };

@@ -263,6 +263,8 @@ let
     };
     dollar = {
       service.ExecStart = "/bin/daemon";
+      # Forbids nothing that the gatekeeper needs.
+      service.RestrictAddressFamilies = "~AF_NETLINK AF_PACKET";
       gate.lock = "$dollar";
       expect.ExecStart = "${gatekeeper { lock = "$$dollar"; }} /bin/daemon";
     };

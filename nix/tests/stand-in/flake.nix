@@ -2,7 +2,7 @@
   description = "Stands in for nixpkgs where it cannot be had, for `packaging/ci/nix.sh`: its real lib, put beside this file, and a pretence of the rest";
 
   outputs =
-    { self }:
+    _:
     let
       lib = import ./lib;
       packagesFor = system: import ./packages.nix { inherit lib system nixosSystem; };
