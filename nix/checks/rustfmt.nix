@@ -19,6 +19,7 @@ runCommand "rustfmt"
     };
   }
   ''
+    export CARGO_HOME="$TMPDIR"
     cd "$src"
     cargo fmt --all --check
     touch "$out"

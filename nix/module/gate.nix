@@ -139,6 +139,9 @@ in
           (checks.check (lib.hasSuffix ".service" name || config.systemd.services ? ${name})
             "${path}: there is no systemd.services.${lib.strings.escapeNixIdentifier name}. Check the name, and that the module of that service is enabled."
           )
+          (checks.check (!config.systemd.sockets or { } ? ${name})
+            "${path}: the unit is started by systemd.sockets.${lib.strings.escapeNixIdentifier name}, which would take connections on every host and could not hand them to the command: let the service listen by itself."
+          )
         ]
         ++ config.systemd.services.${name}.etcd-await-election.assertions or [ ]
       ) enabled

@@ -85,21 +85,16 @@ if [ ! -d "$lib/lib" ]; then
 fi
 
 as_root cp -r nix/tests/stand-in/. "$lib/lib" "$work/nixpkgs/"
-flake() {
-  local command=$1
-  shift
-  # shellcheck disable=SC2086 # "flake check" is two words
-  in_root nix --offline $command path:/work/flake"$@" --override-input nixpkgs path:/work/nixpkgs --no-write-lock-file
-}
+with_stand_in=(--override-input nixpkgs path:/work/nixpkgs --no-write-lock-file)
 
-flake "flake check" "" --no-build --all-systems
+in_root nix --offline flake check path:/work/flake --no-build --all-systems "${with_stand_in[@]}"
 
 if ! command -v systemd-analyze >/dev/null; then
   leave_out "the units: this machine has no systemd-analyze"
   exit 0
 fi
 as_root rm -rf "$target/units"
-flake eval "#checks.x86_64-linux.module.units" --write-to /work/units
+in_root nix --offline eval path:/work/flake#checks.x86_64-linux.module.units --write-to /work/units "${with_stand_in[@]}"
 as_root cp -r "$work/units" "$target/units"
 as_root chown -R "$(id -u)" "$target/units"
 cd "$target/units"

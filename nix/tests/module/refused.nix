@@ -190,6 +190,10 @@ let
       };
       says = ": the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.mute.serviceConfig.RestrictAddressFamilies.";
     };
+    listening = {
+      service.ExecStart = "/bin/a";
+      says = ": the unit is started by systemd.sockets.listening, which would take connections on every host and could not hand them to the command: let the service listen by itself.";
+    };
     walled = {
       service = {
         ExecStart = "/bin/a";
@@ -252,6 +256,7 @@ let
           };
       };
       systemd.services = lib.mapAttrs (_: unit: { serviceConfig = unit.service or { }; }) units;
+      systemd.sockets.listening.listenStreams = [ "/run/listening" ];
     }
   ];
 

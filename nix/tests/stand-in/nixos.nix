@@ -137,6 +137,7 @@ in
       type = types.attrsOf (types.submodule service);
       default = { };
     };
+    systemd.sockets = anything;
     systemd.units = mkOption {
       type = types.attrsOf types.attrs;
       readOnly = true;
