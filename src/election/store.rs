@@ -103,7 +103,7 @@ pub struct KeyValue {
 }
 
 impl KeyValue {
-    /// The value as text: an identity, as it is [shown](shown).
+    /// The value as text: an identity, as it is [`shown`].
     #[must_use]
     pub fn identity(&self) -> String {
         shown(&self.value)
