@@ -1,4 +1,4 @@
-//! The real [`Store`]: one endpoint of an etcd cluster, through `etcd-client`.
+//! The real [`Store`](crate::election::store::Store): one endpoint of an etcd cluster, through `etcd-client`.
 //!
 //! One client per endpoint, since tonic's balancer goes on using dead endpoints
 //! (<https://github.com/grpc/grpc-rust/issues/2839>). A client is built from the files, with a fresh login, at the first
