@@ -63,7 +63,9 @@ fn an_endpoint_of_another_cluster_is_named_and_not_used() {
     let (a, b) = leader_and_standby(&world, &endpoints.join(","));
     for candidate in [&a, &b] {
         eventually(Timing::START, "the log names it", || match candidate.stderr() {
-            log if log.lines().any(|line| line.contains("WARN") && line.contains(foreign.as_str())) => Ok(()),
+            log if log.lines().any(|line| line.contains(foreign.as_str()) && line.contains("belongs to cluster")) => {
+                Ok(())
+            }
             log => Err(log),
         });
     }
