@@ -1,6 +1,6 @@
 //! The story of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
 
-use std::{pin::pin, time::Duration};
+use std::{io::IsTerminal as _, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use nix::sys::signal::{self, Signal};
@@ -127,6 +127,8 @@ async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_sign
         match Signal::try_from(number) {
             // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
             Ok(Signal::SIGTSTP) => drop(signal::raise(Signal::SIGSTOP)),
+            // A service manager's "reload": there is nothing yet that could. Without its terminal a job of a shell ends.
+            Ok(Signal::SIGHUP) if !std::io::stdin().is_terminal() => {}
             Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)) => {
                 tracing::info!("{signal} while waiting: leaving the queue");
                 return Exit::Signal(u8::try_from(number).unwrap_or(0));

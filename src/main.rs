@@ -78,7 +78,7 @@ fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, 
     // After the fork, or the guard would keep the port when the gatekeeper is killed.
     let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
     let runtime = runtime()?;
-    let exit = runtime.block_on(campaign(config, guarded, signals, endpoint));
+    let exit = runtime.block_on(campaign(config, guarded, signals, original, endpoint));
     // A name that is being looked up need not be waited for.
     runtime.shutdown_background();
     exit
@@ -93,6 +93,7 @@ async fn campaign(
     config: &Config,
     guarded: Guarded,
     signals: Signals,
+    original: Original,
     endpoint: Option<http::Bound>,
 ) -> Result<Exit, Refused> {
     let ElectionConfig { lock, identity, timing, .. } = &config.election;
@@ -105,6 +106,8 @@ async fn campaign(
         loop {
             match signals.next().await {
                 child if child == Signal::SIGCHLD as i32 => reaper.reap_orphans(),
+                // As nohup and a shell's `&` want it.
+                ignored if original.ignores(ignored) => {}
                 signal => return Some((signal, signals)),
             }
         }

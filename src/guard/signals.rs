@@ -23,7 +23,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 #[derive(Clone, Copy, Debug)]
 pub struct Original {
     mask: SigSet,
-    ignores_pipe: bool,
+    ignored: SigSet,
 }
 
 impl Original {
@@ -35,18 +35,44 @@ impl Original {
     pub fn save() -> Self {
         let mut mask = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, None, Some(&mut mask)).expect("the mask can always be read");
-        Self { mask, ignores_pipe: PIPE_IS_IGNORED.load(Ordering::Relaxed) }
+        let mut ignored: SigSet = Signal::iterator().filter(|signal| is_ignored(*signal)).collect();
+        if !PIPE_IS_IGNORED.load(Ordering::Relaxed) {
+            ignored.remove(Signal::SIGPIPE);
+        }
+        // The children of a process that ignores it are reaped by the kernel, and nobody learns how they ended.
+        set_ignored(Signal::SIGCHLD, false);
+        Self { mask, ignored }
+    }
+
+    /// Whether the process was started with this signal ignored, as by `nohup`.
+    #[must_use]
+    pub fn ignores(&self, signal: i32) -> bool {
+        Signal::try_from(signal).is_ok_and(|signal| self.ignored.contains(signal))
     }
 
     /// Restores them, right before `execve`. Async-signal-safe.
     ///
-    /// SIGPIPE is the only disposition that is not as we found it: Rust's runtime ignores it before `main`. Others it
-    /// catches, which `execve` undoes; those that were ignored still are.
+    /// Two dispositions are not as we found them: Rust's runtime ignores SIGPIPE before `main`, and we do not ignore SIGCHLD.
+    /// Others it catches, which `execve` undoes; those that were ignored still are.
     pub(super) fn restore(&self) {
-        let handler = if self.ignores_pipe { SigHandler::SigIgn } else { SigHandler::SigDfl };
-        // SAFETY: no handler of ours is installed or removed; sigaction is async-signal-safe.
-        let _ = unsafe { signal(Signal::SIGPIPE, handler) };
+        for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {
+            set_ignored(signal, self.ignored.contains(signal));
+        }
         let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None);
+    }
+}
+
+fn set_ignored(number: Signal, ignored: bool) {
+    let handler = if ignored { SigHandler::SigIgn } else { SigHandler::SigDfl };
+    // SAFETY: no handler of ours is installed or removed; sigaction is async-signal-safe.
+    let _ = unsafe { signal(number, handler) };
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: a null pointer for the new action only reads the old one, into a struct for which all zeros is valid.
+    unsafe {
+        let mut found: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as i32, ptr::null(), &raw mut found) == 0 && found.sa_sigaction == libc::SIG_IGN
     }
 }
 
@@ -54,17 +80,12 @@ static PIPE_IS_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before Rust's runtime ignores SIGPIPE, with glibc and with a static musl: both walk `.init_array` before `main`.
 extern "C" fn look_at_sigpipe() {
-    // SAFETY: a null pointer for the new action only reads the old one, into a struct for which all zeros is valid.
-    let ignored = unsafe {
-        let mut found: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut found) == 0 && found.sa_sigaction == libc::SIG_IGN
-    };
-    PIPE_IS_IGNORED.store(ignored, Ordering::Relaxed);
+    PIPE_IS_IGNORED.store(is_ignored(Signal::SIGPIPE), Ordering::Relaxed);
 }
 
 #[used]
 // SAFETY: the section is a list of pointers to functions of this kind, called once before `main`; this one touches only
-// an atomic and needs nothing of Rust's runtime.
+// an atomic and asks the kernel; it needs nothing of Rust's runtime.
 #[unsafe(link_section = ".init_array")]
 static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 

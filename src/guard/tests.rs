@@ -315,7 +315,7 @@ fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
 #[test]
 fn the_command_finds_mask_and_dispositions_as_they_were() {
     const NAME: &str = "the_command_finds_mask_and_dispositions_as_they_were";
-    for ignored in ["", "HUP PIPE", "PIPE", "USR1"] {
+    for ignored in ["", "HUP PIPE", "PIPE", "USR1", "CHLD"] {
         let shell = if ignored.is_empty() { String::new() } else { format!("trap '' {ignored}") };
         in_own_process_from(
             &format!("{shell}\ncat /proc/self/status > $GUARD_TEST_DIRECTORY/before"),
@@ -339,6 +339,17 @@ fn the_command_finds_mask_and_dispositions_as_they_were() {
             },
         );
     }
+}
+
+/// The kernel reaps the children of whoever ignores SIGCHLD, and that is inherited: the end of the command was never seen.
+#[test]
+fn the_end_is_seen_although_the_caller_ignores_sigchld() {
+    in_own_process_from("trap '' CHLD", "the_end_is_seen_although_the_caller_ignores_sigchld", |_| {
+        with_guard(shell("exit 9"), async |handle, _| {
+            started(handle, within(5000, 6000)).await;
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(9))));
+        });
+    });
 }
 
 #[test]
