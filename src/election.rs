@@ -117,15 +117,18 @@ impl<S: Store, C: Clock> Election<S, C> {
         });
     }
 
-    /// Keeps the lease alive and reads the given ranges, both at one endpoint at once. A confirmation counts from the moment
-    /// before either was sent. `None` if the lease is gone.
+    /// Reads the given ranges and then keeps the lease alive, both at one endpoint. A confirmation counts from the moment before
+    /// either was sent. `None` if the lease is gone.
+    ///
+    /// In this order, as a leader of etcd that was frozen answers a keepalive without having it from the others (before 3.4.31
+    /// and 3.5.13); a linearizable read it cannot answer before it knows that it leads no more.
     async fn renew(&self, lease: LeaseId, ranges: &[Range]) -> Result<Option<(Instant, store::Snapshot)>, StoreError> {
         let (sent, alive, snapshot) = self
             .cluster
             .hedged(async |store| {
                 let sent = self.clock().now();
-                let (alive, snapshot) = tokio::try_join!(store.keep_alive(lease), store.read(ranges))?;
-                Ok((sent, alive, snapshot))
+                let snapshot = store.read(ranges).await?;
+                Ok((sent, store.keep_alive(lease).await?, snapshot))
             })
             .await?;
         Ok(alive.then_some((sent, snapshot)))

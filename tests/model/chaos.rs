@@ -114,7 +114,8 @@ fn late_then_cut(world: &Rc<World>) {
     let (machine, members) = (often_the_leader(world), (0..world.net.members()).collect::<Vec<_>>());
     let limit = Patience::of(&world.machines[machine].config.timing).attempt_limit;
     let limit = Time::try_from(limit.as_micros()).expect("short");
-    let late = Way { lost: 0, delay: (limit / 2, limit - 20 * MS) };
+    // A renewal is a read and a keepalive, one after the other, and both have to fit.
+    let late = Way { lost: 0, delay: (limit / 4, limit / 2 - 20 * MS) };
     let length = world.sim.between(3 * SECOND, 12 * SECOND);
     set_links(world, machine, &members, Link { there: Way::GOOD, back: late }, 60 * SECOND);
     let again = Rc::clone(world);
