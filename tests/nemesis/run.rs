@@ -178,12 +178,8 @@ impl<'a> Run<'a> {
     fn close(&mut self) {
         self.chronicle.ended = now();
         // It waits for all of them, and for their commands.
-        if let Err(panicked) = catch_unwind(AssertUnwindSafe(|| self.world.verdict())) {
-            let why = panicked.downcast_ref::<String>().cloned().unwrap_or_default();
-            // That much is in the verdict, or it is beyond the promise.
-            if !why.contains("the promise is broken") {
-                self.wrong.push(why);
-            }
+        if let Err(panicked) = catch_unwind(AssertUnwindSafe(|| self.world.close())) {
+            self.wrong.push(panicked.downcast_ref::<String>().cloned().unwrap_or_default());
         }
         self.look();
         // A lease that nobody could give back runs out.
