@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     time::Duration,
 };
 
@@ -66,10 +67,14 @@ pub struct Cluster<S, C> {
     /// Whether any endpoint ever answered: certificates that once were right will be right again.
     known: Cell<bool>,
     silent: Cell<bool>,
-    last_failures: RefCell<Vec<String>>,
+    /// The reasons that were told since etcd fell silent.
+    told: RefCell<BTreeSet<String>>,
 }
 
 impl<S: Store, C: Clock> Cluster<S, C> {
+    /// Whatever answers with nonsense has a new reason for ever.
+    const MOST_REASONS: usize = 30;
+
     /// All `endpoints` of a cluster; the first is preferred until another one answers faster.
     ///
     /// # Panics
@@ -84,7 +89,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             preferred: watch::Sender::new(0),
             known: Cell::new(false),
             silent: Cell::new(false),
-            last_failures: RefCell::default(),
+            told: RefCell::default(),
         }
     }
 
@@ -244,13 +249,13 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         if self.silent.replace(false) {
             tracing::info!("etcd answers again");
         }
-        self.last_failures.borrow_mut().clear();
+        self.told.borrow_mut().clear();
     }
 
-    /// One line when all endpoints fail, and when the reasons change; not one per try.
+    /// One line when all endpoints fail, and when there is a new reason; not one per try.
     fn all_failed(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
         let all_untrusted = failures.iter().all(|failure| matches!(failure, StoreError::Untrusted(_)));
-        let mut reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
+        let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
         for failure in failures {
             match failure {
                 StoreError::Refused(_) => return Err(failure),
@@ -258,12 +263,15 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                 StoreError::Untrusted(_) | StoreError::Unavailable(_) => {}
             }
         }
-        reasons.sort_unstable();
-        if !self.silent.replace(true) || *self.last_failures.borrow() != reasons {
+        let mut told = self.told.borrow_mut();
+        let news = told.len() < Self::MOST_REASONS && reasons.iter().any(|reason| !told.contains(reason));
+        if !self.silent.replace(true) || news {
             let pause = crate::timing::show(self.patience.pause);
             tracing::warn!("etcd does not answer, trying again every {pause}: {}", reasons.join("; "));
         }
-        *self.last_failures.borrow_mut() = reasons;
+        if news {
+            told.extend(reasons);
+        }
         Ok(())
     }
 }
