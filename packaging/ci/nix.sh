@@ -19,7 +19,7 @@ SUITE=forky
 
 target=$PWD/target
 root=$target/nix-root
-work=$root/work
+work=$root/checks
 
 leave_out() {
   printf 'LEFT OUT: %s\n' "$*"
@@ -77,7 +77,7 @@ if [ -z "$lib" ]; then
 fi
 
 if [ ! -d "$lib/lib" ]; then
-  find "$work/flake" -name '*.nix' -printf '/work/flake/%P\0' |
+  find "$work/flake" -name '*.nix' -printf '/checks/flake/%P\0' |
     while IFS= read -r -d '' file; do in_root nix-instantiate --parse "$file" </dev/null >/dev/null; done
   echo "all Nix files can be parsed"
   leave_out "the evaluation of the flake: nixpkgs' lib cannot be had from $LIB_REPOSITORY"
@@ -85,16 +85,16 @@ if [ ! -d "$lib/lib" ]; then
 fi
 
 as_root cp -r nix/tests/stand-in/. "$lib/lib" "$work/nixpkgs/"
-with_stand_in=(--override-input nixpkgs path:/work/nixpkgs --no-write-lock-file)
+with_stand_in=(--override-input nixpkgs path:/checks/nixpkgs --no-write-lock-file)
 
-in_root nix --offline flake check path:/work/flake --no-build --all-systems "${with_stand_in[@]}"
+in_root nix --offline flake check path:/checks/flake --no-build --all-systems "${with_stand_in[@]}"
 
 if ! command -v systemd-analyze >/dev/null; then
   leave_out "the units: this machine has no systemd-analyze"
   exit 0
 fi
 as_root rm -rf "$target/units"
-in_root nix --offline eval path:/work/flake#checks.x86_64-linux.module.units --write-to /work/units "${with_stand_in[@]}"
+in_root nix --offline eval path:/checks/flake#checks.x86_64-linux.module.units --write-to /checks/units "${with_stand_in[@]}"
 as_root cp -r "$work/units" "$target/units"
 as_root chown -R "$(id -u)" "$target/units"
 cd "$target/units"

@@ -85,7 +85,7 @@ impl Apt {
             fs::create_dir_all(home.join(folder)).map_err(failed)?;
         }
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let source = format!("deb [signed-by={keyring}] {} {suite} main\n", mirror());
+        let source = format!("deb [signed-by={keyring}] {} {suite} main\n", mirror()?);
         fs::write(home.join("sources.list"), source).map_err(failed)?;
         Ok(Self { home })
     }
@@ -106,7 +106,7 @@ impl Apt {
 }
 
 /// Where this machine gets its packages from.
-fn mirror() -> String {
+fn mirror() -> Result<String, String> {
     let sources = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
     let text = sources.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     // `URIs: URL …` in the one, `deb [options] URL suite …` in the other.
@@ -115,7 +115,7 @@ fn mirror() -> String {
         .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
         .flat_map(str::split_whitespace)
         .find(|word| word.contains("://"));
-    address.unwrap_or("http://deb.debian.org/debian").to_owned()
+    address.map(str::to_owned).ok_or_else(|| format!("no source of packages in {}", sources.join(" or ")))
 }
 
 /// A value of `/etc/os-release`.
