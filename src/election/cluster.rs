@@ -40,7 +40,7 @@ impl Patience {
         let spare = timing.outage_survived();
         Self {
             hedge_delay: (spare / 8).clamp(Duration::from_millis(50), Duration::from_millis(500)),
-            attempt_limit: (timing.renew_deadline() / 3).max(Duration::from_millis(500)),
+            attempt_limit: (timing.renew_deadline() / 2).max(Duration::from_millis(500)),
             pause: timing.retry_period().min(spare),
         }
     }

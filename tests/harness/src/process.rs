@@ -13,7 +13,7 @@ use nix::{
     libc,
     sys::{
         prctl,
-        signal::{Signal, kill},
+        signal::{SigHandler, Signal, kill, signal},
     },
     unistd::{Pid, setsid},
 };
@@ -114,9 +114,13 @@ fn spawn(command: Command) -> io::Result<Child> {
     });
 
     let mut command = command;
-    // SAFETY: three system calls, which are all that happens between fork and exec; nothing allocates or locks.
+    // SAFETY: a few system calls, which are all that happens between fork and exec; nothing allocates or locks.
     unsafe {
         command.pre_exec(|| {
+            // A shell's `&` and nohup have some ignored, and that would be inherited.
+            for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+                signal(default, SigHandler::SigDfl)?;
+            }
             setsid()?;
             // If stdin is a terminal it becomes that of the session; else this fails.
             libc::ioctl(0, libc::TIOCSCTTY, 0);
