@@ -14,12 +14,12 @@
 
 pub mod feed;
 pub mod handle;
-pub mod say;
 pub mod signals;
 pub mod switch;
 
 mod farewell;
 mod process;
+mod say;
 mod spawn;
 mod terminal;
 mod tree;
@@ -39,9 +39,10 @@ pub use self::{
     handle::{Guarded, Handle, Reaper},
     spawn::{exec, resolve},
 };
-use self::{process::Equipment, say::LogFormat, signals::Original, switch::Switch};
+use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{
     election::keys::{LeaseId, LockName},
+    log::LogFormat,
     timing::Deadlines,
 };
 

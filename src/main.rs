@@ -12,7 +12,6 @@ use etcd_await_election::{
     gatekeeper,
     guard::{
         self, GuardSetup, Guarded,
-        say::LogFormat as GuardLog,
         signals::{Original, Signals},
     },
     log::{self, LogFormat},
@@ -68,10 +67,7 @@ fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, 
         stop_signal: config.stop_signal,
         stop_grace: config.election.timing.stop_grace(),
         original,
-        log: match format {
-            LogFormat::Text => GuardLog::Text,
-            LogFormat::Json => GuardLog::Json,
-        },
+        log: format,
         release_program: None,
     };
     let guarded = guard::start(setup).map_err(internal("guard"))?;

@@ -9,6 +9,7 @@ use crate::{
     election::{cluster::Patience, keys::LeaseId},
     etcd,
     exit_code::Exit,
+    timing::show,
 };
 
 /// The guard ends this role after as long.
@@ -16,26 +17,18 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Revokes the lease, or leaves it to run out.
 pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
-    let cluster = match etcd::cluster(config, Patience::default()) {
-        Ok(cluster) => cluster,
-        Err(error) => {
-            tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {error}");
-            return Exit::Config;
-        }
-    };
     let limit = BootClock.now() + LIMIT;
-    match BootClock.before(limit, cluster.revoke(lease)).await {
-        Some(Ok(())) => {
-            tracing::info!("released: lease {lease} of the killed gatekeeper given back");
-            Exit::Command(0)
-        }
-        Some(Err(refused)) => {
-            tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {refused}");
-            Exit::Refused
-        }
-        None => {
-            tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out");
-            Exit::Refused
-        }
-    }
+    let (exit, why) = match etcd::cluster(config, Patience::default()) {
+        Err(error) => (Exit::Config, error.to_string()),
+        Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
+            Some(Ok(())) => {
+                tracing::info!("released: lease {lease} of the killed gatekeeper given back");
+                return Exit::Command(0);
+            }
+            Some(Err(refused)) => (Exit::Refused, refused.to_string()),
+            None => (Exit::Refused, format!("no answer within {}", show(LIMIT))),
+        },
+    };
+    tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {why}");
+    exit
 }

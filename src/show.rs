@@ -23,7 +23,7 @@ pub async fn look<C: Clock>(lock: &LockName, cluster: &Cluster<Endpoint, C>) -> 
     let snapshot = cluster.hedged(async |store| store.read(&View::ranges(lock)).await).await?;
     let view = View::new(lock, snapshot);
     let ttl_left = match view.holder.as_ref().and_then(|holder| holder.lease) {
-        Some(lease) => cluster.hedged(async |store| store.time_to_live(lease).await).await?.map(|(left, _)| left),
+        Some(lease) => cluster.hedged(async |store| store.time_to_live(lease).await).await?,
         None => None,
     };
     Ok(Shown::new(lock, &view, ttl_left))

@@ -71,14 +71,13 @@ impl Endpoint {
         Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
     }
 
-    /// The time a lease has left and the TTL it was granted with; `None` if there is no such lease.
+    /// The time a lease has left; `None` if there is no such lease.
     ///
     /// # Errors
     /// As any call.
-    pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<(Duration, Duration)>, StoreError> {
+    pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
         let answer = self.call(async |client| client.lease_time_to_live(lease.0, None).await).await?;
-        let seconds = |seconds: i64| Duration::from_secs(seconds.try_into().unwrap_or(0));
-        Ok((answer.ttl() > 0).then(|| (seconds(answer.ttl()), seconds(answer.granted_ttl()))))
+        Ok(u64::try_from(answer.ttl()).ok().filter(|left| *left > 0).map(Duration::from_secs))
     }
 
     /// One call, and a second one after a new login if the token was not valid any more (nothing was done then).

@@ -27,7 +27,6 @@ use super::{
     CommandEnd, Reason, Report,
     farewell::Farewell,
     feed::{Line, Received},
-    say::LogFormat,
     signals::Signals,
     spawn::{Command, Executed, Spawned},
     switch::{Action, Event, Switch},
@@ -35,7 +34,7 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::clock::Instant;
+use crate::{clock::Instant, log::LogFormat};
 
 /// What the guard needs, all made before the fork.
 pub(super) struct Equipment {

@@ -4,14 +4,7 @@ use std::io::IoSlice;
 
 use nix::{errno::Errno, libc, poll};
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
+use crate::log::LogFormat;
 
 impl LogFormat {
     /// Writes one line, if stderr takes it at once; else it is lost. A guard that waited for whoever reads the log could
