@@ -26,8 +26,8 @@ use tokio::sync::watch;
 use self::{
     cluster::Cluster,
     keys::{LeaseId, LockName},
-    store::{Granted, Range, Store, StoreError},
-    view::View,
+    store::{Range, Store, StoreError},
+    view::{Entry, View},
 };
 use crate::{
     clock::{Clock, Instant},
@@ -77,6 +77,8 @@ pub struct Term {
     entry: (Vec<u8>, i64),
     /// The revision of the store at which all this was read.
     revision: i64,
+    /// Who gets the lead next, as far as the latest renewal saw.
+    next: RefCell<Option<Entry>>,
 }
 
 impl<S: Store, C: Clock> Election<S, C> {
@@ -134,12 +136,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         Ok(alive.then_some((sent, snapshot)))
     }
 
-    /// Everything there is to see. `None` if the lease is gone.
-    async fn look(&self, granted: Granted) -> Result<Option<(Instant, View)>, StoreError> {
-        let renewed = self.renew(granted.lease, &View::ranges(&self.lock)).await?;
-        Ok(renewed.map(|(sent, snapshot)| {
-            self.publish(|status| status.renewed_at = Some(sent));
-            (sent, View::new(&self.lock, snapshot))
-        }))
+    /// Everything there is to see, now.
+    async fn look(&self) -> Result<View, StoreError> {
+        let ranges = View::ranges(&self.lock);
+        let snapshot = self.cluster.hedged(async |store| store.read(&ranges).await).await?;
+        Ok(View::new(&self.lock, snapshot))
     }
 }

@@ -1,11 +1,11 @@
 //! Join, wait, claim, verify: from nothing to a [`Term`].
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use super::{
     Claim, Election, Term,
     keys::LeaseId,
-    store::{Change, Compare, Granted, KeyValue, Op, Outcome, Range, Store, StoreError, Txn},
+    store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     view::{Entry, View},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// Takes part in the election until this candidate leads: the lock is held, a renewal sent after that is confirmed,
+    /// Takes part in the election until this candidate leads: the lock is held by a lease that was renewed of late,
     /// nobody asks for the lead, and no ousted holder may still run. However long that takes.
     ///
     /// Dropped half-way, it leaves a lease behind: [`give_back`](Self::give_back) revokes it.
@@ -32,6 +32,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.publish(|status| {
                 status.lease = Some(granted.lease.to_string());
                 status.ttl = granted.ttl;
+                status.renewed_at = Some(sent);
             });
             // Before the lease holds anything: whatever happens to us, the guard can give it back.
             guard.order(Order::Lease(self.lease.get()));
@@ -45,9 +46,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// With one lease from joining to leading. `None` if lease or place were lost, or the lead was given away at once: join
     /// again with a new lease.
     ///
-    /// `renewed` is when the latest confirmed renewal of the lease was sent, or the request for it. A lease that was not renewed
-    /// for its whole TTL is not used any further, whatever etcd says: old servers call one alive that they are about to
-    /// revoke, and the next candidate would start beside a command that we start with it.
+    /// `renewed` is when the latest confirmed renewal of the lease was sent, or the request for it.
     async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Option<Term>, StoreError> {
         let lease = granted.lease;
         if !self.join(lease).await? {
@@ -56,20 +55,23 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut told = None;
         let mut failed = String::new();
         loop {
-            let Some((sent, view)) =
-                self.look(granted).await?.filter(|(sent, _)| self.in_time(granted, renewed, *sent))
-            else {
-                tracing::warn!("the lease {lease} is gone while waiting: joining again with a new one");
-                return Ok(None);
+            let view = if self.clock().now() < renewed + self.fresh(granted) {
+                self.look().await?
+            } else {
+                let ranges = View::ranges(&self.lock);
+                let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
+                    return Ok(None);
+                };
+                renewed = sent;
+                View::new(&self.lock, snapshot)
             };
-            renewed = sent;
             let Some((place, entry)) = view.entry_of(lease) else {
                 tracing::warn!("the entry was deleted while waiting: joining again");
                 return Ok(None);
             };
             self.tell_place(&view, place, entry, &mut told);
             if view.is_led_by(lease) {
-                let term = Term::new(granted, sent, &view, entry);
+                let term = Term::new(granted, renewed, &view, entry);
                 if let Some(request) = view.request_to(lease) {
                     let whose = request.identity();
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
@@ -105,16 +107,35 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 continue;
             }
-            match self.wait_for_change(granted, sent, &view, place, entry).await? {
+            match self.wait_for_change(granted, renewed, &view, place, entry).await? {
                 Some(sent) => renewed = sent,
                 None => return Ok(None),
             }
         }
     }
 
-    /// Whether a renewal sent at `sent` is soon enough after the one before.
-    fn in_time(&self, granted: Granted, before: Instant, sent: Instant) -> bool {
-        sent < self.timing.deadlines(before, granted.ttl).kill_at
+    /// How long a renewal is good enough to start the command with: a retry period is left until its renew deadline, and the
+    /// leader's first renewal is due at once.
+    fn fresh(&self, granted: Granted) -> Duration {
+        Timing::waiting_period(granted.ttl).min(self.timing.outage_survived())
+    }
+
+    /// Renews the lease of a candidate that waits. `None` if it is gone, or was not renewed for its whole TTL: such a lease is
+    /// not used any further, whatever etcd says. Old servers call one alive that they are about to revoke, and the next
+    /// candidate would start beside a command that we start with it.
+    async fn renew_in_time(
+        &self,
+        granted: Granted,
+        before: Instant,
+        ranges: &[Range],
+    ) -> Result<Option<(Instant, Snapshot)>, StoreError> {
+        let deadline = self.timing.deadlines(before, granted.ttl).kill_at;
+        let renewed = self.renew(granted.lease, ranges).await?.filter(|(sent, _)| *sent < deadline);
+        match &renewed {
+            Some((sent, _)) => self.publish(|status| status.renewed_at = Some(*sent)),
+            None => tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease),
+        }
+        Ok(renewed)
     }
 
     /// Creates the entry, and the holder key with it if the lock is free. Creates, never overwrites: `false` if that could
@@ -170,68 +191,63 @@ impl<S: Store, C: Clock> Election<S, C> {
         None
     }
 
-    /// Waits until something this candidate waits for may have happened, and keeps the lease alive meanwhile: a few times
-    /// per TTL, no more. Says when the latest renewal was sent; `None` if the lease is gone.
+    /// Waits until something this candidate waits for has changed, and renews its lease meanwhile: a few times per TTL, no
+    /// more. Says when the latest renewal was sent; `None` if the lease is gone.
+    ///
+    /// Whoever is further back watches only its own entry and the one ahead, or each hand-over would wake the whole queue; who
+    /// leads it hears with its next renewal.
     async fn wait_for_change(
         &self,
         granted: Granted,
-        mut sent: Instant,
+        mut renewed: Instant,
         view: &View,
         place: usize,
         entry: &Entry,
     ) -> Result<Option<Instant>, StoreError> {
         let holder = self.lock.holder();
-        let ahead = place.checked_sub(1).map(|ahead| view.entries[ahead].kv.key.clone());
-        let mut ranges = vec![Range::Key(holder.clone()), Range::Key(entry.kv.key.clone())];
-        ranges.extend(ahead.map(Range::Key));
-        if view.is_led_by(entry.lease) {
-            ranges.extend([Range::Prefix(self.lock.markers()), Range::Prefix(self.lock.requests())]);
+        let watches_holder = place <= 1 || self.claim.get() == Claim::Asks;
+        let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
+        let mut rests_on = vec![(entry.kv.key.clone(), Some(entry.kv.mod_revision))];
+        rests_on.extend(ahead.map(|kv| (kv.key.clone(), Some(kv.mod_revision))));
+        if watches_holder {
+            rests_on.push((holder.clone(), view.holder.as_ref().map(|kv| kv.mod_revision)));
         }
-        // Whoever is neither at the head nor asks only wants to know who leads.
-        let acts_on_holder = place == 0 || self.claim.get() == Claim::Asks;
-        let matters = |change: &Change| match change {
-            Change::Put(kv) if kv.key == holder => acts_on_holder || kv.lease == Some(entry.lease),
-            _ => change.key() != holder || acts_on_holder,
-        };
-        let mut watch = match self.cluster.watch(&ranges, view.revision + 1).await {
+        let mut watched: Vec<_> = rests_on.iter().map(|(key, _)| Range::Key(key.clone())).collect();
+        let mut read = watched.clone();
+        if !watches_holder {
+            read.push(Range::Key(holder.clone()));
+        }
+        if view.is_led_by(entry.lease) {
+            watched.extend([Range::Prefix(self.lock.markers()), Range::Prefix(self.lock.requests())]);
+        }
+        let mut watch = match self.cluster.watch(&watched, view.revision + 1).await {
             Ok(watch) => watch,
             Err(failure @ StoreError::Refused(_)) => return Err(failure),
             Err(_) => {
                 self.clock().sleep(self.timing.retry_period()).await;
-                return Ok(Some(sent));
+                return Ok(Some(renewed));
             }
         };
         loop {
             tokio::select! {
                 // The lease first: no stream of changes may keep us from it.
                 biased;
-                () = self.clock().sleep_until(sent + Timing::waiting_period(granted.ttl)) => {
-                    let (renewed, alive) = self
-                        .cluster
-                        .hedged(async |store| {
-                            let sent = self.clock().now();
-                            Ok((sent, store.keep_alive(granted.lease).await?))
-                        })
-                        .await?;
-                    if !alive || !self.in_time(granted, sent, renewed) {
-                        tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease);
-                        return Ok(None);
+                () = self.clock().sleep_until(renewed + Timing::waiting_period(granted.ttl)) => {
+                    let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &read).await? else { return Ok(None) };
+                    renewed = sent;
+                    let find = |key: &[u8]| snapshot.keys.iter().find(|kv| kv.key == key);
+                    // A change that the watch has not shown yet, or never will.
+                    if rests_on.iter().any(|(key, revision)| find(key).map(|kv| kv.mod_revision) != *revision) {
+                        return Ok(Some(renewed));
                     }
-                    sent = renewed;
-                    self.publish(|status| status.renewed_at = Some(sent));
+                    self.tell_leader(find(&holder));
                 }
-                changes = watch.next() => {
-                    let Ok(changes) = changes else { return Ok(Some(sent)) };
-                    if changes.iter().any(matters) {
-                        return Ok(Some(sent));
-                    }
-                    for change in &changes {
-                        self.tell_leader(match change {
-                            Change::Put(kv) => Some(kv),
-                            Change::Deleted(..) => None,
-                        });
-                    }
-                }
+                changes = watch.next() => if changes.is_ok_and(|changes| changes.is_empty()) {
+                    continue;
+                } else {
+                    // A watch that breaks says nothing: look.
+                    return Ok(Some(renewed));
+                },
             }
         }
     }
@@ -310,14 +326,17 @@ impl<S: Store, C: Clock> Election<S, C> {
 }
 
 impl Term {
-    fn new(granted: Granted, sent: Instant, view: &View, entry: &Entry) -> Self {
+    fn new(granted: Granted, renewed: Instant, view: &View, entry: &Entry) -> Self {
+        // Where somebody asks for the lead it is not the next one's turn.
+        let next = view.next_of(granted.lease).filter(|_| view.request_to(granted.lease).is_none());
         Self {
             lease: granted.lease,
             ttl: granted.ttl,
             token: view.holder.as_ref().map_or(0, |holder| holder.mod_revision),
-            renewed_at: sent,
+            renewed_at: renewed,
             entry: (entry.kv.key.clone(), entry.kv.mod_revision),
             revision: view.revision,
+            next: RefCell::new(next.cloned()),
         }
     }
 }

@@ -52,18 +52,29 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whatever is
     /// in doubt is left to the revocation of the lease.
     ///
-    /// A glance is enough to find the successor: the transaction compares all that it rests on, and whoever leads next looks
-    /// for requests itself before it starts anything.
+    /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a glance finds the successor. Neither
+    /// has to be the present state: the transaction compares all that it rests on, and whoever leads next looks for requests
+    /// itself before it starts anything.
     pub(super) async fn hand_over_term(&self, term: &Term) {
         let limit = self.clock().now() + self.patience_at_the_end();
+        let next = term.next.take().filter(|next| next.ours);
+        if let Some(entry) = &next
+            && self.hand_over_to(term, &Successor { entry, request: None }).await != Some(Outcome::Nothing)
+        {
+            return;
+        }
         let read = self.cluster.hedged(async |store| store.glance(&View::ranges(&self.lock)).await);
         let Some(Ok(snapshot)) = self.clock().before(limit, read).await else { return };
         let view = View::new(&self.lock, snapshot);
-        if !view.is_led_by(term.lease) {
-            return;
+        if let Some(successor) = view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
+            self.hand_over_to(term, &successor).await;
         }
-        let Some(successor) = view.successor_of(term.lease) else { return };
-        match self.cluster.commit(&self.hand_over_txn(term, &successor)).await {
+    }
+
+    /// What the transaction did; `None` if nobody knows.
+    async fn hand_over_to(&self, term: &Term, successor: &Successor<'_>) -> Option<Outcome> {
+        let outcome = self.cluster.commit(&self.hand_over_txn(term, successor)).await;
+        match &outcome {
             Ok(Outcome::Then(token)) => {
                 let to = successor.entry.kv.identity();
                 tracing::info!(token, "handed over to {to:?}");
@@ -74,6 +85,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             Ok(_) => tracing::debug!("not handed over: something changed meanwhile"),
             Err(failure) => tracing::debug!("not known whether it was handed over: {failure}"),
         }
+        outcome.ok()
     }
 
     /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place

@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::{
     Claim, Election, Term,
     store::{Change, KeyValue, Range, Snapshot, Store, StoreError},
+    view::View,
 };
 use crate::{
     clock::{Clock, Instant},
@@ -95,7 +96,8 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// One renewal, until it is confirmed or refuted.
     async fn renewal(&self, term: &Term, begun: Instant) -> Result<Instant, Loss> {
-        let ranges = self.what_a_term_rests_on(term);
+        let mut ranges = self.what_a_term_rests_on(term);
+        ranges.extend(self.whoever_may_be_next(term));
         let mut renew = pin!(async {
             let mut told = None;
             loop {
@@ -126,7 +128,9 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
         };
         let (sent, snapshot) = renewed.ok_or(Loss::LeaseGone)?;
-        self.judge(term, &snapshot).map(|()| sent)
+        self.judge(term, &snapshot)?;
+        term.next.replace(View::new(&self.lock, snapshot).next_of(term.lease).cloned());
+        Ok(sent)
     }
 
     /// Completes when a watch from the revision of the term on sees a loss. A watch that breaks says nothing: read again,
@@ -164,6 +168,14 @@ impl<S: Store, C: Clock> Election<S, C> {
                     return Ok(loss);
                 }
             }
+        }
+    }
+
+    /// Who was next at the last renewal: nobody comes between. Else the whole queue.
+    fn whoever_may_be_next(&self, term: &Term) -> Vec<Range> {
+        match &*term.next.borrow() {
+            Some(next) => vec![Range::Key(next.kv.key.clone())],
+            None => View::queue(&self.lock),
         }
     }
 
@@ -244,6 +256,8 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             return;
         }
         tracing::warn!("stepping down: {loss}");
+        // It may be somebody else's turn.
+        self.term.next.take();
         self.guard.order(Order::Stop);
         self.election.publish(|status| {
             status.phase = Phase::Stopping;

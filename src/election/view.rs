@@ -53,14 +53,16 @@ impl View {
     /// it than fits into one answer. For the same reason foreign entries are read without their values.
     #[must_use]
     pub fn ranges(lock: &LockName) -> Vec<Range> {
+        let mut ranges = Self::queue(lock);
+        ranges.extend([Range::Key(lock.holder()), Range::Prefix(lock.requests()), Range::Prefix(lock.markers())]);
+        ranges
+    }
+
+    /// What to read for the queue alone.
+    #[must_use]
+    pub fn queue(lock: &LockName) -> Vec<Range> {
         let (from, to) = lock.foreign_entries();
-        vec![
-            Range::Key(lock.holder()),
-            Range::Prefix(lock.own_entries()),
-            Range::Between(from, to),
-            Range::Prefix(lock.requests()),
-            Range::Prefix(lock.markers()),
-        ]
+        vec![Range::Prefix(lock.own_entries()), Range::Between(from, to)]
     }
 
     /// Sorts what was read. Keys that are none of this lock's are left out.
@@ -82,6 +84,8 @@ impl View {
             }
         }
         view.entries.sort_by(|a, b| (a.kv.create_revision, &a.kv.key).cmp(&(b.kv.create_revision, &b.kv.key)));
+        // Ranges may overlap.
+        view.entries.dedup_by(|a, b| a.kv.key == b.kv.key);
         view.requests.sort_by_key(|kv| kv.create_revision);
         view
     }
@@ -123,6 +127,13 @@ impl View {
         self.holder.as_ref().filter(|holder| holder.lease.is_none_or(|lease| self.entry_of(lease).is_none()))
     }
 
+    /// Who is next in the queue after this lease.
+    #[must_use]
+    pub fn next_of(&self, lease: LeaseId) -> Option<&Entry> {
+        let (place, _) = self.entry_of(lease)?;
+        self.entries.get(place + 1)
+    }
+
     /// Who gets the lead from the holder with this lease: who asked first, else the next one, if it is one of ours.
     #[must_use]
     pub fn successor_of(&self, lease: LeaseId) -> Option<Successor<'_>> {
@@ -130,11 +141,7 @@ impl View {
             let (_, entry) = self.entry_of(request.lease?)?;
             Some(Successor { entry, request: Some(request) })
         });
-        let next = || {
-            let (place, _) = self.entry_of(lease)?;
-            let entry = self.entries.get(place + 1)?;
-            Some(Successor { entry, request: None })
-        };
+        let next = || Some(Successor { entry: self.next_of(lease)?, request: None });
         asked.or_else(next).filter(|successor| successor.entry.ours)
     }
 }
