@@ -28,11 +28,16 @@ impl Endpoint {
         Self { net: net.clone(), machine, member, name: format!("m{member}") }
     }
 
-    /// Asks, and waits for the answer: for ever, if it or the request is lost.
+    /// Asks what a member answers with the others, and waits: for ever, if request or answer is lost.
     async fn call<T: 'static>(
         &self,
         apply: impl FnOnce(&Net) -> Result<T, StoreError> + 'static,
     ) -> Result<T, StoreError> {
+        let member = self.member;
+        let apply = move |net: &Net| {
+            net.is_told(member);
+            apply(net)
+        };
         self.call_or(apply, Err).await
     }
 
@@ -84,7 +89,8 @@ impl Store for Endpoint {
         self.call_or(
             move |net| {
                 let now = net.sim().now();
-                Ok(net.change(|etcd| etcd.keep_alive(lease, now)) || net.answers_stale(member))
+                let alone = net.is_unaware(member);
+                Ok(alone || net.change(|etcd| etcd.keep_alive(lease, now)) || net.answers_stale(member))
             },
             move |failure| if net.answers_stale(member) { Ok(true) } else { Err(failure) },
         )
@@ -102,6 +108,17 @@ impl Store for Endpoint {
     async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
         let ranges = ranges.to_vec();
         self.call(move |net| Ok(net.etcd().read(&ranges))).await
+    }
+
+    /// A member answers this alone, also one that is cut off; not with what it was, which the model does not keep.
+    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
+        let (net, ranges, again) = (self.net.clone(), ranges.to_vec(), ranges.to_vec());
+        let member = self.member;
+        self.call_or(
+            move |net| Ok(net.etcd().read(&ranges)),
+            move |failure| if net.is_cut_off(member) { Ok(net.etcd().read(&again)) } else { Err(failure) },
+        )
+        .await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
@@ -171,9 +188,18 @@ impl Store for Mutated {
     }
 
     async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        let mut snapshot = self.endpoint.read(ranges).await?;
+        let read = if self.mutant == Some(Mutant::GlancesToRenew) {
+            self.endpoint.glance(ranges).await
+        } else {
+            self.endpoint.read(ranges).await
+        };
+        let mut snapshot = read?;
         snapshot.keys.retain(|kv| !self.hides(&kv.key));
         Ok(snapshot)
+    }
+
+    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
+        self.endpoint.glance(ranges).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {

@@ -104,3 +104,8 @@ fn finds_a_join_that_overwrites() {
 fn finds_renewals_that_feed_while_a_request_stands() {
     is_found(Mutant::FeedsWhileRequested, Profile::Any, "forced");
 }
+
+#[test]
+fn finds_renewals_that_trust_one_member() {
+    is_found(Mutant::GlancesToRenew, Profile::Any, "while the command of");
+}

@@ -13,4 +13,6 @@ pub(crate) enum Mutant {
     JoinOverwrites,
     /// Renewals go on feeding while somebody asks for the lead.
     FeedsWhileRequested,
+    /// Renewals read what one member knows, without its asking the others.
+    GlancesToRenew,
 }

@@ -83,6 +83,8 @@ struct State {
     quorum: bool,
     /// Old servers say of leases that are gone that they are alive.
     stale_keepalives: bool,
+    /// Until when an old leader that is back does not know that it leads no more, unless it asks the others before.
+    unaware: Vec<Time>,
 }
 
 impl Net {
@@ -94,6 +96,7 @@ impl Net {
             lag: vec![0; members],
             quorum: true,
             stale_keepalives: false,
+            unaware: vec![0; members],
         };
         let net = Self(Rc::new(Inner {
             sim,
@@ -169,6 +172,20 @@ impl Net {
         state.stale_keepalives && matches!(state.members[member], Member::Up | Member::CutOff { stale: true })
     }
 
+    pub(crate) fn is_cut_off(&self, member: usize) -> bool {
+        matches!(self.member(member), Member::CutOff { .. })
+    }
+
+    /// Whether this member answers a keepalive as if it still led: without having it from the others.
+    pub(crate) fn is_unaware(&self, member: usize) -> bool {
+        self.0.sim.now() < self.0.state.borrow().unaware[member]
+    }
+
+    /// It has asked the others.
+    pub(crate) fn is_told(&self, member: usize) {
+        self.0.state.borrow_mut().unaware[member] = 0;
+    }
+
     pub(crate) fn set_lag(&self, member: usize, lag: Time) {
         self.0.state.borrow_mut().lag[member] = lag;
     }
@@ -178,7 +195,10 @@ impl Net {
     }
 
     pub(crate) fn set_member(&self, member: usize, to: Member) {
-        self.0.state.borrow_mut().members[member] = to;
+        let from = std::mem::replace(&mut self.0.state.borrow_mut().members[member], to);
+        if to == Member::Up && matches!(from, Member::Frozen | Member::CutOff { .. }) && self.0.sim.chance(50) {
+            self.0.state.borrow_mut().unaware[member] = self.0.sim.now() + self.0.sim.between(0, 3 * SECOND);
+        }
         self.healed(None, member);
         if to == Member::Up && self.has_quorum() {
             self.serve_waiting(member);
@@ -315,6 +335,7 @@ impl Net {
         for member in 0..self.members() {
             self.set_lag(member, 0);
             self.set_member(member, Member::Up);
+            self.is_told(member);
         }
     }
 
