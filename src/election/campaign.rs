@@ -5,7 +5,7 @@ use std::{cell::RefCell, time::Duration};
 use super::{
     Claim, Election, Term,
     keys::LeaseId,
-    store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+    store::{Change, Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     view::{Entry, View},
 };
 use crate::{
@@ -107,9 +107,10 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 continue;
             }
-            match self.wait_for_change(granted, renewed, &view, place, entry).await? {
-                Some(sent) => renewed = sent,
-                None => return Ok(None),
+            match self.wait_for_change(granted, &mut renewed, &view, place, entry).await? {
+                Waited::Change => {}
+                Waited::HandedOver(term) => return Ok(Some(term)),
+                Waited::LeaseGone => return Ok(None),
             }
         }
     }
@@ -192,18 +193,18 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Waits until something this candidate waits for has changed, and renews its lease meanwhile: a few times per TTL, no
-    /// more. Says when the latest renewal was sent; `None` if the lease is gone.
+    /// more.
     ///
     /// Whoever is further back watches only its own entry and the one ahead, or each hand-over would wake the whole queue; who
     /// leads it hears with its next renewal.
     async fn wait_for_change(
         &self,
         granted: Granted,
-        mut renewed: Instant,
+        renewed: &mut Instant,
         view: &View,
         place: usize,
         entry: &Entry,
-    ) -> Result<Option<Instant>, StoreError> {
+    ) -> Result<Waited, StoreError> {
         let holder = self.lock.holder();
         let watches_holder = place <= 1 || self.claim.get() == Claim::Asks;
         let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
@@ -225,31 +226,62 @@ impl<S: Store, C: Clock> Election<S, C> {
             Err(failure @ StoreError::Refused(_)) => return Err(failure),
             Err(_) => {
                 self.clock().sleep(self.timing.retry_period()).await;
-                return Ok(Some(renewed));
+                return Ok(Waited::Change);
             }
         };
         loop {
             tokio::select! {
                 // The lease first: no stream of changes may keep us from it.
                 biased;
-                () = self.clock().sleep_until(renewed + Timing::waiting_period(granted.ttl)) => {
-                    let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &read).await? else { return Ok(None) };
-                    renewed = sent;
+                () = self.clock().sleep_until(*renewed + Timing::waiting_period(granted.ttl)) => {
+                    let Some((sent, snapshot)) = self.renew_in_time(granted, *renewed, &read).await? else {
+                        return Ok(Waited::LeaseGone);
+                    };
+                    *renewed = sent;
                     let find = |key: &[u8]| snapshot.keys.iter().find(|kv| kv.key == key);
                     // A change that the watch has not shown yet, or never will.
                     if rests_on.iter().any(|(key, revision)| find(key).map(|kv| kv.mod_revision) != *revision) {
-                        return Ok(Some(renewed));
+                        return Ok(Waited::Change);
                     }
                     self.tell_leader(find(&holder));
                 }
-                changes = watch.next() => if changes.is_ok_and(|changes| changes.is_empty()) {
-                    continue;
-                } else {
+                changes = watch.next() => match changes {
+                    Ok(changes) if changes.is_empty() => {}
+                    Ok(changes) => {
+                        let term = ahead.and_then(|ahead| self.handed_over(granted, *renewed, ahead, &changes));
+                        return Ok(term.map_or(Waited::Change, Waited::HandedOver));
+                    }
                     // A watch that breaks says nothing: look.
-                    return Ok(Some(renewed));
+                    Err(_) => return Ok(Waited::Change),
                 },
             }
         }
+    }
+
+    /// Our term, if the leader's place and the holder key were written for our lease in one transaction: it compared that
+    /// nobody asks for the lead and no ousted holder may run, so there is nothing left to look for.
+    ///
+    /// Not for a candidate that asks itself: it is served before others who ask.
+    fn handed_over(&self, granted: Granted, renewed: Instant, ahead: &KeyValue, changes: &[Change]) -> Option<Term> {
+        let written = |key: &[u8]| match changes.iter().rfind(|change| change.key() == key) {
+            Some(Change::Put(kv)) if kv.lease == Some(granted.lease) => Some(kv),
+            _ => None,
+        };
+        let (place, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
+        let is_fresh = self.clock().now() < renewed + self.fresh(granted);
+        if place.mod_revision != holder.mod_revision || !is_fresh || self.claim.get() != Claim::Waits {
+            return None;
+        }
+        self.tell_leader(Some(holder));
+        Some(Term {
+            lease: granted.lease,
+            ttl: granted.ttl,
+            token: holder.mod_revision,
+            renewed_at: renewed,
+            entry: (place.key.clone(), place.mod_revision),
+            revision: holder.mod_revision,
+            next: RefCell::default(),
+        })
     }
 
     /// Says where this candidate stands, when that changed.
@@ -343,6 +375,16 @@ impl Term {
 
 /// The pause after a transaction that found its compares wrong.
 const RECONSIDER: Duration = Duration::from_millis(50);
+
+/// What the waiting came to.
+enum Waited {
+    /// Something may have changed: look.
+    Change,
+    /// The leader gave us the lead.
+    HandedOver(Term),
+    /// The lease is gone, or not to be used any further.
+    LeaseGone,
+}
 
 /// What a waiting candidate can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

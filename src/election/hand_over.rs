@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Election, Term,
-    store::{Compare, Op, Outcome, Store, Txn},
+    store::{Compare, Op, Outcome, Range, Store, Txn},
     view::{Successor, View},
 };
 use crate::{
@@ -89,7 +89,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place
-    /// and request as they were read.
+    /// and request as they were read; or on that nobody asks, as the next one in the queue then starts without a look.
     fn hand_over_txn(&self, term: &Term, successor: &Successor<'_>) -> Txn {
         let (place, placed_at) = &term.entry;
         let heir = successor.entry;
@@ -98,7 +98,13 @@ impl<S: Store, C: Clock> Election<S, C> {
             Compare::Unchanged(self.lock.holder(), term.token),
             Compare::Unchanged(heir.kv.key.clone(), heir.kv.mod_revision),
         ];
-        when.extend(successor.request.map(|request| Compare::Unchanged(request.key.clone(), request.mod_revision)));
+        match successor.request {
+            Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
+            None => when.extend([
+                Compare::Absent(Range::Prefix(self.lock.requests())),
+                Compare::Absent(Range::Prefix(self.lock.markers())),
+            ]),
+        }
         let then = vec![
             Op::Put(place.clone(), heir.kv.value.clone(), heir.lease),
             Op::Put(self.lock.holder(), heir.kv.value.clone(), heir.lease),
