@@ -55,15 +55,18 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut told = None;
         let mut failed = String::new();
         loop {
-            let view = if self.clock().now() < renewed + self.fresh(granted) {
-                self.look().await?
-            } else {
-                let ranges = View::ranges(&self.lock);
-                let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
-                    return Ok(None);
-                };
-                renewed = sent;
-                View::new(&self.lock, snapshot)
+            let looked = if self.is_fresh(renewed) { Some(self.look().await?) } else { None };
+            let view = match looked {
+                // To start with it, the renewal must still be fresh after the look.
+                Some(view) if self.is_fresh(renewed) || !view.is_led_by(lease) => view,
+                _ => {
+                    let ranges = View::ranges(&self.lock);
+                    let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
+                        return Ok(None);
+                    };
+                    renewed = sent;
+                    View::new(&self.lock, snapshot)
+                }
             };
             let Some((place, entry)) = view.entry_of(lease) else {
                 tracing::warn!("the entry was deleted while waiting: joining again");
@@ -115,10 +118,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// How long a renewal is good enough to start the command with: a retry period is left until its renew deadline, and the
-    /// leader's first renewal is due at once.
-    fn fresh(&self, granted: Granted) -> Duration {
-        Timing::waiting_period(granted.ttl).min(self.timing.outage_survived())
+    /// Whether a renewal that was sent then is good enough to start the command with: at least half of the renew deadline is
+    /// left, and the leader's first renewal follows at once.
+    fn is_fresh(&self, renewed: Instant) -> bool {
+        self.clock().now() < renewed + self.timing.renew_deadline() / 2
     }
 
     /// Renews the lease of a candidate that waits. `None` if it is gone, or was not renewed for its whole TTL: such a lease is
@@ -268,8 +271,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             _ => None,
         };
         let (place, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
-        let is_fresh = self.clock().now() < renewed + self.fresh(granted);
-        if place.mod_revision != holder.mod_revision || !is_fresh || self.claim.get() != Claim::Waits {
+        if place.mod_revision != holder.mod_revision || !self.is_fresh(renewed) || self.claim.get() != Claim::Waits {
             return None;
         }
         self.tell_leader(Some(holder));
