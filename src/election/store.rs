@@ -47,7 +47,7 @@ pub trait Store {
     fn watch(&self, ranges: &[Range], from: i64) -> impl Future<Output = Result<Self::Watch, StoreError>>;
 }
 
-/// A stream of changes, in the order of their revisions.
+/// A stream of changes; those of one range in the order of their revisions.
 pub trait Watch {
     /// The next changes. After an error the watch is of no more use: read again, and watch from there.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Change>, StoreError>>;

@@ -1,6 +1,7 @@
 //! A watch of several ranges on one stream.
 
 use etcd_client::{Client, EventType, WatchOptions, WatchStream};
+use futures_util::FutureExt as _;
 
 use super::{endpoint::key_value, failure::translate};
 use crate::election::store::{self, Change, Range, StoreError};
@@ -10,6 +11,7 @@ use crate::election::store::{self, Change, Range, StoreError};
 pub struct Watch {
     url: String,
     stream: WatchStream,
+    ranges: usize,
 }
 
 impl Watch {
@@ -30,26 +32,35 @@ impl Watch {
         for (key, options) in requests {
             stream.watch(key.clone(), Some(options)).await.map_err(failed)?;
         }
-        Ok(Self { url: url.to_owned(), stream })
+        Ok(Self { url: url.to_owned(), stream, ranges: ranges.len() })
     }
 }
 
 impl store::Watch for Watch {
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         let ended = |reason: &str| StoreError::Unavailable(format!("{}: watch ended: {reason}", self.url));
-        let answer = self.stream.message().await.map_err(|error| translate(&self.url, &error))?;
-        let answer = answer.ok_or_else(|| ended("by etcd"))?;
-        // One of the ranges being cancelled is enough to know nothing any more.
-        if answer.canceled() || answer.compact_revision() > 0 {
-            return Err(ended(answer.cancel_reason()));
+        let mut changes = Vec::new();
+        let mut answer = self.stream.message().await;
+        // Each range is answered by itself: what one transaction changed comes in several answers at once.
+        for more in (0..self.ranges).rev() {
+            let message = answer.map_err(|error| translate(&self.url, &error))?.ok_or_else(|| ended("by etcd"))?;
+            // One of the ranges being cancelled is enough to know nothing any more.
+            if message.canceled() || message.compact_revision() > 0 {
+                return Err(ended(message.cancel_reason()));
+            }
+            changes.extend(message.events().iter().filter_map(|event| {
+                let kv = event.kv()?;
+                Some(match event.event_type() {
+                    EventType::Put => Change::Put(key_value(kv.clone())),
+                    EventType::Delete => Change::Deleted(kv.key().to_vec(), kv.mod_revision()),
+                })
+            }));
+            if more == 0 {
+                break;
+            }
+            let Some(next) = self.stream.message().now_or_never() else { break };
+            answer = next;
         }
-        let changes = answer.events().iter().filter_map(|event| {
-            let kv = event.kv()?;
-            Some(match event.event_type() {
-                EventType::Put => Change::Put(key_value(kv.clone())),
-                EventType::Delete => Change::Deleted(kv.key().to_vec(), kv.mod_revision()),
-            })
-        });
-        Ok(changes.collect())
+        Ok(changes)
     }
 }

@@ -18,6 +18,8 @@ use std::{
 
 use nix::{errno::Errno, libc, unistd::Pid};
 
+use super::wait;
+
 /// SIGKILL, which also ends what is stopped.
 pub(super) const KILL: &[i32] = &[libc::SIGKILL];
 /// SIGTERM, and SIGCONT for those that are stopped and could not see it.
@@ -31,6 +33,9 @@ pub(super) fn signal(group: Option<Pid>, signals: &[i32]) {
             // SAFETY: kill has no memory effects; the group's number is taken, see above.
             unsafe { libc::kill(-group.as_raw(), *signal) };
         }
+    }
+    if !wait::has_children() {
+        return; // Most commands leave nothing behind, and the next leader waits for this.
     }
     let family = Family::look();
     let me = Pid::this().as_raw();

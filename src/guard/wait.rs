@@ -44,6 +44,16 @@ pub(super) fn reap(child: Option<Pid>) -> Waited {
 
 /// A child that has ended, left as it is.
 pub(super) fn peek() -> Option<Pid> {
+    look().ok().flatten()
+}
+
+/// Whether there are children, ended or not.
+pub(super) fn has_children() -> bool {
+    look() != Err(Errno::ECHILD)
+}
+
+/// A child that has ended, if any; or that there are none at all.
+fn look() -> Result<Option<Pid>, Errno> {
     loop {
         // SAFETY: all zeros is a valid siginfo_t, and means that no child has ended.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -51,9 +61,9 @@ pub(super) fn peek() -> Option<Pid> {
         // SAFETY: `info` is written for this call only, and holds a child's details afterwards, or zeros.
         let (answer, pid) = unsafe { (libc::waitid(libc::P_ALL, 0, &raw mut info, flags), info.si_pid()) };
         match (answer, Errno::last()) {
-            (0, _) => return (pid != 0).then(|| Pid::from_raw(pid)),
+            (0, _) => return Ok((pid != 0).then(|| Pid::from_raw(pid))),
             (_, Errno::EINTR) => {}
-            _ => return None,
+            (_, errno) => return Err(errno),
         }
     }
 }
