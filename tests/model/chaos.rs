@@ -137,7 +137,7 @@ fn slow(world: &Rc<World>, length: Time) {
 fn etcd_fault(world: &Rc<World>, length: Time) {
     let (net, member) = (world.net.clone(), any_member(world));
     let log = |what: String| world.sim.log(|| format!("       FAULT: {what} for {} ms", length / MS));
-    match world.sim.between(0, 7) {
+    match world.sim.between(0, 8) {
         0..=2 => {
             let stale = world.sim.chance(30);
             let state = *world.sim.pick(&[Member::Dead, Member::Frozen, Member::CutOff { stale }]);
@@ -162,12 +162,23 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
             net.compact();
             net.break_streams(any_machine(world));
         }
+        6 => beside_an_old_leader(world, member, length),
         _ => {
             log("stale keepalives".into());
             net.set_stale_keepalives(true);
             world.sim.after(length, move || net.set_stale_keepalives(false));
         }
     }
+}
+
+/// A machine on one side of a partition with a member that led until then: it hears from nobody else.
+fn beside_an_old_leader(world: &Rc<World>, member: usize, length: Time) {
+    world.sim.log(|| format!("       FAULT: m{member} is cut off and does not know it for {} ms", length / MS));
+    let others: Vec<_> = (0..world.net.members()).filter(|other| *other != member).collect();
+    set_links(world, often_the_leader(world), &others, Link { there: Way::CUT, back: Way::CUT }, length);
+    world.net.set_member(member, Member::CutOff { stale: true });
+    let net = world.net.clone();
+    world.sim.after(length, move || net.set_member(member, Member::Up));
 }
 
 /// Ends all faults and gives everybody a command that lasts.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     mutant::Mutant,
-    net::Net,
+    net::{Alone, Net},
     sim::Time,
     watch::{Stream, Watch},
 };
@@ -38,25 +38,22 @@ impl Endpoint {
             net.is_told(member);
             apply(net)
         };
-        self.call_or(apply, Err).await
+        self.call_alone(|_, _| false, apply).await
     }
 
-    /// The same, with something to say when the member cannot serve it.
-    async fn call_or<T: 'static>(
+    /// The same of what a member may answer alone.
+    async fn call_alone<T: 'static>(
         &self,
+        alone: Alone,
         apply: impl FnOnce(&Net) -> Result<T, StoreError> + 'static,
-        unserved: impl FnOnce(StoreError) -> Result<T, StoreError> + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let (machine, member) = (self.machine, self.member);
         let request = move |net: &Net, served: Result<(), StoreError>| {
-            let result = match served {
-                Ok(()) => apply(net),
-                Err(failure) => unserved(failure),
-            };
+            let result = served.and_then(|()| apply(net));
             net.answer(machine, member, move || drop(answer.send(result)));
         };
-        self.net.send(machine, member, Box::new(request));
+        self.net.send(machine, member, alone, Box::new(request));
         match answered.await {
             Ok(result) => result,
             Err(_) => pending().await,
@@ -85,15 +82,10 @@ impl Store for Endpoint {
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let member = self.member;
-        let net = self.net.clone();
-        self.call_or(
-            move |net| {
-                let now = net.sim().now();
-                let alone = net.is_unaware(member);
-                Ok(alone || net.change(|etcd| etcd.keep_alive(lease, now)) || net.answers_stale(member))
-            },
-            move |failure| if net.answers_stale(member) { Ok(true) } else { Err(failure) },
-        )
+        self.call_alone(Net::answers_stale, move |net| {
+            let now = net.sim().now();
+            Ok(net.is_unaware(member) || net.change(|etcd| etcd.keep_alive(lease, now)) || net.answers_stale(member))
+        })
         .await
     }
 
@@ -110,15 +102,10 @@ impl Store for Endpoint {
         self.call(move |net| Ok(net.etcd().read(&ranges))).await
     }
 
-    /// A member answers this alone, also one that is cut off; not with what it was, which the model does not keep.
+    /// Not with what it was a while ago, which the model does not keep.
     async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        let (net, ranges, again) = (self.net.clone(), ranges.to_vec(), ranges.to_vec());
-        let member = self.member;
-        self.call_or(
-            move |net| Ok(net.etcd().read(&ranges)),
-            move |failure| if net.is_cut_off(member) { Ok(net.etcd().read(&again)) } else { Err(failure) },
-        )
-        .await
+        let ranges = ranges.to_vec();
+        self.call_alone(|_, _| true, move |net| Ok(net.etcd().read(&ranges))).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {

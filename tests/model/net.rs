@@ -62,6 +62,9 @@ pub(crate) enum Member {
 /// A request that reached a member: applied, or answered with an error.
 pub(crate) type Request = Box<dyn FnOnce(&Net, Result<(), StoreError>)>;
 
+/// Whether a member that has no way to the others has an answer to a request.
+pub(crate) type Alone = fn(&Net, usize) -> bool;
+
 /// Everything between the candidates and etcd, and etcd.
 #[derive(Clone)]
 pub(crate) struct Net(Rc<Inner>);
@@ -172,13 +175,10 @@ impl Net {
         state.stale_keepalives && matches!(state.members[member], Member::Up | Member::CutOff { stale: true })
     }
 
-    pub(crate) fn is_cut_off(&self, member: usize) -> bool {
-        matches!(self.member(member), Member::CutOff { .. })
-    }
-
     /// Whether this member answers a keepalive as if it still led: without having it from the others.
     pub(crate) fn is_unaware(&self, member: usize) -> bool {
-        self.0.sim.now() < self.0.state.borrow().unaware[member]
+        let alone = !self.has_quorum() || self.member(member) != Member::Up;
+        alone || self.0.sim.now() < self.0.state.borrow().unaware[member]
     }
 
     /// It has asked the others.
@@ -245,9 +245,9 @@ impl Net {
     }
 
     /// Sends a request to a member; lost, late, or there soon.
-    pub(crate) fn send(&self, machine: usize, member: usize, request: Request) {
+    pub(crate) fn send(&self, machine: usize, member: usize, alone: Alone, request: Request) {
         let net = self.clone();
-        self.travel(self.link(machine, member).there, move || net.arrive(member, request));
+        self.travel(self.link(machine, member).there, move || net.arrive(member, alone, request));
     }
 
     /// Sends an answer back.
@@ -261,12 +261,13 @@ impl Net {
         }
     }
 
-    fn arrive(&self, member: usize, request: Request) {
+    fn arrive(&self, member: usize, alone: Alone, request: Request) {
         let failed = |why: &str| Err(StoreError::Unavailable(format!("m{member}: {why}")));
         match self.member(member) {
             Member::Dead => request(self, failed("connection refused")),
             Member::Frozen => self.0.state.borrow_mut().waiting[member].push(request),
             Member::Up if self.has_quorum() => request(self, Ok(())),
+            Member::Up | Member::CutOff { .. } if alone(self, member) => request(self, Ok(())),
             // Waits for the others: until they are back, or etcd's own limit.
             Member::Up | Member::CutOff { stale: false } if self.0.sim.chance(50) => {
                 self.0.state.borrow_mut().waiting[member].push(request);

@@ -56,6 +56,10 @@ impl Stream {
 
     /// There may be something to tell.
     pub(crate) fn changed(self: &Rc<Self>, net: &Net) {
+        let way = net.way_back(self.machine, self.member);
+        let travel = || net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
+        // Mostly one segment has room for all.
+        let together = net.sim().chance(70).then(travel);
         for (n, watched) in self.watched.iter().enumerate() {
             if watched.underway.get() || self.broken.get() {
                 continue;
@@ -73,8 +77,7 @@ impl Stream {
             }
             drop(etcd);
             watched.underway.set(true);
-            let way = net.way_back(self.machine, self.member);
-            let delay = net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
+            let delay = together.unwrap_or_else(travel);
             let (stream, net) = (Rc::downgrade(self), net.clone());
             net.sim().clone().after(delay, move || {
                 if let Some(stream) = stream.upgrade() {
@@ -120,13 +123,16 @@ impl Stream {
 pub(crate) struct Watch(pub(crate) Rc<Stream>);
 
 impl store::Watch for Watch {
+    /// All that has arrived.
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
-        std::future::poll_fn(|context| match self.0.arrived.borrow_mut().pop_front() {
-            Some(news) => Poll::Ready(news),
-            None => {
+        std::future::poll_fn(|context| {
+            let mut arrived = self.0.arrived.borrow_mut();
+            if arrived.is_empty() {
                 *self.0.waker.borrow_mut() = Some(context.waker().clone());
-                Poll::Pending
+                return Poll::Pending;
             }
+            let news: Result<Vec<Vec<Change>>, StoreError> = arrived.drain(..).collect();
+            Poll::Ready(news.map(|changes| changes.concat()))
         })
         .await
     }
