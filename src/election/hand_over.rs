@@ -53,8 +53,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// in doubt is left to the revocation of the lease.
     ///
     /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a glance finds the successor. Neither
-    /// has to be the present state: the transaction compares all that it rests on, and whoever leads next looks for requests
-    /// itself before it starts anything.
+    /// has to be the present state, as the transaction compares all that it rests on.
     pub(super) async fn hand_over_term(&self, term: &Term) {
         let limit = self.clock().now() + self.patience_at_the_end();
         let next = term.next.take().filter(|next| next.ours);
