@@ -90,20 +90,33 @@ fn bench(options: &Options) -> Result<(), Failure> {
     let binary = fs::metadata(program()).map_err(|error| error.to_string())?.len();
     let report = Report { machine: noise::machine(), noise, leader_changes, binary, cases, fleets };
     let folder = folder();
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::create_dir_all(&folder)
-            .and_then(|()| fs::write(&path, text))
-            .map_err(|e| format!("{}: {e}", path.display()))
-    };
-    let markdown = report.markdown();
+    let (markdown, plot) = (report.markdown(), plot::draw(&report));
     println!("{markdown}");
-    write("bench.md", markdown)?;
-    write("bench.json", format!("{:#}\n", report.json()))?;
-    write("bench.svg", plot::draw(&report))?;
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    write(&folder.join("bench.md"), &markdown)?;
+    write(&folder.join("bench.json"), &format!("{:#}\n", report.json()))?;
+    write(&folder.join("bench.svg"), &plot)?;
     eprintln!("written to {}: bench.md, bench.json, bench.svg", folder.display());
-    Ok(())
+    if options.readme { publish(&markdown, &plot) } else { Ok(()) }
 }
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Puts the tables between the marks in the README, and the plot where it shows it.
+fn publish(markdown: &str, plot: &str) -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = root.join("README.md");
+    let text = fs::read_to_string(&readme).map_err(|error| format!("{}: {error}", readme.display()))?;
+    let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = parts.ok_or_else(|| format!("{}: no {BEGIN} and {END}", readme.display()))?;
+    write(&readme, &format!("{before}{BEGIN}\n\n{markdown}\n{END}{after}"))?;
+    write(&root.join("packaging/bench.svg"), plot)
+}
+
+const BEGIN: &str = "<!-- bench -->";
+const END: &str = "<!-- /bench -->";
 
 fn fleets(
     cluster: &Arc<Cluster>,

@@ -9,7 +9,8 @@ cargo xtask bench [OPTION …]
   --runs N              how often each time is taken (25); what waits for a lease, a fifth of it
   --parts A,B           only these of: start exit sigterm killed cut-off force pass-through fleet
   --waiting A,B         how many wait in the fleets (1,10,50,100)
-  --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)";
+  --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)
+  --readme              put what was found into the README, and the plot beside it";
 
 /// The parts that are times, in the order in which they are taken.
 const TIMES: [&str; 7] = ["pass-through", "start", "exit", "sigterm", "killed", "cut-off", "force"];
@@ -21,15 +22,21 @@ pub(crate) struct Options {
     parts: Vec<String>,
     pub(crate) waiting: Vec<usize>,
     pub(crate) waiting_etcdctl: usize,
+    pub(crate) readme: bool,
 }
 
 impl Options {
     pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Self, Failure> {
-        let mut options = Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50 };
+        let mut options =
+            Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50, readme: false };
         let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
         while let Some(word) = words.next() {
             // What cargo tells every bench.
             if word == "--bench" {
+                continue;
+            }
+            if word == "--readme" {
+                options.readme = true;
                 continue;
             }
             let value = words.next().unwrap_or_default();
