@@ -204,6 +204,27 @@ fn a_stop_takes_as_long_as_the_stop_grace_allows() {
     hosts.verdict(2);
 }
 
+/// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
+#[test]
+fn a_units_own_way_to_stop_is_taken_and_may_fail() {
+    let hosts = Hosts::gating("own", Timing::LONG, &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
+    for host in [&hosts.a, &hosts.b] {
+        // By a name that no other process has.
+        let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
+        host.write(&format!("{ADMIN}/{UNIT}.d/stop.conf"), stop);
+        host.must("systemctl daemon-reload");
+    }
+    let life = hosts.on_a();
+    let begun = now();
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    nothing_left(&hosts.b);
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let took = Duration::from_nanos(now() - begun);
+    assert!(took <= scaled(Timing::SWIFT), "{took:?}");
+    assert!(hosts.gated.again(&life).ended, "it was not asked to stop");
+    hosts.verdict(1);
+}
+
 /// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
 #[test]
 fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends() {
