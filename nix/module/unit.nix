@@ -41,6 +41,9 @@ let
       if settings.stopSignal != null then settings.stopSignal else original.KillSignal or "TERM";
   };
 
+  lease = duration.toMilliseconds settings.leaseDuration;
+  retry = duration.toMilliseconds settings.retryPeriod;
+
   # How systemd ends the processes of the unit.
   stopping = {
     # The signal goes to all of them. It stops the gatekeeper and means nothing to anybody else: the command is told to end
@@ -51,12 +54,7 @@ let
 
     # For what nobody is left to end, when gatekeeper and guard are both gone: it is over before another host may start. On a
     # stop the gatekeeper asks for as much more as `stopGrace` needs.
-    TimeoutStopSec = duration.show (
-      let
-        lease = duration.toMilliseconds settings.leaseDuration;
-      in
-      lib.max 1000 (lease - duration.toMilliseconds settings.retryPeriod - margin lease)
-    );
+    TimeoutStopSec = duration.show (lib.max 1000 (lease - retry - margin lease));
   };
 
   signalNumbers = {

@@ -62,12 +62,6 @@ impl Cluster {
         cluster
     }
 
-    /// Its members.
-    #[allow(dead_code, reason = "for tests that hurt them")]
-    pub(crate) fn members(&self) -> &[Machine] {
-        &self.members
-    }
-
     /// Where clients find it.
     pub(crate) fn endpoints(&self) -> String {
         let urls: Vec<String> = self.members.iter().map(|member| format!("https://{}:2379", member.ip())).collect();
