@@ -436,6 +436,23 @@ fn debians_redis_runs_on_the_leading_host_only() {
     says(&b, "a leads");
 }
 
+/// As the example says it, with quotes inside; and in the folder that the unit gives it.
+#[test]
+fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
+    let unit = "etcd-await-election@words.service";
+    let host = host_of("a", "etcd-await-election@.service").boot();
+    let settings =
+        format!("COMMAND=/usr/bin/touch \"two words\" one\nETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
+    host.write("/etc/etcd-await-election/words.env", &settings);
+    host.must(&format!("systemctl start {unit}"));
+    host.until(PATIENCE, "test \"$(ls /var/lib/etcd-await-election/words | tr '\\n' ,)\" = 'one,two words,'");
+    // It ends by itself, and is started anew more often than the five times that systemd would allow.
+    host.until(PATIENCE, &format!("test $(systemctl show --value --property=NRestarts {unit}) -ge 6"));
+    host.must(&format!(
+        "systemctl is-active {unit} || systemctl show --value --property=ActiveState {unit} | grep activating"
+    ));
+}
+
 /// systemd has nothing to say about what ships, and finds it hardened.
 #[test]
 fn the_units_are_well_formed_and_hardened() {
