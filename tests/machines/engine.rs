@@ -167,7 +167,7 @@ impl Blueprint {
     /// If it does not boot.
     #[must_use]
     pub(crate) fn boot(self) -> Machine {
-        let cgroups = format!("{}:/sys/fs/cgroup:rw", ENGINE.cgroups().display());
+        let cgroups = format!("{}:/sys/fs/cgroup:rw", cgroups().display());
         let machine = self
             // Less than --privileged, with which systemd would take the machine's own terminals and devices.
             .options(["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"])
@@ -374,26 +374,25 @@ impl Engine {
         }
         command
     }
+}
 
-    /// The tree of cgroups (v2) that systemd needs a branch of; mounted beside the older ones where they are in use.
-    #[expect(clippy::unused_self, reason = "a machine without an engine needs none")]
-    fn cgroups(&self) -> &'static Path {
-        static TREE: LazyLock<PathBuf> = LazyLock::new(|| {
-            let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux has it");
-            let mounted = mounts.lines().find_map(|line| {
-                let mut words = line.split(' ').skip(1);
-                let folder = words.next()?;
-                (words.next()? == "cgroup2").then(|| PathBuf::from(folder))
-            });
-            mounted.unwrap_or_else(|| {
-                let folder = PathBuf::from("/sys/fs/cgroup/unified");
-                fs::create_dir_all(&folder).expect("making a folder for the cgroups");
-                run(Command::new("mount").args(["-t", "cgroup2", "cgroup2"]).arg(&folder)).expect("mounting cgroups");
-                folder
-            })
+/// The tree of cgroups (v2) that systemd needs a branch of; mounted beside the older ones where they are in use.
+fn cgroups() -> &'static Path {
+    static TREE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux has it");
+        let mounted = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let folder = words.next()?;
+            (words.next()? == "cgroup2").then(|| PathBuf::from(folder))
         });
-        &TREE
-    }
+        mounted.unwrap_or_else(|| {
+            let folder = PathBuf::from("/sys/fs/cgroup/unified");
+            fs::create_dir_all(&folder).expect("making a folder for the cgroups");
+            run(Command::new("mount").args(["-t", "cgroup2", "cgroup2"]).arg(&folder)).expect("mounting cgroups");
+            folder
+        })
+    });
+    &TREE
 }
 
 /// What the engine knows by name must be nobody else's.
