@@ -1,0 +1,473 @@
+//! The units that ship, on two hosts with systemd as their first process, gated by a cluster of three with TLS.
+//!
+//! Whatever happens to the host that leads, the command runs on the other one, and never on both.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use harness::{
+    Behaviour, Timing, eventually,
+    journal::{Life, now},
+    throughout,
+    wait::scaled,
+};
+
+use crate::{
+    engine::{Blueprint, Machine, Network},
+    etcd::Cluster,
+    gated::{self, Gated},
+};
+
+/// What gates the journaling command.
+const UNIT: &str = "etcd-await-election@journaled.service";
+/// Its settings, and its command.
+const SETTINGS: &str = "/etc/etcd-await-election/journaled.env";
+/// In a machine: what an administrator writes.
+const ADMIN: &str = "/etc/systemd/system";
+
+/// The cluster that all tests share, and the network that everything is on.
+static SHARED: LazyLock<(Arc<Network>, Cluster)> = LazyLock::new(|| {
+    let network = Network::new();
+    let cluster = Cluster::start(&network);
+    (network, cluster)
+});
+
+/// What the units that ship are made for. Not shorter: two machines that boot leave little for a third on two cores.
+const TIMING: Timing = Timing::LONG;
+
+/// How long a unit may take to say what it does; no promise is about that.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// By when the next host's command runs if the lease has to run out, with some room as the members of etcd are on the same
+/// cores and disk.
+fn after_its_lease() -> Duration {
+    TIMING.latest_failover() + Timing::SWIFT
+}
+
+/// A file that ships.
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(name)
+}
+
+/// A host with the program, its units and what it needs for etcd; nothing is enabled yet.
+fn host(name: &str) -> Blueprint {
+    let (network, cluster) = &*SHARED;
+    let template = "etcd-await-election@.service";
+    let mut host = network.machine(name).mount(&gated::program(), gated::PROGRAM, "ro").mount(
+        &shipped(template),
+        &format!("/usr/lib/systemd/system/{template}"),
+        "ro",
+    );
+    for (file, name) in [("ca.crt", "ca.pem"), ("client.crt", "client.pem"), ("client.key", "client-key.pem")] {
+        host = host.mount(&cluster.certificates().join(file), &format!("/etc/etcd-await-election/{name}"), "ro");
+    }
+    host
+}
+
+/// The same for `unit`, with the certificates as its credentials.
+fn host_of(name: &str, unit: &str) -> Blueprint {
+    host(name).mount(&shipped("credentials.conf"), &format!("{ADMIN}/{unit}.d/credentials.conf"), "ro")
+}
+
+/// Two hosts for one lock, and the journal of what ran on them.
+struct Hosts {
+    lock: String,
+    gated: Gated,
+    a: Machine,
+    b: Machine,
+}
+
+impl Hosts {
+    /// Boots both. The first leads, and the second waits.
+    #[track_caller]
+    fn gating(lock: &str, behaviour: &Behaviour, more: &str) -> Self {
+        let gated = Gated::new();
+        let [a, b] = ["a", "b"].map(|name| gated.install(host_of(name, UNIT)).boot());
+        let hosts = Self { lock: format!("systemd/{lock}"), gated, a, b };
+        for host in [&hosts.a, &hosts.b] {
+            host.write(SETTINGS, &hosts.settings(host, behaviour, more));
+            host.write(
+                &format!("{ADMIN}/{UNIT}.d/journal.conf"),
+                &format!("[Service]\nReadWritePaths={}", gated::FOLDER),
+            );
+            let begun = now();
+            host.must(&format!("systemctl daemon-reload && systemctl enable --quiet --now {UNIT}"));
+            if host.name() == "a" {
+                hosts.gated.runs_since(begun, PATIENCE, Some("a"));
+            }
+        }
+        hosts.says(&hosts.a, "leader of");
+        hosts.says(&hosts.b, "a leads");
+        hosts
+    }
+
+    fn settings(&self, host: &Machine, behaviour: &Behaviour, more: &str) -> String {
+        format!(
+            "COMMAND=\"{}\"\n{}ETCD_AWAIT_ELECTION_ENDPOINTS={}\nETCD_AWAIT_ELECTION_LOCK_NAME={}\n{more}",
+            gated::COMMAND,
+            Gated::variables(host.name(), behaviour),
+            SHARED.1.endpoints(),
+            self.lock,
+        )
+    }
+
+    /// Waits until `systemctl status` says these words.
+    #[track_caller]
+    fn says(&self, host: &Machine, words: &str) {
+        eventually(PATIENCE, &format!("{} says {words:?}", host.name()), || {
+            let said = status(host, UNIT)?;
+            if said.contains(words) && said.contains("(running)") { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// The command that runs on the first host.
+    fn on_a(&self) -> Life {
+        self.gated.runs_since(0, PATIENCE, Some("a"))
+    }
+
+    /// Waits until the second host's command runs, and tells how long after `fault` it began.
+    #[track_caller]
+    fn moves_to_b(&self, fault: u64, what: &str, limit: Duration) -> Duration {
+        let life = self.gated.runs_since(fault, limit, Some("b"));
+        let took = Duration::from_nanos(life.from - fault);
+        eprintln!("{what}: the next host's command began after {took:?}");
+        assert!(took <= scaled(limit), "{took:?}");
+        took
+    }
+
+    /// Stops both, as the end of every test: nothing of the command is left, and the promise was kept.
+    #[track_caller]
+    fn verdict(&self, terms: usize) {
+        for host in [&self.a, &self.b] {
+            host.must(&format!("systemctl stop {UNIT}"));
+            nothing_left(host);
+        }
+        self.gated.verdict(terms);
+    }
+}
+
+/// `systemctl status` of a unit, in any state.
+fn status(host: &Machine, unit: &str) -> Result<String, String> {
+    host.exec(&["sh", "-c", &format!("systemctl status --no-pager --lines=0 --full {unit} || true")])
+}
+
+/// No process of the unit is on this host.
+#[track_caller]
+fn nothing_left(host: &Machine) {
+    let found = host.must("pgrep --list-full 'await-|journaled' || true");
+    assert_eq!(found, "", "processes are left on {}", host.name());
+}
+
+/// A signal to the unit's main process, the gatekeeper.
+fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
+    let sent = now();
+    host.must(&format!("systemctl kill --kill-whom=main --signal={signal} {UNIT}"));
+    sent
+}
+
+/// As it would end by itself: asked with its own signal, by nobody else, and given its time.
+#[test]
+fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over() {
+    let slow = Behaviour { daemon: true, ..Behaviour::slow(Duration::from_secs(2)) };
+    let hosts = Hosts::gating("stop", &slow, "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    hosts.moves_to_b(fault, "stop", slow.slow_stop + Timing::SWIFT);
+    let life = hosts.gated.again(&life);
+    assert!(life.ended && life.asked.is_some(), "{life:?}");
+    assert_eq!(hosts.a.must(&format!("systemctl show --value --property=Result {UNIT}")).trim(), "success");
+    hosts.says(&hosts.b, "leader of");
+    hosts.verdict(2);
+}
+
+/// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
+#[test]
+fn on_a_stop_the_command_gets_its_own_signal_alone() {
+    let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
+    let hosts = Hosts::gating("signal", &Behaviour::default(), more);
+    let life = hosts.on_a();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let life = hosts.gated.again(&life);
+    assert!(!life.ended && life.asked.is_none(), "{life:?}");
+    hosts.gated.runs_since(life.to, Timing::SWIFT, Some("b"));
+    hosts.verdict(2);
+}
+
+/// The unit's own limit is shorter than that: the gatekeeper asks for the time.
+#[test]
+fn a_stop_takes_as_long_as_the_stop_grace_allows() {
+    let limit = Duration::from_secs(12);
+    let slow = Behaviour::slow(limit + Duration::from_secs(2));
+    let hosts = Hosts::gating("grace", &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
+    let own = hosts.a.must(&format!("systemctl show --value --property=TimeoutStopUSec {UNIT}"));
+    assert_eq!(own.trim(), format!("{}s", limit.as_secs()));
+    let life = hosts.on_a();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let life = hosts.gated.again(&life);
+    assert!(life.ended, "it was given no time: {life:?}");
+    assert!(Duration::from_nanos(life.to - life.asked.expect("it was asked")) > limit, "{life:?}");
+    hosts.verdict(2);
+}
+
+/// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
+#[test]
+fn a_units_own_way_to_stop_is_taken_and_may_fail() {
+    let hosts = Hosts::gating("own", &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
+    for host in [&hosts.a, &hosts.b] {
+        // By a name that no other process has.
+        let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
+        host.write(&format!("{ADMIN}/{UNIT}.d/stop.conf"), stop);
+        host.must("systemctl daemon-reload");
+    }
+    let life = hosts.on_a();
+    let begun = now();
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    nothing_left(&hosts.b);
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let took = Duration::from_nanos(now() - begun);
+    assert!(took <= scaled(Timing::SWIFT), "{took:?}");
+    assert!(hosts.gated.again(&life).ended, "it was not asked to stop");
+    hosts.verdict(1);
+}
+
+/// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
+#[test]
+fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends() {
+    let hosts = Hosts::gating("kill", &Behaviour::default(), "");
+    let life = hosts.on_a();
+    let fault = signal_gatekeeper(&hosts.a, "KILL");
+    hosts.moves_to_b(fault, "kill -9", Timing::SWIFT);
+    let life = hosts.gated.again(&life);
+    assert!(life.ended, "it was given no time: {life:?}");
+    // It takes part again by itself.
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Neither TERM nor its gatekeeper's death ends it: the guard has to.
+#[test]
+fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease() {
+    let stubborn = Behaviour { daemon: true, children: 1, ..Behaviour::stubborn() };
+    let hosts = Hosts::gating("stubborn", &stubborn, "");
+    let fault = signal_gatekeeper(&hosts.a, "KILL");
+    hosts.moves_to_b(fault, "kill -9, stubborn", after_its_lease());
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
+#[test]
+fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term() {
+    let hosts = Hosts::gating("both", &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
+    let fault = now();
+    hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
+    // On either host: the killed one is started anew, and may ask for what it held.
+    let life = hosts.gated.runs_since(fault, after_its_lease(), None);
+    eprintln!("kill -9 of both: the next command began after {:?}", Duration::from_nanos(life.from - fault));
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_frozen_gatekeeper_is_followed_after_its_lease() {
+    let hosts = Hosts::gating("freeze", &Behaviour::default(), "");
+    let fault = signal_gatekeeper(&hosts.a, "STOP");
+    hosts.moves_to_b(fault, "SIGSTOP", after_its_lease());
+    hosts.says(&hosts.b, "leader of");
+    // As if nothing had happened to it: systemd wakes it to tell it.
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    hosts.verdict(2);
+}
+
+/// The watchdog hears nothing more, and the unit is started anew.
+#[test]
+fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog() {
+    let hosts = Hosts::gating("watchdog", &Behaviour::default(), "");
+    signal_gatekeeper(&hosts.a, "STOP");
+    let restarted = format!("journalctl --unit={UNIT} --boot --no-pager | grep --quiet 'Watchdog timeout'");
+    hosts.a.until(2 * TIMING.lease() + PATIENCE, &restarted);
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_reboot_hands_over_at_once_and_the_host_takes_part_again() {
+    let hosts = Hosts::gating("reboot", &Behaviour::default(), "");
+    let fault = now();
+    hosts.a.reboot();
+    hosts.moves_to_b(fault, "reboot", Timing::SWIFT);
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_lost_host_is_followed_after_its_lease() {
+    let hosts = Hosts::gating("power", &Behaviour::stubborn(), "");
+    let fault = now();
+    hosts.a.kill();
+    hosts.moves_to_b(fault, "power cut", after_its_lease());
+    hosts.a.engine(&["start"]);
+    hosts.a.booted();
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
+/// guard has looked at the clock. It is that moment, and the token was larger already.
+#[test]
+fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes() {
+    let hosts = Hosts::gating("pause", &Behaviour::stubborn(), "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.pause();
+    hosts.moves_to_b(fault, "docker pause", after_its_lease());
+    let next = hosts.gated.runs_since(fault, Timing::SWIFT, Some("b"));
+    let woken = now();
+    hosts.a.engine(&["unpause"]);
+    hosts.says(&hosts.a, "b leads");
+    let life = hosts.gated.again(&life);
+    let late = Duration::from_nanos(life.to.saturating_sub(woken));
+    eprintln!("docker unpause: the stale command's last sign came after {late:?}");
+    assert!(late <= scaled(Duration::from_secs(1)), "{late:?}");
+    assert!(next.token > life.token, "{next:?} {life:?}");
+    for host in [&hosts.a, &hosts.b] {
+        host.must(&format!("systemctl stop {UNIT}"));
+        nothing_left(host);
+    }
+}
+
+/// Shorter than the renew deadline: nobody notices.
+#[test]
+fn a_host_that_was_paused_for_a_moment_goes_on() {
+    let hosts = Hosts::gating("moment", &Behaviour::default(), "");
+    let life = hosts.on_a();
+    hosts.a.pause();
+    throughout(TIMING.retry, "b waits", || {
+        let lives = hosts.gated.journal().lives();
+        if lives.iter().any(|life| life.name == "b") { Err(format!("{lives:?}")) } else { Ok(()) }
+    });
+    hosts.a.engine(&["unpause"]);
+    throughout(TIMING.lease(), "a leads", || {
+        let life = hosts.gated.again(&life);
+        if life.asked.is_none() && !life.ended { Ok(()) } else { Err(format!("{life:?}")) }
+    });
+    hosts.verdict(1);
+}
+
+#[test]
+fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts() {
+    let hosts = Hosts::gating("cut", &Behaviour::default(), "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.cut_off();
+    hosts.moves_to_b(fault, "network cut", after_its_lease());
+    assert!(hosts.gated.again(&life).asked.is_some(), "it was not asked to stop");
+    hosts.a.rejoin();
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
+#[test]
+fn a_host_that_cannot_reach_etcd_starts_for_ever_and_stops_at_once() {
+    let hosts = Hosts::gating("dark", &Behaviour::default(), "");
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    hosts.b.cut_off();
+    hosts.b.must(&format!("systemctl start --no-block {UNIT}"));
+    hosts.b.until(PATIENCE, &format!("systemctl status --no-pager {UNIT} | grep --quiet 'joining the election'"));
+    let begun = now();
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    let took = Duration::from_nanos(now() - begun);
+    eprintln!("stop before it has joined: {took:?}");
+    assert!(took <= scaled(Timing::SWIFT), "{took:?}");
+    nothing_left(&hosts.b);
+    hosts.b.rejoin();
+    hosts.b.must(&format!("systemctl start {UNIT}"));
+    hosts.says(&hosts.b, "a leads");
+    hosts.verdict(1);
+}
+
+/// A packaged service of the distribution, with the drop-ins that ship: two files beside its unit.
+#[test]
+fn debians_redis_runs_on_the_leading_host_only() {
+    let unit = "redis-server.service";
+    let [a, b] = ["a", "b"].map(|name| {
+        let host = host_of(name, unit);
+        ["gate.conf", "redis-server.conf"]
+            .into_iter()
+            .fold(host, |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
+            .boot()
+    });
+    let answers = |host: &Machine| host.exec(&["redis-cli", "ping"]).is_ok_and(|answer| answer.trim() == "PONG");
+    let says = |host: &Machine, words: &str| {
+        eventually(PATIENCE, &format!("{} says {words:?}", host.name()), || {
+            let said = status(host, unit)?;
+            if said.contains(words) { Ok(()) } else { Err(said) }
+        });
+    };
+    let answers_soon = |host: &Machine, other: &Machine| {
+        eventually(Timing::SWIFT, &format!("redis answers on {}", host.name()), || {
+            if answers(host) { Ok(()) } else { status(host, unit).and_then(Err) }
+        });
+        // Not before: the other one's must be gone by the time that this one answers.
+        assert!(!answers(other), "redis answers on both");
+    };
+    let settings = format!("ETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
+    for (host, words) in [(&a, "leader of redis-server"), (&b, "a leads")] {
+        host.write("/etc/etcd-await-election/redis-server.env", &settings);
+        host.must(&format!("systemctl enable --quiet --now {unit}"));
+        says(host, words);
+    }
+    answers_soon(&a, &b);
+
+    a.must(&format!("systemctl stop {unit}"));
+    answers_soon(&b, &a);
+    assert_eq!(a.must(&format!("systemctl show --value --property=Result {unit}")).trim(), "success");
+    a.must(&format!("systemctl start {unit}"));
+    says(&a, "b leads");
+
+    let fault = now();
+    b.must(&format!("systemctl kill --kill-whom=main --signal=KILL {unit}"));
+    answers_soon(&a, &b);
+    eprintln!("redis, kill -9: it answers on the next host after {:?}", Duration::from_nanos(now() - fault));
+    says(&b, "a leads");
+}
+
+/// As the example says it, with quotes inside; and in the folder that the unit gives it.
+#[test]
+fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
+    let unit = "etcd-await-election@words.service";
+    let host = host_of("a", "etcd-await-election@.service").boot();
+    let settings =
+        format!("COMMAND=/usr/bin/touch \"two words\" one\nETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
+    host.write("/etc/etcd-await-election/words.env", &settings);
+    host.must(&format!("systemctl start {unit}"));
+    host.until(PATIENCE, "test \"$(ls /var/lib/etcd-await-election/words | tr '\\n' ,)\" = 'one,two words,'");
+    // It ends by itself, and is started anew more often than the five times that systemd would allow.
+    host.until(PATIENCE, &format!("test $(systemctl show --value --property=NRestarts {unit}) -ge 6"));
+    host.must(&format!(
+        "systemctl is-active {unit} || systemctl show --value --property=ActiveState {unit} | grep activating"
+    ));
+}
+
+/// systemd has nothing to say about what ships, and finds it hardened.
+#[test]
+fn the_units_are_well_formed_and_hardened() {
+    let unit = "redis-server.service";
+    let host = ["gate.conf", "redis-server.conf", "credentials.conf"]
+        .into_iter()
+        .fold(host_of("a", UNIT), |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
+        .boot();
+    for unit in [UNIT, unit] {
+        // Its exit code is 0 for unknown names and bad values, too.
+        let said = host.must(&format!("systemd-analyze verify --man=no {unit} 2>&1"));
+        assert_eq!(said, "", "{unit}");
+    }
+    // Of 100, in tenths of the figure that it prints.
+    let exposure = host.must(&format!("systemd-analyze security --no-pager --threshold=15 {UNIT} | tail -n 1"));
+    eprintln!("{exposure}");
+    host.must(&format!("systemd-analyze security --no-pager --threshold=15 {UNIT} >/dev/null"));
+}
