@@ -196,13 +196,14 @@ impl Journal {
 #[derive(Debug, Default)]
 struct Lives {
     all: Vec<Life>,
-    /// Where each process is in it, by id and start.
-    index: HashMap<(i32, u64), usize>,
+    /// Where each process is in it, by id and start, and by name: containers have ids of their own.
+    index: HashMap<(String, i32, u64), usize>,
 }
 
 impl Lives {
     fn add(&mut self, record: &Record) {
-        let index = *self.index.entry((record.pid, record.started)).or_insert(self.all.len());
+        let process = (record.name.clone(), record.pid, record.started);
+        let index = *self.index.entry(process).or_insert(self.all.len());
         if index == self.all.len() {
             self.all.push(Life {
                 name: record.name.clone(),

@@ -1,0 +1,481 @@
+//! The container engine, and machines in it: containers that are removed when they are dropped.
+//!
+//! Docker is used if it runs, else one of our own is started for as long as the tests run. Images come from no registry:
+//! the base image is this machine's own release, made by mmdebstrap once and kept in `target/machines/`.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    env,
+    fmt::Write as _,
+    fs,
+    hash::{Hash, Hasher},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use harness::{Timing, eventually, scratch::Scratch};
+
+/// What every machine has on it.
+const PACKAGES: [&str; 8] = [
+    "dbus",
+    "etcd-client",
+    "etcd-server",
+    "iproute2",
+    "procps",
+    // A service of the distribution, to be gated.
+    "redis-server",
+    "systemd",
+    "systemd-sysv",
+];
+
+/// How long a machine may take to boot.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// `docker` with these words; what it prints.
+///
+/// # Errors
+/// With what it said, if it did not succeed.
+pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
+}
+
+/// The base image, made now if it is not there.
+pub(crate) fn base_image() -> &'static str {
+    static IMAGE: LazyLock<String> = LazyLock::new(make_base_image);
+    &IMAGE
+}
+
+/// A network of its own, with addresses that are known beforehand.
+pub(crate) struct Network {
+    name: String,
+    prefix: String,
+    hosts: AtomicU8,
+}
+
+impl Network {
+    /// # Panics
+    /// If there is no room for one.
+    pub(crate) fn new() -> Arc<Self> {
+        let name = unique("net");
+        // Whoever else has networks here, one of these is free.
+        let first = std::process::id() % 200;
+        for number in (first..250).chain(0..first) {
+            let prefix = format!("10.213.{number}");
+            let words = ["network", "create", "--label", &ENGINE.label, "--subnet", &format!("{prefix}.0/24"), &name];
+            match docker(&words) {
+                Ok(_) => return Arc::new(Self { name, prefix, hosts: AtomicU8::new(10) }),
+                Err(error) if error.contains("overlaps") => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("all of 10.213.0.0/16 is taken");
+    }
+
+    /// A machine that is not started yet.
+    pub(crate) fn machine(self: &Arc<Self>, name: &str) -> Blueprint {
+        let host = self.hosts.fetch_add(1, Ordering::Relaxed);
+        Blueprint {
+            network: Arc::clone(self),
+            name: name.to_owned(),
+            ip: format!("{}.{host}", self.prefix),
+            image: None,
+            options: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = docker(&["network", "rm", &self.name]);
+    }
+}
+
+/// What a machine shall be like.
+#[must_use]
+pub(crate) struct Blueprint {
+    network: Arc<Network>,
+    name: String,
+    ip: String,
+    image: Option<String>,
+    options: Vec<String>,
+    command: Vec<String>,
+}
+
+impl Blueprint {
+    /// The address that it will have.
+    pub(crate) fn ip(&self) -> &str {
+        &self.ip
+    }
+
+    /// Another image than the base image.
+    #[allow(dead_code, reason = "for tests of images")]
+    pub(crate) fn image(mut self, image: &str) -> Self {
+        self.image = Some(image.to_owned());
+        self
+    }
+
+    /// More words for `docker run`.
+    pub(crate) fn options<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.options.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// A file or folder of this machine, in the other one.
+    pub(crate) fn mount(self, outside: &Path, inside: &str, mode: &str) -> Self {
+        self.options(["--volume", &format!("{}:{inside}:{mode}", outside.display())])
+    }
+
+    /// What runs in it; the image's own otherwise.
+    pub(crate) fn command<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.command = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If the engine does not.
+    #[must_use]
+    pub(crate) fn start(self) -> Machine {
+        let id = unique(&self.name);
+        let image = self.image.as_deref().unwrap_or_else(|| base_image());
+        let mut words = ["run", "--detach", "--name", &id, "--label", &ENGINE.label, "--hostname", &self.name]
+            .map(str::to_owned)
+            .to_vec();
+        words.extend(["--network", &self.network.name, "--ip", &self.ip].map(str::to_owned));
+        words.extend(self.options);
+        words.push(image.to_owned());
+        words.extend(self.command);
+        if let Err(error) = docker(&words) {
+            let _ = docker(&["rm", "--force", "--volumes", &id]);
+            panic!("{error}");
+        }
+        Machine { id, name: self.name, ip: self.ip, network: self.network }
+    }
+
+    /// Starts it with systemd as its first process, and waits until it has booted.
+    ///
+    /// # Panics
+    /// If it does not boot.
+    #[must_use]
+    pub(crate) fn boot(self) -> Machine {
+        let cgroups = format!("{}:/sys/fs/cgroup:rw", ENGINE.cgroups().display());
+        let machine = self
+            // Less than --privileged, with which systemd would take the machine's own terminals and devices.
+            .options(["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"])
+            .options(["--security-opt", "apparmor=unconfined", "--cgroupns", "host", "--volume", &cgroups])
+            .options(["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--stop-signal", "SIGRTMIN+3"])
+            // Without propagation of mounts systemd can hand over no credentials.
+            .command(["sh", "-c", "mount --make-rshared / && exec /lib/systemd/systemd"])
+            .start();
+        machine.booted();
+        machine
+    }
+}
+
+/// A running container.
+pub(crate) struct Machine {
+    id: String,
+    name: String,
+    ip: String,
+    network: Arc<Network>,
+}
+
+impl Machine {
+    /// Its host name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the engine calls it.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its address.
+    pub(crate) fn ip(&self) -> &str {
+        &self.ip
+    }
+
+    /// Runs a command in it; what it prints.
+    ///
+    /// # Errors
+    /// With what it said, if it did not succeed.
+    pub(crate) fn exec<S: AsRef<str>>(&self, words: &[S]) -> Result<String, String> {
+        let mut all = vec!["exec", &self.id];
+        all.extend(words.iter().map(AsRef::as_ref));
+        docker(&all)
+    }
+
+    /// The same of a line for a shell, which must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[track_caller]
+    pub(crate) fn must(&self, line: &str) -> String {
+        self.exec(&["sh", "-euc", line]).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// Waits until a line for a shell succeeds; what it prints.
+    #[track_caller]
+    pub(crate) fn until(&self, limit: Duration, line: &str) -> String {
+        eventually(limit, &format!("{}: {line}", self.name), || self.exec(&["sh", "-euc", line]))
+    }
+
+    /// Writes a file.
+    #[track_caller]
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let folder = Path::new(path).parent().unwrap_or_else(|| Path::new("/"));
+        self.must(&format!("mkdir -p '{}'\ncat >'{path}' <<'END-OF-FILE'\n{text}\nEND-OF-FILE", folder.display()));
+    }
+
+    /// One of the engine's own words for it, such as `pause`, `kill`, `restart`.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    #[track_caller]
+    pub(crate) fn engine(&self, words: &[&str]) -> String {
+        let mut all = words.to_vec();
+        all.push(&self.id);
+        docker(&all).unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    /// Freezes every process of it.
+    #[track_caller]
+    pub(crate) fn pause(&self) {
+        self.engine(&["pause"]);
+    }
+
+    /// The power goes.
+    #[track_caller]
+    pub(crate) fn kill(&self) {
+        self.engine(&["kill"]);
+    }
+
+    /// Takes it off the network.
+    #[track_caller]
+    pub(crate) fn cut_off(&self) {
+        self.engine(&["network", "disconnect", "--force", &self.network.name]);
+    }
+
+    /// Connects it again, with the address it had.
+    #[track_caller]
+    pub(crate) fn rejoin(&self) {
+        self.engine(&["network", "connect", "--ip", &self.ip, &self.network.name]);
+    }
+
+    /// Shuts systemd down and boots it again.
+    #[track_caller]
+    pub(crate) fn reboot(&self) {
+        self.engine(&["restart", "--time", "60"]);
+        self.booted();
+    }
+
+    /// Waits until systemd has booted.
+    #[track_caller]
+    pub(crate) fn booted(&self) {
+        eventually(BOOT, &format!("{} has booted", self.name), || {
+            // It fails where a unit has failed, which is not the question here.
+            let state = self.exec(&["sh", "-c", "systemctl is-system-running || true"])?;
+            if matches!(state.trim(), "running" | "degraded") { Ok(()) } else { Err(state) }
+        });
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = docker(&["logs", "--tail", "50", &self.id]).unwrap_or_else(|error| error);
+            let journal = "journalctl --no-pager --lines=60 --output=short-precise 2>/dev/null || true";
+            let journal = self.exec(&["sh", "-c", journal]).unwrap_or_default();
+            eprintln!("--- {} ({})\n{log}{journal}", self.name, self.id);
+        }
+        let _ = docker(&["rm", "--force", "--volumes", &self.id]);
+    }
+}
+
+/// The engine that is used.
+struct Engine {
+    /// Of everything that these tests make in it.
+    label: String,
+    /// Where it listens, if it is our own.
+    socket: Option<PathBuf>,
+    /// Holds the input of the shell that cleans up when this process ends, however it ends.
+    _sweeper: Child,
+    /// Where our own one has its socket and its log.
+    _scratch: Option<Scratch>,
+}
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::start);
+
+/// Starts an engine if it is told where, waits for the end of its input, and takes away what has the label.
+const SWEEP: &str = r#"
+label=$1
+if [ $# -gt 1 ]; then
+    dockerd --data-root "$2" --exec-root "$3/exec" --pidfile "$3/pid" --host "unix://$3/socket" >"$3/log" 2>&1 &
+    export DOCKER_HOST="unix://$3/socket"
+fi
+read -r _
+docker ps --all --quiet --filter "label=$label" | xargs -r docker rm --force --volumes
+docker network ls --quiet --filter "label=$label" | xargs -r docker network rm
+if [ $# -gt 1 ]; then kill $! && wait; fi
+"#;
+
+impl Engine {
+    fn start() -> Self {
+        let label = format!("etcd-await-election.tests={}", std::process::id());
+        let runs = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let scratch = match runs {
+            Ok(status) if status.success() => None,
+            Ok(_) => Some(Scratch::new("dockerd")),
+            Err(error) => panic!("docker: {error}; `cargo xtask verify` says what to install"),
+        };
+        let mut sweeper = Command::new("setsid");
+        sweeper.args(["sh", "-c", SWEEP, "sweeper", &label]);
+        if let Some(scratch) = &scratch {
+            sweeper.arg(folder().join("docker")).arg(scratch.path());
+        }
+        let sweeper = sweeper
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("setsid and sh are needed");
+        let socket = scratch.as_ref().map(|scratch| scratch.path().join("socket"));
+        let engine = Self { label, socket, _sweeper: sweeper, _scratch: scratch };
+        if let Some(scratch) = &engine._scratch {
+            let log = scratch.path().join("log");
+            eventually(Duration::from_secs(30), "dockerd is up", || {
+                run(engine.docker().arg("info"))
+                    .map_err(|error| format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default()))
+            });
+        }
+        engine
+    }
+
+    fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        if let Some(socket) = &self.socket {
+            command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        }
+        command
+    }
+
+    /// The tree of cgroups (v2) that systemd needs a branch of; mounted beside the older ones where they are in use.
+    #[expect(clippy::unused_self, reason = "a machine without an engine needs none")]
+    fn cgroups(&self) -> &'static Path {
+        static TREE: LazyLock<PathBuf> = LazyLock::new(|| {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux has it");
+            let mounted = mounts.lines().find_map(|line| {
+                let mut words = line.split(' ').skip(1);
+                let folder = words.next()?;
+                (words.next()? == "cgroup2").then(|| PathBuf::from(folder))
+            });
+            mounted.unwrap_or_else(|| {
+                let folder = PathBuf::from("/sys/fs/cgroup/unified");
+                fs::create_dir_all(&folder).expect("making a folder for the cgroups");
+                run(Command::new("mount").args(["-t", "cgroup2", "cgroup2"]).arg(&folder)).expect("mounting cgroups");
+                folder
+            })
+        });
+        &TREE
+    }
+}
+
+/// What the engine knows by name must be nobody else's.
+fn unique(name: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("machines-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// `target/machines`.
+fn folder() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
+    let folder = target.join("machines");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
+}
+
+fn make_base_image() -> String {
+    let sources = sources();
+    let release = sources.split(' ').nth(2).expect("a source has a release").to_owned();
+    // Other packages make another image.
+    let mut hasher = DefaultHasher::new();
+    (PACKAGES, UNUSED).hash(&mut hasher);
+    let name = format!("{release}-{:08x}", hasher.finish() >> 32);
+    let image = format!("etcd-await-election-machines:{name}");
+    if docker(&["image", "inspect", &image]).is_ok() {
+        return image;
+    }
+    let archive = folder().join(format!("{name}.tar"));
+    if !archive.exists() {
+        let list = folder().join(format!("{name}.list"));
+        fs::write(&list, sources).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+        let partial = folder().join(format!("{name}.{}.partial", std::process::id()));
+        run(Command::new("mmdebstrap")
+            // A mirror that stands still has no newer lists to offer.
+            .args(["--variant=minbase", "--format=tar", "--aptopt=Acquire::Check-Valid-Until \"false\""])
+            .arg(format!("--include={}", PACKAGES.join(",")))
+            .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {UNUSED}"))
+            .args([Path::new(&release), &partial, &list]))
+        .and_then(|_| fs::rename(&partial, &archive).map_err(|error| error.to_string()))
+        .unwrap_or_else(|error| panic!("mmdebstrap, for {}: {error}", archive.display()));
+    }
+    docker(&["import", &archive.display().to_string(), &image]).unwrap_or_else(|error| panic!("{error}"));
+    image
+}
+
+/// What the packages would start by themselves.
+const UNUSED: &str = "etcd.service redis-server.service";
+
+/// Where this machine gets the packages of its own release from, as lines of a `sources.list`. Its own release, because
+/// the test binary runs in these machines, too, with their C library.
+fn sources() -> String {
+    let format = "$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)";
+    let targets = run(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))
+        .expect("apt-get knows its sources");
+    let mut lines = String::new();
+    for target in targets.lines() {
+        if let Some(source) = ["Debian ", "Ubuntu "].iter().find_map(|origin| target.strip_prefix(origin)) {
+            let _ = writeln!(lines, "deb {source}");
+        }
+    }
+    assert!(!lines.is_empty(), "apt-get has no lists of Debian or Ubuntu: run apt-get update");
+    lines
+}
+
+/// What it prints.
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    Err(format!("{}: {}{}", output.status, text(&output.stdout), text(&output.stderr)))
+}
+
+/// The engine keeps what is written in it: nothing of an earlier run is left.
+#[test]
+fn a_machine_is_gone_when_it_is_dropped() {
+    let network = Network::new();
+    let machine = network.machine("short").command(["sleep", "60"]).start();
+    assert_eq!(machine.must("hostname").trim(), "short");
+    let id = machine.id().to_owned();
+    machine.cut_off();
+    assert!(!machine.must("ip -brief address").contains(machine.ip()));
+    machine.rejoin();
+    assert!(machine.must("ip -brief address").contains(machine.ip()));
+    drop(machine);
+    eventually(Timing::SWIFT, "the container is gone", || match docker(&["inspect", &id]) {
+        Ok(_) => Err("it is there".to_owned()),
+        Err(_) => Ok(()),
+    });
+}

@@ -1,0 +1,121 @@
+//! What runs behind the gate in a machine: the tests' journaling command, with one journal for all machines.
+//!
+//! They share the kernel, and so the clock that its records are stamped with: the oracle holds as it does for processes.
+
+use std::{
+    env,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use harness::{
+    Behaviour, Journal, eventually,
+    journal::{Life, now},
+    journaled,
+    scratch::Scratch,
+};
+
+use crate::engine::Blueprint;
+
+/// The journal's folder in a machine.
+pub(crate) const FOLDER: &str = "/journal";
+/// The command, with its arguments.
+pub(crate) const COMMAND: &str = "/usr/bin/journaled --exact journaled --ignored --nocapture --test-threads=1 --quiet";
+/// The program under test.
+pub(crate) const PROGRAM: &str = "/usr/bin/etcd-await-election";
+
+/// How old the last sign of a living process may be; it gives one each five milliseconds.
+const SIGN: Duration = Duration::from_millis(500);
+
+/// The program under test: the one just built, or the one that `PROGRAM_BIN` names, such as a packaged one.
+pub(crate) fn program() -> PathBuf {
+    let built = || assert_cmd::cargo::cargo_bin!("etcd-await-election").into();
+    env::var_os("PROGRAM_BIN").map_or_else(built, PathBuf::from)
+}
+
+/// The journal of one lock.
+pub(crate) struct Gated {
+    journal: Journal,
+    scratch: Scratch,
+}
+
+impl Gated {
+    /// # Panics
+    /// If its files cannot be made.
+    pub(crate) fn new() -> Self {
+        let scratch = Scratch::new("journal");
+        // Whatever user the command runs as, and whoever wrote first.
+        let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        for name in ["journal", "journal.beginnings"] {
+            let path = scratch.path().join(name);
+            fs::write(&path, "").and_then(|()| open(&path, 0o666)).expect("making the journal");
+        }
+        open(scratch.path(), 0o777).expect("opening the journal's folder");
+        Self { journal: Journal::new(scratch.path().join("journal")), scratch }
+    }
+
+    /// Puts the command and the journal into a machine.
+    pub(crate) fn install(&self, blueprint: Blueprint) -> Blueprint {
+        let command = env::current_exe().expect("the test binary");
+        blueprint.mount(self.scratch.path(), FOLDER, "rw").mount(&command, "/usr/bin/journaled", "ro")
+    }
+
+    /// The variables that the command needs, as lines of an environment file.
+    pub(crate) fn variables(name: &str, behaviour: &Behaviour) -> String {
+        let (file, what) = (format!("{FOLDER}/journal"), behaviour.encode());
+        format!("{}={file}\n{}={name}\n{}={what}\n", journaled::JOURNAL, journaled::NAME, journaled::BEHAVIOUR)
+    }
+
+    /// The journal.
+    pub(crate) const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Waits until a command of this name runs that began after this moment.
+    #[track_caller]
+    pub(crate) fn runs_since(&self, moment: u64, limit: Duration, name: &str) -> Life {
+        eventually(limit, &format!("{name} runs"), || {
+            let lives = self.journal.lives();
+            let found = lives.iter().find(|life| life.name == name && life.from >= moment && lives_now(life));
+            found.cloned().ok_or_else(|| self.journal.timeline())
+        })
+    }
+
+    /// Waits until any command runs that began after this moment.
+    #[track_caller]
+    pub(crate) fn somebody_runs_since(&self, moment: u64, limit: Duration) -> Life {
+        eventually(limit, "somebody runs", || {
+            let lives = self.journal.lives();
+            let found = lives.iter().find(|life| life.from >= moment && lives_now(life));
+            found.cloned().ok_or_else(|| self.journal.timeline())
+        })
+    }
+
+    /// How a process stands now that was seen before.
+    ///
+    /// # Panics
+    /// If it was not.
+    pub(crate) fn again(&self, life: &Life) -> Life {
+        let lives = self.journal.lives();
+        let same = |other: &&Life| (other.pid, other.started, &other.name) == (life.pid, life.started, &life.name);
+        lives.iter().find(same).cloned().expect("it was seen before")
+    }
+
+    /// # Panics
+    /// Unless the promise was kept, with a term at least for each of the moves that the test made.
+    #[track_caller]
+    pub(crate) fn verdict(&self, terms: usize) {
+        self.journal.assert_exclusive();
+        let mut tokens: Vec<i64> = self.journal.lives().iter().map(|life| life.token).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        assert!(tokens.len() >= terms, "fewer than {terms} terms:\n{}", self.journal.timeline());
+    }
+}
+
+/// Whether it gave a sign of life just now.
+fn lives_now(life: &Life) -> bool {
+    !life.ended && now().saturating_sub(life.to) < u64::try_from(SIGN.as_nanos()).expect("half a second")
+}

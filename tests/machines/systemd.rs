@@ -1,0 +1,1 @@
+//! The template unit under a real systemd.
