@@ -4,6 +4,7 @@
 
 mod suites;
 mod tools;
+mod verify;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
                --differing after that: only those tests whose subject differs between the versions
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
+cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
 cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Some("test") => tools::install().and_then(|()| test(&rest)),
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
+        Some("verify") => verify::verify(&rest),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
