@@ -46,10 +46,31 @@ pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
     run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
 }
 
+/// What marks everything that these tests make in the engine.
+pub(crate) fn label() -> &'static str {
+    &ENGINE.label
+}
+
 /// The base image, made now if it is not there.
 pub(crate) fn base_image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(make_base_image);
     &IMAGE
+}
+
+/// An image made of a folder by a recipe, with `NAME=value` for its arguments; its name. Gone when the tests are.
+///
+/// # Panics
+/// If the engine cannot make it.
+#[must_use]
+pub(crate) fn build(name: &str, folder: &Path, recipe: &str, arguments: &[&str]) -> String {
+    let (image, file) = (unique(name), folder.join("Dockerfile"));
+    fs::write(&file, recipe).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut words = vec!["build", "--quiet", "--label", &ENGINE.label, "--tag", &image];
+    words.extend(arguments.iter().flat_map(|argument| ["--build-arg", argument]));
+    let folder = folder.display().to_string();
+    words.push(&folder);
+    docker(&words).unwrap_or_else(|error| panic!("{error}"));
+    image
 }
 
 /// A network of its own, with addresses that are known beforehand.
@@ -116,7 +137,6 @@ impl Blueprint {
     }
 
     /// Another image than the base image.
-    #[allow(dead_code, reason = "for tests of images")]
     pub(crate) fn image(mut self, image: &str) -> Self {
         self.image = Some(image.to_owned());
         self
@@ -326,6 +346,7 @@ fi
 read -r _
 docker ps --all --quiet --filter "label=$label" | xargs -r docker rm --force --volumes
 docker network ls --quiet --filter "label=$label" | xargs -r docker network rm
+docker image ls --quiet --filter "label=$label" | xargs -r docker image rm --force
 if [ $# -gt 1 ]; then kill $! && wait; fi
 "#;
 

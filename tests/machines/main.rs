@@ -2,6 +2,7 @@
 //!
 //! Run by `cargo xtask verify`, which also says what a machine lacks for it.
 
+mod containers;
 mod engine;
 mod etcd;
 mod gated;
