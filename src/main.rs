@@ -104,6 +104,8 @@ async fn campaign(
                 child if child == Signal::SIGCHLD as i32 => reaper.reap_orphans(),
                 // As nohup and a shell's `&` want it.
                 ignored if original.ignores(ignored) => {}
+                // What systemd can send to all processes of a unit to end this one: nobody else takes notice of it.
+                urgent if urgent == Signal::SIGURG as i32 => return Some((Signal::SIGTERM as i32, signals)),
                 signal => return Some((signal, signals)),
             }
         }

@@ -191,7 +191,9 @@ impl Blueprint {
         let machine = self
             // Less than --privileged, with which systemd would take the machine's own terminals and devices.
             .options(["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"])
-            .options(["--security-opt", "apparmor=unconfined", "--cgroupns", "host", "--volume", &cgroups])
+            // PrivateUsers= beside ProtectProc=invisible needs to see its own process.
+            .options(["--cap-add", "SYS_PTRACE", "--security-opt", "apparmor=unconfined"])
+            .options(["--cgroupns", "host", "--volume", &cgroups])
             .options(["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--stop-signal", "SIGRTMIN+3"])
             // Without propagation of mounts systemd can hand over no credentials.
             .command(["sh", "-c", "mount --make-rshared / && exec /lib/systemd/systemd"])

@@ -83,16 +83,6 @@ impl Gated {
         })
     }
 
-    /// Waits until any command runs that began after this moment.
-    #[track_caller]
-    pub(crate) fn somebody_runs_since(&self, moment: u64, limit: Duration) -> Life {
-        eventually(limit, "somebody runs", || {
-            let lives = self.journal.lives();
-            let found = lives.iter().find(|life| life.from >= moment && lives_now(life));
-            found.cloned().ok_or_else(|| self.journal.timeline())
-        })
-    }
-
     /// How a process stands now that was seen before.
     ///
     /// # Panics

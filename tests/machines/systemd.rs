@@ -1,1 +1,405 @@
-//! The template unit under a real systemd.
+//! The units that ship, on two hosts with systemd as their first process, gated by a cluster of three with TLS.
+//!
+//! Whatever happens to the host that leads, the command runs on the other one, and never on both.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use harness::{
+    Behaviour, Timing, eventually,
+    journal::{Life, now},
+    throughout,
+    wait::scaled,
+};
+
+use crate::{
+    engine::{Blueprint, Machine, Network},
+    etcd::Cluster,
+    gated::{self, Gated},
+};
+
+/// What gates the journaling command.
+const UNIT: &str = "etcd-await-election@journaled.service";
+/// Its settings, and its command.
+const SETTINGS: &str = "/etc/etcd-await-election/journaled.env";
+/// In a machine: what an administrator writes.
+const ADMIN: &str = "/etc/systemd/system";
+
+/// The cluster that all tests share, and the network that everything is on.
+static SHARED: LazyLock<(Arc<Network>, Cluster)> = LazyLock::new(|| {
+    let network = Network::new();
+    let cluster = Cluster::start(&network);
+    (network, cluster)
+});
+
+/// A file that ships.
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/systemd").join(name)
+}
+
+/// A host with the program, its units and what it needs for etcd; nothing is enabled yet.
+fn host(name: &str) -> Blueprint {
+    let (network, cluster) = &*SHARED;
+    let template = "etcd-await-election@.service";
+    let mut host = network.machine(name).mount(&gated::program(), gated::PROGRAM, "ro").mount(
+        &shipped(template),
+        &format!("/usr/lib/systemd/system/{template}"),
+        "ro",
+    );
+    for (file, name) in [("ca.crt", "ca.pem"), ("client.crt", "client.pem"), ("client.key", "client-key.pem")] {
+        host = host.mount(&cluster.certificates().join(file), &format!("/etc/etcd-await-election/{name}"), "ro");
+    }
+    host
+}
+
+/// The same for `unit`, with the certificates as its credentials.
+fn host_of(name: &str, unit: &str) -> Blueprint {
+    host(name).mount(&shipped("credentials.conf"), &format!("{ADMIN}/{unit}.d/credentials.conf"), "ro")
+}
+
+/// Two hosts for one lock, and the journal of what ran on them.
+struct Hosts {
+    lock: String,
+    gated: Gated,
+    timing: Timing,
+    a: Machine,
+    b: Machine,
+}
+
+impl Hosts {
+    /// Boots both. The first leads, and the second waits.
+    #[track_caller]
+    fn gating(lock: &str, timing: Timing, behaviour: &Behaviour, more: &str) -> Self {
+        let gated = Gated::new();
+        let [a, b] = ["a", "b"].map(|name| gated.install(host_of(name, UNIT)).boot());
+        let hosts = Self { lock: format!("systemd/{lock}"), gated, timing, a, b };
+        for host in [&hosts.a, &hosts.b] {
+            host.write(SETTINGS, &hosts.settings(host, behaviour, more));
+            host.write(
+                &format!("{ADMIN}/{UNIT}.d/journal.conf"),
+                &format!("[Service]\nReadWritePaths={}", gated::FOLDER),
+            );
+            let begun = now();
+            host.must(&format!("systemctl daemon-reload && systemctl enable --quiet --now {UNIT}"));
+            if host.name() == "a" {
+                hosts.gated.runs_since(begun, Timing::START, "a");
+            }
+        }
+        hosts.says(&hosts.a, "leader of");
+        hosts.says(&hosts.b, "a leads");
+        hosts
+    }
+
+    fn settings(&self, host: &Machine, behaviour: &Behaviour, more: &str) -> String {
+        let Timing { lease, renew, retry, .. } = self.timing;
+        let (renew, retry) = (renew.as_millis(), retry.as_millis());
+        format!(
+            "COMMAND=\"{}\"\n{}ETCD_AWAIT_ELECTION_ENDPOINTS={}\nETCD_AWAIT_ELECTION_LOCK_NAME={}\n\
+             ETCD_AWAIT_ELECTION_LEASE_DURATION={lease}\nETCD_AWAIT_ELECTION_RENEW_DEADLINE={renew}ms\n\
+             ETCD_AWAIT_ELECTION_RETRY_PERIOD={retry}ms\n{more}",
+            gated::COMMAND,
+            Gated::variables(host.name(), behaviour),
+            SHARED.1.endpoints(),
+            self.lock,
+        )
+    }
+
+    /// Waits until `systemctl status` says these words.
+    #[track_caller]
+    fn says(&self, host: &Machine, words: &str) {
+        eventually(Timing::START, &format!("{} says {words:?}", host.name()), || {
+            let said = status(host, UNIT)?;
+            if said.contains(words) && said.contains("(running)") { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// The command that runs on the first host.
+    fn on_a(&self) -> Life {
+        self.gated.runs_since(0, Timing::START, "a")
+    }
+
+    /// Waits until the second host's command runs, and tells how long after `fault` it began.
+    #[track_caller]
+    fn moves_to_b(&self, fault: u64, what: &str, limit: Duration) -> Duration {
+        let life = self.gated.runs_since(fault, limit, "b");
+        let took = Duration::from_nanos(life.from - fault);
+        eprintln!("{what}: the next host's command began after {took:?}");
+        assert!(took <= scaled(limit), "{took:?}");
+        took
+    }
+
+    /// Stops both, as the end of every test: nothing of the command is left, and the promise was kept.
+    #[track_caller]
+    fn verdict(&self, terms: usize) {
+        for host in [&self.a, &self.b] {
+            host.must(&format!("systemctl stop {UNIT}"));
+            nothing_left(host);
+        }
+        self.gated.verdict(terms);
+    }
+}
+
+/// `systemctl status` of a unit, in any state.
+fn status(host: &Machine, unit: &str) -> Result<String, String> {
+    host.exec(&["sh", "-c", &format!("systemctl status --no-pager --lines=0 --full {unit} || true")])
+}
+
+/// No process of the unit is on this host.
+#[track_caller]
+fn nothing_left(host: &Machine) {
+    let found = host.must("pgrep --list-full 'etcd-await|journaled' || true");
+    assert_eq!(found, "", "processes are left on {}", host.name());
+}
+
+/// A signal to the unit's main process, the gatekeeper.
+fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
+    let sent = now();
+    host.must(&format!("systemctl kill --kill-whom=main --signal={signal} {UNIT}"));
+    sent
+}
+
+/// As it would end by itself: asked with its own signal, by nobody else, and given its time.
+#[test]
+fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over() {
+    let slow = Behaviour { daemon: true, ..Behaviour::slow(Duration::from_secs(2)) };
+    let hosts = Hosts::gating("stop", Timing::LONG, &slow, "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    hosts.moves_to_b(fault, "stop", slow.slow_stop + Timing::SWIFT);
+    let life = hosts.gated.again(&life);
+    assert!(life.ended && life.asked.is_some(), "{life:?}");
+    assert_eq!(hosts.a.must(&format!("systemctl show --value --property=Result {UNIT}")).trim(), "success");
+    hosts.says(&hosts.b, "leader of");
+    hosts.verdict(2);
+}
+
+/// systemd's own signal reaches no command: what it got here would be SIGTERM, which it writes down.
+#[test]
+fn on_a_stop_the_command_gets_its_own_signal_alone() {
+    let hosts = Hosts::gating("signal", Timing::LONG, &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=USR1");
+    let life = hosts.on_a();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let life = hosts.gated.again(&life);
+    assert!(!life.ended && life.asked.is_none(), "{life:?}");
+    hosts.gated.runs_since(life.to, Timing::SWIFT, "b");
+    hosts.verdict(2);
+}
+
+/// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
+#[test]
+fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends() {
+    let hosts = Hosts::gating("kill", Timing::LONG, &Behaviour::default(), "");
+    let life = hosts.on_a();
+    let fault = signal_gatekeeper(&hosts.a, "KILL");
+    hosts.moves_to_b(fault, "kill -9", Timing::SWIFT);
+    let life = hosts.gated.again(&life);
+    assert!(life.ended, "it was given no time: {life:?}");
+    // It takes part again by itself.
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Neither TERM nor its gatekeeper's death ends it: the guard has to.
+#[test]
+fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease() {
+    let stubborn = Behaviour { daemon: true, children: 1, ..Behaviour::stubborn() };
+    let hosts = Hosts::gating("stubborn", Timing::MEDIUM, &stubborn, "");
+    let fault = signal_gatekeeper(&hosts.a, "KILL");
+    hosts.moves_to_b(fault, "kill -9, stubborn", Timing::MEDIUM.latest_failover());
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_frozen_gatekeeper_is_followed_after_its_lease() {
+    let hosts = Hosts::gating("freeze", Timing::MEDIUM, &Behaviour::default(), "");
+    let fault = signal_gatekeeper(&hosts.a, "STOP");
+    hosts.moves_to_b(fault, "SIGSTOP", Timing::MEDIUM.latest_failover());
+    hosts.says(&hosts.b, "leader of");
+    // As if nothing had happened to it: systemd wakes it to tell it.
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    hosts.verdict(2);
+}
+
+/// The watchdog hears nothing more, and the unit is started anew.
+#[test]
+fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog() {
+    let hosts = Hosts::gating("watchdog", Timing::MEDIUM, &Behaviour::default(), "");
+    let watchdog = 2 * Timing::MEDIUM.lease();
+    hosts
+        .a
+        .write(&format!("{ADMIN}/{UNIT}.d/watchdog.conf"), &format!("[Service]\nWatchdogSec={}", watchdog.as_secs()));
+    hosts.a.must(&format!("systemctl daemon-reload && systemctl restart {UNIT}"));
+    hosts.says(&hosts.a, "b leads");
+    signal_gatekeeper(&hosts.a, "STOP");
+    let restarted = format!("journalctl --unit={UNIT} --boot --no-pager | grep --quiet 'Watchdog timeout'");
+    hosts.a.until(watchdog + Timing::START, &restarted);
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_reboot_hands_over_at_once_and_the_host_takes_part_again() {
+    let hosts = Hosts::gating("reboot", Timing::LONG, &Behaviour::default(), "");
+    let fault = now();
+    hosts.a.reboot();
+    hosts.moves_to_b(fault, "reboot", Timing::SWIFT);
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+#[test]
+fn a_lost_host_is_followed_after_its_lease() {
+    let hosts = Hosts::gating("power", Timing::MEDIUM, &Behaviour::stubborn(), "");
+    let fault = now();
+    hosts.a.kill();
+    hosts.moves_to_b(fault, "power cut", Timing::MEDIUM.latest_failover());
+    hosts.a.engine(&["start"]);
+    hosts.a.booted();
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
+/// guard has looked at the clock. It is that moment, and the token was larger already.
+#[test]
+fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes() {
+    let hosts = Hosts::gating("pause", Timing::MEDIUM, &Behaviour::stubborn(), "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.pause();
+    hosts.moves_to_b(fault, "docker pause", Timing::MEDIUM.latest_failover());
+    let next = hosts.gated.runs_since(fault, Timing::SWIFT, "b");
+    let woken = now();
+    hosts.a.engine(&["unpause"]);
+    hosts.says(&hosts.a, "b leads");
+    let life = hosts.gated.again(&life);
+    let late = Duration::from_nanos(life.to.saturating_sub(woken));
+    eprintln!("docker unpause: the stale command's last sign came after {late:?}");
+    assert!(late <= scaled(Duration::from_secs(1)), "{late:?}");
+    assert!(next.token > life.token, "{next:?} {life:?}");
+    for host in [&hosts.a, &hosts.b] {
+        host.must(&format!("systemctl stop {UNIT}"));
+        nothing_left(host);
+    }
+}
+
+/// Shorter than the renew deadline: nobody notices.
+#[test]
+fn a_host_that_was_paused_for_a_moment_goes_on() {
+    let hosts = Hosts::gating("moment", Timing::LONG, &Behaviour::default(), "");
+    let life = hosts.on_a();
+    hosts.a.pause();
+    throughout(Timing::LONG.retry, "b waits", || {
+        let lives = hosts.gated.journal().lives();
+        if lives.iter().any(|life| life.name == "b") { Err(format!("{lives:?}")) } else { Ok(()) }
+    });
+    hosts.a.engine(&["unpause"]);
+    throughout(Timing::LONG.lease(), "a leads", || {
+        let life = hosts.gated.again(&life);
+        if life.asked.is_none() && !life.ended { Ok(()) } else { Err(format!("{life:?}")) }
+    });
+    hosts.verdict(1);
+}
+
+#[test]
+fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts() {
+    let hosts = Hosts::gating("cut", Timing::MEDIUM, &Behaviour::default(), "");
+    let life = hosts.on_a();
+    let fault = now();
+    hosts.a.cut_off();
+    hosts.moves_to_b(fault, "network cut", Timing::MEDIUM.latest_failover());
+    assert!(hosts.gated.again(&life).asked.is_some(), "it was not asked to stop");
+    hosts.a.rejoin();
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
+#[test]
+fn a_host_that_cannot_reach_etcd_starts_for_ever_and_stops_at_once() {
+    let hosts = Hosts::gating("dark", Timing::LONG, &Behaviour::default(), "");
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    hosts.b.cut_off();
+    hosts.b.must(&format!("systemctl start --no-block {UNIT}"));
+    hosts.b.until(Timing::START, &format!("systemctl status --no-pager {UNIT} | grep --quiet 'joining the election'"));
+    let begun = now();
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    let took = Duration::from_nanos(now() - begun);
+    eprintln!("stop before it has joined: {took:?}");
+    assert!(took <= scaled(Timing::SWIFT), "{took:?}");
+    nothing_left(&hosts.b);
+    hosts.b.rejoin();
+    hosts.b.must(&format!("systemctl start {UNIT}"));
+    hosts.says(&hosts.b, "a leads");
+    hosts.verdict(1);
+}
+
+/// A packaged service of the distribution, with the drop-ins that ship: two files beside its unit.
+#[test]
+fn debians_redis_runs_on_the_leading_host_only() {
+    let unit = "redis-server.service";
+    let [a, b] = ["a", "b"].map(|name| {
+        let host = host_of(name, unit);
+        ["gate.conf", "redis-server.conf"]
+            .into_iter()
+            .fold(host, |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
+            .boot()
+    });
+    let answers = |host: &Machine| host.exec(&["redis-cli", "ping"]).is_ok_and(|answer| answer.trim() == "PONG");
+    let says = |host: &Machine, words: &str| {
+        eventually(Timing::START, &format!("{} says {words:?}", host.name()), || {
+            let said = status(host, unit)?;
+            if said.contains(words) { Ok(()) } else { Err(said) }
+        });
+    };
+    let answers_soon = |host: &Machine, other: &Machine| {
+        eventually(Timing::SWIFT, &format!("redis answers on {}", host.name()), || {
+            if answers(host) { Ok(()) } else { status(host, unit).and_then(Err) }
+        });
+        // Not before: the other one's must be gone by the time that this one answers.
+        assert!(!answers(other), "redis answers on both");
+    };
+    let settings = format!("ETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
+    for (host, words) in [(&a, "leader of redis-server"), (&b, "a leads")] {
+        host.write("/etc/etcd-await-election/redis-server.env", &settings);
+        host.must(&format!("systemctl enable --quiet --now {unit}"));
+        says(host, words);
+    }
+    answers_soon(&a, &b);
+
+    a.must(&format!("systemctl stop {unit}"));
+    answers_soon(&b, &a);
+    assert_eq!(a.must(&format!("systemctl show --value --property=Result {unit}")).trim(), "success");
+    a.must(&format!("systemctl start {unit}"));
+    says(&a, "b leads");
+
+    let fault = now();
+    b.must(&format!("systemctl kill --kill-whom=main --signal=KILL {unit}"));
+    answers_soon(&a, &b);
+    eprintln!("redis, kill -9: it answers on the next host after {:?}", Duration::from_nanos(now() - fault));
+    says(&b, "a leads");
+}
+
+/// systemd has nothing to say about what ships, and finds it hardened.
+#[test]
+fn the_units_are_well_formed_and_hardened() {
+    let unit = "redis-server.service";
+    let host = ["gate.conf", "redis-server.conf", "credentials.conf"]
+        .into_iter()
+        .fold(host_of("a", UNIT), |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
+        .boot();
+    for unit in [UNIT, unit] {
+        // Its exit code is 0 for unknown names and bad values, too.
+        let said = host.must(&format!("systemd-analyze verify --man=no {unit} 2>&1"));
+        assert_eq!(said, "", "{unit}");
+    }
+    // Of 100, in tenths of the figure that it prints.
+    let exposure = host.must(&format!("systemd-analyze security --no-pager --threshold=15 {UNIT} | tail -n 1"));
+    eprintln!("{exposure}");
+    host.must(&format!("systemd-analyze security --no-pager --threshold=15 {UNIT} >/dev/null"));
+}
