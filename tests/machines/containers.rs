@@ -32,15 +32,8 @@ use crate::{
 };
 
 /// No rights, and nowhere to write to.
-const HARDENED: [&str; 7] = [
-    "--user=65534:65534",
-    "--read-only",
-    "--cap-drop",
-    "ALL",
-    "--security-opt",
-    "no-new-privileges",
-    "--pids-limit=64",
-];
+const HARDENED: [&str; 6] =
+    ["--user=65534:65534", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
 /// The certificates' folder in an instance.
 const CERTIFICATES: &str = "/certificates";
 /// A command that runs until it is asked to stop, and ends with a code of its own then.
@@ -296,14 +289,16 @@ fn docker_kill_ends_everything_and_the_next_leads_when_the_lease_has_run_out() {
 #[test]
 fn a_container_that_is_restarted_takes_part_again() {
     let election = Election::new(Timing::SHORT);
-    let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint.options(["--restart=always"]));
+    let ([a, _b], _) = election.started(["a", "b"], |blueprint| blueprint.options(["--restart=always"]));
     let moment = now();
     signal_gatekeeper(&a, Signal::SIGKILL);
     // It asks for the lead of its own earlier self, and the one that waits lets it: who of the two is the engine's haste.
-    election.gated.somebody_runs_since(moment, election.timing.latest_failover() + Timing::START);
+    eventually(election.timing.latest_failover() + Timing::START, "somebody runs again", || {
+        let lives = election.gated.journal().lives();
+        if lives.iter().any(|life| life.from >= moment) { Ok(()) } else { Err(election.gated.journal().timeline()) }
+    });
     election.takes_part(2);
     assert_eq!(inspect(&a, "{{.RestartCount}}"), "1");
-    assert!(election.gated.again(&first).to < now());
     election.gated.verdict(2);
 }
 
@@ -319,7 +314,9 @@ fn a_paused_container_is_replaced_and_what_wakes_in_it_is_killed_at_once() {
     assert!(frozen.to < second.from, "the second began before the first stood still:\n{frozen:?}\n{second:?}");
     let woken = now();
     a.engine(&["unpause"]);
-    assert_eq!(exit_code(&a, Timing::SWIFT), "79");
+    // Lost is lost, whether the guard or the gatekeeper wakes first and finds that the other has slept through it.
+    let code = exit_code(&a, Timing::SWIFT);
+    assert!(["79", "70"].contains(&code.as_str()), "{code}");
     let first = election.gated.again(&first);
     let late = Duration::from_nanos(first.to.saturating_sub(woken));
     assert!(late < harness::wait::scaled(WAKE), "it lived for {late:?} after it woke");
@@ -421,4 +418,44 @@ fn with_a_terminal_the_command_has_it_and_is_interrupted_by_it() {
     let _ = person.wait();
     assert_eq!(exit_code(&a, Timing::SWIFT), "3");
     assert!(output(&a).contains("interrupted"));
+}
+
+/// `/leader` and the proxy of the example for Kubernetes, whose names Docker can resolve as well.
+#[test]
+fn the_proxy_of_the_example_goes_to_whoever_leads() {
+    let example = fs::read_to_string("packaging/container/kubernetes-service.yaml").expect("the example");
+    let begin = "  haproxy.cfg: |\n";
+    let config = example.split_once(begin).expect("a configuration").1;
+    let config: String = config.split("---").next().expect("its end").replace("\n    ", "\n").trim_start().to_owned();
+    let scratch = Scratch::new("proxy");
+    fs::write(scratch.path().join("haproxy.cfg"), config).expect("writing the configuration");
+    let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("opening it");
+    open(scratch.path(), 0o755);
+    open(&scratch.path().join("haproxy.cfg"), 0o644);
+
+    let election = Election::new(Timing::LONG);
+    let serve = "$s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9, ReuseAddr => 1) or die; \
+                 while ($c = $s->accept) { print $c $ENV{HOSTNAME}; close $c }";
+    let [a, _b, _c] = ["a", "b", "c"].map(|name| {
+        let alias = "--network-alias=my-service-pods.default.svc.cluster.local";
+        let command = ["perl", "-MIO::Socket::INET", "-e", serve];
+        let machine = election.instance(name).options([alias]).command(command).start();
+        // One after the other, so that it is known who leads.
+        health(&machine, "healthy");
+        machine
+    });
+    let command = ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"];
+    let proxy = site().network.machine("proxy").options(HARDENED).mount(scratch.path(), "/etc/haproxy", "ro");
+    let proxy = proxy.command(command).start();
+
+    let ask = "$s = IO::Socket::INET->new(PeerAddr => \"127.0.0.1:8000\", Timeout => 2) or die; print <$s>";
+    let leads = |name: &str| {
+        eventually(Timing::START, &format!("the proxy goes to {name}"), || {
+            let answer = proxy.exec(&["perl", "-MIO::Socket::INET", "-e", ask])?;
+            if answer == name { Ok(()) } else { Err(answer) }
+        });
+    };
+    leads("a");
+    a.engine(&["stop", "-t", "30"]);
+    leads("b");
 }

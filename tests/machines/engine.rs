@@ -22,10 +22,12 @@ use std::{
 use harness::{Timing, eventually, scratch::Scratch};
 
 /// What every machine has on it.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "dbus",
     "etcd-client",
     "etcd-server",
+    // The proxy of the example for Kubernetes.
+    "haproxy",
     "iproute2",
     "procps",
     // A service of the distribution, to be gated.
@@ -457,7 +459,7 @@ fn make_base_image() -> String {
 }
 
 /// What the packages would start by themselves.
-const UNUSED: &str = "etcd.service redis-server.service";
+const UNUSED: &str = "etcd.service haproxy.service redis-server.service";
 
 /// Where this machine gets the packages of its own release from, as lines of a `sources.list`. Its own release, because
 /// the test binary runs in these machines, too, with their C library.
