@@ -20,7 +20,6 @@ rustPlatform.buildRustPackage {
       ../Cargo.lock
       ../src
       ../packaging/xtask
-      ../proptest-regressions
       ../tests
       # Its tables are compared with the program's own by a test.
       ../README.md

@@ -117,7 +117,7 @@ async fn campaign(
     }
     // What a member of etcd has to do for it must not delay the start of the command.
     let mut joined = status.clone();
-    let systemd = tokio::spawn(systemd::run(status.clone(), config.notify_ready, BootClock));
+    let systemd = tokio::spawn(systemd::run(status.clone(), config.notify_ready, timing.stop_grace(), BootClock));
     gatekeeper::say_timing(&config.election);
     let election = Election::new(&config.election, cluster, sender);
     let exit = tokio::select! {

@@ -89,7 +89,7 @@ let
     ++ lib.concatMap (endpoint { inherit path usesTls; }) etcd.endpoints;
 in
 {
-  inherit check;
+  inherit check margin;
 
   election =
     path: settings:

@@ -18,7 +18,7 @@ let
   duration = import ./duration.nix { inherit lib; };
   execLine = import ./exec-line.nix { inherit lib; };
   flags = import ./flags.nix { inherit lib; };
-  inherit (import ./checks.nix { inherit lib; }) check;
+  inherit (import ./checks.nix { inherit lib; }) check margin;
 
   type = original.Type or "simple";
   isOneshot = type == "oneshot";
@@ -43,13 +43,21 @@ let
 
   # How systemd ends the processes of the unit.
   stopping = {
-    # On a stop the gatekeeper alone is signalled, and the command ends as the gatekeeper tells it to; what is left in the
-    # end is killed. The price: when the gatekeeper is killed, systemd kills the guard at once, before it can give the
-    # lease back, and the next host waits for the lease to end.
-    KillMode = "mixed";
-  }
-  # The unit's own is for the command, and the gatekeeper knows it by a flag.
-  // lib.optionalAttrs (original ? KillSignal) { KillSignal = "SIGTERM"; };
+    # The signal goes to all of them. It stops the gatekeeper and means nothing to anybody else: the command is told to end
+    # by the guard, and a guard whose gatekeeper was killed is left to end it and to give the lease back. The unit's own is
+    # for the command, and the gatekeeper knows it by a flag.
+    KillMode = "control-group";
+    KillSignal = "SIGURG";
+
+    # For what nobody is left to end, when gatekeeper and guard are both gone: it is over before another host may start. On a
+    # stop the gatekeeper asks for as much more as `stopGrace` needs.
+    TimeoutStopSec = duration.show (
+      let
+        lease = duration.toMilliseconds settings.leaseDuration;
+      in
+      lib.max 1000 (lease - duration.toMilliseconds settings.retryPeriod - margin lease)
+    );
+  };
 
   signalNumbers = {
     HUP = 1;
@@ -111,9 +119,6 @@ in
       # `systemctl status` says in words who leads, whatever the type.
       NotifyAccess = "main";
 
-      # The gatekeeper needs some time more than it gives to the command: to end what ignored the signal, and to hand over.
-      TimeoutStopSec = duration.toSeconds known.stopGrace + 10;
-
       # 128 + the signal, as a shell says it: what a stopped command's exit code is.
       SuccessExitStatus =
         lib.toList (original.SuccessExitStatus or [ ])
@@ -132,6 +137,8 @@ in
       # It is fed only while renewals are not overdue. Twice the lease, so that a watchdog is never what ends a leader that
       # could still renew.
       WatchdogSec = 2 * duration.toSeconds settings.leaseDuration;
+      # It may be hung, and still have a guard.
+      WatchdogSignal = "SIGURG";
       # A host that waits must come back after whatever ended it there.
       Restart =
         let

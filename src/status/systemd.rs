@@ -20,10 +20,14 @@ use tokio::sync::watch;
 use super::{Phase, Status};
 use crate::{clock::Clock, config::NotifyReady};
 
-/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped.
-pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, clock: C) {
+/// To hand over and to give the lease back, each of which is given up after five seconds.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped. `stop_grace` is how long the
+/// command may take to stop, whatever systemd allows by itself.
+pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, stop_grace: Duration, clock: C) {
     match Notifier::new(|name| std::env::var_os(name), std::process::id()) {
-        Some(Ok(notifier)) => notifier.run(status, notify_ready, clock).await,
+        Some(Ok(notifier)) => notifier.run(status, Told::new(notify_ready, stop_grace), clock).await,
         Some(Err(error)) => tracing::warn!("systemd cannot be told anything: NOTIFY_SOCKET: {error}"),
         None => {}
     }
@@ -49,8 +53,7 @@ impl Notifier {
         Some(open())
     }
 
-    async fn run<C: Clock>(self, mut status: watch::Receiver<Status>, notify_ready: NotifyReady, clock: C) {
-        let mut told = Told::default();
+    async fn run<C: Clock>(self, mut status: watch::Receiver<Status>, mut told: Told, clock: C) {
         // Half of what systemd waits, as sd_watchdog_enabled(3) asks for.
         let period = self.watchdog.map(|watchdog| watchdog / 2);
         let mut next_sign = clock.now();
@@ -58,7 +61,7 @@ impl Notifier {
             let now = clock.now();
             let (news, alive) = {
                 let status = status.borrow_and_update();
-                (told.news(&status, notify_ready), status.is_alive(now))
+                (told.news(&status), status.is_alive(now))
             };
             self.send(&news);
             let Some(period) = period else {
@@ -77,7 +80,7 @@ impl Notifier {
                 break;
             }
         }
-        self.send(told.stopping());
+        self.send(&told.stopping());
     }
 
     fn send(&self, message: &str) {
@@ -88,18 +91,23 @@ impl Notifier {
     }
 }
 
-/// What systemd has heard already.
-#[derive(Default)]
+/// What systemd has heard already, and what it is told.
 struct Told {
+    notify_ready: NotifyReady,
+    stop_grace: Duration,
     ready: bool,
     stopping: bool,
     words: String,
 }
 
 impl Told {
+    const fn new(notify_ready: NotifyReady, stop_grace: Duration) -> Self {
+        Self { notify_ready, stop_grace, ready: false, stopping: false, words: String::new() }
+    }
+
     /// The message that brings systemd up to date; empty if it is.
-    fn news(&mut self, status: &Status, notify_ready: NotifyReady) -> String {
-        let ready = match notify_ready {
+    fn news(&mut self, status: &Status) -> String {
+        let ready = match self.notify_ready {
             NotifyReady::Campaigning => status.phase != Phase::Joining,
             NotifyReady::Elected => status.phase == Phase::Running,
         };
@@ -109,7 +117,7 @@ impl Told {
             news += "READY=1\n";
         }
         if status.ending {
-            news += self.stopping();
+            news += &self.stopping();
         }
         let words = status.words();
         if words != self.words {
@@ -119,8 +127,13 @@ impl Told {
         news
     }
 
-    fn stopping(&mut self) -> &'static str {
-        if std::mem::replace(&mut self.stopping, true) { "" } else { "STOPPING=1\n" }
+    /// How long it can take follows from our settings, so a unit need not repeat it: its own limit is for the case that
+    /// nobody is left to ask.
+    fn stopping(&mut self) -> String {
+        if std::mem::replace(&mut self.stopping, true) {
+            return String::new();
+        }
+        format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", (self.stop_grace + FAREWELL).as_micros())
     }
 }
 

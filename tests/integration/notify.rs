@@ -2,7 +2,11 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use harness::{Timing, World, eventually};
+use harness::{End, Timing, World, eventually};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::shared_world;
 
@@ -41,6 +45,7 @@ fn ready_comes_with_the_campaign_unless_told_otherwise() {
     eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
     b.terminate();
     eventually(Timing::SWIFT, "STOPPING=1", || systemd.heard("STOPPING=1"));
+    eventually(Timing::SWIFT, "the time it takes", || systemd.heard("EXTEND_TIMEOUT_USEC="));
     world.verdict();
 }
 
@@ -61,6 +66,29 @@ fn ready_can_wait_for_the_lead() {
     a.terminate();
     b.leads_within(Timing::SWIFT);
     eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    world.verdict();
+}
+
+/// As systemd sends it to a whole unit: it ends the gatekeeper, and means nothing to the others.
+#[test]
+fn sigurg_stops_the_gatekeeper_and_nobody_else() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    a.signal_guard(Signal::SIGURG);
+    kill(Pid::from_raw(a.command_pid()), Signal::SIGURG).expect("it is there");
+    crate::undisturbed(&a, Timing::LONG.retry);
+    a.signal(Signal::SIGURG);
+    b.leads_within(Timing::SWIFT);
+    let life = &a.lives()[0];
+    assert!(life.ended && life.asked.is_some(), "{life:?}");
+    // The same to one that waits.
+    let c = world.candidate("c").start();
+    c.waits();
+    c.signal(Signal::SIGURG);
+    assert_eq!(c.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
     world.verdict();
 }
 

@@ -351,7 +351,11 @@ read -r _
 docker ps --all --quiet --filter "label=$label" | xargs -r docker rm --force --volumes
 docker network ls --quiet --filter "label=$label" | xargs -r docker network rm
 docker image ls --quiet --filter "label=$label" | xargs -r docker image rm --force
-if [ $# -gt 1 ]; then kill $! && wait; fi
+if [ $# -gt 1 ]; then
+    kill $! && wait
+    # It mounts its folder on itself, and forgets about it.
+    umount "$2"
+fi
 "#;
 
 impl Engine {

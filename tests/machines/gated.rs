@@ -73,12 +73,13 @@ impl Gated {
         &self.journal
     }
 
-    /// Waits until a command of this name runs that began after this moment.
+    /// Waits until a command runs that began after this moment; on the host of this name, or on any.
     #[track_caller]
-    pub(crate) fn runs_since(&self, moment: u64, limit: Duration, name: &str) -> Life {
-        eventually(limit, &format!("{name} runs"), || {
+    pub(crate) fn runs_since(&self, moment: u64, limit: Duration, name: Option<&str>) -> Life {
+        eventually(limit, &format!("the command runs on {}", name.unwrap_or("a host")), || {
             let lives = self.journal.lives();
-            let found = lives.iter().find(|life| life.name == name && life.from >= moment && lives_now(life));
+            let wanted = |life: &&Life| name.is_none_or(|name| life.name == name) && life.from >= moment;
+            let found = lives.iter().filter(wanted).find(|life| lives_now(life));
             found.cloned().ok_or_else(|| self.journal.timeline())
         })
     }

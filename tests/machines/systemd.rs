@@ -85,7 +85,7 @@ impl Hosts {
             let begun = now();
             host.must(&format!("systemctl daemon-reload && systemctl enable --quiet --now {UNIT}"));
             if host.name() == "a" {
-                hosts.gated.runs_since(begun, Timing::START, "a");
+                hosts.gated.runs_since(begun, Timing::START, Some("a"));
             }
         }
         hosts.says(&hosts.a, "leader of");
@@ -118,13 +118,13 @@ impl Hosts {
 
     /// The command that runs on the first host.
     fn on_a(&self) -> Life {
-        self.gated.runs_since(0, Timing::START, "a")
+        self.gated.runs_since(0, Timing::START, Some("a"))
     }
 
     /// Waits until the second host's command runs, and tells how long after `fault` it began.
     #[track_caller]
     fn moves_to_b(&self, fault: u64, what: &str, limit: Duration) -> Duration {
-        let life = self.gated.runs_since(fault, limit, "b");
+        let life = self.gated.runs_since(fault, limit, Some("b"));
         let took = Duration::from_nanos(life.from - fault);
         eprintln!("{what}: the next host's command began after {took:?}");
         assert!(took <= scaled(limit), "{took:?}");
@@ -150,7 +150,7 @@ fn status(host: &Machine, unit: &str) -> Result<String, String> {
 /// No process of the unit is on this host.
 #[track_caller]
 fn nothing_left(host: &Machine) {
-    let found = host.must("pgrep --list-full 'etcd-await|journaled' || true");
+    let found = host.must("pgrep --list-full 'await-|journaled' || true");
     assert_eq!(found, "", "processes are left on {}", host.name());
 }
 
@@ -177,16 +177,52 @@ fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over() {
     hosts.verdict(2);
 }
 
-/// systemd's own signal reaches no command: what it got here would be SIGTERM, which it writes down.
+/// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
 #[test]
 fn on_a_stop_the_command_gets_its_own_signal_alone() {
-    let hosts = Hosts::gating("signal", Timing::LONG, &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=USR1");
+    let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
+    let hosts = Hosts::gating("signal", Timing::LONG, &Behaviour::default(), more);
     let life = hosts.on_a();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     let life = hosts.gated.again(&life);
     assert!(!life.ended && life.asked.is_none(), "{life:?}");
-    hosts.gated.runs_since(life.to, Timing::SWIFT, "b");
+    hosts.gated.runs_since(life.to, Timing::SWIFT, Some("b"));
     hosts.verdict(2);
+}
+
+/// The unit's own limit is shorter than that: the gatekeeper asks for the time.
+#[test]
+fn a_stop_takes_as_long_as_the_stop_grace_allows() {
+    let limit = Duration::from_secs(12);
+    let slow = Behaviour::slow(limit + Duration::from_secs(2));
+    let hosts = Hosts::gating("grace", Timing::LONG, &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
+    let life = hosts.on_a();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let life = hosts.gated.again(&life);
+    assert!(life.ended, "it was given no time: {life:?}");
+    assert!(Duration::from_nanos(life.to - life.asked.expect("it was asked")) > limit, "{life:?}");
+    hosts.verdict(2);
+}
+
+/// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
+#[test]
+fn a_units_own_way_to_stop_is_taken_and_may_fail() {
+    let hosts = Hosts::gating("own", Timing::LONG, &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
+    for host in [&hosts.a, &hosts.b] {
+        // By a name that no other process has.
+        let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
+        host.write(&format!("{ADMIN}/{UNIT}.d/stop.conf"), stop);
+        host.must("systemctl daemon-reload");
+    }
+    let life = hosts.on_a();
+    let begun = now();
+    hosts.b.must(&format!("systemctl stop {UNIT}"));
+    nothing_left(&hosts.b);
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    let took = Duration::from_nanos(now() - begun);
+    assert!(took <= scaled(Timing::SWIFT), "{took:?}");
+    assert!(hosts.gated.again(&life).ended, "it was not asked to stop");
+    hosts.verdict(1);
 }
 
 /// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
@@ -211,6 +247,18 @@ fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_le
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.moves_to_b(fault, "kill -9, stubborn", Timing::MEDIUM.latest_failover());
     hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
+/// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
+#[test]
+fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term() {
+    let hosts = Hosts::gating("both", Timing::LONG, &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
+    let fault = now();
+    hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
+    // On either host: the killed one is started anew, and may ask for what it held.
+    let life = hosts.gated.runs_since(fault, Timing::LONG.latest_failover(), None);
+    eprintln!("kill -9 of both: the next command began after {:?}", Duration::from_nanos(life.from - fault));
     hosts.verdict(2);
 }
 
@@ -273,7 +321,7 @@ fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wak
     let fault = now();
     hosts.a.pause();
     hosts.moves_to_b(fault, "docker pause", Timing::MEDIUM.latest_failover());
-    let next = hosts.gated.runs_since(fault, Timing::SWIFT, "b");
+    let next = hosts.gated.runs_since(fault, Timing::SWIFT, Some("b"));
     let woken = now();
     hosts.a.engine(&["unpause"]);
     hosts.says(&hosts.a, "b leads");

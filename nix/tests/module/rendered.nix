@@ -58,8 +58,9 @@ let
         } /bin/serve "100%% $$HOME" ";"'';
         Type = "notify";
         NotifyAccess = "main";
-        KillMode = "mixed";
-        TimeoutStopSec = 20;
+        KillMode = "control-group";
+        KillSignal = "SIGURG";
+        TimeoutStopSec = "12s";
         WatchdogSec = 30;
         Restart = "always";
         SuccessExitStatus = [ 143 ];
@@ -129,7 +130,8 @@ let
           "etcd-await-election.key:/s/key.pem"
           "etcd-await-election.password-file:/s/password"
         ];
-        TimeoutStopSec = 13;
+        # 30 s of lease, less 2 s between renewals and 1.75 s for the kill.
+        TimeoutStopSec = "26250ms";
         TimeoutStartSec = "infinity";
         WatchdogSec = 60;
         SuccessExitStatus = [
@@ -173,15 +175,18 @@ let
         ExecStart = "/bin/daemon --flag \"a b\" $HOME %n";
         User = "daemon";
         ExecReload = "/bin/kill -HUP $MAINPID";
+        ExecStop = "/bin/true --stop";
       };
       expect = {
         ExecStart = "${gatekeeper { lock = "simple"; }} /bin/daemon --flag \"a b\" $HOME %n";
         ExecReload = "/bin/kill -HUP $MAINPID";
+        ExecStop = "/bin/true --stop";
         User = "daemon";
         Type = "notify";
         NotifyAccess = "main";
-        KillMode = "mixed";
-        TimeoutStopSec = 100;
+        KillMode = "control-group";
+        TimeoutStopSec = "12s";
+        WatchdogSignal = "SIGURG";
         WatchdogSec = 30;
         Restart = "on-failure";
         RestartForceExitStatus = [
@@ -190,7 +195,7 @@ let
         ];
         RestartPreventExitStatus = [ 80 ];
         SuccessExitStatus = [ 143 ];
-        KillSignal = null;
+        KillSignal = "SIGURG";
         LoadCredential = null;
       };
     };
@@ -224,9 +229,9 @@ let
         } /bin/database";
         Type = "notify";
         NotifyAccess = "main";
-        KillSignal = "SIGTERM";
-        KillMode = "mixed";
-        TimeoutStopSec = 310;
+        KillSignal = "SIGURG";
+        KillMode = "control-group";
+        TimeoutStopSec = "16750ms";
         WatchdogSec = 40;
         Restart = "always";
         SuccessExitStatus = [
@@ -314,7 +319,7 @@ let
       };
       gate.stopGrace = "1m";
       expect = {
-        TimeoutStopSec = 70;
+        TimeoutStopSec = "12s";
         RestrictAddressFamilies = [
           "AF_UNIX AF_INET"
           "AF_INET6"

@@ -39,8 +39,8 @@ impl Systemd {
     }
 }
 
-fn news(told: &mut Told, status: &Status, ready: NotifyReady) -> Vec<String> {
-    told.news(status, ready).lines().map(str::to_owned).collect()
+fn told(ready: NotifyReady) -> Told {
+    Told::new(ready, Duration::from_secs(7))
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn ready_is_told_once_at_the_chosen_moment() {
         (NotifyReady::Campaigning, [vec!["STATUS"], vec!["READY", "STATUS"], vec!["STATUS"], vec![]]),
         (NotifyReady::Elected, [vec!["STATUS"], vec!["STATUS"], vec!["READY", "STATUS"], vec![]]),
     ] {
-        let mut told = Told::default();
+        let mut told = told(ready);
         for (status, expected) in [joining(), standby(), leader(), leader()].iter().zip(expected) {
-            let news: Vec<_> = news(&mut told, status, ready).iter().map(|line| first(line)).collect();
+            let news: Vec<_> = told.news(status).lines().map(first).collect();
             assert_eq!(news, expected, "{ready:?} {:?}", status.phase);
         }
     }
@@ -60,12 +60,12 @@ fn ready_is_told_once_at_the_chosen_moment() {
 
 #[test]
 fn stopping_is_told_once_and_only_when_the_program_ends() {
-    let mut told = Told::default();
+    let mut told = told(NotifyReady::Campaigning);
     let stopping = Status { phase: Phase::Stopping, ..leader() };
-    assert!(!told.news(&stopping, NotifyReady::Campaigning).contains("STOPPING"), "another term may follow");
+    assert!(!told.news(&stopping).contains("STOPPING"), "another term may follow");
     let ending = Status { ending: true, ..stopping };
-    assert!(told.news(&ending, NotifyReady::Campaigning).contains("STOPPING=1\n"));
-    assert_eq!(told.news(&ending, NotifyReady::Campaigning), "");
+    assert!(told.news(&ending).contains("STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n"));
+    assert_eq!(told.news(&ending), "");
     assert_eq!(told.stopping(), "");
 }
 
@@ -97,9 +97,9 @@ async fn changes_go_to_a_socket_with_a_path() {
     let systemd = Systemd::new();
     let (sender, status) = watch::channel(leader());
     drop(sender);
-    systemd.notifier("0").run(status, NotifyReady::Campaigning, BootClock).await;
+    systemd.notifier("0").run(status, told(NotifyReady::Campaigning), BootClock).await;
     assert_eq!(systemd.received().expect("news"), "READY=1\nSTATUS=leader of db: the command runs\n");
-    assert_eq!(systemd.received().expect("the end"), "STOPPING=1\n");
+    assert_eq!(systemd.received().expect("the end"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
 }
 
 #[test]
@@ -121,7 +121,7 @@ async fn the_watchdog_is_fed_while_alive_and_not_longer() {
         systemd.socket.set_nonblocking(true).expect("non-blocking");
         let (sender, status) = watch::channel(status);
         // 20 ms of patience, 110 ms of time: a sign each 10 ms.
-        let run = systemd.notifier("20000").run(status, NotifyReady::Campaigning, BootClock);
+        let run = systemd.notifier("20000").run(status, told(NotifyReady::Campaigning), BootClock);
         let ran_out = tokio::time::timeout(Duration::from_millis(110), run).await.is_err();
         drop(sender);
         assert!(ran_out);
