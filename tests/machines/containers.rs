@@ -149,7 +149,7 @@ impl Election {
         let machines = names.map(|name| {
             let machine = change(self.journaled(name)).start();
             if life.is_none() {
-                life = Some(self.gated.runs_since(0, Timing::START, name));
+                life = Some(self.gated.runs_since(0, Timing::START, Some(name)));
             }
             count += 1;
             self.takes_part(count);
@@ -249,7 +249,7 @@ fn docker_stop_ends_the_command_politely_and_hands_over_at_once() {
     let first = election.gated.again(&first);
     assert!(first.asked.is_some() && first.ended, "{first:?}");
     // The lease has not run out; it was given away.
-    election.gated.runs_since(moment, Timing::SWIFT, "b");
+    election.gated.runs_since(moment, Timing::SWIFT, Some("b"));
     election.gated.verdict(2);
 }
 
@@ -282,7 +282,7 @@ fn docker_kill_ends_everything_and_the_next_leads_when_the_lease_has_run_out() {
     let moment = now();
     a.kill();
     assert_eq!(exit_code(&a, Timing::SWIFT), "137");
-    election.gated.runs_since(moment, election.timing.latest_failover(), "b");
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
     election.gated.verdict(2);
 }
 
@@ -293,10 +293,7 @@ fn a_container_that_is_restarted_takes_part_again() {
     let moment = now();
     signal_gatekeeper(&a, Signal::SIGKILL);
     // It asks for the lead of its own earlier self, and the one that waits lets it: who of the two is the engine's haste.
-    eventually(election.timing.latest_failover() + Timing::START, "somebody runs again", || {
-        let lives = election.gated.journal().lives();
-        if lives.iter().any(|life| life.from >= moment) { Ok(()) } else { Err(election.gated.journal().timeline()) }
-    });
+    election.gated.runs_since(moment, election.timing.latest_failover() + Timing::START, None);
     election.takes_part(2);
     assert_eq!(inspect(&a, "{{.RestartCount}}"), "1");
     election.gated.verdict(2);
@@ -309,7 +306,7 @@ fn a_paused_container_is_replaced_and_what_wakes_in_it_is_killed_at_once() {
     let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint);
     let moment = now();
     a.pause();
-    let second = election.gated.runs_since(moment, election.timing.latest_failover(), "b");
+    let second = election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
     let frozen = election.gated.again(&first);
     assert!(frozen.to < second.from, "the second began before the first stood still:\n{frozen:?}\n{second:?}");
     let woken = now();
@@ -348,7 +345,7 @@ fn a_leader_that_is_cut_off_is_dead_before_the_next_begins_and_comes_back_with_t
     let ([a, _b, _c], first) = election.started(["a", "b", "c"], |blueprint| blueprint.options([campaigning]));
     let moment = now();
     a.cut_off();
-    election.gated.runs_since(moment, election.timing.latest_failover(), "b");
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
     let lived = Duration::from_nanos(election.gated.again(&first).to.saturating_sub(moment));
     // The engine needs a moment to cut it off.
     assert!(lived < election.timing.latest_death() + WAKE, "it lived for {lived:?} without the network");
@@ -367,7 +364,7 @@ fn the_engine_sees_who_is_healthy() {
     let moment = now();
     signal_gatekeeper(&a, Signal::SIGSTOP);
     health(&a, "unhealthy");
-    election.gated.runs_since(moment, election.timing.latest_failover(), "b");
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
     signal_gatekeeper(&a, Signal::SIGCONT);
     assert_eq!(exit_code(&a, Timing::SWIFT), "79");
     health(&b, "healthy");
