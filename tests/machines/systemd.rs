@@ -196,6 +196,8 @@ fn a_stop_takes_as_long_as_the_stop_grace_allows() {
     let limit = Duration::from_secs(12);
     let slow = Behaviour::slow(limit + Duration::from_secs(2));
     let hosts = Hosts::gating("grace", Timing::LONG, &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
+    let own = hosts.a.must(&format!("systemctl show --value --property=TimeoutStopUSec {UNIT}"));
+    assert_eq!(own.trim(), format!("{}s", limit.as_secs()));
     let life = hosts.on_a();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     let life = hosts.gated.again(&life);
