@@ -5,6 +5,7 @@
 mod engine;
 mod etcd;
 mod gated;
+mod packages;
 mod systemd;
 
 /// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of
