@@ -18,6 +18,7 @@ const PACKAGES: &str = "/packages";
 const UNIT: &str = "etcd-await-election@job.service";
 const EXAMPLE: &str = "/etc/etcd-await-election/example.env";
 const SETTINGS: &str = "/etc/etcd-await-election/job.env";
+const SANDBOX: &str = "/etc/systemd/system/etcd-await-election@job.service.d/journal.conf";
 
 /// How long systemd and dpkg may take for what they do.
 const A_WHILE: Duration = Duration::from_secs(30);
@@ -47,6 +48,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     let journaled = Gated::variables("debian", &Behaviour::default());
     let ours = format!("COMMAND={}\nETCD_AWAIT_ELECTION_ENDPOINTS=127.0.0.1:2379\n{journaled}", gated::COMMAND);
     machine.must(&format!("cat >>{SETTINGS} <<'END-OF-FILE'\n{ours}END-OF-FILE"));
+    machine.write(SANDBOX, "[Service]\nReadWritePaths=/journal");
+    machine.must("systemctl daemon-reload");
     let moment = now();
     machine.must(&format!("systemctl start {UNIT}"));
     let first = gated.runs_since(moment, scaled(A_WHILE), "debian");
@@ -81,7 +84,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.must("dpkg --purge etcd-await-election");
     machine.must(&format!("test ! -e {EXAMPLE}"));
     // The operator's, and the command's.
-    machine.must(&format!("rm {SETTINGS} && rmdir /etc/etcd-await-election"));
+    machine.must(&format!("rm -r {SETTINGS} $(dirname {SANDBOX}) && rmdir /etc/etcd-await-election"));
     machine.must("rm -r /var/lib/etcd-await-election /var/lib/private/etcd-await-election");
     let left = machine.must(EVERYTHING);
     let left: Vec<_> = left.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();

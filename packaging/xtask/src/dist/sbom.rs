@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use super::{NAME, VERSION, at, date, folder, work};
+use super::{ARCHS, NAME, VERSION, at, date, folder, work};
 use crate::tools;
 
 /// The tool, which is compiled once.
@@ -15,14 +15,16 @@ pub(super) fn build() -> Result<PathBuf, String> {
         let mut cargo = Command::new(tools::cargo());
         tools::run(cargo.args(["install", "--quiet", "--locked", "--root"]).arg(&tools_root).arg(TOOL))?;
     }
-    // It writes beside every manifest of the workspace; so it is given a copy with nothing but manifests in it.
+    // It writes beside every manifest of the workspace; so it is given a copy of that.
     let copy = work("sbom")?;
     let mut git = Command::new("git");
     git.args(["checkout-index", "--all", "--force"]).arg(format!("--prefix={}/", copy.display()));
     tools::run(git.current_dir(tools::root()))?;
     let mut cyclonedx = Command::new(&tool);
     cyclonedx
-        .args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps", "--target", "all"])
+        .args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps"])
+        // All architectures are made of the same crates.
+        .args(["--target", ARCHS[0].target])
         .args(["--override-filename", "bom"])
         .env("SOURCE_DATE_EPOCH", date()?);
     tools::run(cyclonedx.current_dir(&copy))?;
