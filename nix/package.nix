@@ -23,7 +23,6 @@ rustPlatform.buildRustPackage {
       ../src
       ../packaging/pages
       ../packaging/xtask
-      ../proptest-regressions
       ../tests
       # Its tables are compared with the program's own by a test.
       ../README.md

@@ -57,6 +57,9 @@ struct Order {
 /// Makes what `arguments` order.
 pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     let order = Order::parse(arguments)?;
+    if order.twice {
+        twice::check_committed()?;
+    }
     for arch in &order.archs {
         binary::build(arch)?;
     }

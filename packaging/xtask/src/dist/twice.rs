@@ -5,15 +5,15 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 use super::{Arch, at, work};
 use crate::tools;
 
+/// A clone has what was committed and nothing else.
+pub(super) fn check_committed() -> Result<(), String> {
+    let changed = tools::output(Command::new("git").args(["status", "--porcelain"]).current_dir(tools::root()))?;
+    if changed.is_empty() { Ok(()) } else { Err(format!("--twice needs all changes committed:\n{changed}")) }
+}
+
 /// Compares with the checksums of the first time.
 pub(super) fn compare(archs: &[&Arch], first: &str) -> Result<(), String> {
     let root = tools::root();
-    let changed = tools::output(Command::new("git").args(["status", "--porcelain"]).current_dir(&root))?;
-    if !changed.is_empty() {
-        return Err(format!(
-            "--twice compares with a clone of the commit, which does not have these changes:\n{changed}"
-        ));
-    }
     let clone = work("a clone")?;
     tools::run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(&root).arg(&clone))?;
     share(&root.join("target/tools"), &clone.join("target/tools"))?;
