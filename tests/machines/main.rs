@@ -6,6 +6,7 @@ mod containers;
 mod engine;
 mod etcd;
 mod gated;
+mod packages;
 mod systemd;
 
 /// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of

@@ -2,6 +2,7 @@
 //!
 //! Depends on nothing, so that it is built at once.
 
+mod dist;
 mod suites;
 mod tools;
 mod verify;
@@ -21,6 +22,10 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
+cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
+               --arch amd64|arm64|all: instead of this machine's
+               --binary: only the program
+               --twice: and again from a clone of the commit; it must be the same
 cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("verify") => verify::verify(&rest),
+        Some("dist") => dist::dist(&rest),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
@@ -88,8 +94,7 @@ fn bench(arguments: &[String]) -> Result<(), String> {
 
 /// Runs cargo with what `setup` installed on its PATH, and the etcd of a folder for the tests, if there is one.
 fn cargo(arguments: &[&str], more: &[String], etcd: Option<&Path>) -> Result<(), String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(tools::cargo());
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());
     if let Some(folder) = etcd {
         command.env("ETCD_BIN", folder.join("etcd")).env("ETCDCTL_BIN", folder.join("etcdctl"));

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::tools;
+use crate::{dist, tools};
 
 /// What can be verified: the modules of `tests/machines/`.
 const PARTS: [&str; 3] = ["packages", "systemd", "containers"];
@@ -27,6 +27,9 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     tools::install()?;
+    if parts.contains(&"packages") {
+        dist::deb()?;
+    }
     let filters = ["engine"].iter().chain(&parts).map(|part| format!("{part}::")).collect::<Vec<_>>();
     // Two at once: each is a handful of machines.
     let mut words = vec!["test", "--test", "machines", "--", "--test-threads=2"];
