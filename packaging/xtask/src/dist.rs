@@ -82,6 +82,11 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes the program for this machine's architecture, and no more.
+pub(crate) fn binary() -> Result<PathBuf, String> {
+    binary::build(Arch::here()?)
+}
+
 /// Makes the Debian package of this machine's architecture, and no more.
 pub(crate) fn deb() -> Result<PathBuf, String> {
     let arch = Arch::here()?;

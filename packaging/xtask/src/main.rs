@@ -9,7 +9,7 @@ mod verify;
 
 use std::{
     env,
-    path::Path,
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
@@ -69,7 +69,9 @@ fn test(arguments: &[String]) -> Result<(), String> {
         eprintln!("== {}", etcd.name);
         let mut words = vec!["test", "--test", "integration", "--"];
         words.extend(filters);
-        if let Err(message) = cargo(&words, rest, etcd.folder.as_deref()) {
+        let folder = etcd.folder.as_deref();
+        let variables = folder.map(|it| [("ETCD_BIN", it.join("etcd")), ("ETCDCTL_BIN", it.join("etcdctl"))]);
+        if let Err(message) = cargo(&words, rest, variables.as_ref().map_or(&[], |both| both)) {
             failed.push(format!("{}: {message}", etcd.name));
         }
     }
@@ -77,28 +79,26 @@ fn test(arguments: &[String]) -> Result<(), String> {
 }
 
 fn all_tests(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--workspace"], arguments, None)
+    cargo(&["test", "--workspace"], arguments, &[])
 }
 
 fn demo(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, None)
+    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, &[])
 }
 
 fn nemesis(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, None)
+    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, &[])
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {
-    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, None)
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &[])
 }
 
-/// Runs cargo with what `setup` installed on its PATH, and the etcd of a folder for the tests, if there is one.
-fn cargo(arguments: &[&str], more: &[String], etcd: Option<&Path>) -> Result<(), String> {
+/// Runs cargo with what `setup` installed on its PATH, and with variables that name programs for the tests.
+fn cargo(arguments: &[&str], more: &[String], programs: &[(&str, PathBuf)]) -> Result<(), String> {
     let mut command = Command::new(tools::cargo());
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());
-    if let Some(folder) = etcd {
-        command.env("ETCD_BIN", folder.join("etcd")).env("ETCDCTL_BIN", folder.join("etcdctl"));
-    }
+    command.envs(programs.iter().map(|(variable, path)| (variable, path)));
     let status = command.status().map_err(|error| format!("cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed: {status}", arguments.join(" "))) }
 }

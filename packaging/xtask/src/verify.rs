@@ -27,6 +27,8 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     tools::install()?;
+    // What ships, and not what cargo would build for the tests.
+    let program = dist::binary()?;
     if parts.contains(&"packages") {
         dist::deb()?;
     }
@@ -34,7 +36,7 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     // Two at once: each is a handful of machines.
     let mut words = vec!["test", "--test", "machines", "--", "--test-threads=2"];
     words.extend(filters.iter().map(String::as_str));
-    crate::cargo(&words, &[], None)
+    crate::cargo(&words, &[], &[("PROGRAM_BIN", program)])
 }
 
 /// Whether machines can be made here; what is missing is only installed where nobody minds.
