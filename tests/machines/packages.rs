@@ -52,7 +52,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.must("systemctl daemon-reload");
     let moment = now();
     machine.must(&format!("systemctl start {UNIT}"));
-    let first = gated.runs_since(moment, scaled(A_WHILE), "debian");
+    let first = gated.runs_since(moment, scaled(A_WHILE), Some("debian"));
 
     // Through an upgrade it runs on, and what the operator wrote stays.
     machine.must(&format!("echo '# ours' >>{EXAMPLE}"));
@@ -67,13 +67,13 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert_eq!(machine.must(&format!("tail -n 1 {EXAMPLE}")).trim(), "# ours");
     assert_eq!(main_pid(), pid, "the upgrade restarted the instance");
     let moment = now();
-    gated.runs_since(first.from, scaled(A_WHILE), "debian");
+    gated.runs_since(first.from, scaled(A_WHILE), Some("debian"));
     assert!(gated.again(&first).asked.is_none(), "the upgrade asked the command to stop");
     assert!(gated.again(&first).to > moment - 1_000_000_000, "the upgrade ended the command");
 
     // And the old program, whose file is gone, still hands over: the new one need not wait for a lease.
     machine.must(&format!("systemctl restart {UNIT}"));
-    let second = gated.runs_since(moment, Timing::SWIFT, "debian");
+    let second = gated.runs_since(moment, Timing::SWIFT, Some("debian"));
     assert!(gated.again(&first).ended, "the command was killed");
 
     machine.must("dpkg --remove etcd-await-election");
