@@ -87,11 +87,16 @@ pub(crate) fn binary() -> Result<PathBuf, String> {
     binary::build(Arch::here()?)
 }
 
+/// Whether this machine can make the program at all; what is missing for it is installed.
+pub(crate) fn ready() -> Result<(), String> {
+    binary::install_standard_library(Arch::here()?)
+}
+
 /// Makes the Debian package of this machine's architecture, and no more.
-pub(crate) fn deb() -> Result<PathBuf, String> {
+pub(crate) fn deb() -> Result<(), String> {
     let arch = Arch::here()?;
     binary::build(arch)?;
-    deb::build(arch, &files::pages()?)
+    deb::build(arch, &files::pages()?).map(drop)
 }
 
 impl Order {

@@ -34,7 +34,7 @@ pub(super) fn path(arch: &Arch) -> PathBuf {
 }
 
 /// Rust's own library for the target: rustup has it, other packagings of Rust may.
-fn install_standard_library(arch: &Arch) -> Result<(), String> {
+pub(super) fn install_standard_library(arch: &Arch) -> Result<(), String> {
     let mut rustc = Command::new("rustc");
     let libraries = tools::output(rustc.args(["--print", "target-libdir", "--target", arch.target]))?;
     if Path::new(&libraries).is_dir() {
