@@ -1,6 +1,8 @@
 {
   lib,
+  stdenv,
   rustPlatform,
+  installShellFiles,
   protobuf,
 }:
 let
@@ -19,6 +21,7 @@ rustPlatform.buildRustPackage {
       ../Cargo.toml
       ../Cargo.lock
       ../src
+      ../packaging/pages
       ../packaging/xtask
       ../tests
       # Its tables are compared with the program's own by a test.
@@ -29,13 +32,25 @@ rustPlatform.buildRustPackage {
   cargoLock.lockFile = ../Cargo.lock;
 
   # etcd's protocol is compiled from its .proto files.
-  nativeBuildInputs = [ protobuf ];
+  nativeBuildInputs = [
+    installShellFiles
+    protobuf
+  ];
 
   # What needs real etcd clusters is a check of its own: it would only slow down everybody's build.
   cargoTestFlags = [
     "--lib"
     "--bins"
   ];
+
+  # The program's own definition of its command line writes them; compiled apart, as the program itself must not have the
+  # dependencies of the development.
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    cargo run --offline --release --target ${stdenv.hostPlatform.rust.rustcTarget} --example pages -- pages
+    installManPage pages/etcd-await-election.1
+    installShellCompletion --bash pages/etcd-await-election.bash --zsh pages/_etcd-await-election \
+      --fish pages/etcd-await-election.fish
+  '';
 
   meta = {
     inherit (manifest.package) description;

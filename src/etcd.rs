@@ -73,6 +73,9 @@ fn has_unsound_leases(version: &str) -> bool {
 /// A certificate, key or password file that cannot be used.
 pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
+    if config.endpoints.iter().any(|url| url.starts_with("https://")) {
+        tls::verifiable(&config.tls)?;
+    }
     let (shared, membership) = (Rc::new(config.clone()), Rc::new(Membership::of(config.endpoints.len())));
     let endpoints =
         config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&shared), Rc::clone(&membership)));

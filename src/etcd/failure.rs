@@ -4,18 +4,24 @@ use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
 use etcd_client::Error;
 
-use crate::election::store::StoreError;
+use crate::{cli::setting, election::store::StoreError};
 
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("ETCD_AWAIT_ELECTION_{setting}: {path}: {source}", path = .path.display())]
-pub struct ConfigError {
-    /// The setting that names it.
-    pub setting: &'static str,
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub source: io::Error,
+pub enum ConfigError {
+    /// One that a setting names.
+    #[error("ETCD_AWAIT_ELECTION_{setting}: {path}: {source}", path = .path.display())]
+    File {
+        /// The setting.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// The system's CAs, of which there are none: so it is in an image that was made from nothing.
+    #[error("{setting} must be set for https: this system has no CA certificates", setting = setting::CACERT.either())]
+    NoCertificates,
 }
 
 /// gRPC codes, by number (<https://grpc.io/docs/guides/status-codes/>).

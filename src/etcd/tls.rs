@@ -26,7 +26,18 @@ pub(super) fn options(files: &TlsFiles) -> Result<TlsOptions, ConfigError> {
     Ok(tls)
 }
 
+/// Whether there is a CA to verify a server by: the one of the setting, or any of the system's.
+///
+/// # Errors
+/// If there is none.
+pub(super) fn verifiable(files: &TlsFiles) -> Result<(), ConfigError> {
+    if files.cacert.is_none() && rustls_native_certs::load_native_certs().certs.is_empty() {
+        return Err(ConfigError::NoCertificates);
+    }
+    Ok(())
+}
+
 /// The content of the file that a setting names.
 pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
-    fs::read(path).map_err(|source| ConfigError { setting, path: path.to_owned(), source })
+    fs::read(path).map_err(|source| ConfigError::File { setting, path: path.to_owned(), source })
 }

@@ -1,6 +1,6 @@
 //! TLS: what is right works, what is wrong is named, and the command never runs on it.
 
-use harness::{Cluster, Proxy, Setup, Timing, World, address::Address, eventually};
+use harness::{Cluster, End, Proxy, Setup, Timing, World, address::Address, eventually};
 
 use crate::{shared_world, world_on};
 
@@ -50,6 +50,17 @@ fn a_missing_client_certificate_is_refused() {
     let world = shared_world();
     let setup = world.candidate("a").unset("CERT").unset("KEY");
     refused(&world, setup, &first_member(&world));
+}
+
+/// As in an image made from nothing. There, trying again helps nobody.
+#[test]
+fn https_without_any_ca_is_refused_with_the_setting_that_is_missing() {
+    let world = shared_world();
+    let setup = world.candidate("a").unset("CACERT").unset("CERT").unset("KEY").variable("SSL_CERT_FILE", "/dev/null");
+    let candidate = setup.start();
+    assert_eq!(candidate.wait_exit(Timing::START), End::Code(78), "{}", candidate.stderr());
+    assert!(candidate.stderr().contains("ETCD_AWAIT_ELECTION_CACERT must be set for https"), "{}", candidate.stderr());
+    world.verdict();
 }
 
 #[test]

@@ -22,10 +22,12 @@ use std::{
 use harness::{Timing, eventually, scratch::Scratch};
 
 /// What every machine has on it.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "dbus",
     "etcd-client",
     "etcd-server",
+    // The proxy of the example for Kubernetes.
+    "haproxy",
     "iproute2",
     "procps",
     // A service of the distribution, to be gated.
@@ -46,10 +48,31 @@ pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
     run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
 }
 
+/// What marks everything that these tests make in the engine.
+pub(crate) fn label() -> &'static str {
+    &ENGINE.label
+}
+
 /// The base image, made now if it is not there.
 pub(crate) fn base_image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(make_base_image);
     &IMAGE
+}
+
+/// An image made of a folder by a recipe, with `NAME=value` for its arguments; its name. Gone when the tests are.
+///
+/// # Panics
+/// If the engine cannot make it.
+#[must_use]
+pub(crate) fn build(name: &str, folder: &Path, recipe: &str, arguments: &[&str]) -> String {
+    let (image, file) = (unique(name), folder.join("Dockerfile"));
+    fs::write(&file, recipe).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let mut words = vec!["build", "--quiet", "--label", &ENGINE.label, "--tag", &image];
+    words.extend(arguments.iter().flat_map(|argument| ["--build-arg", argument]));
+    let folder = folder.display().to_string();
+    words.push(&folder);
+    docker(&words).unwrap_or_else(|error| panic!("{error}"));
+    image
 }
 
 /// A network of its own, with addresses that are known beforehand.
@@ -116,7 +139,6 @@ impl Blueprint {
     }
 
     /// Another image than the base image.
-    #[allow(dead_code, reason = "for tests of images")]
     pub(crate) fn image(mut self, image: &str) -> Self {
         self.image = Some(image.to_owned());
         self
@@ -328,6 +350,7 @@ fi
 read -r _
 docker ps --all --quiet --filter "label=$label" | xargs -r docker rm --force --volumes
 docker network ls --quiet --filter "label=$label" | xargs -r docker network rm
+docker image ls --quiet --filter "label=$label" | xargs -r docker image rm --force
 if [ $# -gt 1 ]; then
     kill $! && wait
     # It mounts its folder on itself, and forgets about it.
@@ -439,7 +462,7 @@ fn make_base_image() -> String {
 }
 
 /// What the packages would start by themselves.
-const UNUSED: &str = "etcd.service redis-server.service";
+const UNUSED: &str = "etcd.service haproxy.service redis-server.service";
 
 /// Where this machine gets the packages of its own release from, as lines of a `sources.list`. Its own release, because
 /// the test binary runs in these machines, too, with their C library.

@@ -2,9 +2,11 @@
 //!
 //! Run by `cargo xtask verify`, which also says what a machine lacks for it.
 
+mod containers;
 mod engine;
 mod etcd;
 mod gated;
+mod packages;
 mod systemd;
 
 /// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of

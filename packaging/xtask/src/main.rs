@@ -2,13 +2,14 @@
 //!
 //! Depends on nothing, so that it is built at once.
 
+mod dist;
 mod suites;
 mod tools;
 mod verify;
 
 use std::{
     env,
-    path::Path,
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
@@ -21,6 +22,10 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
+cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
+               --arch amd64|arm64|all: instead of this machine's
+               --binary: only the program
+               --twice: and again from a clone of the commit; it must be the same
 cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("verify") => verify::verify(&rest),
+        Some("dist") => dist::dist(&rest),
         Some("setup") => tools::install(),
         _ => Err(USAGE.to_owned()),
     };
@@ -63,7 +69,9 @@ fn test(arguments: &[String]) -> Result<(), String> {
         eprintln!("== {}", etcd.name);
         let mut words = vec!["test", "--test", "integration", "--"];
         words.extend(filters);
-        if let Err(message) = cargo(&words, rest, etcd.folder.as_deref()) {
+        let folder = etcd.folder.as_deref();
+        let variables = folder.map(|it| [("ETCD_BIN", it.join("etcd")), ("ETCDCTL_BIN", it.join("etcdctl"))]);
+        if let Err(message) = cargo(&words, rest, variables.as_ref().map_or(&[], |both| both)) {
             failed.push(format!("{}: {message}", etcd.name));
         }
     }
@@ -71,29 +79,26 @@ fn test(arguments: &[String]) -> Result<(), String> {
 }
 
 fn all_tests(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--workspace"], arguments, None)
+    cargo(&["test", "--workspace"], arguments, &[])
 }
 
 fn demo(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, None)
+    cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, &[])
 }
 
 fn nemesis(arguments: &[String]) -> Result<(), String> {
-    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, None)
+    cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, &[])
 }
 
 fn bench(arguments: &[String]) -> Result<(), String> {
-    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, None)
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &[])
 }
 
-/// Runs cargo with what `setup` installed on its PATH, and the etcd of a folder for the tests, if there is one.
-fn cargo(arguments: &[&str], more: &[String], etcd: Option<&Path>) -> Result<(), String> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+/// Runs cargo with what `setup` installed on its PATH, and with variables that name programs for the tests.
+fn cargo(arguments: &[&str], more: &[String], programs: &[(&str, PathBuf)]) -> Result<(), String> {
+    let mut command = Command::new(tools::cargo());
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());
-    if let Some(folder) = etcd {
-        command.env("ETCD_BIN", folder.join("etcd")).env("ETCDCTL_BIN", folder.join("etcdctl"));
-    }
+    command.envs(programs.iter().map(|(variable, path)| (variable, path)));
     let status = command.status().map_err(|error| format!("cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed: {status}", arguments.join(" "))) }
 }

@@ -92,6 +92,22 @@ pub(crate) fn unpack(mut apt: Command, package: &str, folder: &Path) -> Result<(
     Ok(())
 }
 
+/// Makes sure of a program; on Debian it comes with these packages.
+pub(crate) fn need(program: &str, packages: &[&str]) -> Result<(), String> {
+    if on_path(program) {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    if on_path("apt-get") {
+        eprintln!("missing: {program}");
+        run(as_root("apt-get").args(["update", "-qq"]))?;
+        let mut apt = as_root("apt-get");
+        apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
+        run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    if on_path(program) { Ok(()) } else { Err(format!("{program} is missing; Debian calls its packages {names}")) }
+}
+
 /// The program, or sudo with it where we are not root.
 fn as_root(program: &str) -> Command {
     let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
@@ -111,6 +127,21 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) => Err(format!("{command:?}: {status}")),
         Err(error) => Err(format!("{command:?}: {error}")),
     }
+}
+
+/// What a command prints, without the last line's end.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+        Ok(output) => Err(format!("{command:?}: {}", output.status)),
+        Err(error) => Err(format!("{command:?}: {error}")),
+    }
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn unpacked() -> PathBuf {

@@ -6,10 +6,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::tools;
+use crate::{dist, tools};
 
 /// What can be verified: the modules of `tests/machines/`.
 const PARTS: [&str; 3] = ["packages", "systemd", "containers"];
+
+/// Those of what ships as one static file.
+const STATIC: [&str; 2] = ["packages", "containers"];
 
 /// What the machine must have, and the Debian package it comes with.
 const NEEDED: [(&str, &str); 4] =
@@ -20,18 +23,33 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     if let Some(unknown) = arguments.iter().find(|name| !PARTS.contains(&name.as_str())) {
         return Err(format!("verify {unknown}: must be of {}", PARTS.join(", ")));
     }
-    let parts: Vec<&str> =
+    let mut parts: Vec<&str> =
         if arguments.is_empty() { PARTS.to_vec() } else { arguments.iter().map(String::as_str).collect() };
     if let Err(why) = ready() {
         eprintln!("LEFT OUT: {}: {why}", parts.join(", "));
         return Ok(());
     }
     tools::install()?;
+    let mut programs = Vec::new();
+    match dist::ready() {
+        Ok(()) => {
+            // What ships, and not what cargo would build for the tests.
+            programs.push(("PROGRAM_BIN", dist::binary()?));
+            if parts.contains(&"packages") {
+                dist::deb()?;
+            }
+        }
+        Err(why) => {
+            let (without, rest): (Vec<_>, _) = parts.into_iter().partition(|part| STATIC.contains(part));
+            eprintln!("LEFT OUT: {}: {why}", without.join(", "));
+            parts = rest;
+        }
+    }
     let filters = ["engine"].iter().chain(&parts).map(|part| format!("{part}::")).collect::<Vec<_>>();
     // Two at once: each is a handful of machines.
     let mut words = vec!["test", "--test", "machines", "--", "--test-threads=2"];
     words.extend(filters.iter().map(String::as_str));
-    crate::cargo(&words, &[], None)
+    crate::cargo(&words, &[], &programs)
 }
 
 /// Whether machines can be made here; what is missing is only installed where nobody minds.

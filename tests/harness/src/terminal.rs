@@ -50,7 +50,12 @@ impl Terminal {
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     }
 
-    pub(crate) fn slave(&self) -> OwnedFd {
+    /// The side that a program is given.
+    ///
+    /// # Panics
+    /// If there are too many open files.
+    #[must_use]
+    pub fn slave(&self) -> OwnedFd {
         self.slave.try_clone().expect("another handle")
     }
 }

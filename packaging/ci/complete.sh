@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs a check, and fails also where it left something out: for machines that have to have everything.
+#
+#   packaging/ci/complete.sh COMMAND …
+set -euo pipefail
+
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+"$@" 2>&1 | tee "$said"
+if grep --quiet '^LEFT OUT' "$said"; then
+  echo "nothing may be left out here" >&2
+  exit 1
+fi

@@ -1,0 +1,43 @@
+//! The tar archive, for systems that have neither deb nor rpm: one folder with all that the packages have.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{
+    Arch, NAME, VERSION, binary, date,
+    files::{install, item},
+    folder, work,
+};
+use crate::tools;
+
+pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
+    let name = format!("{NAME}-{VERSION}-linux-{}", arch.name);
+    let root = work(&format!("{}/tar", arch.name))?;
+    let mut items = vec![item(binary::path(arch), format!("{name}/bin/{NAME}"))];
+    for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
+        items.push(item(file, format!("{name}/{file}")));
+    }
+    items.push(item(pages.join("etcd-await-election.1"), format!("{name}/man/etcd-await-election.1")));
+    for file in ["etcd-await-election.bash", "_etcd-await-election", "etcd-await-election.fish"] {
+        items.push(item(pages.join(file), format!("{name}/completions/{file}")));
+    }
+    for file in ["etcd-await-election@.service", "example.env", "credentials.conf", "gate.conf", "redis-server.conf"] {
+        items.push(item(format!("packaging/systemd/{file}"), format!("{name}/systemd/{file}")));
+    }
+    install(&root, &items)?;
+
+    let archive = folder().join(format!("{name}.tar.gz"));
+    let mut tar = Command::new("tar");
+    // Nothing of this machine and this moment: neither owners, nor times, nor the order of a folder.
+    tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"])
+        .arg(format!("--mtime=@{}", date()?))
+        .args(["--use-compress-program=gzip -9 --no-name", "--create", "--file"])
+        .arg(&archive)
+        .arg("--directory")
+        .arg(&root)
+        .arg(&name);
+    tools::run(&mut tar)?;
+    Ok(archive)
+}

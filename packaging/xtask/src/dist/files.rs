@@ -1,0 +1,93 @@
+//! Which file of the project goes where: put together in a folder, from which the packages are made.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{at, work};
+use crate::tools;
+
+/// A file to be: where it comes from, below the checkout if it is not absolute; and where it goes.
+pub(super) struct Item {
+    from: PathBuf,
+    to: String,
+}
+
+pub(super) fn item(from: impl Into<PathBuf>, to: impl Into<String>) -> Item {
+    Item { from: from.into(), to: to.into() }
+}
+
+/// The manual page and the completions, written by the program's own definition of its command line.
+pub(super) fn pages() -> Result<PathBuf, String> {
+    let folder = work("pages")?;
+    let mut cargo = Command::new(tools::cargo());
+    cargo.args(["run", "--quiet", "--locked", "--example", "pages", "--"]).arg(&folder);
+    tools::run(cargo.current_dir(tools::root()).env("PATH", tools::path()))?;
+    Ok(folder)
+}
+
+/// What systems that have systemd get, deb and rpm alike. Only zsh's completions and the papers are elsewhere.
+pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
+    vec![
+        item(binary, "usr/bin/etcd-await-election"),
+        item("packaging/systemd/etcd-await-election@.service", "usr/lib/systemd/system/etcd-await-election@.service"),
+        item("packaging/systemd/example.env", "etc/etcd-await-election/example.env"),
+        item(pages.join("etcd-await-election.1"), "usr/share/man/man1/etcd-await-election.1.gz"),
+        item(pages.join("etcd-await-election.bash"), "usr/share/bash-completion/completions/etcd-await-election"),
+        item(pages.join("_etcd-await-election"), format!("{zsh}/_etcd-await-election")),
+        item(pages.join("etcd-await-election.fish"), "usr/share/fish/vendor_completions.d/etcd-await-election.fish"),
+    ]
+}
+
+/// Papers to read and files to copy from.
+pub(super) fn documents(folder: &str) -> Vec<Item> {
+    let mut items = vec![item("README.md", format!("{folder}/README.md"))];
+    for name in ["credentials.conf", "gate.conf", "redis-server.conf"] {
+        items.push(item(format!("packaging/systemd/{name}"), format!("{folder}/examples/{name}")));
+    }
+    items
+}
+
+/// Copies the files into `root`, with the modes that they shall have whatever they have here; what is to end in `.gz` is
+/// compressed.
+pub(super) fn install(root: &Path, items: &[Item]) -> Result<(), String> {
+    for item in items {
+        let (from, to) = (tools::root().join(&item.from), root.join(&item.to));
+        let parent = to.parent().unwrap_or(root);
+        fs::create_dir_all(parent).map_err(at(parent))?;
+        fs::copy(&from, &to).map_err(at(&from))?;
+        let program = item.to.contains("bin/");
+        if item.to.ends_with(".gz") {
+            let plain = to.with_extension("");
+            fs::rename(&to, &plain).map_err(at(&to))?;
+            tools::run(Command::new("gzip").args(["-9", "--no-name"]).arg(&plain))?;
+        }
+        set_mode(&to, if program { 0o755 } else { 0o644 })?;
+    }
+    for_each_folder(root, &|folder| set_mode(folder, 0o755))
+}
+
+pub(super) fn set_mode(file: &Path, mode: u32) -> Result<(), String> {
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).map_err(at(file))
+}
+
+fn for_each_folder(folder: &Path, act: &impl Fn(&Path) -> Result<(), String>) -> Result<(), String> {
+    act(folder)?;
+    for entry in fs::read_dir(folder).map_err(at(folder))? {
+        let path = entry.map_err(at(folder))?.path();
+        if path.is_dir() {
+            for_each_folder(&path, act)?;
+        }
+    }
+    Ok(())
+}
+
+/// A template of `packaging/` with its `@WORDS@` filled in.
+pub(super) fn filled(template: &str, words: &[(&str, &str)]) -> Result<String, String> {
+    let file = tools::root().join(template);
+    let text = fs::read_to_string(&file).map_err(at(&file))?;
+    Ok(words.iter().fold(text, |text, (word, value)| text.replace(&format!("@{word}@"), value)))
+}

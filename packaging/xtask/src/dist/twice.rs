@@ -1,0 +1,38 @@
+//! Whether the commit alone decides what is made: it is made again from a clone, in another folder.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use super::{Arch, at, work};
+use crate::tools;
+
+/// A clone has what was committed and nothing else.
+pub(super) fn check_committed() -> Result<(), String> {
+    let changed = tools::output(Command::new("git").args(["status", "--porcelain"]).current_dir(tools::root()))?;
+    if changed.is_empty() { Ok(()) } else { Err(format!("--twice needs all changes committed:\n{changed}")) }
+}
+
+/// Compares with the checksums of the first time.
+pub(super) fn compare(archs: &[&Arch], first: &str) -> Result<(), String> {
+    let root = tools::root();
+    let clone = work("a clone")?;
+    tools::run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(&root).arg(&clone))?;
+    share(&root.join("target/tools"), &clone.join("target/tools"))?;
+    for arch in archs {
+        let mut cargo = Command::new(tools::cargo());
+        tools::run(cargo.args(["xtask", "dist", "--arch", arch.name]).current_dir(&clone))?;
+        let file = clone.join("target/dist/SHA256SUMS");
+        let second = fs::read_to_string(&file).map_err(at(&file))?;
+        let differing: Vec<_> = second.lines().filter(|line| !first.lines().any(|other| other == *line)).collect();
+        if !differing.is_empty() {
+            return Err(format!("made again in {} these differ:\n{}", clone.display(), differing.join("\n")));
+        }
+    }
+    eprintln!("made twice, in two folders, and the same");
+    Ok(())
+}
+
+/// What only helps to build need not be built twice.
+fn share(tools: &Path, with: &Path) -> Result<(), String> {
+    fs::create_dir_all(with.parent().unwrap_or(with)).map_err(at(with))?;
+    symlink(tools, with).map_err(at(with))
+}

@@ -1,0 +1,460 @@
+//! The image, and the gatekeeper as the first process of containers: what the engine does to them, and what it is told.
+//!
+//! The instances are what a user would make: another image with the program copied into it by two lines, run without
+//! rights and without a place to write to.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use harness::{
+    Behaviour, Terminal, Timing, eventually,
+    journal::{Life, now},
+    scratch::Scratch,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    engine::{Blueprint, Machine, Network, base_image, build, docker, label},
+    etcd::Cluster,
+    gated::{COMMAND, Gated, PROGRAM, program},
+};
+
+/// No rights, and nowhere to write to.
+const HARDENED: [&str; 6] =
+    ["--user=65534:65534", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
+/// The certificates' folder in an instance.
+const CERTIFICATES: &str = "/certificates";
+/// A command that runs until it is asked to stop, and ends with a code of its own then.
+const ENDS_WITH_7: &str = "trap 'exit 7' TERM; echo running; while :; do sleep 0.1; done";
+/// By when a guard that wakes from a frozen cgroup has killed: it has nothing to wait for.
+const WAKE: Duration = Duration::from_millis(500);
+
+/// The image as it ships.
+fn image() -> &'static str {
+    static IMAGE: LazyLock<String> = LazyLock::new(|| {
+        let context = Scratch::new("image");
+        let folder = context.path().join("this");
+        let make = || {
+            fs::create_dir(&folder)?;
+            fs::copy(program(), folder.join("etcd-await-election"))
+        };
+        make().expect("copying the program");
+        let file = fs::read_to_string("packaging/container/Dockerfile").expect("the image's recipe");
+        let arguments = ["TARGETARCH=this", "VERSION=1.2.3", "REVISION=abc"];
+        build("image", context.path(), &file, &arguments)
+    });
+    &IMAGE
+}
+
+/// An image of a user's.
+fn own_image() -> &'static str {
+    static IMAGE: LazyLock<String> = LazyLock::new(|| {
+        let context = Scratch::new("image");
+        let file = format!(
+            "FROM {}\nCOPY --from={} /etcd-await-election /usr/bin/\nENTRYPOINT [\"{PROGRAM}\"]\n\
+             HEALTHCHECK --interval=1s --timeout=5s --retries=1 CMD [\"{PROGRAM}\", \"--healthcheck\"]\n",
+            base_image(),
+            image()
+        );
+        build("own", context.path(), &file, &[])
+    });
+    &IMAGE
+}
+
+/// The cluster that all these tests share; they do nothing to it.
+struct Site {
+    network: Arc<Network>,
+    cluster: Cluster,
+}
+
+fn site() -> &'static Site {
+    static SITE: LazyLock<Site> = LazyLock::new(|| {
+        let network = Network::new();
+        let cluster = Cluster::start(&network);
+        // Whoever the instances run as.
+        let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("opening it");
+        open(cluster.certificates(), 0o755);
+        for file in fs::read_dir(cluster.certificates()).expect("the certificates") {
+            open(&file.expect("a file").path(), 0o644);
+        }
+        Site { network, cluster }
+    });
+    &SITE
+}
+
+/// One test: a lock and a journal of its own.
+struct Election {
+    lock: String,
+    timing: Timing,
+    gated: Gated,
+}
+
+impl Election {
+    fn new(timing: Timing) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let lock = format!("containers/{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        Self { lock, timing, gated: Gated::new() }
+    }
+
+    /// An instance without a command.
+    fn instance(&self, name: &str) -> Blueprint {
+        let Site { network, cluster } = site();
+        let Timing { lease, renew, retry, grace } = self.timing;
+        let file = |name: &str| format!("{CERTIFICATES}/{name}");
+        let settings = [
+            ("LOCK_NAME", self.lock.clone()),
+            ("IDENTITY", name.to_owned()),
+            ("ENDPOINTS", cluster.endpoints()),
+            ("CACERT", file("ca.crt")),
+            ("CERT", file("client.crt")),
+            ("KEY", file("client.key")),
+            ("STATUS_ENDPOINT", ":8080".to_owned()),
+            ("LEASE_DURATION", lease.to_string()),
+            ("RENEW_DEADLINE", format!("{}ms", renew.as_millis())),
+            ("RETRY_PERIOD", format!("{}ms", retry.as_millis())),
+            ("STOP_GRACE", format!("{}ms", grace.as_millis())),
+        ];
+        let settings = settings.map(|(name, value)| format!("--env=ETCD_AWAIT_ELECTION_{name}={value}"));
+        let blueprint = network.machine(name).image(own_image()).options(HARDENED).options(settings);
+        blueprint.mount(cluster.certificates(), CERTIFICATES, "ro")
+    }
+
+    /// An instance with the journaling command.
+    fn journaled(&self, name: &str) -> Blueprint {
+        let variables = Gated::variables(name, &Behaviour::default());
+        let variables = variables.lines().map(|line| format!("--env={line}")).collect::<Vec<_>>();
+        self.gated.install(self.instance(name)).options(variables).command(COMMAND.split(' '))
+    }
+
+    /// `a`, which leads, and the others, which wait; and the life of its command.
+    fn started<const N: usize>(
+        &self,
+        names: [&str; N],
+        change: impl Fn(Blueprint) -> Blueprint,
+    ) -> ([Machine; N], Life) {
+        let mut life = None;
+        let mut count = 0;
+        let machines = names.map(|name| {
+            let machine = change(self.journaled(name)).start();
+            if life.is_none() {
+                life = Some(self.gated.runs_since(0, Timing::START, Some(name)));
+            }
+            count += 1;
+            self.takes_part(count);
+            machine
+        });
+        (machines, life.expect("there is a first one"))
+    }
+
+    /// Waits until so many instances lead or wait.
+    #[track_caller]
+    fn takes_part(&self, count: usize) {
+        let queue = format!("{}/0", self.lock);
+        eventually(Timing::START, &format!("{count} take part"), || {
+            let keys = site().cluster.etcdctl(0, &["get", "--prefix", "--keys-only", &queue])?;
+            if keys.lines().filter(|line| line.starts_with(&queue)).count() == count { Ok(()) } else { Err(keys) }
+        });
+    }
+}
+
+/// What the engine knows of it.
+#[track_caller]
+fn inspect(machine: &Machine, what: &str) -> String {
+    machine.engine(&["inspect", "--format", what]).trim().to_owned()
+}
+
+/// Waits until it has ended; its exit code.
+#[track_caller]
+fn exit_code(machine: &Machine, limit: Duration) -> String {
+    eventually(limit, &format!("{} has ended", machine.name()), || {
+        let state = inspect(machine, "{{.State.Status}} {{.State.ExitCode}}");
+        state.strip_prefix("exited ").map(str::to_owned).ok_or_else(|| state.clone())
+    })
+}
+
+/// Waits until the engine says this of its health.
+#[track_caller]
+fn health(machine: &Machine, wanted: &str) {
+    // Asked once a second, and an answer may take five.
+    eventually(Timing::START, &format!("{} is {wanted}", machine.name()), || {
+        let seen = inspect(machine, "{{.State.Health.Status}}");
+        if seen == wanted { Ok(()) } else { Err(inspect(machine, "{{json .State.Health}}")) }
+    });
+}
+
+/// Sends a signal to its first process, which nobody inside could.
+#[track_caller]
+fn signal_gatekeeper(machine: &Machine, signal: Signal) {
+    let pid = inspect(machine, "{{.State.Pid}}").parse().expect("a process id");
+    kill(Pid::from_raw(pid), signal).expect("it is there");
+}
+
+/// What it printed.
+#[track_caller]
+fn output(machine: &Machine) -> String {
+    machine.engine(&["logs"])
+}
+
+#[test]
+fn the_image_is_the_static_program_and_nothing_else() {
+    let alone = |words: &[&str]| {
+        let mut all = vec!["run", "--rm", "--label", label(), "--read-only", "--cap-drop", "ALL", "--network", "none"];
+        all.extend(words);
+        docker(&all)
+    };
+    // It executes what it finds in the image, which is itself.
+    let help =
+        alone(&[image(), "/etcd-await-election", "--help"]).expect("is the program that PROGRAM_BIN names static?");
+    assert!(help.contains("only while it holds leadership"), "{help}");
+    let none = alone(&[image(), "sh"]).expect_err("there is no shell");
+    assert!(none.contains("127") && none.contains("the command sh was not found"), "{none}");
+
+    let about = |what: &str| docker(&["image", "inspect", "--format", what, image()]).expect("it was built");
+    assert_eq!(about("{{.Config.User}}").trim(), "65534:65534");
+    let size: u64 = about("{{.Size}}").trim().parse().expect("a number");
+    assert_eq!(size, fs::metadata(program()).expect("the program").len());
+    let labels = about("{{json .Config.Labels}}");
+    for label in ["\"version\":\"1.2.3\"", "\"revision\":\"abc\"", "\"licenses\":\"Apache-2.0\""] {
+        assert!(labels.contains(&label.replacen('"', "\"org.opencontainers.image.", 1)), "{label}: {labels}");
+    }
+
+    // It has no CAs, and says so instead of trying for ever.
+    let setting = |name: &str, value: &str| format!("--env=ETCD_AWAIT_ELECTION_{name}={value}");
+    let (lock, endpoint) = (setting("LOCK_NAME", "l"), setting("ENDPOINTS", "https://127.0.0.1"));
+    let limit = setting("ACQUIRE_TIMEOUT", "5");
+    let refused =
+        alone(&[&lock, &endpoint, &limit, image(), "/etcd-await-election"]).expect_err("it cannot verify anything");
+    assert!(refused.contains("78") && refused.contains("ETCD_AWAIT_ELECTION_CACERT must be set"), "{refused}");
+}
+
+#[test]
+fn docker_stop_ends_the_command_politely_and_hands_over_at_once() {
+    let election = Election::new(Timing::LONG);
+    let ([a, _b, _c], first) = election.started(["a", "b", "c"], |blueprint| blueprint);
+    let moment = now();
+    a.engine(&["stop", "-t", "30"]);
+    assert_eq!(exit_code(&a, Timing::SWIFT), "0");
+    let first = election.gated.again(&first);
+    assert!(first.asked.is_some() && first.ended, "{first:?}");
+    // The lease has not run out; it was given away.
+    election.gated.runs_since(moment, Timing::SWIFT, Some("b"));
+    election.gated.verdict(2);
+}
+
+#[test]
+fn the_commands_exit_code_is_the_containers() {
+    let election = Election::new(Timing::LONG);
+    let stopped = election.instance("a").command(["sh", "-c", ENDS_WITH_7]).start();
+    eventually(Timing::START, "it runs", || output(&stopped).contains("running").then_some(()).ok_or_else(String::new));
+    stopped.engine(&["stop", "-t", "30"]);
+    assert_eq!(exit_code(&stopped, Timing::SWIFT), "7");
+    let ended = election.instance("b").command(["sh", "-c", "exit 8"]).start();
+    assert_eq!(exit_code(&ended, Timing::START), "8");
+    // One that waits is stopped like any other program.
+    let (_leader, waiting) = {
+        let leader = election.instance("c").command(["sleep", "1000"]).start();
+        election.takes_part(1);
+        let waiting = election.instance("d").command(["sleep", "1000"]).start();
+        election.takes_part(2);
+        (leader, waiting)
+    };
+    waiting.engine(&["stop", "-t", "30"]);
+    assert_eq!(exit_code(&waiting, Timing::SWIFT), "143");
+}
+
+/// Everything in the container dies with its first process, the guard too: nobody is left to give the lease back.
+#[test]
+fn docker_kill_ends_everything_and_the_next_leads_when_the_lease_has_run_out() {
+    let election = Election::new(Timing::SHORT);
+    let ([a, _b, _c], _) = election.started(["a", "b", "c"], |blueprint| blueprint);
+    let moment = now();
+    a.kill();
+    assert_eq!(exit_code(&a, Timing::SWIFT), "137");
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
+    election.gated.verdict(2);
+}
+
+#[test]
+fn a_container_that_is_restarted_takes_part_again() {
+    let election = Election::new(Timing::SHORT);
+    let ([a, _b], _) = election.started(["a", "b"], |blueprint| blueprint.options(["--restart=always"]));
+    let moment = now();
+    signal_gatekeeper(&a, Signal::SIGKILL);
+    // It asks for the lead of its own earlier self, and the one that waits lets it: who of the two is the engine's haste.
+    election.gated.runs_since(moment, election.timing.latest_failover() + Timing::START, None);
+    election.takes_part(2);
+    assert_eq!(inspect(&a, "{{.RestartCount}}"), "1");
+    election.gated.verdict(2);
+}
+
+/// This is the edge of the promise: a machine that stops as a whole, and comes back later.
+#[test]
+fn a_paused_container_is_replaced_and_what_wakes_in_it_is_killed_at_once() {
+    let election = Election::new(Timing::SHORT);
+    let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint);
+    let moment = now();
+    a.pause();
+    let second = election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
+    let frozen = election.gated.again(&first);
+    assert!(frozen.to < second.from, "the second began before the first stood still:\n{frozen:?}\n{second:?}");
+    let woken = now();
+    a.engine(&["unpause"]);
+    // Lost is lost, whether the guard or the gatekeeper wakes first and finds that the other has slept through it.
+    let code = exit_code(&a, Timing::SWIFT);
+    assert!(["79", "70"].contains(&code.as_str()), "{code}");
+    let first = election.gated.again(&first);
+    let late = Duration::from_nanos(first.to.saturating_sub(woken));
+    assert!(late < harness::wait::scaled(WAKE), "it lived for {late:?} after it woke");
+    assert!(!first.ended, "it was killed and not asked");
+    // What it writes to in that time can tell by the token.
+    assert!(second.token > first.token, "{first:?}\n{second:?}");
+}
+
+#[test]
+fn a_pause_shorter_than_the_renew_deadline_changes_nothing() {
+    let election = Election::new(Timing::LONG);
+    let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint);
+    a.pause();
+    let frozen = election.gated.again(&first).to;
+    a.engine(&["unpause"]);
+    eventually(Timing::SWIFT, "the command goes on", || {
+        let life = election.gated.again(&first);
+        if life.to > frozen && life.asked.is_none() { Ok(()) } else { Err(format!("{life:?}")) }
+    });
+    health(&a, "healthy");
+    election.gated.verdict(1);
+    assert_eq!(election.gated.journal().lives().len(), 1);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_is_dead_before_the_next_begins_and_comes_back_with_the_network() {
+    let election = Election::new(Timing::SHORT);
+    let campaigning = "--env=ETCD_AWAIT_ELECTION_ON_LOSS=campaign";
+    let ([a, _b, _c], first) = election.started(["a", "b", "c"], |blueprint| blueprint.options([campaigning]));
+    let moment = now();
+    a.cut_off();
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
+    let lived = Duration::from_nanos(election.gated.again(&first).to.saturating_sub(moment));
+    // The engine needs a moment to cut it off.
+    assert!(lived < election.timing.latest_death() + WAKE, "it lived for {lived:?} without the network");
+    a.rejoin();
+    election.takes_part(3);
+    health(&a, "healthy");
+    election.gated.verdict(2);
+}
+
+#[test]
+fn the_engine_sees_who_is_healthy() {
+    let election = Election::new(Timing::SHORT);
+    let ([a, b], _) = election.started(["a", "b"], |blueprint| blueprint);
+    health(&a, "healthy");
+    health(&b, "healthy");
+    let moment = now();
+    signal_gatekeeper(&a, Signal::SIGSTOP);
+    health(&a, "unhealthy");
+    election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
+    signal_gatekeeper(&a, Signal::SIGCONT);
+    assert_eq!(exit_code(&a, Timing::SWIFT), "79");
+    health(&b, "healthy");
+    election.gated.verdict(2);
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let election = Election::new(Timing::LONG);
+    // Of the command, whose are the guard's; and of whatever else runs in the container, whose are the first process's.
+    let orphans = "for i in 1 2 3; do sh -c 'sleep 0.3 & echo left'; done";
+    let a = election.instance("a").command(["sh", "-c", &format!("{orphans}; exec sleep 1000")]).start();
+    eventually(Timing::START, "the command leaves orphans", || {
+        let said = output(&a);
+        if said.matches("left").count() == 3 { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(a.must(orphans).matches("left").count(), 3);
+    eventually(Timing::SWIFT, "only gatekeeper, guard and command are left", || {
+        let processes = a.exec(&["ps", "-e", "-o", "stat=,comm="])?;
+        // And the one that asks.
+        if processes.lines().count() == 4 && !processes.contains('Z') { Ok(()) } else { Err(processes) }
+    });
+}
+
+#[test]
+fn with_a_terminal_the_command_has_it_and_is_interrupted_by_it() {
+    let election = Election::new(Timing::LONG);
+    let command = "trap 'echo interrupted; exit 3' INT; echo foreground $(ps -o pgid=,tpgid= -p $$); \
+                   while :; do sleep 0.1; done";
+    let a = election.instance("a").options(["--tty", "--interactive"]).command(["sh", "-c", command]).start();
+    eventually(Timing::START, "the command is in the foreground", || {
+        let said = output(&a);
+        let groups =
+            said.lines().find_map(|line| line.trim().strip_prefix("foreground ")).ok_or_else(|| said.clone())?;
+        let (group, foreground) = groups.split_once(' ').ok_or_else(|| said.clone())?;
+        if group.trim() == foreground.trim() { Ok(()) } else { Err(said.clone()) }
+    });
+    let terminal = Terminal::open();
+    let mut person = Command::new("docker");
+    let [input, out, error] = [(); 3].map(|()| Stdio::from(terminal.slave()));
+    let mut person = person.args(["attach", a.id()]).stdin(input).stdout(out).stderr(error).spawn().expect("docker");
+    eventually(Timing::SWIFT, "Control-C ends the command", || {
+        // Until the engine is attached, nobody hears it.
+        terminal.press("\x03");
+        let state = inspect(&a, "{{.State.Status}}");
+        if state == "exited" { Ok(()) } else { Err(state) }
+    });
+    let _ = person.wait();
+    assert_eq!(exit_code(&a, Timing::SWIFT), "3");
+    assert!(output(&a).contains("interrupted"));
+}
+
+/// `/leader` and the proxy of the example for Kubernetes, whose names Docker can resolve as well.
+#[test]
+fn the_proxy_of_the_example_goes_to_whoever_leads() {
+    let example = fs::read_to_string("packaging/container/kubernetes-service.yaml").expect("the example");
+    let begin = "  haproxy.cfg: |\n";
+    let config = example.split_once(begin).expect("a configuration").1;
+    let config: String = config.split("---").next().expect("its end").replace("\n    ", "\n").trim_start().to_owned();
+    let scratch = Scratch::new("proxy");
+    fs::write(scratch.path().join("haproxy.cfg"), config).expect("writing the configuration");
+    let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("opening it");
+    open(scratch.path(), 0o755);
+    open(&scratch.path().join("haproxy.cfg"), 0o644);
+
+    let election = Election::new(Timing::LONG);
+    let serve = "$s = IO::Socket::INET->new(LocalPort => 8000, Listen => 9, ReuseAddr => 1) or die; \
+                 while ($c = $s->accept) { print $c $ENV{HOSTNAME}; close $c }";
+    let [a, _b, _c] = ["a", "b", "c"].map(|name| {
+        let alias = "--network-alias=my-service-pods.default.svc.cluster.local";
+        let command = ["perl", "-MIO::Socket::INET", "-e", serve];
+        let machine = election.instance(name).options([alias]).command(command).start();
+        // One after the other, so that it is known who leads.
+        health(&machine, "healthy");
+        machine
+    });
+    let command = ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"];
+    let proxy = site().network.machine("proxy").options(HARDENED).mount(scratch.path(), "/etc/haproxy", "ro");
+    let proxy = proxy.command(command).start();
+
+    // More often than there are instances: it must not be by turns.
+    let ask =
+        "for (1 .. 4) { $s = IO::Socket::INET->new(PeerAddr => \"127.0.0.1:8000\", Timeout => 2) or die; print <$s> }";
+    let leads = |name: &str| {
+        eventually(Timing::START, &format!("the proxy goes to {name}"), || {
+            let answers = proxy.exec(&["perl", "-MIO::Socket::INET", "-e", ask])?;
+            if answers == name.repeat(4) { Ok(()) } else { Err(answers) }
+        });
+    };
+    leads("a");
+    a.engine(&["stop", "-t", "30"]);
+    leads("b");
+}
