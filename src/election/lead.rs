@@ -1,6 +1,6 @@
 //! Lead: feed the guard while every renewal confirms that the lock is ours, until nothing of the command is left.
 
-use std::{fmt, pin::pin};
+use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
@@ -56,6 +56,10 @@ impl fmt::Display for Loss {
 }
 
 impl<S: Store, C: Clock> Election<S, C> {
+    /// From the order to start the command to the first request of a term: what this program and etcd have to do for it must
+    /// not be in the way of the start, on a machine that has few processors.
+    const ROOM_FOR_THE_START: Duration = Duration::from_millis(20);
+
     /// Has the guard run the command for this term, and renews until nothing of it is left. `signals` are forwarded.
     ///
     /// Feeding and renewing go on while the command shuts down on its own or on request. After a loss the guard is fed no
@@ -70,8 +74,12 @@ impl<S: Store, C: Clock> Election<S, C> {
             status.elected_at = Some(term.renewed_at);
             status.counters.elections += 1;
         });
-        let mut renewals = pin!(self.renewals(term));
-        let mut observation = pin!(stream::once(self.observe(term)));
+        let begin = self.clock().now() + Self::ROOM_FOR_THE_START;
+        let mut renewals = pin!(self.renewals(term, begin));
+        let mut observation = pin!(stream::once(async {
+            self.clock().sleep_until(begin).await;
+            self.observe(term).await
+        }));
         let mut signals = pin!(signals);
         let mut lead = Lead { election: self, term, guard, lost: None, ended: None };
         loop {
@@ -85,10 +93,11 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Every retry period a renewal: when it was sent, or what it found. Goes on after a loss, to keep the lease alive.
-    fn renewals<'a>(&'a self, term: &'a Term) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
+    /// Every retry period a renewal, not before `begin`: when it was sent, or what it found. Goes on after a loss, to keep the
+    /// lease alive.
+    fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         stream::unfold(term.renewed_at, move |last| async move {
-            self.clock().sleep_until(last + self.timing.retry_period()).await;
+            self.clock().sleep_until(begin.max(last + self.timing.retry_period())).await;
             let begun = self.clock().now();
             Some((self.renewal(term, begun).await, begun))
         })
