@@ -39,7 +39,7 @@ shopt -s nullglob
 debs=("$dist"/*.deb) rpms=("$dist"/*.rpm) archives=("$dist"/*.tar.gz)
 for kind in debs rpms archives; do
   declare -n files=$kind
-  [ ${#files[@]} -gt 0 ] || fail "there are no $kind in $dist: cargo xtask dist"
+  [ ${#files[@]} -gt 0 ] || fail "there are no $kind in $dist: cargo xtask dist --without-sbom"
 done
 rm -rf "$work"
 
