@@ -63,7 +63,7 @@ for rpm in "${rpms[@]}"; do
   root=$PWD/$work/$(basename "$rpm")
   mkdir -p "$root"
   rpm --checksig --nosignature "$rpm"
-  rpm --force-debian --root "$root" --initdb
+  rpm --root "$root" --initdb
   # There is no shell in there for the scripts.
   rpm --force-debian --root "$root" --install --nodeps --noscripts --ignorearch "$rpm"
   case $(rpm --query --package --queryformat '%{ARCH}' "$rpm") in x86_64) arch=amd64 ;; *) arch=arm64 ;; esac
