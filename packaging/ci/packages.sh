@@ -39,7 +39,7 @@ shopt -s nullglob
 debs=("$dist"/*.deb) rpms=("$dist"/*.rpm) archives=("$dist"/*.tar.gz)
 for kind in debs rpms archives; do
   declare -n files=$kind
-  [ ${#files[@]} -gt 0 ] || fail "there are no $kind in $dist: cargo xtask dist"
+  [ ${#files[@]} -gt 0 ] || fail "there are no $kind in $dist: cargo xtask dist --without-sbom"
 done
 rm -rf "$work"
 
@@ -63,7 +63,7 @@ for rpm in "${rpms[@]}"; do
   root=$PWD/$work/$(basename "$rpm")
   mkdir -p "$root"
   rpm --checksig --nosignature "$rpm"
-  rpm --force-debian --root "$root" --initdb
+  rpm --root "$root" --initdb
   # There is no shell in there for the scripts.
   rpm --force-debian --root "$root" --install --nodeps --noscripts --ignorearch "$rpm"
   case $(rpm --query --package --queryformat '%{ARCH}' "$rpm") in x86_64) arch=amd64 ;; *) arch=arm64 ;; esac

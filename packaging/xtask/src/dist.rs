@@ -51,6 +51,8 @@ const ARCHS: [Arch; 2] = [
 struct Order {
     archs: Vec<&'static Arch>,
     binary_only: bool,
+    /// The tool for the bill of materials takes minutes to compile.
+    without_sbom: bool,
     twice: bool,
 }
 
@@ -73,10 +75,12 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
         released.push(deb::build(arch, &pages)?);
         released.push(rpm::build(arch, &pages)?);
     }
-    released.push(sbom::build()?);
+    if !order.without_sbom {
+        released.push(sbom::build()?);
+    }
     let sums = sums(&released)?;
     if order.twice {
-        twice::compare(&order.archs, &sums)?;
+        twice::compare(&order, &sums)?;
     }
     print!("{sums}");
     Ok(())
@@ -101,15 +105,23 @@ pub(crate) fn deb() -> Result<(), String> {
 
 impl Order {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut order = Self { archs: vec![], binary_only: false, twice: false };
+        let mut order = Self { archs: vec![], binary_only: false, without_sbom: false, twice: false };
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
             match word {
                 "--binary" => order.binary_only = true,
+                "--without-sbom" => order.without_sbom = true,
                 "--twice" => order.twice = true,
                 "--arch" => order.archs = Arch::named(words.next().unwrap_or_default())?,
-                _ => return Err(format!("dist {word}: must be --binary, --twice, or --arch amd64|arm64|all")),
+                _ => {
+                    return Err(format!(
+                        "dist {word}: must be --binary, --without-sbom, --twice, or --arch amd64|arm64|all"
+                    ));
+                }
             }
+        }
+        if order.binary_only && order.twice {
+            return Err("dist --twice compares all that is released: leave --binary out".to_owned());
         }
         if order.archs.is_empty() {
             order.archs.push(Arch::here()?);

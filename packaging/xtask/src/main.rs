@@ -24,7 +24,7 @@ cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and 
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
 cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
                --arch amd64|arm64|all: instead of this machine's
-               --binary: only the program
+               --binary: only the program; --without-sbom: all but the bill of materials, whose tool takes minutes to compile
                --twice: and again from a clone of the commit; it must be the same
 cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
 

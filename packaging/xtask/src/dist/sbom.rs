@@ -32,7 +32,14 @@ pub(super) fn build() -> Result<PathBuf, String> {
     let bom = copy.join("bom.json");
     let text = fs::read_to_string(&bom).map_err(at(&bom))?;
     let file = folder().join(format!("{NAME}-{VERSION}.cdx.json"));
-    // It names the project by the folder that it is in.
-    fs::write(&file, text.replace(&copy.display().to_string(), "/source")).map_err(at(&file))?;
+    fs::write(&file, without_folder(&text)).map_err(at(&file))?;
     Ok(file)
+}
+
+/// It names the project by the address of the folder that it was in: `path+file:///FOLDER#NAME@VERSION`.
+fn without_folder(text: &str) -> String {
+    const PLACE: &str = "path+file://";
+    let mut parts = text.split(PLACE);
+    let start = parts.next().unwrap_or_default().to_owned();
+    parts.fold(start, |text, part| text + PLACE + "/source" + part.find('#').map_or("", |name| &part[name..]))
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use super::{Arch, at, work};
+use super::{Order, at, work};
 use crate::tools;
 
 /// A clone has what was committed and nothing else.
@@ -12,14 +12,15 @@ pub(super) fn check_committed() -> Result<(), String> {
 }
 
 /// Compares with the checksums of the first time.
-pub(super) fn compare(archs: &[&Arch], first: &str) -> Result<(), String> {
+pub(super) fn compare(order: &Order, first: &str) -> Result<(), String> {
     let root = tools::root();
     let clone = work("a clone")?;
     tools::run(Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(&root).arg(&clone))?;
     share(&root.join("target/tools"), &clone.join("target/tools"))?;
-    for arch in archs {
+    for arch in &order.archs {
         let mut cargo = Command::new(tools::cargo());
-        tools::run(cargo.args(["xtask", "dist", "--arch", arch.name]).current_dir(&clone))?;
+        cargo.args(["xtask", "dist", "--arch", arch.name]).args(order.without_sbom.then_some("--without-sbom"));
+        tools::run(cargo.current_dir(&clone))?;
         let file = clone.join("target/dist/SHA256SUMS");
         let second = fs::read_to_string(&file).map_err(at(&file))?;
         let differing: Vec<_> = second.lines().filter(|line| !first.lines().any(|other| other == *line)).collect();
