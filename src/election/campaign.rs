@@ -55,10 +55,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut told = None;
         let mut failed = String::new();
         loop {
-            let looked = if self.is_fresh(renewed) { Some(self.look().await?) } else { None };
+            let looked = if self.is_fresh(granted, renewed) { Some(self.look().await?) } else { None };
             let view = match looked {
                 // To start with it, the renewal must still be fresh after the look.
-                Some(view) if self.is_fresh(renewed) || !view.is_led_by(lease) => view,
+                Some(view) if self.is_fresh(granted, renewed) || !view.is_led_by(lease) => view,
                 _ => {
                     let ranges = View::ranges(&self.lock);
                     let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
@@ -80,7 +80,10 @@ impl<S: Store, C: Clock> Election<S, C> {
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
                     // We had the lead; to ask for it again would pass it round for ever among several who force.
                     self.claim.set(Claim::Waits);
-                    self.hand_over_term(&term).await;
+                    if !self.hand_over_term(&term).await {
+                        // Nobody is there to take it: whoever asks has lost its place, and not yet its lease.
+                        self.clock().sleep(self.timing.retry_period()).await;
+                    }
                     return Ok(None);
                 }
                 if view.markers.is_empty() {
@@ -118,10 +121,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Whether a renewal that was sent then is good enough to start the command with: at least half of the renew deadline is
-    /// left, and the leader's first renewal follows at once.
-    fn is_fresh(&self, renewed: Instant) -> bool {
-        self.clock().now() < renewed + self.timing.renew_deadline() / 2
+    /// Whether a renewal that was sent then is good enough to start the command with: none is due, at least half of the renew
+    /// deadline is left, and the leader's first renewal follows at once.
+    fn is_fresh(&self, granted: Granted, renewed: Instant) -> bool {
+        self.clock().now() < renewed + Timing::waiting_period(granted.ttl).min(self.timing.renew_deadline() / 2)
     }
 
     /// Renews the lease of a candidate that waits. `None` if it is gone, or was not renewed for its whole TTL: such a lease is
@@ -134,7 +137,8 @@ impl<S: Store, C: Clock> Election<S, C> {
         ranges: &[Range],
     ) -> Result<Option<(Instant, Snapshot)>, StoreError> {
         let deadline = self.timing.deadlines(before, granted.ttl).kill_at;
-        let renewed = self.renew(granted.lease, ranges).await?.filter(|(sent, _)| *sent < deadline);
+        // Judged by when the answer came: a lease that has run out meanwhile may be called alive, too.
+        let renewed = self.renew(granted.lease, ranges).await?.filter(|_| self.clock().now() < deadline);
         match &renewed {
             Some((sent, _)) => self.publish(|status| status.renewed_at = Some(*sent)),
             None => tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease),
@@ -198,8 +202,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Waits until something this candidate waits for has changed, and renews its lease meanwhile: a few times per TTL, no
     /// more.
     ///
-    /// Whoever is further back watches only its own entry and the one ahead, or each hand-over would wake the whole queue; who
-    /// leads it hears with its next renewal.
+    /// Whoever is further back watches only its own entry and the one ahead, or each hand-over would wake the whole queue; that
+    /// somebody else leads it sees with its next renewal.
     async fn wait_for_change(
         &self,
         granted: Granted,
@@ -209,17 +213,14 @@ impl<S: Store, C: Clock> Election<S, C> {
         entry: &Entry,
     ) -> Result<Waited, StoreError> {
         let holder = self.lock.holder();
-        let watches_holder = place <= 1 || self.claim.get() == Claim::Asks;
         let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
         let mut rests_on = vec![(entry.kv.key.clone(), Some(entry.kv.mod_revision))];
         rests_on.extend(ahead.map(|kv| (kv.key.clone(), Some(kv.mod_revision))));
-        if watches_holder {
-            rests_on.push((holder.clone(), view.holder.as_ref().map(|kv| kv.mod_revision)));
-        }
-        let mut watched: Vec<_> = rests_on.iter().map(|(key, _)| Range::Key(key.clone())).collect();
-        let mut read = watched.clone();
-        if !watches_holder {
-            read.push(Range::Key(holder.clone()));
+        rests_on.push((holder.clone(), view.holder.as_ref().map(|kv| kv.mod_revision)));
+        let read: Vec<_> = rests_on.iter().map(|(key, _)| Range::Key(key.clone())).collect();
+        let mut watched = read.clone();
+        if place > 1 && self.claim.get() != Claim::Asks {
+            watched.retain(|range| *range != Range::Key(holder.clone()));
         }
         if view.is_led_by(entry.lease) {
             watched.extend([Range::Prefix(self.lock.markers()), Range::Prefix(self.lock.requests())]);
@@ -246,7 +247,6 @@ impl<S: Store, C: Clock> Election<S, C> {
                     if rests_on.iter().any(|(key, revision)| find(key).map(|kv| kv.mod_revision) != *revision) {
                         return Ok(Waited::Change);
                     }
-                    self.tell_leader(find(&holder));
                 }
                 changes = watch.next() => match changes {
                     Ok(changes) if changes.is_empty() => {}
@@ -271,7 +271,10 @@ impl<S: Store, C: Clock> Election<S, C> {
             _ => None,
         };
         let (place, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
-        if place.mod_revision != holder.mod_revision || !self.is_fresh(renewed) || self.claim.get() != Claim::Waits {
+        if place.mod_revision != holder.mod_revision
+            || !self.is_fresh(granted, renewed)
+            || self.claim.get() != Claim::Waits
+        {
             return None;
         }
         self.tell_leader(Some(holder));

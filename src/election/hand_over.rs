@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// From a hand-over to the revocation of the lease: for the successor's one read on an etcd that is slow, and less than
-    /// anybody notices who waits for this program to end.
+    /// From a hand-over to the revocation of the lease: for the successor's start on a machine that has few processors, and less
+    /// than anybody notices who waits for this program to end.
     const ROOM_FOR_THE_SUCCESSOR: Duration = Duration::from_millis(50);
 
     /// Gives the lead to whoever asked for it, else to the next in the queue, and the lease back in any case.
@@ -49,42 +49,53 @@ impl<S: Store, C: Clock> Election<S, C> {
         });
     }
 
-    /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whatever is
-    /// in doubt is left to the revocation of the lease.
+    /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whether that is
+    /// known to have been done; whatever is in doubt is left to the revocation of the lease.
     ///
     /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a glance finds the successor. Neither
     /// has to be the present state, as the transaction compares all that it rests on.
-    pub(super) async fn hand_over_term(&self, term: &Term) {
+    pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
         let limit = self.clock().now() + self.patience_at_the_end();
+        self.clock().before(limit, self.hand_over_to_anybody(term)).await.unwrap_or(false)
+    }
+
+    async fn hand_over_to_anybody(&self, term: &Term) -> bool {
         let next = term.next.take().filter(|next| next.ours);
         if let Some(entry) = &next
-            && self.hand_over_to(term, &Successor { entry, request: None }).await != Some(Outcome::Nothing)
+            && self.hand_over_to(term, &Successor { entry, request: None }).await
         {
-            return;
+            return true;
         }
         let read = self.cluster.hedged(async |store| store.glance(&View::ranges(&self.lock)).await);
-        let Some(Ok(snapshot)) = self.clock().before(limit, read).await else { return };
+        let Ok(snapshot) = read.await else { return false };
         let view = View::new(&self.lock, snapshot);
-        if let Some(successor) = view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
-            self.hand_over_to(term, &successor).await;
+        match view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
+            Some(successor) => self.hand_over_to(term, &successor).await,
+            None => false,
         }
     }
 
-    /// What the transaction did; `None` if nobody knows.
-    async fn hand_over_to(&self, term: &Term, successor: &Successor<'_>) -> Option<Outcome> {
-        let outcome = self.cluster.commit(&self.hand_over_txn(term, successor)).await;
-        match &outcome {
+    /// Hedged, as a transaction that was applied already finds its compares wrong the next time: a member that is dead or cut
+    /// off must not keep the successor waiting.
+    async fn hand_over_to(&self, term: &Term, successor: &Successor<'_>) -> bool {
+        let txn = self.hand_over_txn(term, successor);
+        match self.cluster.hedged(async |store| store.commit(&txn).await).await {
             Ok(Outcome::Then(token)) => {
                 let to = successor.entry.kv.identity();
                 tracing::info!(token, "handed over to {to:?}");
-                // Nothing hangs on our lease any more, so its revocation is in no hurry; and the disks of etcd would be busy
-                // with it in the very moment in which the successor reads what it has got.
+                // Nothing hangs on our lease any more, so its revocation is in no hurry.
                 self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
+                true
             }
-            Ok(_) => tracing::debug!("not handed over: something changed meanwhile"),
-            Err(failure) => tracing::debug!("not known whether it was handed over: {failure}"),
+            Ok(_) => {
+                tracing::debug!("not handed over: something changed meanwhile");
+                false
+            }
+            Err(refused) => {
+                tracing::debug!("not handed over: {refused}");
+                false
+            }
         }
-        outcome.ok()
     }
 
     /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place

@@ -71,7 +71,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.publish(|status| {
             status.phase = Phase::Elected;
             status.token = Some(term.token);
-            status.elected_at = Some(term.renewed_at);
+            status.elected_at = Some(self.clock().now());
             status.counters.elections += 1;
         });
         let begin = self.clock().now() + Self::ROOM_FOR_THE_START;

@@ -139,7 +139,8 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
     let log = |what: String| world.sim.log(|| format!("       FAULT: {what} for {} ms", length / MS));
     match world.sim.between(0, 8) {
         0..=2 => {
-            let stale = world.sim.chance(30);
+            // A member that does not know that it leads no more: the others have chosen another one.
+            let stale = net.members() > 1 && world.sim.chance(30);
             let state = *world.sim.pick(&[Member::Dead, Member::Frozen, Member::CutOff { stale }]);
             log(format!("m{member} {state:?}"));
             net.set_member(member, state);
@@ -162,7 +163,7 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
             net.compact();
             net.break_streams(any_machine(world));
         }
-        6 => beside_an_old_leader(world, member, length),
+        6 if net.members() > 1 => beside_an_old_leader(world, member, length),
         _ => {
             log("stale keepalives".into());
             net.set_stale_keepalives(true);

@@ -172,7 +172,11 @@ impl Net {
     /// Whether this member would call a lease alive without asking anybody.
     pub(crate) fn answers_stale(&self, member: usize) -> bool {
         let state = self.0.state.borrow();
-        state.stale_keepalives && matches!(state.members[member], Member::Up | Member::CutOff { stale: true })
+        match state.members[member] {
+            Member::Up => state.stale_keepalives,
+            Member::CutOff { stale } => stale,
+            Member::Dead | Member::Frozen => false,
+        }
     }
 
     /// Whether this member answers a keepalive as if it still led: without having it from the others.
@@ -196,6 +200,9 @@ impl Net {
 
     pub(crate) fn set_member(&self, member: usize, to: Member) {
         let from = std::mem::replace(&mut self.0.state.borrow_mut().members[member], to);
+        if to == (Member::CutOff { stale: true }) {
+            self.0.etcd.borrow_mut().leader_changed(self.0.sim.now());
+        }
         if to == Member::Up && matches!(from, Member::Frozen | Member::CutOff { .. }) && self.0.sim.chance(50) {
             self.0.state.borrow_mut().unaware[member] = self.0.sim.now() + self.0.sim.between(0, 3 * SECOND);
         }

@@ -90,8 +90,15 @@ fn nemesis(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, &[])
 }
 
+/// Of the program that ships, where it can be made.
 fn bench(arguments: &[String]) -> Result<(), String> {
-    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &[])
+    let shipped = dist::ready().and_then(|()| dist::binary());
+    let programs: Vec<_> = shipped
+        .inspect_err(|why| eprintln!("{why}\nso the program that cargo makes for this machine is measured"))
+        .map(|program| ("PROGRAM_BIN", program))
+        .into_iter()
+        .collect();
+    cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &programs)
 }
 
 /// Runs cargo with what `setup` installed on its PATH, and with variables that name programs for the tests.
