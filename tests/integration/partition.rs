@@ -107,6 +107,24 @@ fn one_member_in_a_black_hole_disturbs_nobody() {
     world.verdict();
 }
 
+/// It must not wait for the member that it talked to last: that would take half of the renew deadline, which is more.
+#[test]
+fn a_leader_beside_members_in_a_black_hole_hands_over_at_once() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").via(&proxies).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    // Until a renewal has seen who is next.
+    crate::undisturbed(&a, 2 * Timing::LONG.retry);
+    proxies[..2].iter().for_each(Proxy::black_hole);
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    proxies.iter().for_each(Proxy::heal);
+    world.verdict();
+}
+
 #[test]
 fn connections_that_break_again_and_again_disturb_nobody() {
     let world = shared_world();
