@@ -67,6 +67,8 @@ let
         # Not to wait for the network, which the gatekeeper does itself, but to be stopped before it: the hand-over goes
         # through it, and through a member of etcd on the same host.
         after = [ "network.target" ] ++ lib.optional cfg.etcdIsLocal "etcd.service";
+        # A host that is refused for a while must take part again afterwards.
+        unitConfig.StartLimitIntervalSec = lib.mkDefault 0;
       };
     };
 in

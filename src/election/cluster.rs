@@ -142,6 +142,12 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         self.once(async |store| store.commit(txn).await).await
     }
 
+    /// Sends a transaction to each endpoint, once, hedged: one that finds its compares wrong when it has been applied already.
+    /// `None` if no endpoint has answered; its outcome is unknown then.
+    pub async fn commit_hedged(&self, txn: &Txn) -> Option<Outcome> {
+        self.round(&async |store: &S| store.commit(txn).await).await.ok()
+    }
+
     /// Asks one endpoint after the other until one has answered, however long that takes. `ask` may run several times, and
     /// at several endpoints at once: it must be idempotent.
     ///

@@ -75,27 +75,18 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Hedged, as a transaction that was applied already finds its compares wrong the next time: a member that is dead or cut
-    /// off must not keep the successor waiting.
+    /// Hedged, as a member that is dead or cut off must not keep the successor waiting.
     async fn hand_over_to(&self, term: &Term, successor: &Successor<'_>) -> bool {
-        let txn = self.hand_over_txn(term, successor);
-        match self.cluster.hedged(async |store| store.commit(&txn).await).await {
-            Ok(Outcome::Then(token)) => {
-                let to = successor.entry.kv.identity();
-                tracing::info!(token, "handed over to {to:?}");
-                // Nothing hangs on our lease any more, so its revocation is in no hurry.
-                self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
-                true
-            }
-            Ok(_) => {
-                tracing::debug!("not handed over: something changed meanwhile");
-                false
-            }
-            Err(refused) => {
-                tracing::debug!("not handed over: {refused}");
-                false
-            }
-        }
+        let outcome = self.cluster.commit_hedged(&self.hand_over_txn(term, successor)).await;
+        let Some(Outcome::Then(token)) = outcome else {
+            tracing::debug!(?outcome, "not handed over, as far as is known");
+            return false;
+        };
+        let to = successor.entry.kv.identity();
+        tracing::info!(token, "handed over to {to:?}");
+        // Nothing hangs on our lease any more, so its revocation is in no hurry.
+        self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
+        true
     }
 
     /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place

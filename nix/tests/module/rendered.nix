@@ -427,6 +427,10 @@ in
       lib.elem "network.target" services.etcd-await-election-plain.after
       && lib.elem "network.target" services.simple.after
     )
+    ++ require "plain, simple: given up after a few starts" (
+      services.etcd-await-election-plain.unitConfig.StartLimitIntervalSec == 0
+      && services.simple.unitConfig.StartLimitIntervalSec == 0
+    )
     ++ map (message: "refused: ${message}") failed
     ++ require "warnings: ${asText warned}" (
       warned == [
