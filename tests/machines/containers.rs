@@ -7,7 +7,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -26,7 +26,7 @@ use nix::{
 };
 
 use crate::{
-    engine::{Blueprint, Machine, Network, base_image, build, docker, label},
+    engine::{Blueprint, Machine, Network, base_image, build, docker, docker_command, label},
     etcd::Cluster,
     gated::{COMMAND, Gated, PROGRAM, program},
 };
@@ -403,7 +403,7 @@ fn with_a_terminal_the_command_has_it_and_is_interrupted_by_it() {
         if group.trim() == foreground.trim() { Ok(()) } else { Err(said.clone()) }
     });
     let terminal = Terminal::open();
-    let mut person = Command::new("docker");
+    let mut person = docker_command();
     let [input, out, error] = [(); 3].map(|()| Stdio::from(terminal.slave()));
     let mut person = person.args(["attach", a.id()]).stdin(input).stdout(out).stderr(error).spawn().expect("docker");
     eventually(Timing::SWIFT, "Control-C ends the command", || {

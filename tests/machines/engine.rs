@@ -48,6 +48,11 @@ pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
     run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
 }
 
+/// `docker`, for whoever has to be beside it while it runs.
+pub(crate) fn docker_command() -> Command {
+    ENGINE.docker()
+}
+
 /// What marks everything that these tests make in the engine.
 pub(crate) fn label() -> &'static str {
     &ENGINE.label
