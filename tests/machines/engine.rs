@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Timing, eventually, scratch::Scratch};
+use harness::{Timing, eventually};
 
 /// What every machine has on it.
 const PACKAGES: [&str; 9] = [
@@ -339,8 +339,6 @@ struct Engine {
     socket: Option<PathBuf>,
     /// Holds the input of the shell that cleans up when this process ends, however it ends.
     _sweeper: Child,
-    /// Where our own one has its socket and its log.
-    _scratch: Option<Scratch>,
 }
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::start);
@@ -360,6 +358,7 @@ if [ $# -gt 1 ]; then
     kill $! && wait
     # It mounts its folder on itself, and forgets about it.
     umount "$2"
+    rm -rf "$3"
 fi
 "#;
 
@@ -367,15 +366,17 @@ impl Engine {
     fn start() -> Self {
         let label = format!("etcd-await-election.tests={}", std::process::id());
         let runs = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        let scratch = match runs {
+        // With its socket, its log, its state: not among the tests' files, which go before it does.
+        let own = match runs {
             Ok(status) if status.success() => None,
-            Ok(_) => Some(Scratch::new("dockerd")),
+            Ok(_) => Some(env::temp_dir().join(format!("etcd-await-election-engine.{}", std::process::id()))),
             Err(error) => panic!("docker: {error}; `cargo xtask verify` says what to install"),
         };
         let mut sweeper = Command::new("setsid");
         sweeper.args(["sh", "-c", SWEEP, "sweeper", &label]);
-        if let Some(scratch) = &scratch {
-            sweeper.arg(folder().join("docker")).arg(scratch.path());
+        if let Some(own) = &own {
+            fs::create_dir_all(own).unwrap_or_else(|error| panic!("{}: {error}", own.display()));
+            sweeper.arg(folder().join("docker")).arg(own);
         }
         let sweeper = sweeper
             .stdin(Stdio::piped())
@@ -383,10 +384,10 @@ impl Engine {
             .stderr(Stdio::null())
             .spawn()
             .expect("setsid and sh are needed");
-        let socket = scratch.as_ref().map(|scratch| scratch.path().join("socket"));
-        let engine = Self { label, socket, _sweeper: sweeper, _scratch: scratch };
-        if let Some(scratch) = &engine._scratch {
-            let log = scratch.path().join("log");
+        let socket = own.as_ref().map(|own| own.join("socket"));
+        let engine = Self { label, socket, _sweeper: sweeper };
+        if let Some(own) = &own {
+            let log = own.join("log");
             eventually(Duration::from_secs(30), "dockerd is up", || {
                 run(engine.docker().arg("info"))
                     .map_err(|error| format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default()))
