@@ -6,6 +6,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -62,12 +63,10 @@ fn missing() -> Vec<&'static str> {
 }
 
 fn with_apt() -> Result<(), String> {
-    // A fresh container has no package lists.
-    run(as_root("apt-get").args(["update", "-qq"]))?;
+    // Also for what is only downloaded.
+    apt_update()?;
     if !has_protoc() {
-        run(as_root("apt-get")
-            .args(["install", "-y", "-qq", "--no-install-recommends", "protobuf-compiler", "libprotobuf-dev"])
-            .env("DEBIAN_FRONTEND", "noninteractive"))?;
+        apt_install(&["protobuf-compiler", "libprotobuf-dev"])?;
     }
     for (tool, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
         if find(tool).is_none() {
@@ -100,18 +99,30 @@ pub(crate) fn need(program: &str, packages: &[&str]) -> Result<(), String> {
     let names = packages.join(" ");
     if on_path("apt-get") {
         eprintln!("missing: {program}");
-        run(as_root("apt-get").args(["update", "-qq"]))?;
-        let mut apt = as_root("apt-get");
-        apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
-        run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
+        apt_update()?;
+        apt_install(packages)?;
     }
     if on_path(program) { Ok(()) } else { Err(format!("{program} is missing; Debian calls its packages {names}")) }
 }
 
+/// A fresh container has no package lists.
+pub(crate) fn apt_update() -> Result<(), String> {
+    run(as_root("apt-get").args(["update", "-qq"]))
+}
+
+pub(crate) fn apt_install(packages: &[&str]) -> Result<(), String> {
+    let mut apt = as_root("apt-get");
+    apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
+    run(apt.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
 /// The program, or sudo with it where we are not root.
 fn as_root(program: &str) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
-    if is_root || !on_path("sudo") {
+    if is_root() || !on_path("sudo") {
         return Command::new(program);
     }
     let mut sudo = Command::new("sudo");

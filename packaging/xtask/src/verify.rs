@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -66,7 +65,7 @@ fn machines(filters: &[&str], programs: &[(&str, PathBuf)]) -> Result<(), String
 
 /// Whether machines can be made here; what is missing is only installed where nobody minds.
 fn ready() -> Result<(), String> {
-    if !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+    if !tools::is_root() {
         return Err("it needs root, for the cgroups and the file systems of the machines".to_owned());
     }
     if !tools::on_path("apt-get") {
@@ -75,12 +74,8 @@ fn ready() -> Result<(), String> {
     let missing =
         || NEEDED.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect::<Vec<_>>();
     if !missing().is_empty() && env::var_os("CI").is_some() {
-        let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive");
-        tools::run(apt.args(["update", "-qq"]))?;
-        let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive");
-        tools::run(apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(missing()))?;
+        tools::apt_update()?;
+        tools::apt_install(&missing())?;
     }
     let missing = missing();
     if !missing.is_empty() {
