@@ -3,7 +3,11 @@
 
 use std::rc::Rc;
 
-use etcd_await_election::election::cluster::Patience;
+use etcd_await_election::election::{
+    cluster::Patience,
+    store::{Op, Txn},
+    view::View,
+};
 
 use crate::{
     net::{Link, Member, Way},
@@ -14,6 +18,9 @@ use crate::{
 
 /// Lets faults happen until the plan's chaos is over.
 pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
+    if plan.profile == Profile::Mixed {
+        requests_vanish(world);
+    }
     let (world, plan) = (Rc::clone(world), plan.clone());
     let sim = world.sim.clone();
     sim.spawn(&Process::new("chaos"), async move {
@@ -37,7 +44,41 @@ pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
                 15..=20 => etcd_fault(&world, length),
                 21 => late_then_cut(&world),
                 _ if plan.profile == Profile::Late => late_then_cut(&world),
-                _ => slow(&world, length),
+                _ => slow(&world, any_machine(&world), length),
+            }
+        }
+    });
+}
+
+/// Requests that are gone again just when somebody makes room for them: their owner died, or an operator deleted them. What
+/// they did by then stands: the holder they deleted may still run.
+fn requests_vanish(world: &Rc<World>) {
+    let world = Rc::clone(world);
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new("requests vanish"), async move {
+        let lock = &world.machines[0].config.lock;
+        let mut known = 0;
+        while world.troubled.get() {
+            world.sim.sleep(MS).await;
+            if world.net.etcd().revision == known {
+                continue;
+            }
+            let before = known;
+            let view = View::new(lock, world.net.etcd().read(&View::ranges(lock)));
+            known = view.revision;
+            // Somebody leads since just now, with a marker of its predecessor.
+            let Some(holder) = view.holder.filter(|_| !view.markers.is_empty()) else { continue };
+            if holder.mod_revision > before && world.sim.chance(50) {
+                let leads = |machine: &usize| world.machines[*machine].config.identity.as_bytes() == holder.value;
+                if let Some(leader) = (0..world.machines.len()).find(leads) {
+                    slow(&world, leader, SECOND);
+                }
+                world.sim.sleep(world.sim.between(0, SECOND)).await;
+                for request in view.requests {
+                    world.sim.log(|| format!("       FAULT: the request of {} vanishes", request.identity()));
+                    let delete = Txn { when: vec![], then: vec![Op::Delete(request.key)], otherwise: None };
+                    let _ = world.net.change(|etcd| etcd.commit(&delete));
+                }
             }
         }
     });
@@ -128,10 +169,10 @@ fn late_then_cut(world: &Rc<World>) {
 }
 
 /// Requests take a while to all members.
-fn slow(world: &Rc<World>, length: Time) {
+fn slow(world: &Rc<World>, machine: usize, length: Time) {
     let slow = Way { lost: 0, delay: (50 * MS, 600 * MS) };
     let members: Vec<_> = (0..world.net.members()).collect();
-    set_links(world, any_machine(world), &members, Link { there: slow, back: Way::GOOD }, length);
+    set_links(world, machine, &members, Link { there: slow, back: Way::GOOD }, length);
 }
 
 fn etcd_fault(world: &Rc<World>, length: Time) {

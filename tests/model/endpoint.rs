@@ -144,6 +144,10 @@ impl Mutated {
             Some(Mutant::HandOverWithoutHolder) if hand_over => {
                 txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
             }
+            Some(Mutant::HandOverBesideMarker) if hand_over => {
+                let markers = Compare::Absent(Range::Prefix(self.lock.markers()));
+                txn.when.retain(|compare| *compare != markers);
+            }
             Some(Mutant::JoinOverwrites) if txn.otherwise.is_some() => txn.when.clear(),
             _ => {}
         }

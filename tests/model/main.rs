@@ -96,6 +96,11 @@ fn finds_a_hand_over_that_does_not_compare_the_holder() {
 }
 
 #[test]
+fn finds_a_hand_over_beside_an_ousted_holder() {
+    is_found(Mutant::HandOverBesideMarker, Profile::Mixed, "while the command of go");
+}
+
+#[test]
 fn finds_a_join_that_overwrites() {
     is_found(Mutant::JoinOverwrites, Profile::Mixed, "while the command of");
 }

@@ -9,6 +9,8 @@ pub(crate) enum Mutant {
     CountsFromReply,
     /// The hand-over does not compare the holder key.
     HandOverWithoutHolder,
+    /// The hand-over does not compare that no marker stands.
+    HandOverBesideMarker,
     /// Joining writes the holder key whether or not it stands.
     JoinOverwrites,
     /// Renewals go on feeding while somebody asks for the lead.

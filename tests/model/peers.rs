@@ -75,7 +75,9 @@ async fn run_go(world: &World, name: &str, holder: &[u8], lease: LeaseId, revisi
             world.net.change(|etcd| etcd.keep_alive(lease, world.sim.now()));
         }
     }
-    world.sim.sleep(world.sim.between(MS, 300 * MS)).await;
+    // Some commands take their time to die; the lease lives longer.
+    let slowest = *world.sim.pick(&[300 * MS, 3 * SECOND]);
+    world.sim.sleep(world.sim.between(MS, slowest)).await;
     world.oracle.stop(name);
 }
 

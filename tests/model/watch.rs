@@ -56,10 +56,7 @@ impl Stream {
 
     /// There may be something to tell.
     pub(crate) fn changed(self: &Rc<Self>, net: &Net) {
-        let way = net.way_back(self.machine, self.member);
-        let travel = || net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
-        // Mostly one segment has room for all.
-        let together = net.sim().chance(70).then(travel);
+        let mut news = Vec::new();
         for (n, watched) in self.watched.iter().enumerate() {
             if watched.underway.get() || self.broken.get() {
                 continue;
@@ -70,21 +67,31 @@ impl Stream {
                 self.break_off(net, "mvcc: required revision has been compacted");
                 return;
             }
-            let news = !etcd.changes(&watched.range, watched.next.get()).is_empty();
-            if !news {
+            if etcd.changes(&watched.range, watched.next.get()).is_empty() {
                 watched.next.set(watched.next.get().max(etcd.revision + 1));
-                continue;
+            } else {
+                watched.underway.set(true);
+                news.push(n);
             }
-            drop(etcd);
-            watched.underway.set(true);
-            let delay = together.unwrap_or_else(travel);
-            let (stream, net) = (Rc::downgrade(self), net.clone());
-            net.sim().clone().after(delay, move || {
-                if let Some(stream) = stream.upgrade() {
-                    stream.tell(&net, n);
-                }
-            });
         }
+        // Mostly one segment has room for all.
+        if net.sim().chance(70) {
+            self.send(net, news);
+        } else {
+            news.into_iter().for_each(|n| self.send(net, vec![n]));
+        }
+    }
+
+    /// News of these ranges, which arrive together.
+    fn send(self: &Rc<Self>, net: &Net, news: Vec<usize>) {
+        let way = net.way_back(self.machine, self.member);
+        let delay = net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
+        let (stream, net) = (Rc::downgrade(self), net.clone());
+        net.sim().clone().after(delay, move || {
+            if let Some(stream) = stream.upgrade() {
+                news.into_iter().for_each(|n| stream.tell(&net, n));
+            }
+        });
     }
 
     /// Tells what has happened to one range since it was told last. If it cannot be told, healing tries again.
