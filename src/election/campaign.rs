@@ -1,6 +1,6 @@
 //! Join, wait, claim, verify: from nothing to a [`Term`].
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use super::{
     Claim, Election, Term,
@@ -36,21 +36,24 @@ impl<S: Store, C: Clock> Election<S, C> {
             });
             // Before the lease holds anything: whatever happens to us, the guard can give it back.
             guard.order(Order::Lease(self.lease.get()));
-            if let Some(term) = self.candidacy(granted, sent).await? {
+            let candidacy = self.candidacy(granted, sent).await?;
+            if let Candidacy::Elected(term) = candidacy {
                 return Ok(term);
             }
             self.give_back(guard).await;
+            if matches!(candidacy, Candidacy::InVain) {
+                self.clock().sleep(self.timing.retry_period()).await;
+            }
         }
     }
 
-    /// With one lease from joining to leading. `None` if lease or place were lost, or the lead was given away at once: join
-    /// again with a new lease.
+    /// With one lease from joining to leading, or to the end of that lease.
     ///
     /// `renewed` is when the latest confirmed renewal of the lease was sent, or the request for it.
-    async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Option<Term>, StoreError> {
+    async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Candidacy, StoreError> {
         let lease = granted.lease;
         if !self.join(lease).await? {
-            return Ok(None);
+            return Ok(Candidacy::InVain);
         }
         let mut told = None;
         let mut failed = String::new();
@@ -62,7 +65,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 _ => {
                     let ranges = View::ranges(&self.lock);
                     let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
-                        return Ok(None);
+                        return Ok(Candidacy::Over);
                     };
                     renewed = sent;
                     View::new(&self.lock, snapshot)
@@ -70,7 +73,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             };
             let Some((place, entry)) = view.entry_of(lease) else {
                 tracing::warn!("the entry was deleted while waiting: joining again");
-                return Ok(None);
+                return Ok(Candidacy::Over);
             };
             self.tell_place(&view, place, entry, &mut told);
             if view.is_led_by(lease) {
@@ -80,14 +83,12 @@ impl<S: Store, C: Clock> Election<S, C> {
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
                     // We had the lead; to ask for it again would pass it round for ever among several who force.
                     self.claim.set(Claim::Waits);
-                    if !self.hand_over_term(&term).await {
-                        // Nobody is there to take it: whoever asks has lost its place, and not yet its lease.
-                        self.clock().sleep(self.timing.retry_period()).await;
-                    }
-                    return Ok(None);
+                    // If nobody is there to take it, whoever asks has lost its place, and not yet its lease.
+                    let taken = self.hand_over_term(&term).await;
+                    return Ok(if taken { Candidacy::Over } else { Candidacy::InVain });
                 }
                 if view.markers.is_empty() {
-                    return Ok(Some(term));
+                    return Ok(Candidacy::Elected(term));
                 }
                 self.publish(|status| status.phase = Phase::Elected);
             } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
@@ -115,8 +116,8 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
             match self.wait_for_change(granted, &mut renewed, &view, place, entry).await? {
                 Waited::Change => {}
-                Waited::HandedOver(term) => return Ok(Some(term)),
-                Waited::LeaseGone => return Ok(None),
+                Waited::HandedOver(term) => return Ok(Candidacy::Elected(term)),
+                Waited::LeaseGone => return Ok(Candidacy::Over),
             }
         }
     }
@@ -164,7 +165,6 @@ impl<S: Store, C: Clock> Election<S, C> {
             Err(failure @ StoreError::Refused(_)) => Err(failure),
             Err(failure) => {
                 tracing::warn!("joining has an unknown outcome, joining again with a new lease: {failure}");
-                self.clock().sleep(self.timing.retry_period()).await;
                 Ok(false)
             }
         }
@@ -212,18 +212,19 @@ impl<S: Store, C: Clock> Election<S, C> {
         place: usize,
         entry: &Entry,
     ) -> Result<Waited, StoreError> {
-        let holder = self.lock.holder();
         let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
-        let mut rests_on = vec![(entry.kv.key.clone(), Some(entry.kv.mod_revision))];
-        rests_on.extend(ahead.map(|kv| (kv.key.clone(), Some(kv.mod_revision))));
-        rests_on.push((holder.clone(), view.holder.as_ref().map(|kv| kv.mod_revision)));
-        let read: Vec<_> = rests_on.iter().map(|(key, _)| Range::Key(key.clone())).collect();
+        let holder = Range::Key(self.lock.holder());
+        let mut rests_on: Vec<_> = [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().collect();
+        let mut read = vec![Range::Key(entry.kv.key.clone()), holder.clone()];
+        read.extend(ahead.map(|kv| Range::Key(kv.key.clone())));
+        if view.is_led_by(entry.lease) {
+            rests_on.extend(view.requests.iter().chain(&view.markers));
+            read.extend([Range::Prefix(self.lock.requests()), Range::Prefix(self.lock.markers())]);
+        }
+        let rests_on = versions(rests_on);
         let mut watched = read.clone();
         if place > 1 && self.claim.get() != Claim::Asks {
-            watched.retain(|range| *range != Range::Key(holder.clone()));
-        }
-        if view.is_led_by(entry.lease) {
-            watched.extend([Range::Prefix(self.lock.markers()), Range::Prefix(self.lock.requests())]);
+            watched.retain(|range| *range != holder);
         }
         let mut watch = match self.cluster.watch(&watched, view.revision + 1).await {
             Ok(watch) => watch,
@@ -242,9 +243,8 @@ impl<S: Store, C: Clock> Election<S, C> {
                         return Ok(Waited::LeaseGone);
                     };
                     *renewed = sent;
-                    let find = |key: &[u8]| snapshot.keys.iter().find(|kv| kv.key == key);
                     // A change that the watch has not shown yet, or never will.
-                    if rests_on.iter().any(|(key, revision)| find(key).map(|kv| kv.mod_revision) != *revision) {
+                    if versions(View::new(&self.lock, snapshot).keys()) != rests_on {
                         return Ok(Waited::Change);
                     }
                 }
@@ -381,6 +381,16 @@ impl Term {
 /// The pause after a transaction that found its compares wrong.
 const RECONSIDER: Duration = Duration::from_millis(50);
 
+/// What a candidacy with one lease came to.
+enum Candidacy {
+    /// This candidate leads.
+    Elected(Term),
+    /// Lease or place were lost, or the lead was given away at once: join again with a new lease.
+    Over,
+    /// The same, for a reason that may still be there: not at once.
+    InVain,
+}
+
 /// What the waiting came to.
 enum Waited {
     /// Something may have changed: look.
@@ -410,6 +420,11 @@ impl std::fmt::Display for Step {
             Self::Oust => "delete the holder that knows no requests",
         })
     }
+}
+
+/// The keys with the revisions that changed them last.
+fn versions<'a>(keys: impl IntoIterator<Item = &'a KeyValue>) -> BTreeSet<(Vec<u8>, i64)> {
+    keys.into_iter().map(|kv| (kv.key.clone(), kv.mod_revision)).collect()
 }
 
 fn unchanged(kv: &KeyValue) -> Compare {

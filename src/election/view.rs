@@ -90,6 +90,12 @@ impl View {
         view
     }
 
+    /// All that was found.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyValue> {
+        let entries = self.entries.iter().map(|entry| &entry.kv);
+        self.holder.iter().chain(entries).chain(&self.requests).chain(&self.markers)
+    }
+
     /// The entry that hangs on this lease, with its place in the queue: 0 is the head. By the lease and not by the name,
     /// since a place can be inherited.
     #[must_use]
