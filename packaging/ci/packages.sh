@@ -49,12 +49,18 @@ same_program() {
   cmp "$dist/$arch/etcd-await-election" "$unpacked" || fail "$package has another program than $dist/$arch"
 }
 
+# The terms of what the program is made of go with it.
+with_licences() {
+  grep --quiet '^tokio v' "$1/crates.txt" && [ -s "$1/rust.html" ] || fail "$1 lacks the licences of the crates"
+}
+
 lintian --allow-root --fail-on error,warning "${debs[@]}"
 for deb in "${debs[@]}"; do
   root=$work/$(basename "$deb")
   mkdir -p "$root"
   dpkg-deb --extract "$deb" "$root"
   same_program "$deb" "$root/usr/bin/etcd-await-election" "$(dpkg-deb --field "$deb" Architecture)"
+  with_licences "$root/usr/share/doc/etcd-await-election/licences"
 done
 echo "lintian has nothing to say of ${debs[*]}"
 
@@ -68,6 +74,7 @@ for rpm in "${rpms[@]}"; do
   rpm --force-debian --root "$root" --install --nodeps --noscripts --ignorearch "$rpm"
   case $(rpm --query --package --queryformat '%{ARCH}' "$rpm") in x86_64) arch=amd64 ;; *) arch=arm64 ;; esac
   same_program "$rpm" "$root/usr/bin/etcd-await-election" "$arch"
+  with_licences "$root/usr/share/licenses/etcd-await-election"
   rpm --force-debian --root "$root" --verify --nodeps etcd-await-election
   rpm --force-debian --root "$root" --erase --nodeps --noscripts etcd-await-election
   [ ! -e "$root/usr/bin/etcd-await-election" ] || fail "$rpm leaves its program behind"
@@ -78,6 +85,7 @@ for archive in "${archives[@]}"; do
   tar --extract --file "$archive" --directory "$work/tar"
   name=$(basename "$archive" .tar.gz)
   same_program "$archive" "$work/tar/$name/bin/etcd-await-election" "${name##*-}"
+  with_licences "$work/tar/$name/licences"
 done
 
 root=$work/$(basename "${debs[0]}")

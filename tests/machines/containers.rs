@@ -7,7 +7,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -46,11 +46,13 @@ fn image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(|| {
         let context = Scratch::new("image");
         let folder = context.path().join("this");
-        let make = || {
-            fs::create_dir(&folder)?;
-            fs::copy(program(), folder.join("etcd-await-election"))
-        };
-        make().expect("copying the program");
+        fs::create_dir(&folder).expect("a folder");
+        fs::copy(program(), folder.join("etcd-await-election")).expect("copying the program");
+        // As `cargo xtask dist` lays them out.
+        let licences = program().ancestors().nth(2).expect("where all that ships is").join("licences");
+        let mut cp = Command::new("cp");
+        let copied = cp.arg("-r").args([&licences, context.path()]).status().expect("copying the licences");
+        assert!(copied.success(), "{}: run cargo xtask dist --binary", licences.display());
         let file = fs::read_to_string("packaging/container/Dockerfile").expect("the image's recipe");
         let arguments = ["TARGETARCH=this", "VERSION=1.2.3", "REVISION=abc"];
         build("image", context.path(), &file, &arguments)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ARCH/etcd-await-election                  the program: static, the same bytes in all that follows
+//! licences/                                 of what it is made of, in all that follows
 //! etcd-await-election_VERSION-1_ARCH.deb    Debian, Ubuntu
 //! etcd-await-election-VERSION-1.ARCH.rpm    Fedora, RHEL, SUSE
 //! etcd-await-election-VERSION-linux-ARCH.tar.gz
@@ -15,6 +16,7 @@ mod archive;
 mod binary;
 mod deb;
 mod files;
+mod licences;
 mod rpm;
 mod sbom;
 mod twice;
@@ -65,6 +67,7 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     for arch in &order.archs {
         binary::build(arch)?;
     }
+    licences::build()?;
     if order.binary_only {
         return Ok(());
     }
@@ -86,8 +89,9 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the program for this machine's architecture, and no more.
+/// Makes what the image holds, for this machine's architecture: the program, whose path is returned, and the licences.
 pub(crate) fn binary() -> Result<PathBuf, String> {
+    licences::build()?;
     binary::build(Arch::here()?)
 }
 
@@ -100,6 +104,7 @@ pub(crate) fn ready() -> Result<(), String> {
 pub(crate) fn deb() -> Result<(), String> {
     let arch = Arch::here()?;
     binary::build(arch)?;
+    licences::build()?;
     deb::build(arch, &files::pages()?).map(drop)
 }
 

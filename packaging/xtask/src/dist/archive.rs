@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, binary, date,
-    files::{install, item},
+    files::{install, item, licences},
     folder, work,
 };
 use crate::tools;
@@ -19,6 +19,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
         items.push(item(file, format!("{name}/{file}")));
     }
+    items.extend(licences(&format!("{name}/licences")));
     items.push(item(pages.join("etcd-await-election.1"), format!("{name}/man/etcd-await-election.1")));
     for file in ["etcd-await-election.bash", "_etcd-await-election", "etcd-await-election.fish"] {
         items.push(item(pages.join(file), format!("{name}/completions/{file}")));

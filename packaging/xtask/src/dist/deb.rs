@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, at, binary, date,
-    files::{documents, filled, install, installed, item, set_mode},
+    files::{documents, filled, install, installed, item, licences, set_mode},
     folder, work,
 };
 use crate::tools;
@@ -26,6 +26,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
 
     let mut items = installed(&binary::path(arch), pages, "usr/share/zsh/vendor-completions");
     items.extend(documents(doc));
+    items.extend(licences(&format!("{doc}/licences")));
     items.push(item("packaging/deb/copyright", format!("{doc}/copyright")));
     items.push(item("packaging/deb/lintian-overrides", format!("usr/share/lintian/overrides/{NAME}")));
     items.push(item("CHANGELOG.md", format!("{doc}/changelog.gz")));

@@ -51,6 +51,12 @@ pub(super) fn documents(folder: &str) -> Vec<Item> {
     items
 }
 
+/// The terms of what the program is made of.
+pub(super) fn licences(folder: &str) -> Vec<Item> {
+    let file = |name: &str| item(super::folder().join("licences").join(name), format!("{folder}/{name}"));
+    vec![file("crates.txt"), file("rust.html")]
+}
+
 /// Copies the files into `root`, with the modes that they shall have whatever they have here; what is to end in `.gz` is
 /// compressed.
 pub(super) fn install(root: &Path, items: &[Item]) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, at, binary, date,
-    files::{documents, install, installed, item},
+    files::{documents, install, installed, item, licences},
     folder, work,
 };
 use crate::tools;
@@ -20,6 +20,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     let mut items = installed(&binary::path(arch), pages, "usr/share/zsh/site-functions");
     items.extend(documents("usr/share/doc/etcd-await-election"));
     items.push(item("CHANGELOG.md", "usr/share/doc/etcd-await-election/CHANGELOG.md"));
+    items.extend(licences("usr/share/licenses/etcd-await-election"));
     items.push(item("LICENSE", "usr/share/licenses/etcd-await-election/LICENSE"));
     install(&root, &items)?;
 
