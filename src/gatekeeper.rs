@@ -1,6 +1,6 @@
 //! The story of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
 
-use std::{io::IsTerminal as _, pin::pin, time::Duration};
+use std::{cell::Cell, io::IsTerminal as _, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use nix::sys::signal::{self, Signal};
@@ -71,8 +71,14 @@ async fn story<S: Store, C: Clock>(
         };
         let waited = election.cluster().clock().now().saturating_since(begun);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
+        let asked = Cell::new(None);
         let forwarded = signals.as_mut().inspect(|&signal| {
+            // What is for the command alone while it leads is for us, too, once it has to stop anyway.
+            if status.borrow().phase == Phase::Stopping && ends_a_waiting_program(signal, stop_signal) {
+                asked.set(Some(signal));
+            }
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
+                asked.set(Some(signal));
                 tracing::info!("asked to end: stopping the command");
                 election.publish(|status| {
                     status.phase = Phase::Stopping;
@@ -82,9 +88,13 @@ async fn story<S: Store, C: Clock>(
         });
         let end = election.lead(&term, guard, forwarded).await;
         election.hand_over(&term, guard).await;
-        match after(end, config) {
-            Some(exit) => break exit,
-            None => tracing::info!("campaigning again"),
+        match (after(end, config), asked.get()) {
+            (Some(exit), _) => break exit,
+            (None, Some(signal)) => {
+                tracing::info!("{} while stepping down: not campaigning again", signal_named(signal));
+                break ended_by(signal);
+            }
+            (None, None) => tracing::info!("campaigning again"),
         }
     };
     election.publish(|status| status.ending = true);
@@ -124,20 +134,35 @@ async fn guard_lost(guard: &impl Guard) {
 /// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
 async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_signal: i32) -> Exit {
     while let Some(number) = signals.next().await {
-        match Signal::try_from(number) {
-            // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
-            Ok(Signal::SIGTSTP) => drop(signal::raise(Signal::SIGSTOP)),
-            // A service manager's "reload": there is nothing yet that could. Without its terminal a job of a shell ends.
-            Ok(Signal::SIGHUP) if !std::io::stdin().is_terminal() => {}
-            Ok(signal @ (Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP)) => {
-                tracing::info!("{signal} while waiting: leaving the queue");
-                return Exit::Signal(u8::try_from(number).unwrap_or(0));
-            }
-            _ if number == stop_signal => return Exit::Signal(u8::try_from(number).unwrap_or(0)),
-            _ => {}
+        if ends_a_waiting_program(number, stop_signal) {
+            tracing::info!("{} while waiting: leaving the queue", signal_named(number));
+            return ended_by(number);
+        }
+        // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
+        if number == Signal::SIGTSTP as i32 {
+            let _ = signal::raise(Signal::SIGSTOP);
         }
     }
     std::future::pending().await
+}
+
+/// Whether a signal ends this program where there is no command that it would be for.
+fn ends_a_waiting_program(number: i32, stop_signal: i32) -> bool {
+    number == stop_signal
+        || match Signal::try_from(number) {
+            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => true,
+            // A service manager's "reload": there is nothing yet that could. Without its terminal a job of a shell ends.
+            Ok(Signal::SIGHUP) => std::io::stdin().is_terminal(),
+            _ => false,
+        }
+}
+
+fn signal_named(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
+}
+
+fn ended_by(number: i32) -> Exit {
+    Exit::Signal(u8::try_from(number).unwrap_or(0))
 }
 
 /// Completes when ACQUIRE_TIMEOUT has passed. Zero tries once: until somebody else is seen to be ahead, or for as long as a

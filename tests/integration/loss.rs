@@ -1,6 +1,9 @@
 //! Leadership that ends in etcd: revoked, deleted, overwritten.
 
-use harness::{End, Timing};
+use std::time::Duration;
+
+use harness::{Behaviour, End, Timing};
+use nix::sys::signal::Signal;
 
 use crate::shared_world;
 
@@ -63,6 +66,39 @@ fn with_on_loss_campaign_it_joins_again_and_leads_with_a_larger_token() {
     world.verdict();
 }
 
+/// Whichever comes first, the loss or the signal: while the command takes its time to stop, the other is not forgotten.
+#[test]
+fn with_on_loss_campaign_it_ends_if_it_is_asked_to_while_it_steps_down() {
+    let world = shared_world();
+    let slow = || Behaviour::slow(Duration::from_secs(1));
+    let start = |name| world.candidate(name).behaviour(slow()).set("ON_LOSS", "campaign").start();
+    let says = |candidate: &harness::Candidate, what: &str| {
+        harness::eventually(Timing::SWIFT, what, || {
+            let log = candidate.stderr();
+            if log.contains(what) { Ok(()) } else { Err(log) }
+        });
+    };
+    let delete_holder = || world.cluster().etcdctl().must(&["del", world.lock()]);
+
+    let lost_first = start("lost first");
+    lost_first.leads();
+    delete_holder();
+    says(&lost_first, "stepping down");
+    lost_first.signal(Signal::SIGINT);
+    assert_eq!(lost_first.wait_exit(Timing::START), End::Code(130));
+
+    let asked_first = start("asked first");
+    asked_first.leads();
+    asked_first.terminate();
+    says(&asked_first, "asked to end");
+    delete_holder();
+    says(&asked_first, "stepping down");
+    assert_eq!(asked_first.wait_exit(Timing::START), End::Code(143));
+
+    assert_eq!((lost_first.lives().len(), asked_first.lives().len()), (1, 1));
+    world.verdict();
+}
+
 /// etcd's own clients trust an entry that is long gone; ours looks at it.
 #[test]
 fn a_standby_whose_lease_was_revoked_joins_again() {
@@ -103,7 +139,7 @@ fn an_election_of_etcdctl_is_respected() {
         [] => Ok(()),
         lives => Err(format!("{lives:?}")),
     });
-    foreign.signal(nix::sys::signal::Signal::SIGTERM);
+    foreign.signal(Signal::SIGTERM);
     foreign.wait_exit(Timing::SWIFT);
     // It may leave its key to its lease, which is of a minute: etcdctl's own affair.
     let left: Vec<_> = world.keys().expect("etcd answers").into_iter().filter(|key| key.value == "foreign").collect();
