@@ -6,7 +6,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Arc, LazyLock,
@@ -48,16 +48,19 @@ fn image() -> &'static str {
         let folder = context.path().join("this");
         fs::create_dir(&folder).expect("a folder");
         fs::copy(program(), folder.join("etcd-await-election")).expect("copying the program");
-        // As `cargo xtask dist` lays them out.
-        let licences = program().ancestors().nth(2).expect("where all that ships is").join("licences");
         let mut cp = Command::new("cp");
-        let copied = cp.arg("-r").args([&licences, context.path()]).status().expect("copying the licences");
-        assert!(copied.success(), "{}: run cargo xtask dist --binary", licences.display());
+        let copied = cp.arg("-r").args([licences(), context.path().into()]).status().expect("copying the licences");
+        assert!(copied.success(), "{}: run cargo xtask dist --binary", licences().display());
         let file = fs::read_to_string("packaging/container/Dockerfile").expect("the image's recipe");
         let arguments = ["TARGETARCH=this", "VERSION=1.2.3", "REVISION=abc"];
         build("image", context.path(), &file, &arguments)
     });
     &IMAGE
+}
+
+/// The terms of what the program is made of, as `cargo xtask dist` lays them out beside it.
+fn licences() -> PathBuf {
+    program().ancestors().nth(2).expect("where all that ships is").join("licences")
 }
 
 /// An image of a user's.
@@ -210,7 +213,7 @@ fn output(machine: &Machine) -> String {
 }
 
 #[test]
-fn the_image_is_the_static_program_and_nothing_else() {
+fn the_image_is_the_static_program_with_its_licences_and_nothing_else() {
     let alone = |words: &[&str]| {
         let mut all = vec!["run", "--rm", "--label", label(), "--read-only", "--cap-drop", "ALL", "--network", "none"];
         all.extend(words);
@@ -226,7 +229,9 @@ fn the_image_is_the_static_program_and_nothing_else() {
     let about = |what: &str| docker(&["image", "inspect", "--format", what, image()]).expect("it was built");
     assert_eq!(about("{{.Config.User}}").trim(), "65534:65534");
     let size: u64 = about("{{.Size}}").trim().parse().expect("a number");
-    assert_eq!(size, fs::metadata(program()).expect("the program").len());
+    let papers = fs::read_dir(licences()).expect("the licences").map(|file| file.expect("a file").path());
+    let files = papers.chain([program()]).map(|file| fs::metadata(file).expect("a file").len());
+    assert_eq!(size, files.sum::<u64>());
     let labels = about("{{json .Config.Labels}}");
     for label in ["\"version\":\"1.2.3\"", "\"revision\":\"abc\"", "\"licenses\":\"Apache-2.0\""] {
         assert!(labels.contains(&label.replacen('"', "\"org.opencontainers.image.", 1)), "{label}: {labels}");

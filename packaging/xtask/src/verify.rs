@@ -49,6 +49,8 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let parts: Vec<_> = parts.iter().map(|part| format!("{part}::")).collect();
+    // What does not compile says nothing about this machine.
+    crate::cargo(&["test", "--test", "machines", "--no-run"], &[], &programs)?;
     if let Err(why) = machines(&["engine::"], &programs) {
         // Some kernels, and some containers, let nobody have one.
         eprintln!("LEFT OUT: {}: no engine runs here, as said above: {why}", parts.join(", "));
