@@ -90,7 +90,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place
-    /// and request as they were read; or on that nobody asks, as the next one in the queue then starts without a look.
+    /// and request as they were read; or on that nobody asks, as the next one in the queue then starts without a look. A key that
+    /// somebody wrote there by hand stands in the way of that, too: then the revocation of the lease gives the lead away.
     fn hand_over_txn(&self, term: &Term, successor: &Successor<'_>) -> Txn {
         let (place, placed_at) = &term.entry;
         let heir = successor.entry;
