@@ -1,6 +1,8 @@
 //! `FORCE_ACQUIRE` asks for the lead; it takes nothing from anybody who lives.
 
-use harness::{End, Proxy, Timing};
+use std::time::{Duration, Instant};
+
+use harness::{End, Proxy, Timing, eventually};
 
 use crate::shared_world;
 
@@ -67,7 +69,7 @@ fn two_that_force_at_once_are_both_served() {
     a.leads();
     let both = [world.candidate("b").force().start(), world.candidate("c").force().start()];
     assert_eq!(a.wait_exit(Timing::START), End::Code(79));
-    let leader = harness::eventually(2 * Timing::START, "both were served and no request is left", || {
+    let leader = eventually(2 * Timing::START, "both were served and no request is left", || {
         let keys = world.keys()?;
         let running: Vec<_> = both.iter().filter(|candidate| !candidate.living().is_empty()).collect();
         let both_served = both.iter().all(|each| {
@@ -125,6 +127,32 @@ fn a_request_is_served_by_whoever_claims_next() {
     world.verdict();
 }
 
+/// Its owner has lost its place, and not yet its lease: there is nobody to give the lead to, and no reason to hurry.
+#[test]
+fn a_request_without_a_place_is_tried_once_per_retry_period_and_holds_nothing_up() {
+    let world = shared_world();
+    let etcdctl = world.cluster().etcdctl();
+    let lease = etcdctl.grant(Duration::from_secs(600));
+    let request = format!("{}/~force/{lease:x}", world.lock());
+    etcdctl.put(request.as_bytes(), b"nowhere", Some(lease));
+    let begun = Instant::now();
+    let a = world.candidate("a").timing(TIMING).start();
+    let turns = || a.stderr().matches("handing over before anything is started").count();
+    eventually(Timing::START + 3 * TIMING.retry, "three turns", || match turns() {
+        3.. => Ok(()),
+        turns => Err(format!("{turns}")),
+    });
+    let most = begun.elapsed().as_millis() / TIMING.retry.as_millis() + 1;
+    assert!(turns() as u128 <= most, "{} turns, and there was time for {most}", turns());
+    eventually(TIMING.retry, "the lock is free between two turns", || match world.keys() {
+        Ok(keys) if keys.iter().all(|key| key.name == request) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    etcdctl.revoke(lease);
+    a.leads_within(TIMING.retry + Timing::SWIFT);
+    world.verdict();
+}
+
 /// The Go tool's README says "any non-empty value", its code reads these as no.
 #[test]
 fn words_for_no_do_not_force() {
@@ -146,7 +174,7 @@ fn a_holder_key_without_a_lease_is_deleted_by_force_only() {
     world.cluster().etcdctl().must(&["put", world.lock(), "somebody"]);
     let a = world.candidate("a").start();
     a.waits();
-    harness::eventually(Timing::START, "the log names the key without a lease", || {
+    eventually(Timing::START, "the log names the key without a lease", || {
         let log = a.stderr();
         if log.contains("lease") && log.contains("somebody") { Ok(()) } else { Err(log) }
     });
