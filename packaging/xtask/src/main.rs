@@ -1,6 +1,6 @@
 //! `cargo xtask …`: the project's own commands, for a machine with only Rust on it.
 //!
-//! Depends on nothing, so that it is built at once.
+//! Depends on next to nothing, so that it is soon built.
 
 mod dist;
 mod suites;
