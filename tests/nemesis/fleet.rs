@@ -88,7 +88,9 @@ impl<'a> Fleet<'a> {
             let ended = *instance.ended.get_or_insert_with(|| {
                 chronicle.presences[instance.presence].to = Some(now());
                 *chronicle.ends.entry(words(end)).or_default() += 1;
-                if !EXPECTED.contains(&end) {
+                // Asked to end before it came to say what is to be done with signals: nothing was begun.
+                let unborn = end == End::Signal(Signal::SIGTERM as i32) && instance.candidate.stderr().is_empty();
+                if !EXPECTED.contains(&end) && !unborn {
                     self.unexpected.push(format!("{} ended with {}", instance.candidate.name(), words(end)));
                 }
                 now()
