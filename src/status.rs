@@ -59,6 +59,8 @@ pub struct Status {
     pub beat: Option<Instant>,
     /// The program was asked to end, or the command has ended by itself: no other term follows.
     pub ending: bool,
+    /// A command was started, in this term or an earlier one.
+    pub started: bool,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -93,6 +95,7 @@ impl Status {
             elected_at: None,
             beat: None,
             ending: false,
+            started: false,
             counters: Counters::default(),
         }
     }
@@ -194,6 +197,7 @@ pub(crate) mod tests {
             deadlines: Some(Deadlines { term_at: at(110), kill_at: at(114) }),
             elected_at: Some(at(90)),
             beat: Some(at(100)),
+            started: true,
             counters: Counters { elections: 1, losses: 0, renewals: 5, late_renewals: 2 },
             ..Status::new("db".into(), "me".into(), Duration::from_secs(15))
         }

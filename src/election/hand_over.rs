@@ -28,7 +28,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
     pub async fn give_back(&self, guard: &impl Guard) {
-        if let Some(lease) = self.lease.take() {
+        if let Some(lease) = self.lease.get() {
             let limit = self.clock().now() + self.patience_at_the_end();
             match self.clock().before(limit, self.cluster.revoke(lease)).await {
                 Some(Ok(())) => tracing::info!("released: lease {lease} given back"),
@@ -38,10 +38,14 @@ impl<S: Store, C: Clock> Election<S, C> {
                     show(self.patience_at_the_end())
                 ),
             }
+            // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.
+            self.lease.set(None);
         }
         guard.order(Order::Lease(None));
         self.publish(|status| {
             status.phase = Phase::Released;
+            // It may have been this instance, and whoever leads now is seen with the next look, however late that is.
+            status.leader = None;
             status.lease = None;
             status.token = None;
             status.elected_at = None;
@@ -119,5 +123,110 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// How long an ending program tries to reach etcd: as long as a renewal may take, at most five seconds.
     fn patience_at_the_end(&self) -> Duration {
         self.timing.renew_deadline().min(Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending};
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{
+        clock::BootClock,
+        config::{ElectionConfig, OnLoss},
+        election::{
+            cluster::{Cluster, Patience},
+            keys::LeaseId,
+            store::{self, Change, Granted, Snapshot, StoreError},
+        },
+        guard::Report,
+        status::Status,
+        timing::Timing,
+    };
+
+    /// Does not answer the first time that it is told to revoke a lease.
+    #[derive(Default)]
+    struct Slow(Cell<u32>);
+
+    struct NoWatch;
+
+    impl store::Watch for NoWatch {
+        async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+            pending().await
+        }
+    }
+
+    impl Store for Slow {
+        type Watch = NoWatch;
+
+        fn name(&self) -> &str {
+            "slow"
+        }
+
+        fn reset(&self) {}
+
+        async fn grant(&self, _: Duration) -> Result<Granted, StoreError> {
+            pending().await
+        }
+
+        async fn keep_alive(&self, _: LeaseId) -> Result<bool, StoreError> {
+            pending().await
+        }
+
+        async fn revoke(&self, _: LeaseId) -> Result<(), StoreError> {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() == 1 { pending().await } else { Ok(()) }
+        }
+
+        async fn read(&self, _: &[Range]) -> Result<Snapshot, StoreError> {
+            pending().await
+        }
+
+        async fn commit(&self, _: &Txn) -> Result<Outcome, StoreError> {
+            pending().await
+        }
+
+        async fn watch(&self, _: &[Range], _: i64) -> Result<NoWatch, StoreError> {
+            pending().await
+        }
+    }
+
+    struct Idle;
+
+    impl Guard for Idle {
+        fn order(&self, _: Order) {}
+
+        async fn report(&self) -> Report {
+            pending().await
+        }
+    }
+
+    /// A signal drops the campaign wherever it is; also where it gives back one lease to join with another.
+    #[tokio::test]
+    async fn a_lease_that_was_being_given_back_is_not_forgotten() {
+        let s = Duration::from_secs;
+        let config = ElectionConfig {
+            lock: "a".parse().expect("a name"),
+            identity: "me".into(),
+            identity_is_explicit: false,
+            timing: Timing::new(s(15), s(10), s(2), s(10)).expect("the defaults"),
+            force: false,
+            acquire_timeout: None,
+            on_loss: OnLoss::Exit,
+        };
+        let cluster = Cluster::new(vec![Slow::default()], BootClock, Patience::default());
+        let status = watch::Sender::new(Status::new("a".into(), "me".into(), s(15)));
+        let election = Election::new(&config, cluster, status);
+        election.lease.set(Some(LeaseId(7)));
+        tokio::select! {
+            biased;
+            () = election.give_back(&Idle) => panic!("nobody answered"),
+            () = tokio::task::yield_now() => {}
+        }
+        election.give_back(&Idle).await;
+        assert_eq!(election.cluster().endpoints()[0].0.get(), 2);
+        assert_eq!(election.lease.get(), None);
     }
 }

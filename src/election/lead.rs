@@ -280,6 +280,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Started(pid) => {
                 tracing::info!(pid, "command started");
                 self.election.publish(|status| {
+                    status.started = true;
                     // It may have been asked to stop before it was running.
                     if status.phase == Phase::Elected {
                         status.phase = Phase::Running;
@@ -297,7 +298,8 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
                     self.ended = Some(end);
                     self.election.publish(|status| {
                         status.phase = Phase::Stopping;
-                        status.ending = true;
+                        // One that could not be started is tried again.
+                        status.ending |= end != CommandEnd::NotStarted;
                     });
                 }
                 tracing::info!("the command {end}");

@@ -89,7 +89,9 @@ extern "C" fn look_at_sigpipe() {
 #[unsafe(link_section = ".init_array")]
 static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 
-/// All signals but those that say that the program itself is broken: blocked, those would end it all the same.
+/// All signals but those that say that the program itself is broken: blocked, those would end it all the same. And but SIGPIPE,
+/// which Rust's runtime ignores: blocked, it is not ignored but kept, and a client of the status endpoint that hangs up, or a
+/// reader of the log, would have it forwarded to the command.
 #[must_use]
 pub fn blockable() -> SigSet {
     let mut set = SigSet::all();
@@ -101,6 +103,7 @@ pub fn blockable() -> SigSet {
         Signal::SIGTRAP,
         Signal::SIGABRT,
         Signal::SIGSYS,
+        Signal::SIGPIPE,
     ] {
         set.remove(signal);
     }

@@ -108,8 +108,10 @@ impl Told {
     /// The message that brings systemd up to date; empty if it is.
     fn news(&mut self, status: &Status) -> String {
         let ready = match self.notify_ready {
-            NotifyReady::Campaigning => status.phase != Phase::Joining,
-            NotifyReady::Elected => status.phase == Phase::Running,
+            // Not what comes after it, too: a lease is given back as well by one that never got into the queue.
+            NotifyReady::Campaigning => !matches!(status.phase, Phase::Joining | Phase::Released),
+            // Not the phase: a command that ends at once has passed through it before we look.
+            NotifyReady::Elected => status.started,
         };
         let mut news = String::new();
         if ready && !self.ready {

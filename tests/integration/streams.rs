@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Write, pipe},
+    net::{Shutdown, TcpStream},
     thread,
     time::Duration,
 };
@@ -12,7 +13,10 @@ use harness::{
     process::{Stat, children},
     throughout,
 };
-use nix::sys::signal::{Signal, kill};
+use nix::sys::{
+    signal::{Signal, kill},
+    socket::{setsockopt, sockopt},
+};
 use nix::unistd::Pid;
 
 use crate::{program, shared_world, stand_in, undisturbed};
@@ -49,6 +53,36 @@ fn a_reader_that_goes_away_ends_the_command() {
     assert_eq!(&two, b"y\n");
     drop(reader);
     assert_eq!(a.wait_exit(Timing::START), End::Code(128 + 13), "{}", a.stderr());
+    world.verdict();
+}
+
+/// What breaks for the program itself is no affair of its command's: a reader of the log that goes away, and clients of the
+/// status endpoint that hang up before they have the answer.
+#[test]
+fn what_breaks_for_the_program_does_not_reach_the_command() {
+    let world = shared_world();
+    let (mut reader, log) = pipe().expect("a pipe");
+    let logged = stand_in(&world, "logged", &format!("exec '{}' -- \"$@\" 2>&0", program().display()));
+    let command = ["sh", "-c", "trap 'sleep 1; exit 7' TERM; while :; do sleep 0.01; done"];
+    let a = world.candidate("a").program(logged).stdin(log).command(command).start();
+    let mut text = String::new();
+    while !text.contains("command started") {
+        let mut piece = [0; 4096];
+        let count = reader.read(&mut piece).expect("the log");
+        text += &String::from_utf8_lossy(&piece[..count]);
+    }
+    for late in 0..300 {
+        let mut stream = TcpStream::connect(a.status_address()).expect("it listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it takes a request");
+        stream.shutdown(Shutdown::Write).expect("our end");
+        thread::sleep(Duration::from_micros(late * 5));
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&stream, sockopt::Linger, &linger).expect("a socket option");
+    }
+    drop(reader);
+    // There is something to log now.
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::START), End::Code(7));
     world.verdict();
 }
 

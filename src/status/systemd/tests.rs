@@ -58,6 +58,24 @@ fn ready_is_told_once_at_the_chosen_moment() {
     }
 }
 
+/// Wrong password, no etcd within ACQUIRE_TIMEOUT: the start of the service has failed.
+#[test]
+fn one_that_gives_up_before_it_takes_part_was_never_ready() {
+    let released = Status { phase: Phase::Released, ..joining() };
+    for ready in [NotifyReady::Campaigning, NotifyReady::Elected] {
+        let mut told = told(ready);
+        for status in [joining(), released.clone(), Status { ending: true, ..released.clone() }] {
+            assert!(!told.news(&status).contains("READY"), "{ready:?} {:?}", status.phase);
+        }
+    }
+}
+
+#[test]
+fn a_command_that_ended_before_we_looked_was_started() {
+    let ended = Status { phase: Phase::Released, ending: true, ..leader() };
+    assert!(told(NotifyReady::Elected).news(&ended).contains("READY=1"));
+}
+
 #[test]
 fn stopping_is_told_once_and_only_when_the_program_ends() {
     let mut told = told(NotifyReady::Campaigning);
