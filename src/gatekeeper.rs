@@ -57,13 +57,18 @@ async fn story<S: Store, C: Clock>(
     status: watch::Receiver<Status>,
 ) -> Exit {
     let mut signals = pin!(signals);
+    let mut pause = Duration::ZERO;
     let exit = loop {
         let begun = election.cluster().clock().now();
+        let campaign = async {
+            election.cluster().clock().sleep(pause).await;
+            election.campaign(guard).await
+        };
         let term = tokio::select! {
             biased;
             () = guard_lost(guard) => break Exit::Guard,
             exit = asked_to_end(&mut signals, stop_signal) => break exit,
-            campaigned = election.campaign(guard) => match campaigned {
+            campaigned = campaign => match campaigned {
                 Ok(term) => term,
                 Err(failure) => break refused(&failure),
             },
@@ -88,6 +93,8 @@ async fn story<S: Store, C: Clock>(
         });
         let end = election.lead(&term, guard, forwarded).await;
         election.hand_over(&term, guard).await;
+        // What kept the command from being started may still be there.
+        pause = if end == End::Command(CommandEnd::NotStarted) { config.timing.retry_period() } else { Duration::ZERO };
         match (after(end, config), asked.get()) {
             (Some(exit), _) => break exit,
             (None, Some(signal)) => {
@@ -110,7 +117,7 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         End::Command(CommandEnd::Signalled(signal)) => Some(Exit::Signal(signal)),
         End::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
         End::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
-        // Its first deadlines had passed before it could start.
+        // Its first deadlines had passed before it could start, or the machine had no room for it.
         End::Command(CommandEnd::NotStarted) => None,
         End::GuardLost => Some(Exit::Guard),
         End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == shown(config.identity.as_bytes()) => {

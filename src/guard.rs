@@ -176,7 +176,7 @@ impl std::fmt::Display for CommandEnd {
             Self::Signalled(signal) => write!(f, "was ended by signal {signal}"),
             Self::NotFound => f.write_str("was not found"),
             Self::NotExecutable => f.write_str("cannot be executed"),
-            Self::NotStarted => f.write_str("was not started, its deadlines had passed"),
+            Self::NotStarted => f.write_str("could not be started"),
         }
     }
 }

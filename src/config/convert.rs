@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     hash::{BuildHasher, Hasher, RandomState},
     path::PathBuf,
+    time::Duration,
 };
 
 use super::{
@@ -38,7 +39,7 @@ impl Config {
 impl ElectionConfig {
     fn new(given: &Given, remarks: &mut Vec<String>) -> Result<Self, Refused> {
         let identity = given.get(&setting::IDENTITY);
-        let acquire_timeout = given.get(&setting::ACQUIRE_TIMEOUT);
+        let force = force(given, remarks)?;
         Ok(Self {
             lock: given.required(&setting::LOCK_NAME)?.parse(str::parse)?,
             identity_is_explicit: identity.is_some(),
@@ -47,8 +48,8 @@ impl ElectionConfig {
                 None => made_up_identity(),
             },
             timing: timing(given)?,
-            force: force(given, remarks)?,
-            acquire_timeout: acquire_timeout.map(|value| value.parse(values::duration)).transpose()?,
+            force,
+            acquire_timeout: acquire_timeout(given, force)?,
             on_loss: given.required(&setting::ON_LOSS)?.parse(values::on_loss)?,
         })
     }
@@ -108,6 +109,18 @@ fn force(given: &Given, remarks: &mut Vec<String>) -> Result<bool, Refused> {
         remarks.push(format!("{} is '{text}', which means no: leadership is waited for", value.spelled()));
     }
     Ok(yes)
+}
+
+fn acquire_timeout(given: &Given, force: bool) -> Result<Option<Duration>, Refused> {
+    let Some(value) = given.get(&setting::ACQUIRE_TIMEOUT) else { return Ok(None) };
+    let timeout: Duration = value.parse(values::duration)?;
+    match given.get(&setting::FORCE_ACQUIRE) {
+        Some(forced) if force && timeout.is_zero() => Err(value.refuse(format!(
+            "0 gives up where another instance leads, and {} asks that one for the lead: leave one of them out",
+            forced.spelled()
+        ))),
+        _ => Ok(Some(timeout)),
+    }
 }
 
 fn tls_files(given: &Given) -> Result<TlsFiles, Refused> {

@@ -254,8 +254,11 @@ impl<S: Store, C: Clock> Election<S, C> {
                         let term = ahead.and_then(|ahead| self.handed_over(granted, *renewed, ahead, &changes));
                         return Ok(term.map_or(Waited::Change, Waited::HandedOver));
                     }
-                    // A watch that breaks says nothing: look.
-                    Err(_) => return Ok(Waited::Change),
+                    // A watch that breaks says nothing: look. Not at once, as the next one may break at once.
+                    Err(_) => {
+                        self.clock().sleep(RECONSIDER).await;
+                        return Ok(Waited::Change);
+                    }
                 },
             }
         }
@@ -378,7 +381,7 @@ impl Term {
     }
 }
 
-/// The pause after a transaction that found its compares wrong.
+/// The pause after a transaction that found its compares wrong, and after a watch that broke.
 const RECONSIDER: Duration = Duration::from_millis(50);
 
 /// What a candidacy with one lease came to.

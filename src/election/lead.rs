@@ -311,7 +311,10 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
                     _ => End::Command(self.ended.unwrap_or(end)),
                 });
             }
-            Report::GuardLost => return Some(End::GuardLost),
+            Report::GuardLost => {
+                tracing::error!("the guard was lost, or was not heard of in time: the command was ended with it");
+                return Some(End::GuardLost);
+            }
         }
         None
     }

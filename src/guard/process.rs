@@ -105,6 +105,10 @@ impl Process {
             if !self.switch.is_orphaned() {
                 self.listen();
             }
+            if self.main.is_none() {
+                // One that could not be forked has no end that would wake us.
+                self.reap();
+            }
         }
     }
 
@@ -168,7 +172,7 @@ impl Process {
             Action::Start { token, lease } => match self.command.start(token, lease, &self.terminal) {
                 Ok(spawned) => self.main = Some(spawned),
                 Err(error) => {
-                    self.log.warn(&format!("the command cannot be started: {}", error.kind()));
+                    self.log.warn(&format!("the command cannot be started: {error}"));
                     return Some(Event::MainEnded(CommandEnd::NotStarted));
                 }
             },

@@ -242,6 +242,31 @@ fn the_command_has_the_terminal_and_gives_it_back() {
     fs::write(Path::new(&directory).join("done"), "").expect("write");
 }
 
+/// Without a descriptor for it nothing is forked, so nothing ends that would wake the guard.
+#[test]
+fn a_command_that_cannot_be_forked_is_gone_at_once() {
+    in_own_process("a_command_that_cannot_be_forked_is_gone_at_once", |_| {
+        with_guard(shell("exit 0"), async |handle, guard| {
+            let end = CommandEnd::NotStarted;
+            // Too late to be started: that it says so shows that it has all the descriptors of its own.
+            handle.order(start_order(within(0, 0), 1));
+            assert_eq!(rest_of_term(handle).await, [Report::Gone(end)]);
+            // Enough for `poll`, which has the same limit.
+            let few = nix::libc::rlimit { rlim_cur: 4, rlim_max: 4 };
+            // SAFETY: reads one limit; the old one is not asked for.
+            let limited = unsafe {
+                nix::libc::prlimit(guard.as_raw(), nix::libc::RLIMIT_NOFILE, &raw const few, std::ptr::null_mut())
+            };
+            assert_eq!(limited, 0);
+            handle.order(start_order(within(60_000, 70_000), 2));
+            // Nothing of a grace that had to pass first.
+            let reports: Vec<_> = rest_of_term(handle).await;
+            let reports: Vec<_> = reports.into_iter().filter(|report| !matches!(report, Report::Fed(_))).collect();
+            assert_eq!(reports, [Report::Ended(end), Report::Gone(end)]);
+        });
+    });
+}
+
 #[test]
 fn a_frozen_guard_is_killed_and_its_tree_with_it() {
     in_own_process("a_frozen_guard_is_killed_and_its_tree_with_it", |directory| {

@@ -121,6 +121,12 @@ fn settings_that_need_each_other_are_named_together() {
 }
 
 #[test]
+fn giving_up_at_once_and_asking_for_the_lead_exclude_each_other() {
+    let output = run(&[("ACQUIRE_TIMEOUT", "0"), ("FORCE_ACQUIRE", "1")], false);
+    refused(&output, 64, &[&variable("ACQUIRE_TIMEOUT"), &variable("FORCE_ACQUIRE")]);
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| -> String {
