@@ -149,3 +149,32 @@ fn a_port_that_is_taken_is_an_error_at_start() {
     }
     world.verdict();
 }
+
+/// A machine without room for it: the command is tried again, so the instance is not one that ends.
+#[test]
+fn an_instance_whose_command_could_not_be_forked_is_ready_when_it_leads_later() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").timing(Timing::SHORT).start();
+    b.waits();
+    let room = |descriptors| {
+        let limit = nix::libc::rlimit { rlim_cur: descriptors, rlim_max: 1024 };
+        // SAFETY: reads one limit; the old one is not asked for.
+        let limited = unsafe {
+            nix::libc::prlimit(b.guard_pid(), nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+        };
+        assert_eq!(limited, 0);
+    };
+    // Enough for `poll`, which has the same limit, and too few for another one.
+    room(4);
+    a.terminate();
+    eventually(Timing::START, "it cannot be started", || match b.stderr() {
+        log if log.contains("cannot be started") => Ok(()),
+        log => Err(log),
+    });
+    room(1024);
+    b.leads();
+    assert_eq!((b.code("/leader"), b.code("/readyz")), (200, 200));
+    world.verdict();
+}

@@ -51,15 +51,10 @@ impl<'a> Striker<'a> {
                 done
             }
             Fault::Link(link, one, whose) => self.link(step, link, one, whose, fleet, chronicle),
-            Fault::Member(outage, index) => {
-                self.member(step, outage, index, chronicle);
-                Some(())
-            }
+            Fault::Member(outage, index) => self.members(step, outage, &[index], chronicle),
             Fault::Quorum(outage, spared) => {
-                (0..MEMBERS)
-                    .filter(|&index| index != spared)
-                    .for_each(|index| self.member(step, outage, index, chronicle));
-                Some(())
+                let others: Vec<_> = (0..MEMBERS).filter(|&index| index != spared).collect();
+                self.members(step, outage, &others, chronicle)
             }
             Fault::Restart(whose) | Fault::Force(whose) => Self::restart(step, whose, fleet, chronicle),
             Fault::DeleteHolder | Fault::DeleteEntry(_) | Fault::Revoke => self.operate(step, chronicle),
@@ -173,6 +168,15 @@ impl<'a> Striker<'a> {
             let index = instance.index;
             self.later(step, event, Healing::Mend(index));
         }
+        Some(())
+    }
+
+    /// A fault of a member at a time: one that is frozen cannot be stopped.
+    fn members(&mut self, step: &Step, outage: Outage, indices: &[usize], chronicle: &mut Chronicle) -> Option<()> {
+        if indices.iter().any(|index| self.down.contains(index)) {
+            return None;
+        }
+        indices.iter().for_each(|&index| self.member(step, outage, index, chronicle));
         Some(())
     }
 
