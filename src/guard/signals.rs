@@ -89,9 +89,9 @@ extern "C" fn look_at_sigpipe() {
 #[unsafe(link_section = ".init_array")]
 static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 
-/// All signals but those that say that the program itself is broken: blocked, those would end it all the same. And but SIGPIPE,
-/// which Rust's runtime ignores: blocked, it is not ignored but kept, and a client of the status endpoint that hangs up, or a
-/// reader of the log, would have it forwarded to the command.
+/// All signals but two kinds. Those that say that the program itself is broken would end it all the same. And SIGPIPE, which
+/// Rust's runtime ignores, would be kept while it is blocked, to be forwarded: a client of the status endpoint that hangs up,
+/// or a reader of the log, would end the command.
 #[must_use]
 pub fn blockable() -> SigSet {
     let mut set = SigSet::all();
