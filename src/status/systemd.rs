@@ -57,21 +57,25 @@ impl Notifier {
         // Half of what systemd waits, as sd_watchdog_enabled(3) asks for.
         let period = self.watchdog.map(|watchdog| watchdog / 2);
         let mut next_sign = clock.now();
+        // What a systemd that is busy had no room for. The status beats every second: it is tried again soon.
+        let mut unsent = String::new();
         loop {
             let now = clock.now();
-            let (news, alive) = {
+            let alive = {
                 let status = status.borrow_and_update();
-                (told.news(&status), status.is_alive(now))
+                add(&mut unsent, &told.news(&status));
+                status.is_alive(now)
             };
-            self.send(&news);
+            if self.send(&unsent) {
+                unsent.clear();
+            }
             let Some(period) = period else {
                 if status.changed().await.is_err() {
                     break;
                 }
                 continue;
             };
-            if now >= next_sign && alive {
-                self.send("WATCHDOG=1\n");
+            if now >= next_sign && alive && self.send("WATCHDOG=1\n") {
                 next_sign = now + period;
             }
             // While there is no life to tell of, look again soon: it may come back before systemd's patience ends.
@@ -80,15 +84,27 @@ impl Notifier {
                 break;
             }
         }
-        self.send(&told.stopping());
+        add(&mut unsent, &told.stopping());
+        self.send(&unsent);
     }
 
-    fn send(&self, message: &str) {
-        if !message.is_empty() {
-            // Nothing could be done about an error, and the log would say it at every renewal.
-            let _ = self.socket.send_to_addr(message.as_bytes(), &self.address);
-        }
+    /// False if there is no room for it now. Nothing could be done about another error, and the log would say it at every
+    /// renewal.
+    fn send(&self, message: &str) -> bool {
+        message.is_empty()
+            || !matches!(
+                self.socket.send_to_addr(message.as_bytes(), &self.address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock
+            )
     }
+}
+
+/// The latest words are all that counts; anything else is said once and must not be lost.
+fn add(unsent: &mut String, news: &str) {
+    if news.contains("STATUS=") {
+        *unsent = unsent.lines().filter(|line| !line.starts_with("STATUS=")).map(|line| format!("{line}\n")).collect();
+    }
+    unsent.push_str(news);
 }
 
 /// What systemd has heard already, and what it is told.

@@ -120,6 +120,33 @@ async fn changes_go_to_a_socket_with_a_path() {
     assert_eq!(systemd.received().expect("the end"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
 }
 
+/// A systemd that is busy, as with a reload, takes no message for a moment; and it does not ask for one again.
+#[tokio::test]
+async fn what_found_no_room_is_told_as_soon_as_there_is_some() {
+    let systemd = Systemd::new();
+    let (sender, status) = watch::channel(joining());
+    let crowd = UnixDatagram::unbound().expect("a socket");
+    crowd.set_nonblocking(true).expect("non-blocking");
+    while crowd.send_to(b"X=1\n", &systemd.path).is_ok() {}
+    let steps = async {
+        for status in [standby(), leader()] {
+            tokio::task::yield_now().await;
+            sender.send_replace(status);
+        }
+        tokio::task::yield_now().await;
+        systemd.socket.set_nonblocking(true).expect("non-blocking");
+        while systemd.received().is_some() {}
+        // The beat.
+        sender.send_modify(|_| {});
+        tokio::task::yield_now().await;
+        drop(sender);
+    };
+    let run = systemd.notifier("0").run(status, told(NotifyReady::Campaigning), BootClock);
+    tokio::join!(run, steps);
+    assert_eq!(systemd.received().expect("news"), "READY=1\nSTATUS=leader of db: the command runs\n");
+    assert_eq!(systemd.received().expect("the end"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
+}
+
 #[test]
 fn changes_go_to_an_abstract_socket() {
     let name = format!("etcd-await-election-test-{}", std::process::id());
