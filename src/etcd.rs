@@ -77,8 +77,12 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
         tls::verifiable(&config.tls)?;
     }
     let (shared, membership) = (Rc::new(config.clone()), Rc::new(Membership::of(config.endpoints.len())));
-    let endpoints =
-        config.endpoints.iter().map(|url| Endpoint::new(url.clone(), Rc::clone(&shared), Rc::clone(&membership)));
+    // A part of each attempt, which the client shares out among the addresses of a name. Else the first of them, if nothing
+    // answers there, would have all of it, each time, and the next would never be tried.
+    let connect_limit = patience.attempt_limit * 3 / 4;
+    let endpoint =
+        |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), connect_limit, Rc::clone(&membership));
+    let endpoints = config.endpoints.iter().map(endpoint);
     Ok(Cluster::new(endpoints.collect(), BootClock, patience))
 }
 

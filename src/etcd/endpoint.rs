@@ -27,6 +27,8 @@ use crate::{
 pub struct Endpoint {
     url: String,
     config: Rc<EtcdConfig>,
+    /// How long the addresses of the name may be tried, together.
+    connect_limit: Duration,
     /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
     client: Mutex<Option<Connected>>,
     /// How many clients there were.
@@ -52,8 +54,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
-    pub fn new(url: String, config: Rc<EtcdConfig>, membership: Rc<Membership>) -> Self {
-        Self { url, config, client: Mutex::new(None), count: Cell::new(0), membership, trusted: Cell::new(false) }
+    pub fn new(url: String, config: Rc<EtcdConfig>, connect_limit: Duration, membership: Rc<Membership>) -> Self {
+        let (client, count, trusted) = (Mutex::new(None), Cell::new(0), Cell::new(false));
+        Self { url, config, connect_limit, client, count, membership, trusted }
     }
 
     /// The server's version, and the cluster that it belongs to.
@@ -149,6 +152,7 @@ impl Endpoint {
         let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.url));
         let mut options = ConnectOptions::new()
             .with_require_leader(true)
+            .with_connect_timeout(self.connect_limit)
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false);
         if self.url.starts_with("https://") {
