@@ -35,6 +35,7 @@ use nix::{
     unistd::{ForkResult, fork, setpgid},
 };
 
+pub(crate) use self::say::write_now;
 pub use self::{
     handle::{Guarded, Handle, Reaper},
     spawn::{exec, resolve},

@@ -1,8 +1,11 @@
 //! The few lines that the guard writes itself, to stderr, in the form of the program's log.
 
-use std::io::IoSlice;
+use std::{
+    io::IoSlice,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
-use nix::{errno::Errno, libc, poll};
+use nix::{errno::Errno, libc, poll, sys::stat::fstat};
 
 use crate::log::LogFormat;
 
@@ -23,26 +26,35 @@ impl LogFormat {
 
 fn write_without_waiting(line: &[u8]) {
     // SAFETY: stderr is borrowed for this call only; if it is closed poll says so.
-    let stderr = unsafe { std::os::fd::BorrowedFd::borrow_raw(2) };
+    let stderr = unsafe { BorrowedFd::borrow_raw(2) };
     let mut ready = [poll::PollFd::new(stderr, poll::PollFlags::POLLOUT)];
     if !matches!(poll::poll(&mut ready, 0u8), Ok(1..)) {
         return;
     }
-    // The command writes there too and can be quicker, so each of these must not wait either: a socket (systemd's
-    // journal), then anything else on a kernel that knows how. What remains never waits, or is too old to be asked.
-    let slice = IoSlice::new(line);
+    let _ = write_now(stderr, line);
+}
+
+/// Writes what there is room for. The command writes there too and can be quicker than whoever has just asked `poll`, so
+/// each of these must not wait either: a socket (systemd's journal), then anything else on a kernel that knows how. What
+/// remains never waits, or is too old to be asked; and a file has no reader to wait for, but on some file systems (btrfs)
+/// takes nothing that must not wait.
+pub(crate) fn write_now(fd: BorrowedFd<'_>, line: &[u8]) -> nix::Result<usize> {
+    let (raw, slice) = (fd.as_raw_fd(), IoSlice::new(line));
+    let is_file = fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     // SAFETY: the buffer is `line`, for exactly its length; `IoSlice` has the layout of `iovec`.
     unsafe {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        if libc::send(2, line.as_ptr().cast(), line.len(), flags) >= 0 || Errno::last() != Errno::ENOTSOCK {
-            return;
+        match Errno::result(libc::send(raw, line.as_ptr().cast(), line.len(), flags)) {
+            Err(Errno::ENOTSOCK) if is_file => return nix::unistd::write(fd, line),
+            Err(Errno::ENOTSOCK) => {}
+            sent => return sent.map(isize::cast_unsigned),
         }
         let at_the_end: libc::c_long = -1;
-        if libc::syscall(libc::SYS_pwritev2, 2, &raw const slice, 1, at_the_end, at_the_end, libc::RWF_NOWAIT) >= 0 {
-            return;
-        }
-        if matches!(Errno::last(), Errno::EOPNOTSUPP | Errno::ENOSYS) {
-            libc::write(2, line.as_ptr().cast(), line.len());
+        let written =
+            libc::syscall(libc::SYS_pwritev2, raw, &raw const slice, 1, at_the_end, at_the_end, libc::RWF_NOWAIT);
+        match Errno::result(written) {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => nix::unistd::write(fd, line),
+            written => written.map(|n| usize::try_from(n).unwrap_or(0)),
         }
     }
 }
