@@ -275,6 +275,8 @@ impl Store for Endpoint {
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
         let answer = self.call(async |client| client.txn(etcd_txn(txn)).await).await?;
+        // What another cluster found of its compares says nothing about ours.
+        self.check_cluster(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         if answer.succeeded() {
             return Ok(Outcome::Then(revision));
