@@ -30,6 +30,10 @@ use crate::{
 /// (CHANGELOG-3.4.md, CHANGELOG-3.5.md and CHANGELOG-3.6.md of etcd).
 const SOUND_LEASES: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
 
+/// The first versions whose members revoke no living leases when they wake from a stall, having led before it
+/// (<https://github.com/etcd-io/etcd/issues/15247>): two may lead then, for as long as the first one takes to stop.
+const KEEP_LIVING_LEASES: [(u64, u64, u64); 2] = [(3, 4, 31), (3, 5, 13)];
+
 /// One line for each endpoint that is none of our cluster, and for each whose server is too old to be trusted with leases
 /// alone. Neither is used where it would do harm; but somebody should know.
 pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
@@ -38,7 +42,13 @@ pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
         let limit = cluster.clock().now() + Duration::from_secs(5);
         let Some(Ok((version, id))) = cluster.clock().before(limit, endpoint.introduce()).await else { continue };
         introduced.extend(id.map(|id| (endpoint, id)));
-        if has_unsound_leases(&version) {
+        if is_older(&version, &KEEP_LIVING_LEASES) {
+            tracing::warn!(
+                "{}: a member of etcd {version} that led and was stalled may revoke the leases of living instances: two may \
+                 lead for a moment; update to 3.4.38, 3.5.23, 3.6.5 or later",
+                endpoint.name()
+            );
+        } else if is_older(&version, &SOUND_LEASES) {
             tracing::warn!(
                 "{}: etcd {version} may renew a lease that was revoked; update to 3.4.38, 3.5.23, 3.6.5 or later",
                 endpoint.name()
@@ -59,12 +69,13 @@ pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
     }
 }
 
-fn has_unsound_leases(version: &str) -> bool {
+/// Whether a version is older than the first sound one of its line, or than all lines.
+fn is_older(version: &str, sound: &[(u64, u64, u64)]) -> bool {
     let mut numbers = version.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     let version = (next(), next(), next());
-    let line = SOUND_LEASES.iter().find(|sound| (sound.0, sound.1) == (version.0, version.1));
-    version < SOUND_LEASES[0] || line.is_some_and(|sound| version < *sound)
+    let line = sound.iter().find(|sound| (sound.0, sound.1) == (version.0, version.1));
+    sound.first().is_some_and(|first| version < *first) || line.is_some_and(|sound| version < *sound)
 }
 
 /// The cluster of the configuration. Nothing is connected yet.
@@ -87,15 +98,20 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
 
 #[cfg(test)]
 mod tests {
-    use super::has_unsound_leases;
+    use super::{KEEP_LIVING_LEASES, SOUND_LEASES, is_older};
 
     #[test]
     fn old_servers_are_known_by_their_version() {
         for old in ["3.3.27", "3.4.23", "3.4.37", "3.5.16", "3.5.22", "3.6.4", "3.6.0-rc.1", "nonsense"] {
-            assert!(has_unsound_leases(old), "{old}");
+            assert!(is_older(old, &SOUND_LEASES), "{old}");
         }
         for sound in ["3.4.38", "3.5.23", "3.5.30", "3.6.5", "3.7.0", "4.0.0"] {
-            assert!(!has_unsound_leases(sound), "{sound}");
+            assert!(!is_older(sound, &SOUND_LEASES), "{sound}");
+        }
+        for (version, old) in
+            [("3.4.23", true), ("3.4.31", false), ("3.5.12", true), ("3.5.13", false), ("3.6.0", false)]
+        {
+            assert_eq!(is_older(version, &KEEP_LIVING_LEASES), old, "{version}");
         }
     }
 }

@@ -16,7 +16,7 @@ const TTL: Duration = Duration::from_secs(2);
 fn simple() -> ClusterBuilder {
     let cluster = Cluster::builder().size(1).plain();
     // 3.4 has no such option; its tokens live for five minutes.
-    if Cluster::version() >= (3, 5) { cluster.option("auth-token-ttl", &TTL.as_secs().to_string()) } else { cluster }
+    if Cluster::version() >= (3, 5, 0) { cluster.option("auth-token-ttl", &TTL.as_secs().to_string()) } else { cluster }
 }
 
 fn jwt() -> ClusterBuilder {

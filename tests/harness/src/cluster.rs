@@ -50,10 +50,18 @@ impl Cluster {
         Arc::clone(&SHARED)
     }
 
-    /// Major and minor version of the etcd that is used.
+    /// The version of the etcd that is used.
     #[must_use]
-    pub fn version() -> (u32, u32) {
+    pub fn version() -> (u32, u32, u32) {
         version()
+    }
+
+    /// Whether a member of this version that led, and was stalled, revokes living leases when it wakes
+    /// (<https://github.com/etcd-io/etcd/issues/15247>).
+    #[must_use]
+    pub fn revokes_after_a_stall() -> bool {
+        let version = version();
+        version < (3, 4, 31) || ((3, 5, 0)..(3, 5, 13)).contains(&version)
     }
 
     /// A cluster of one's own.
@@ -350,7 +358,7 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
             option(&format!("{kind}client-cert-auth"), &"true");
         }
     }
-    if version() >= (3, 5) {
+    if version() >= (3, 5, 0) {
         // Nothing here has to outlive the machine.
         option("unsafe-no-fsync", &"true");
     }
@@ -364,15 +372,15 @@ fn jwt(directory: &Path, ttl: Duration) -> OsString {
     format!("--auth-token=jwt,priv-key={},sign-method=HS256,ttl={}s", key.display(), ttl.as_secs()).into()
 }
 
-/// Major and minor version of the etcd that is used.
-fn version() -> (u32, u32) {
-    static VERSION: LazyLock<(u32, u32)> = LazyLock::new(|| {
+/// The version of the etcd that is used.
+fn version() -> (u32, u32, u32) {
+    static VERSION: LazyLock<(u32, u32, u32)> = LazyLock::new(|| {
         let output =
             Command::new(binary()).arg("--version").output().expect("etcd is needed: install it, or set ETCD_BIN");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let parse = || {
-            let mut numbers = text.lines().next()?.rsplit(' ').next()?.split('.').map(str::parse);
-            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+            let mut numbers = text.lines().next()?.rsplit(' ').next()?.split(['.', '-']).map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
         };
         parse().unwrap_or_else(|| panic!("etcd --version says {text:?}"))
     });
