@@ -30,7 +30,8 @@ impl GoPeer {
 }
 
 /// A whole Go instance, with a command: it polls for the key with a new lease each time, runs the command while it has
-/// the key, kills it when the key is deleted, and revokes its lease when the command has ended.
+/// the key, kills it when the key is deleted, and revokes its lease when the command has ended. It misses no deletion, as the real
+/// one can: its watch begins with its own revision.
 fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
     let script = format!(
         r#"etcd() {{ {etcdctl} "$@"; }}
@@ -44,7 +45,7 @@ fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
         export ETCD_AWAIT_ELECTION_FENCING_TOKEN
         "$@" & command=$!
         trap 'kill $command' TERM
-        (etcd watch {lock} & echo $! >"$0.watch"; wait) | {{ grep -q -m1 DELETE && kill -9 $command; }} & watch=$!
+        (etcd watch --rev=$((ETCD_AWAIT_ELECTION_FENCING_TOKEN + 1)) {lock} & echo $! >"$0.watch"; wait) | {{ grep -q -m1 DELETE && kill -9 $command; }} & watch=$!
         while kill -0 $command 2>&-; do wait $command; done
         kill $alive "$(cat "$0.watch")"
         etcd lease revoke "$lease"
