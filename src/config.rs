@@ -69,6 +69,8 @@ pub enum NotifyReady {
 pub struct EtcdConfig {
     /// At least one URL with scheme, in the order given.
     pub endpoints: Vec<String>,
+    /// The only cluster to use; decided by vote if unset.
+    pub cluster_id: Option<u64>,
     /// The certificate files.
     pub tls: TlsFiles,
     /// User and password, if etcd wants them.

@@ -13,6 +13,7 @@ pub mod cluster;
 mod hand_over;
 pub mod keys;
 pub mod lead;
+pub mod membership;
 pub mod store;
 pub mod view;
 

@@ -8,7 +8,6 @@
 mod endpoint;
 mod failure;
 mod handshake;
-mod membership;
 mod tls;
 mod watch;
 
@@ -16,12 +15,12 @@ pub use self::{endpoint::Endpoint, failure::ConfigError};
 
 use std::{rc::Rc, time::Duration};
 
-use self::membership::Membership;
 use crate::{
     clock::{BootClock, Clock},
     config::EtcdConfig,
     election::{
         cluster::{Cluster, Patience},
+        membership::Membership,
         store::Store as _,
     },
 };
@@ -34,14 +33,11 @@ const SOUND_LEASES: [(u64, u64, u64); 3] = [(3, 4, 38), (3, 5, 23), (3, 6, 5)];
 /// (<https://github.com/etcd-io/etcd/issues/15247>): two may lead then, for as long as the first one takes to stop.
 const KEEP_LIVING_LEASES: [(u64, u64, u64); 2] = [(3, 4, 31), (3, 5, 13)];
 
-/// One line for each endpoint that is none of our cluster, and for each whose server is too old to be trusted with leases
-/// alone. Neither is used where it would do harm; but somebody should know.
+/// One line for each endpoint whose server is too old to be trusted with leases alone.
 pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
-    let mut introduced = Vec::new();
     for endpoint in cluster.endpoints() {
         let limit = cluster.clock().now() + Duration::from_secs(5);
-        let Some(Ok((version, id))) = cluster.clock().before(limit, endpoint.introduce()).await else { continue };
-        introduced.extend(id.map(|id| (endpoint, id)));
+        let Some(Ok(version)) = cluster.clock().before(limit, endpoint.version()).await else { continue };
         if is_older(&version, &KEEP_LIVING_LEASES) {
             tracing::warn!(
                 "{}: a member of etcd {version} that led and was stalled may revoke the leases of living instances: two may \
@@ -53,18 +49,6 @@ pub async fn warn_about_endpoints<C: Clock>(cluster: &Cluster<Endpoint, C>) {
                 "{}: etcd {version} may renew a lease that was revoked; update to 3.4.38, 3.5.23, 3.6.5 or later",
                 endpoint.name()
             );
-        }
-    }
-    for (endpoint, id) in introduced {
-        // Which cluster is ours is known when the first lease has been granted.
-        let ours = loop {
-            match endpoint.is_of_our_cluster(id) {
-                Some(ours) => break ours,
-                None => cluster.clock().sleep(Duration::from_secs(1)).await,
-            }
-        };
-        if let Err(failure) = ours {
-            tracing::warn!("{failure}");
         }
     }
 }
@@ -87,13 +71,14 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     if config.endpoints.iter().any(|url| url.starts_with("https://")) {
         tls::verifiable(&config.tls)?;
     }
-    let (shared, membership) = (Rc::new(config.clone()), Rc::new(Membership::of(config.endpoints.len())));
+    let shared = Rc::new(config.clone());
+    let membership = Rc::new(Membership::of(config.endpoints.iter().cloned(), config.cluster_id));
     // A part of each attempt, which the client shares out among the addresses of a name. Else the first of them, if nothing
     // answers there, would have all of it, each time, and the next would never be tried.
     let connect_limit = patience.attempt_limit * 3 / 4;
     let endpoint = |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), connect_limit, Rc::clone(&membership));
-    let endpoints = config.endpoints.iter().map(endpoint);
-    Ok(Cluster::new(endpoints.collect(), BootClock, patience))
+    let endpoints = config.endpoints.iter().map(endpoint).collect();
+    Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ pub async fn run<S: Store, C: Clock>(
         biased;
         exit = story => exit,
         () = beat => unreachable!("the beat goes on for ever"),
+        never = election.cluster().keep_asking() => never,
     }
 }
 

@@ -145,6 +145,9 @@ async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, 
     let limit = BootClock.now() + SHOW_LIMIT;
     let shown = match BootClock.before(limit, show::look(lock, &cluster)).await {
         Some(shown) => shown.map_err(|error| Refused::new(Exit::Refused, error.to_string()))?,
+        None if cluster.membership().ours().is_none() => {
+            return Err(Refused::new(Exit::GaveUp, "could not decide which etcd cluster to ask"));
+        }
         None => return Err(Refused::new(Exit::GaveUp, "etcd does not answer")),
     };
     if json {

@@ -48,6 +48,7 @@ in
         stop-signal = settings.stopSignal;
         notify-ready = settings.notifyReady;
         status-endpoint = settings.statusEndpoint;
+        cluster-id = settings.etcd.clusterId;
         tls-server-name = settings.etcd.tlsServerName;
         inherit (settings.etcd) user;
         inherit (settings) log;

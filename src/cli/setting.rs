@@ -66,6 +66,10 @@ pub const ENDPOINTS: Setting = Setting::new(
     "The members of etcd, separated by commas: host:port, or a URL. Without a scheme it is https if a certificate is \
      set, else http",
 );
+/// The only cluster to use.
+pub const CLUSTER_ID: Setting =
+    Setting::new("cluster-id", "HEX", "Use only the etcd cluster of this id, and endpoints of no other")
+        .otherwise("the cluster that at least half of the endpoints report");
 /// Who we are.
 pub const IDENTITY: Setting = Setting::new(
     "identity",
@@ -169,9 +173,10 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const ALL: [&Setting; 22] = [
+pub const ALL: [&Setting; 23] = [
     &LOCK_NAME,
     &ENDPOINTS,
+    &CLUSTER_ID,
     &IDENTITY,
     &STATUS_ENDPOINT,
     &LEASE_DURATION,

@@ -80,6 +80,7 @@ impl EtcdConfig {
         }
         Ok(Self {
             endpoints: list.iter().map(|endpoint| endpoint.url(tls_without_scheme)).collect(),
+            cluster_id: given.get(&setting::CLUSTER_ID).map(|value| value.parse(values::cluster_id)).transpose()?,
             tls: tls_files(given)?,
             credentials,
         })

@@ -99,9 +99,27 @@ pub(super) fn server_name(text: &str) -> Result<String, &'static str> {
     Err("is no name of a certificate: write a DNS name or an IP address, without scheme and port")
 }
 
+/// The id of an etcd cluster in hexadecimal, as etcd logs it.
+pub(super) fn cluster_id(text: &str) -> Result<u64, &'static str> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let id =
+        u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0 && digits.bytes().all(|d| d.is_ascii_hexdigit()));
+    id.ok_or("is not a valid cluster id; use up to 16 hexadecimal digits, such as cdf818194e3a8c32")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cluster_ids() {
+        for (text, id) in [("cdf818194e3a8c32", 0xcdf8_1819_4e3a_8c32), ("0x1A", 0x1a), ("7", 7)] {
+            assert_eq!(cluster_id(text), Ok(id), "{text}");
+        }
+        for text in ["", "0", "0x", "+1", "x", "14841639068965178418", "1 "] {
+            assert!(cluster_id(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -27,7 +27,11 @@ impl<S: Store, C: Clock> Election<S, C> {
         loop {
             self.publish(|status| status.phase = Phase::Joining);
             self.cluster.forget_cluster();
-            let (sent, granted) = self.cluster.grant(self.timing.lease()).await?;
+            let (sent, granted) = tokio::select! {
+                biased;
+                () = self.cluster.membership().is_lost() => continue,
+                granted = self.cluster.grant(self.timing.lease()) => granted?,
+            };
             self.lease.set(Some(granted.lease));
             self.publish(|status| {
                 status.lease = Some(granted.lease.to_string());
@@ -36,7 +40,11 @@ impl<S: Store, C: Clock> Election<S, C> {
             });
             // Before the lease holds anything: whatever happens to us, the guard can give it back.
             guard.order(Order::Lease(self.lease.get()));
-            let candidacy = self.candidacy(granted, sent).await?;
+            let candidacy = tokio::select! {
+                biased;
+                () = self.cluster.membership().is_lost() => Candidacy::Over,
+                candidacy = self.candidacy(granted, sent) => candidacy?,
+            };
             if let Candidacy::Elected(term) = candidacy {
                 return Ok(term);
             }

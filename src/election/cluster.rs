@@ -7,6 +7,8 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
+    pin::pin,
+    rc::Rc,
     time::Duration,
 };
 
@@ -15,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     keys::LeaseId,
+    membership::{self, Membership, Verdict},
     store::{Granted, Outcome, Range, Store, StoreError, Txn, Watch as _},
 };
 use crate::{
@@ -61,6 +64,7 @@ impl Default for Patience {
 #[derive(Debug)]
 pub struct Cluster<S, C> {
     endpoints: Vec<S>,
+    membership: Rc<Membership>,
     clock: C,
     patience: Patience,
     preferred: watch::Sender<usize>,
@@ -69,27 +73,33 @@ pub struct Cluster<S, C> {
     silent: Cell<bool>,
     /// The reasons that were told since etcd fell silent.
     told: RefCell<BTreeSet<String>>,
+    /// The votes that were told to be too few; `None` if nothing was.
+    undecided: RefCell<Option<String>>,
 }
 
 impl<S: Store, C: Clock> Cluster<S, C> {
     /// Whatever answers with nonsense has a new reason for ever.
     const MOST_REASONS: usize = 30;
+    /// From one question to all endpoints which cluster they belong to, to the next.
+    const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-    /// All `endpoints` of a cluster; the first is preferred until another one answers faster.
+    /// All `endpoints`, which vote by their names in `membership`; the first is preferred until another one answers faster.
     ///
     /// # Panics
     /// Without an endpoint.
     #[must_use]
-    pub fn new(endpoints: Vec<S>, clock: C, patience: Patience) -> Self {
+    pub fn new(endpoints: Vec<S>, membership: Rc<Membership>, clock: C, patience: Patience) -> Self {
         assert!(!endpoints.is_empty(), "a cluster has endpoints");
         Self {
             endpoints,
+            membership,
             clock,
             patience,
             preferred: watch::Sender::new(0),
             known: Cell::new(false),
             silent: Cell::new(false),
             told: RefCell::default(),
+            undecided: RefCell::default(),
         }
     }
 
@@ -103,12 +113,133 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         &self.endpoints
     }
 
+    /// Which cluster is ours.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Forgets which cluster is ours: nothing of ours is there. It is decided anew by the next request.
+    pub fn forget_cluster(&self) {
+        self.membership.forget();
+    }
+
+    /// Decides which cluster is ours, however long that takes. Returns at once if it is decided.
+    ///
+    /// # Errors
+    /// What only a person can mend.
+    pub async fn decide(&self) -> Result<(), StoreError> {
+        match self.membership.ours() {
+            Some(_) => Ok(()),
+            // Boxed, as it is part of every request's future and seldom needed.
+            None => Box::pin(self.decide_by_vote()).await,
+        }
+    }
+
+    async fn decide_by_vote(&self) -> Result<(), StoreError> {
+        // The last answers of all endpoints are as good as new ones.
+        self.membership.decide();
+        while self.membership.ours().is_none() {
+            let failures = self.vote().await;
+            self.membership.decide();
+            if self.membership.ours().is_none() {
+                self.tell_undecided(failures)?;
+                self.clock.sleep(self.patience.pause).await;
+            }
+        }
+        self.undecided.take();
+        // What was asked last may still be silent, or of another cluster.
+        let ours = |index: &usize| self.membership.includes(self.endpoints[*index].name());
+        let preferred = *self.preferred.borrow();
+        if !ours(&preferred) {
+            (0..self.endpoints.len()).find(ours).inspect(|index| self.prefer(*index));
+        }
+        Ok(())
+    }
+
+    /// Asks all endpoints now and then which cluster they belong to, once it is decided which one is ours.
+    pub async fn keep_asking(&self) -> ! {
+        loop {
+            self.clock.sleep(Duration::from_secs(1)).await;
+            if self.membership.ours().is_none() {
+                continue;
+            }
+            let mut asked = self.ask_all();
+            while asked.next().await.is_some() {}
+            self.clock.sleep(Self::ASK_AGAIN).await;
+        }
+    }
+
+    /// Asks all endpoints until no answer that is missing can change the result, or is likely to.
+    async fn vote(&self) -> Vec<StoreError> {
+        let mut missing: BTreeSet<&str> = self.endpoints.iter().map(Store::name).collect();
+        let mut failures = Vec::new();
+        let mut asked = self.ask_all();
+        let mut enough = pin!(self.clock.sleep_until(Instant::from_boot(Duration::MAX)));
+        let mut likely = false;
+        loop {
+            let (name, answer) = tokio::select! {
+                biased;
+                next = asked.next() => match next {
+                    Some(answer) => answer,
+                    None => break,
+                },
+                () = enough.as_mut() => break,
+            };
+            missing.remove(name);
+            failures.extend(answer.err());
+            match self.membership.verdict(&missing) {
+                Verdict::Decided => break,
+                Verdict::Likely if !likely => {
+                    likely = true;
+                    enough.set(self.clock.sleep_until(self.clock.now() + 4 * self.patience.hedge_delay));
+                }
+                Verdict::Likely | Verdict::Open => {}
+            }
+        }
+        failures
+    }
+
+    /// Asks all endpoints at once which cluster they belong to.
+    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (&str, Result<(), StoreError>)>> {
+        let ask = async |index: usize| {
+            let name = self.endpoints[index].name();
+            let answer = self.attempt(index, &async |store: &S| store.cluster_id().await).await;
+            (name, answer.map(|id| self.membership.heard(name, id)))
+        };
+        (0..self.endpoints.len()).map(ask).collect()
+    }
+
+    /// One line when the votes do not suffice, and when they have changed; not one per try.
+    fn tell_undecided(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
+        let summary = self.membership.summary();
+        if summary.is_empty() {
+            return self.all_failed(failures);
+        }
+        self.known.set(true);
+        if let Some(refused) = failures.iter().find(|failure| matches!(failure, StoreError::Refused(_))) {
+            return Err(refused.clone());
+        }
+        if self.undecided.borrow().as_ref() != Some(&summary) {
+            let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
+            tracing::warn!(
+                "could not decide which etcd cluster to use: {summary}, and at least half of {} must report the same cluster, \
+                 more than any other; retrying every {}: {}",
+                membership::endpoints(self.endpoints.len()),
+                crate::timing::show(self.patience.pause),
+                reasons.join("; ")
+            );
+            self.undecided.replace(Some(summary));
+        }
+        Ok(())
+    }
+
     /// Grants a lease, however long that takes, and says when the request for it was sent. A grant whose answer is lost leaves
     /// a lease that nobody uses; it runs out.
     ///
     /// # Errors
     /// What only a person can mend.
     pub async fn grant(&self, ttl: Duration) -> Result<(Instant, Granted), StoreError> {
+        self.decide().await?;
         loop {
             let mut failures = Vec::new();
             for _ in &self.endpoints {
@@ -154,6 +285,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     /// # Errors
     /// What only a person can mend.
     pub async fn hedged<T>(&self, ask: impl AsyncFn(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.decide().await?;
         loop {
             match self.round(&ask).await {
                 Ok(answer) => {
@@ -176,11 +308,6 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         let index = *preferred.borrow_and_update();
         let watch = self.once(async |store| store.watch(ranges, from).await).await?;
         Ok(Watch { watch, store: &self.endpoints[index], index, preferred })
-    }
-
-    /// Forgets which cluster the endpoints belonged to.
-    pub fn forget_cluster(&self) {
-        self.endpoints.iter().for_each(Store::forget_cluster);
     }
 
     /// One attempt at the preferred endpoint. If it fails the next endpoint is preferred.

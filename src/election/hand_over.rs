@@ -21,13 +21,21 @@ impl<S: Store, C: Clock> Election<S, C> {
     const ROOM_FOR_THE_SUCCESSOR: Duration = Duration::from_millis(50);
 
     /// Gives the lead to whoever asked for it, else to the next in the queue, and the lease back in any case.
+    ///
+    /// Not in a cluster that is not ours any more: whoever waits there has yet to learn that.
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
-        self.hand_over_term(term).await;
+        if !self.cluster.membership().lost() {
+            self.hand_over_term(term).await;
+        }
         self.give_back(guard).await;
     }
 
     /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
     pub async fn give_back(&self, guard: &impl Guard) {
+        if let Some(lease) = self.lease.get().filter(|_| self.cluster.membership().lost()) {
+            tracing::warn!("lease {lease} is left to run out: it is of another etcd cluster than most endpoints");
+            self.lease.set(None);
+        }
         if let Some(lease) = self.lease.get() {
             let limit = self.clock().now() + self.patience_at_the_end();
             match self.clock().before(limit, self.cluster.revoke(lease)).await {
@@ -139,6 +147,7 @@ mod tests {
         election::{
             cluster::{Cluster, Patience},
             keys::LeaseId,
+            membership::Membership,
             store::{self, Change, Granted, Snapshot, StoreError},
         },
         guard::Report,
@@ -166,6 +175,10 @@ mod tests {
         }
 
         fn reset(&self) {}
+
+        async fn cluster_id(&self) -> Result<u64, StoreError> {
+            Ok(1)
+        }
 
         async fn grant(&self, _: Duration) -> Result<Granted, StoreError> {
             pending().await
@@ -216,7 +229,8 @@ mod tests {
             acquire_timeout: None,
             on_loss: OnLoss::Exit,
         };
-        let cluster = Cluster::new(vec![Slow::default()], BootClock, Patience::default());
+        let membership = Membership::of(["slow".to_owned()], None).into();
+        let cluster = Cluster::new(vec![Slow::default()], membership, BootClock, Patience::default());
         let status = watch::Sender::new(Status::new("a".into(), "me".into(), s(15)));
         let election = Election::new(&config, cluster, status);
         election.lease.set(Some(LeaseId(7)));

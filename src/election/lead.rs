@@ -40,6 +40,8 @@ pub enum Loss {
     EntryChanged,
     /// Another instance asked for the lead.
     Requested(String),
+    /// The endpoints report another etcd cluster than the one that holds the lock.
+    AnotherCluster,
 }
 
 impl fmt::Display for Loss {
@@ -51,6 +53,7 @@ impl fmt::Display for Loss {
             Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
             Self::EntryChanged => f.write_str("our entry in the queue was deleted or rewritten"),
             Self::Requested(by) => write!(f, "{by:?} asks for the lead"),
+            Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
         }
     }
 }
@@ -80,12 +83,14 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.clock().sleep_until(begin).await;
             self.observe(term).await
         }));
+        let mut cluster_lost = pin!(stream::once(self.cluster.membership().is_lost()));
         let mut signals = pin!(signals);
         let mut lead = Lead { election: self, term, guard, lost: None, ended: None };
         loop {
             tokio::select! {
                 biased;
                 report = guard.report() => if let Some(end) = lead.on_report(report) { return end },
+                Some(()) = cluster_lost.next() => lead.on_loss(Loss::AnotherCluster),
                 Some(loss) = observation.next() => lead.on_loss(loss),
                 Some(renewal) = renewals.next() => lead.on_renewal(renewal),
                 Some(signal) = signals.next() => guard.order(Order::Signal(signal)),

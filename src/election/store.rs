@@ -19,8 +19,8 @@ pub trait Store {
     /// Forgets the connection: the next call builds a new one.
     fn reset(&self);
 
-    /// Forgets which cluster this endpoint belonged to: nothing of ours is there.
-    fn forget_cluster(&self) {}
+    /// Asks which cluster this endpoint belongs to.
+    fn cluster_id(&self) -> impl Future<Output = Result<u64, StoreError>>;
 
     /// Grants a lease of at least `ttl`.
     fn grant(&self, ttl: Duration) -> impl Future<Output = Result<Granted, StoreError>>;

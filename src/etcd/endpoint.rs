@@ -10,15 +10,14 @@ use tokio::sync::Mutex;
 
 use super::{
     failure::{Meaning, translate},
-    handshake,
-    membership::Membership,
-    tls,
+    handshake, tls,
     watch::Watch,
 };
 use crate::{
     config::{Credentials, EtcdConfig},
     election::{
         keys::LeaseId,
+        membership::Membership,
         store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
 };
@@ -59,19 +58,12 @@ impl Endpoint {
         Self { url, config, connect_limit, client, count, membership, trusted }
     }
 
-    /// The server's version, and the cluster that it belongs to.
+    /// The server's version.
     ///
     /// # Errors
     /// As any call.
-    pub async fn introduce(&self) -> Result<(String, Option<u64>), StoreError> {
-        let status = self.call(async |client| client.status().await).await?;
-        Ok((status.version().to_owned(), status.header().map(ResponseHeader::cluster_id)))
-    }
-
-    /// Whether a cluster is the one that we are in, or else what to say about it; `None` while ours is not known.
-    pub(super) fn is_of_our_cluster(&self, id: u64) -> Option<Result<(), StoreError>> {
-        let known = self.membership.known()?;
-        Some(if known == id { Ok(()) } else { Err(self.of_another_cluster(id, known)) })
+    pub async fn version(&self) -> Result<String, StoreError> {
+        Ok(self.call(async |client| client.status().await).await?.version().to_owned())
     }
 
     /// The time a lease has left; `None` if there is no such lease.
@@ -83,8 +75,26 @@ impl Endpoint {
         Ok(u64::try_from(answer.ttl()).ok().filter(|left| *left > 0).map(Duration::from_secs))
     }
 
-    /// One call, and a second one after a new login if the token was not valid any more (nothing was done then).
+    /// One call to a member of our cluster: where it is not known to be one, it is asked first.
     async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
+        self.verify().await?;
+        self.request(ask).await
+    }
+
+    /// Returns if what answered last at this endpoint was of our cluster.
+    async fn verify(&self) -> Result<(), StoreError> {
+        if self.membership.includes(&self.url) {
+            return Ok(());
+        }
+        if self.membership.ours().is_none() {
+            return Err(StoreError::Unavailable(format!("{}: which etcd cluster is ours is not decided", self.url)));
+        }
+        // Boxed, as it is part of every call's future and seldom needed.
+        Box::pin(self.cluster_id()).await.and_then(|id| self.check_cluster(id))
+    }
+
+    /// One request, and a second one after a new login if the token was not valid any more (nothing was done then).
+    async fn request<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
         let Connected { mut client, number } = self.client().await?;
         let result = match ask(&mut client).await {
             Err(error) if self.can_log_in_again(&error) => {
@@ -177,18 +187,23 @@ impl Endpoint {
         Client::connect([&self.url], Some(options)).await
     }
 
-    /// Checks that the answer is from our cluster.
-    fn check_cluster(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
-        let Some(id) = header.map(ResponseHeader::cluster_id) else { return Ok(()) };
-        self.membership.answered(&self.url, id).map_err(|known| self.of_another_cluster(id, known))
+    /// Checks that an answer is from our cluster. Only then it counts.
+    fn check_answer(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
+        self.cluster_of(header).and_then(|id| self.check_cluster(id))
     }
 
-    fn of_another_cluster(&self, id: u64, known: u64) -> StoreError {
-        StoreError::Unavailable(format!(
-            "{}: belongs to cluster {id:x}, the other endpoints to cluster {known:x}: not used; two clusters are two locks \
-             (ETCD_AWAIT_ELECTION_ENDPOINTS)",
-            self.url
-        ))
+    fn cluster_of(&self, header: Option<&ResponseHeader>) -> Result<u64, StoreError> {
+        let id = header.map(ResponseHeader::cluster_id);
+        let id = id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.url)))?;
+        self.membership.heard(&self.url, id);
+        Ok(id)
+    }
+
+    fn check_cluster(&self, id: u64) -> Result<(), StoreError> {
+        match self.membership.ours() {
+            Some(ours) if ours == id => Ok(()),
+            _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.url))),
+        }
     }
 
     /// An answer that there is no such lease counts only if it comes from our cluster: another one never had it. Such an
@@ -201,7 +216,7 @@ impl Endpoint {
     async fn get(&self, ranges: &[Range], options: GetOptions) -> Result<Snapshot, StoreError> {
         let gets: Vec<_> = ranges.iter().map(|range| get(range, options.clone())).collect();
         let answer = self.call(async |client| client.txn(EtcdTxn::new().and_then(gets.clone())).await).await?;
-        self.check_cluster(answer.header())?;
+        self.check_answer(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         let mut keys = Vec::new();
         for response in answer.op_responses() {
@@ -227,14 +242,16 @@ impl Store for Endpoint {
         }
     }
 
-    fn forget_cluster(&self) {
-        self.membership.release();
+    /// A transaction of nothing: served without a quorum, and to users who may not ask for the status of a member.
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        let answer = self.request(async |client| client.txn(EtcdTxn::new()).await).await?;
+        self.cluster_of(answer.header())
     }
 
     async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
         let seconds = ttl.as_secs().try_into().unwrap_or(i64::MAX);
         let answer = self.call(async |client| client.lease_grant(seconds, None).await).await?;
-        self.check_cluster(answer.header())?;
+        self.check_answer(answer.header())?;
         Ok(Granted { lease: LeaseId(answer.id()), ttl: Duration::from_secs(answer.ttl().try_into().unwrap_or(0)) })
     }
 
@@ -276,7 +293,7 @@ impl Store for Endpoint {
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
         let answer = self.call(async |client| client.txn(etcd_txn(txn)).await).await?;
         // What another cluster found of its compares says nothing about ours.
-        self.check_cluster(answer.header())?;
+        self.check_answer(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         if answer.succeeded() {
             return Ok(Outcome::Then(revision));
@@ -289,7 +306,9 @@ impl Store for Endpoint {
     }
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
-        Watch::open(&self.url, &mut self.client().await?.client, ranges, from).await
+        self.verify().await?;
+        let membership = Rc::clone(&self.membership);
+        Watch::open(&self.url, membership, &mut self.client().await?.client, ranges, from).await
     }
 }
 

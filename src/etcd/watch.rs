@@ -1,21 +1,33 @@
 //! A watch of several ranges on one stream.
 
-use etcd_client::{Client, EventType, WatchOptions, WatchStream};
+use std::rc::Rc;
+
+use etcd_client::{Client, EventType, ResponseHeader, WatchOptions, WatchStream};
 use futures_util::FutureExt as _;
 
 use super::{endpoint::key_value, failure::translate};
-use crate::election::store::{self, Change, Range, StoreError};
+use crate::election::{
+    membership::Membership,
+    store::{self, Change, Range, StoreError},
+};
 
 /// The stream, and what is needed to name it.
 #[derive(Debug)]
 pub struct Watch {
     url: String,
+    membership: Rc<Membership>,
     stream: WatchStream,
     ranges: usize,
 }
 
 impl Watch {
-    pub(super) async fn open(url: &str, client: &mut Client, ranges: &[Range], from: i64) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        url: &str,
+        membership: Rc<Membership>,
+        client: &mut Client,
+        ranges: &[Range],
+        from: i64,
+    ) -> Result<Self, StoreError> {
         let failed = |error| translate(url, &error);
         let mut requests = ranges.iter().map(|range| {
             let options = WatchOptions::new().with_start_revision(from);
@@ -32,7 +44,7 @@ impl Watch {
         for (key, options) in requests {
             stream.watch(key.clone(), Some(options)).await.map_err(failed)?;
         }
-        Ok(Self { url: url.to_owned(), stream, ranges: ranges.len() })
+        Ok(Self { url: url.to_owned(), membership, stream, ranges: ranges.len() })
     }
 }
 
@@ -44,6 +56,13 @@ impl store::Watch for Watch {
         // Each range is answered by itself: what one transaction changed comes in several answers at once.
         for more in (0..self.ranges).rev() {
             let message = answer.map_err(|error| translate(&self.url, &error))?.ok_or_else(|| ended("by etcd"))?;
+            // The connection may be to another server than the one that was asked before.
+            if let Some(id) = message.header().map(ResponseHeader::cluster_id) {
+                self.membership.heard(&self.url, id);
+                if !self.membership.includes(&self.url) {
+                    return Err(ended(&format!("the endpoint belongs to another etcd cluster, {id:x}")));
+                }
+            }
             // One of the ranges being cancelled is enough to know nothing any more.
             if message.canceled() || message.compact_revision() > 0 {
                 return Err(ended(message.cancel_reason()));

@@ -27,6 +27,7 @@ mod rotation;
 mod show;
 mod status;
 mod storm;
+mod stray;
 mod streams;
 mod tls;
 mod tokens;

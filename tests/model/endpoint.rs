@@ -70,6 +70,10 @@ impl Store for Endpoint {
 
     fn reset(&self) {}
 
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        self.call_alone(|_, _| true, |_| Ok(1)).await
+    }
+
     async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
         let granted = Granted { lease: self.net.new_lease(), ttl };
         self.call(move |net| {
@@ -163,6 +167,10 @@ impl Store for Mutated {
     }
 
     fn reset(&self) {}
+
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        self.endpoint.cluster_id().await
+    }
 
     async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
         let granted = self.endpoint.grant(ttl).await?;

@@ -13,6 +13,8 @@ use etcd_await_election::{
         Election,
         cluster::{Cluster, Patience},
         keys::LeaseId,
+        membership::Membership,
+        store::Store as _,
     },
     exit_code::Exit,
     gatekeeper,
@@ -93,7 +95,9 @@ impl World {
             lock: config.lock.clone(),
             own: Rc::clone(&own),
         };
-        Cluster::new((0..self.net.members()).map(endpoint).collect(), clock.clone(), Patience::of(&config.timing))
+        let endpoints: Vec<_> = (0..self.net.members()).map(endpoint).collect();
+        let membership = Membership::of(endpoints.iter().map(|endpoint| endpoint.name().to_owned()), None);
+        Cluster::new(endpoints, membership.into(), clock.clone(), Patience::of(&config.timing))
     }
 
     /// Starts an instance on a machine.

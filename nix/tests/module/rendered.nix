@@ -97,6 +97,7 @@ let
           user = "100%";
           passwordFile = "/s/password";
           tlsServerName = "etcd";
+          clusterId = "cdf818194e3a8c32";
         };
       };
       expect = {
@@ -120,6 +121,7 @@ let
               password-file = "%d/etcd-await-election.password-file";
               status-endpoint = "127.0.0.1:8080";
               tls-server-name = "etcd";
+              cluster-id = "cdf818194e3a8c32";
               user = "100%%";
             };
           }

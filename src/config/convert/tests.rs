@@ -79,7 +79,12 @@ fn the_defaults() {
     assert_eq!(config.status_endpoint, None);
     assert_eq!(
         config.etcd,
-        EtcdConfig { endpoints: vec!["http://e:2379".into()], tls: TlsFiles::default(), credentials: None }
+        EtcdConfig {
+            endpoints: vec!["http://e:2379".into()],
+            cluster_id: None,
+            tls: TlsFiles::default(),
+            credentials: None
+        }
     );
 }
 

@@ -32,6 +32,8 @@ pub enum Direction {
 
 #[derive(Debug)]
 struct State {
+    /// Where new connections lead.
+    upstream: SocketAddr,
     /// Nobody listens: connecting fails at once.
     refuse: bool,
     /// Bytes in this direction wait until healed.
@@ -59,12 +61,13 @@ impl Proxy {
     fn start(member: &Member, ip: Ipv4Addr, scheme: &'static str) -> Self {
         let listener = TcpListener::bind((ip, 0)).expect("the address is ours");
         let address = listener.local_addr().expect("it is bound");
-        let state = State { refuse: false, hold: [false; 2], delay: Duration::ZERO, generation: 0, closed: false };
-        let state = Arc::new(Mutex::new(state));
         let upstream = member.client_address();
+        let state =
+            State { upstream, refuse: false, hold: [false; 2], delay: Duration::ZERO, generation: 0, closed: false };
+        let state = Arc::new(Mutex::new(state));
         thread::spawn({
             let state = Arc::clone(&state);
-            move || accept(listener, address, upstream, &state)
+            move || accept(listener, address, &state)
         });
         Self { scheme, address, state }
     }
@@ -93,6 +96,14 @@ impl Proxy {
     /// Ends all connections; new ones are welcome.
     pub fn reset(&self) {
         self.change(|state| state.generation += 1);
+    }
+
+    /// Leads to this member from now on; all connections end.
+    pub fn lead_to(&self, member: &Member) {
+        self.change(|state| {
+            state.upstream = member.client_address();
+            state.generation += 1;
+        });
     }
 
     /// Takes connections and data, and delivers nothing: the network is gone. Like in a network that comes back, what was
@@ -142,7 +153,7 @@ impl Drop for Proxy {
 
 /// Takes connections until the proxy is dropped. To refuse is to have no listener; nobody else can take its port
 /// meanwhile, because nobody else has its address.
-fn accept(listener: TcpListener, address: SocketAddr, upstream: SocketAddr, state: &Arc<Mutex<State>>) {
+fn accept(listener: TcpListener, address: SocketAddr, state: &Arc<Mutex<State>>) {
     let mut listener = Some(listener);
     loop {
         let (refuse, closed, generation) = {
@@ -161,7 +172,7 @@ fn accept(listener: TcpListener, address: SocketAddr, upstream: SocketAddr, stat
             listener.set_nonblocking(true).expect("a socket option");
             while let Ok((candidate, _)) = listener.accept() {
                 let state = Arc::clone(state);
-                thread::spawn(move || connect(candidate, upstream, generation, &state));
+                thread::spawn(move || connect(candidate, generation, &state));
             }
         }
         thread::sleep(LOOK);
@@ -169,13 +180,14 @@ fn accept(listener: TcpListener, address: SocketAddr, upstream: SocketAddr, stat
 }
 
 /// One connection: the member is dialled when bytes may flow both ways, then each direction has its thread.
-fn connect(candidate: TcpStream, upstream: SocketAddr, generation: u64, state: &Arc<Mutex<State>>) {
+fn connect(candidate: TcpStream, generation: u64, state: &Arc<Mutex<State>>) {
     while lock(state).hold != [false; 2] {
         if ended(state, generation) {
             return;
         }
         thread::sleep(LOOK);
     }
+    let upstream = lock(state).upstream;
     let Ok(member) = TcpStream::connect(upstream) else { return };
     let _ = (candidate.set_nodelay(true), member.set_nodelay(true));
     let (Ok(candidate_again), Ok(member_again)) = (candidate.try_clone(), member.try_clone()) else { return };

@@ -1,0 +1,204 @@
+//! An endpoint of another etcd cluster: a member that was rebuilt alone on its old address, a typing error. Two clusters are
+//! two locks.
+
+use std::{sync::Arc, time::Duration};
+
+use harness::{Candidate, Cluster, End, Proxy, Setup, Timing, World, eventually, throughout};
+
+use crate::{undisturbed, world_on};
+
+const TIMING: Timing = Timing::MEDIUM;
+
+/// A cluster of one member beside the real one.
+fn stray(world: &World) -> Arc<Cluster> {
+    Cluster::builder().size(1).plain().create_beside(world.cluster())
+}
+
+/// The endpoints of both, the stray ones first.
+fn stray_first(stray: &Cluster, world: &World) -> String {
+    let mut endpoints = stray.endpoints();
+    endpoints.extend(world.cluster().endpoints());
+    endpoints.join(",")
+}
+
+/// Nothing was ever written there.
+#[track_caller]
+fn is_untouched(stray: &Cluster) {
+    assert_eq!(stray.etcdctl().keys("tests/"), Ok(Vec::new()));
+    assert_eq!(stray.etcdctl().leases(), Ok(Vec::new()));
+    assert_eq!(stray.etcdctl().revision(), Ok(1), "something was written to it");
+}
+
+/// The log has an error that names the endpoint and says what is wrong with it.
+#[track_caller]
+fn reports_conflict(candidate: &Candidate, stray: &Cluster) {
+    let endpoint = &stray.endpoints()[0];
+    eventually(Timing::START, "the conflict is an error in the log", || {
+        let log = candidate.stderr();
+        let named = |line: &str| {
+            line.contains("ERROR") && line.contains(&**endpoint) && line.contains("different etcd clusters")
+        };
+        if log.lines().any(named) { Ok(()) } else { Err(log) }
+    });
+}
+
+#[test]
+fn a_stray_cluster_that_answers_first_is_never_joined() {
+    let world = world_on(Cluster::builder().plain().create());
+    let stray = stray(&world);
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", stray_first(&stray, &world)).start();
+    b.waits();
+    reports_conflict(&b, &stray);
+    undisturbed(&a, 2 * TIMING.retry);
+    let lines = b.stderr().lines().filter(|line| line.contains("ERROR")).count();
+    assert_eq!(lines, 1, "one error per change: {}", b.stderr());
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    is_untouched(&stray);
+    world.verdict();
+}
+
+/// While the members of the real cluster hang or are down, the stray one is all that answers.
+#[test]
+fn a_stray_cluster_that_alone_answers_is_never_joined() {
+    let world = world_on(Cluster::builder().plain().create());
+    let stray = stray(&world);
+    let endpoints = |n: usize| {
+        // Once in front, once behind.
+        let mut endpoints = world.cluster().endpoints()[..2].to_vec();
+        endpoints.insert(2 * n, stray.endpoints()[0].clone());
+        endpoints.join(",")
+    };
+    let members = world.cluster().members();
+    for (n, fault) in [harness::Member::pause, harness::Member::kill].into_iter().enumerate() {
+        members.iter().for_each(fault);
+        let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", endpoints(n)).start();
+        eventually(TIMING.renew + Timing::START, "it says what is missing", || {
+            let log = b.stderr();
+            let says =
+                log.lines().any(|line| line.contains("which etcd cluster") && line.contains(&stray.endpoints()[0]));
+            if says { Ok(()) } else { Err(log) }
+        });
+        throughout(
+            2 * TIMING.retry,
+            "nothing is started",
+            || if b.lives().is_empty() { Ok(()) } else { Err(b.stderr()) },
+        );
+        members.iter().for_each(harness::Member::resume);
+        members.iter().for_each(harness::Member::start);
+        world.cluster().wait_healthy();
+        b.leads();
+        reports_conflict(&b, &stray);
+        b.terminate();
+        assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(0));
+    }
+    is_untouched(&stray);
+    world.verdict();
+}
+
+/// Where users log in, only root may ask for the status of a member.
+#[test]
+fn a_stray_cluster_beside_one_with_users_is_never_joined() {
+    let world = world_on(Cluster::builder().plain().auth("app", "secret").create());
+    let stray = stray(&world);
+    let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", stray_first(&stray, &world)).start();
+    b.leads();
+    assert_eq!(world.holder().value, "b");
+    reports_conflict(&b, &stray);
+    is_untouched(&stray);
+    world.verdict();
+}
+
+fn show(world: &World) -> Setup {
+    world.candidate("asking").unset("STATUS_ENDPOINT").flag("--show").command::<&str>([])
+}
+
+#[test]
+fn show_asks_the_cluster_that_most_endpoints_belong_to_or_the_one_that_is_named() {
+    let world = world_on(Cluster::builder().plain().create());
+    let stray = stray(&world);
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let (end, asking) = show(&world).set("ENDPOINTS", stray_first(&stray, &world)).run();
+    assert_eq!(end, End::Code(0), "{}", asking.stderr());
+    assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
+
+    // One against one: nobody can know, except by the id.
+    let both = [stray.endpoints()[0].clone(), world.cluster().endpoints()[0].clone()].join(",");
+    let (end, asking) = show(&world).set("ENDPOINTS", &both).run();
+    assert_eq!(end, End::Code(75), "{}", asking.stdout());
+    assert!(asking.stderr().contains("which etcd cluster"), "{}", asking.stderr());
+    assert_eq!(asking.stdout(), "");
+    for (of, says) in [(world.cluster().as_ref(), "held by a"), (&*stray, "nobody holds it")] {
+        let status = of.etcdctl().json(&["endpoint", "status"]).expect("etcd answers");
+        let id = status[0]["Status"]["header"]["cluster_id"].as_u64().expect("an id");
+        let (end, asking) = show(&world).set("ENDPOINTS", &both).set("CLUSTER_ID", format!("{id:x}")).run();
+        assert_eq!(end, End::Code(0), "{}", asking.stderr());
+        assert!(asking.stdout().contains(says), "{}", asking.stdout());
+    }
+    world.verdict();
+}
+
+/// The lease of a killed gatekeeper is given back where it is, so that nobody has to wait for its end.
+#[test]
+fn the_guard_gives_the_lease_back_to_the_right_cluster() {
+    let world = world_on(Cluster::builder().plain().create());
+    let stray = stray(&world);
+    let a = world.candidate("a").set("ENDPOINTS", stray_first(&stray, &world)).start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    a.kill();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// A leader whose cluster is only one of three endpoints by now: somebody else leads in the cluster of the others, or will.
+#[test]
+fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
+    let world = world_on(Cluster::builder().plain().create());
+    let other = stray(&world);
+    let proxies = world.proxies();
+    let start = |name: &str| world.candidate(name).timing(TIMING).via(&proxies).set("ON_LOSS", "campaign").start();
+    let a = start("a");
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    // One is no reason to stop.
+    proxies[0].lead_to(other.member(0));
+    reports_conflict_of(&a, &proxies[0]);
+    undisturbed(&a, TIMING.retry);
+    proxies[1].lead_to(other.member(0));
+    eventually(Timing::START, "it steps down", || {
+        let log = a.stderr();
+        if log.contains("stepping down: most endpoints belong to another etcd cluster") { Ok(()) } else { Err(log) }
+    });
+    // In the other one it is alone.
+    eventually(Timing::START, "it leads in the other cluster", || {
+        let keys = other.etcdctl().keys("tests/")?;
+        if keys.iter().any(|key| key.name == world.lock() && key.value == "a") {
+            Ok(())
+        } else {
+            Err(format!("{keys:?}"))
+        }
+    });
+    assert!(!a.stderr().contains("handed over"), "{}", a.stderr());
+    // Its lease was not given back, so that b waits for the end of it.
+    assert!(b.lives().is_empty(), "{}", b.stderr());
+    // Ended before b leads: two clusters are two locks.
+    a.terminate();
+    a.wait_exit(Timing::SWIFT);
+    b.leads_within(TIMING.latest_failover());
+    world.verdict();
+}
+
+#[track_caller]
+fn reports_conflict_of(candidate: &Candidate, proxy: &Proxy) {
+    eventually(Duration::from_secs(70), "the conflict is an error in the log", || {
+        let log = candidate.stderr();
+        let named = |line: &str| line.contains("ERROR") && line.contains(&proxy.endpoint());
+        if log.lines().any(named) { Ok(()) } else { Err(log) }
+    });
+}
