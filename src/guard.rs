@@ -19,7 +19,6 @@ pub mod switch;
 
 mod farewell;
 mod process;
-mod say;
 mod spawn;
 mod terminal;
 mod tree;
@@ -28,14 +27,13 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, io, path::PathBuf, time::Duration};
+use std::{ffi::OsString, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use nix::{
     sys::prctl,
     unistd::{ForkResult, fork, setpgid},
 };
 
-pub(crate) use self::say::write_now;
 pub use self::{
     handle::{Guarded, Handle, Reaper},
     spawn::{exec, resolve},
@@ -43,12 +41,12 @@ pub use self::{
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{
     election::keys::{LeaseId, LockName},
-    log::LogFormat,
+    log::Style,
     timing::Deadlines,
 };
 
 /// What the guard has to know, once for all terms.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct GuardSetup {
     /// The file to execute, as [`resolve`] found it.
     pub program: PathBuf,
@@ -63,7 +61,9 @@ pub struct GuardSetup {
     /// The signal mask and dispositions to give to the command.
     pub original: Original,
     /// How the guard writes its few lines.
-    pub log: LogFormat,
+    pub log: Style,
+    /// The command's stderr, if it is not that of this process.
+    pub stderr: Option<OwnedFd>,
     /// What to run with `--release-lease=…` when the gatekeeper is gone; `None` for this program itself.
     pub release_program: Option<PathBuf>,
 }
@@ -77,7 +77,13 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
     let (ours, theirs) = feed::pair()?;
     let equipment = Equipment {
         switch: Switch::new(setup.stop_signal, setup.stop_grace),
-        command: spawn::Command::new(&setup.program, &setup.command, setup.lock.to_string(), setup.original)?,
+        command: spawn::Command::new(
+            &setup.program,
+            &setup.command,
+            setup.lock.to_string(),
+            setup.original,
+            setup.stderr,
+        )?,
         farewell: farewell::Farewell::new(setup.release_program, setup.original),
         terminal: terminal::Terminal::of_this_group(),
         log: setup.log,

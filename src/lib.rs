@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! gatekeeper   asynchronous: etcd, HTTP, systemd. Decides who leads.              gatekeeper, election, etcd, status
+//!   ├─ log-writer   copies lines to stderr, where that can block.                   log::writer
 //!   └─ guard   synchronous, one poll loop: starts, stops and reaps the command.   guard
 //!        └─ the command and all it forks
 //! ```

@@ -1,20 +1,30 @@
 //! The log: lines on stderr, for a terminal, a file or the journal, as text or JSON.
 //!
-//! Logging never stops the program: a line that stderr does not take in time is dropped and counted.
+//! Logging never stops the program: a process that holds the lock, or the dead man's switch, writes without waiting, to a
+//! socket or to the [log writer](writer); lines for which there is no room are dropped and counted.
 
 mod journal;
-mod writer;
+mod stderr;
+pub mod writer;
 
-use std::io::IsTerminal;
+use std::{
+    io::{self, IsTerminal},
+    os::fd::OwnedFd,
+};
 
+use tracing::Level;
 use tracing_subscriber::{
     filter::Targets,
-    fmt::{self, format::FmtSpan},
+    fmt::{
+        self,
+        format::{FmtSpan, Writer},
+        time::{FormatTime as _, SystemTime},
+    },
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
 
-use self::{journal::Prefixed, writer::Stderr};
+use self::{journal::Prefixed, stderr::Stderr};
 use crate::{
     cli::{Given, setting},
     config::Refused,
@@ -64,20 +74,81 @@ impl Default for LogConfig {
 /// This crate, as the filter knows it.
 const TARGET: &str = "etcd_await_election";
 
-/// Starts logging for this process; a second call is without effect.
-pub fn init(config: &LogConfig) {
+/// How lines look that are not written by way of `tracing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    format: LogFormat,
+    journal: bool,
+}
+
+impl Style {
+    /// Text with a time stamp.
+    pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false };
+
+    /// Writes one line as a warning, if there is room for it. `message` has nothing that JSON would have to escape.
+    pub fn warn(self, target: &str, message: &str) {
+        stderr::write_line(self, self.line(Level::WARN, target, message).as_bytes());
+    }
+
+    fn line(self, level: Level, target: &str, message: &str) -> String {
+        let priority = if self.journal { format!("<{}>", journal::priority(&level)) } else { String::new() };
+        let time = now();
+        match (self.format, self.journal) {
+            (LogFormat::Text, false) => format!("{time} {level:>5} {target}: {message}\n"),
+            // The journal has a clock of its own.
+            (LogFormat::Text, true) => format!("{priority}{level:>5} {target}: {message}\n"),
+            (LogFormat::Json, _) => format!(
+                "{priority}{{\"timestamp\":\"{time}\",\"level\":\"{level}\",\"fields\":{{\"message\":\"{message}\"}},\"target\":\"{target}\"}}\n"
+            ),
+        }
+    }
+}
+
+/// The time of day, as `tracing` writes it.
+fn now() -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
+}
+
+/// Starts logging in a process that holds nothing and may wait for whoever reads its log.
+pub fn init(config: &LogConfig) -> Style {
+    let (style, ansi) = look(config);
+    subscribe(config, style, ansi);
+    style
+}
+
+/// Starts logging in a process that will hold the lock and must not wait. Returns the real stderr, for the command, if this
+/// process has another one from now on. To be called before there is any thread, and [`writer::finish`] at the end.
+///
+/// # Errors
+/// If the machine has no room for another process.
+pub fn init_without_waiting(config: &LogConfig) -> io::Result<(Style, Option<OwnedFd>)> {
+    let (style, ansi) = look(config);
+    let real = writer::start(style)?;
+    subscribe(config, style, ansi);
+    Ok((style, real))
+}
+
+/// What the real stderr is.
+fn look(config: &LogConfig) -> (Style, bool) {
     let journal = journal::is_stderr();
-    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    (Style { format: config.format, journal }, ansi && !journal)
+}
+
+fn subscribe(config: &LogConfig, style: Style, ansi: bool) {
     let layer = fmt::layer()
-        .with_writer(Stderr::default)
-        .with_ansi(ansi && !journal)
+        .with_writer(move || Stderr(style))
+        .with_ansi(ansi)
         // In words a line says itself what it is about.
-        .with_target(config.format == LogFormat::Json)
+        .with_target(style.format == LogFormat::Json)
         .with_span_events(FmtSpan::NONE)
         // On a write error the layer would report it by `eprintln!`, which panics when stderr is closed.
         .log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(config.filter.clone());
-    let started = match (config.format, journal) {
+    let started = match (style.format, style.journal) {
         (LogFormat::Text, false) => registry.with(layer).try_init(),
         // The journal has a clock of its own.
         (LogFormat::Text, true) => {
@@ -122,8 +193,6 @@ fn format(text: &str) -> Result<LogFormat, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Level;
-
     use super::*;
 
     #[test]
@@ -133,6 +202,19 @@ mod tests {
         }
         for text in ["", "inof", "info,", "a=b", "=info", "a b=info", "info h2=debug", "[x]=info", "2"] {
             assert!(filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_that_tracing_does_not_write_look_like_its_own() {
+        let line = |format, journal| Style { format, journal }.line(Level::WARN, "guard", "late");
+        let plain = line(LogFormat::Text, false);
+        assert!(plain.ends_with("Z  WARN guard: late\n"), "{plain}");
+        assert_eq!(line(LogFormat::Text, true), "<4> WARN guard: late\n", "the journal stamps it");
+        for (journal, prefix) in [(false, ""), (true, "<4>")] {
+            let line = line(LogFormat::Json, journal);
+            let json: serde_json::Value = serde_json::from_str(line.strip_prefix(prefix).expect(prefix)).expect("JSON");
+            assert_eq!((&json["level"], &json["fields"]["message"]), (&"WARN".into(), &"late".into()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which of its roles this process has: pass-through, gatekeeper (and guard, which is forked from it), or an errand.
 
-use std::{env, ffi::OsStr, process::ExitCode, time::Duration};
+use std::{env, ffi::OsStr, os::fd::OwnedFd, process::ExitCode, time::Duration};
 
 use etcd_await_election::{
     cli::{self, Invocation, Mode},
@@ -14,7 +14,7 @@ use etcd_await_election::{
         self, GuardSetup, Guarded,
         signals::{Original, Signals},
     },
-    log::{self, LogFormat},
+    log::{self, Style},
     release, show,
     status::{Phase, Status, healthcheck, http, systemd},
 };
@@ -26,26 +26,30 @@ fn main() -> ExitCode {
     // Before anything is blocked.
     let original = Original::save();
     let variables = env::vars_os().collect();
-    match cli::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
+    let code = match cli::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
         Ok(exit) => exit.into(),
         Err(refused) => {
             say(&format_args!("etcd-await-election: {refused}\n"), &mut std::io::stderr());
             refused.exit.into()
         }
-    }
+    };
+    log::writer::finish();
+    code
 }
 
 fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Result<Exit, Refused> {
-    // A command that is only executed waits for nothing, and nothing is logged before it.
-    if !matches!(mode, Mode::PassThrough(_)) || !remarks.is_empty() {
-        log::init(&log);
-    }
+    let (style, stderr) = match mode {
+        Mode::Gate(_) => log::init_without_waiting(&log).map_err(internal("log writer"))?,
+        // A command that is only executed waits for nothing, and nothing is logged before it.
+        Mode::PassThrough(_) if remarks.is_empty() => (Style::PLAIN, None),
+        _ => (log::init(&log), None),
+    };
     for remark in remarks {
         tracing::warn!("{remark}");
     }
     match mode {
         Mode::PassThrough(command) => Err(not_executed(&command[0], guard::exec(&command, &original))),
-        Mode::Gate(config) => gate(&config, log.format, original),
+        Mode::Gate(config) => gate(&config, style, stderr, original),
         Mode::Show { lock, etcd, json } => runtime()?.block_on(show(&lock, &etcd, json)),
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
         Mode::Release { lease, etcd } => Ok(runtime()?.block_on(release::release(lease, &etcd))),
@@ -57,7 +61,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
 }
 
 /// Everything that can be wrong is found out before this instance joins. The guard is forked before any thread exists.
-fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, Refused> {
+fn gate(config: &Config, style: Style, stderr: Option<OwnedFd>, original: Original) -> Result<Exit, Refused> {
     let program = guard::resolve(&config.command[0]).map_err(|exit| not_executed(&config.command[0], exit))?;
     let signals = Signals::open().map_err(internal("signals"))?;
     let setup = GuardSetup {
@@ -67,10 +71,12 @@ fn gate(config: &Config, format: LogFormat, original: Original) -> Result<Exit, 
         stop_signal: config.stop_signal,
         stop_grace: config.election.timing.stop_grace(),
         original,
-        log: format,
+        log: style,
+        stderr,
         release_program: None,
     };
     let guarded = guard::start(setup).map_err(internal("guard"))?;
+    log::writer::release_stdout();
     // After the fork, or the guard would keep the port when the gatekeeper is killed.
     let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
     let runtime = runtime()?;

@@ -34,7 +34,7 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::{clock::Instant, log::LogFormat};
+use crate::{clock::Instant, log::Style};
 
 /// What the guard needs, all made before the fork.
 pub(super) struct Equipment {
@@ -42,7 +42,7 @@ pub(super) struct Equipment {
     pub(super) command: Command,
     pub(super) farewell: Farewell,
     pub(super) terminal: Terminal,
-    pub(super) log: LogFormat,
+    pub(super) log: Style,
 }
 
 /// Is the guard until it ends.
@@ -65,7 +65,7 @@ struct Process {
     command: Command,
     farewell: Farewell,
     terminal: Terminal,
-    log: LogFormat,
+    log: Style,
     /// The command's main process, until it is reaped.
     main: Option<Spawned>,
     /// What `execve` failed with, until that child is reaped.
@@ -172,7 +172,7 @@ impl Process {
             Action::Start { token, lease } => match self.command.start(token, lease, &self.terminal) {
                 Ok(spawned) => self.main = Some(spawned),
                 Err(error) => {
-                    self.log.warn(&format!("the command cannot be started: {error}"));
+                    self.log.warn("guard", &format!("the command cannot be started: {error}"));
                     return Some(Event::MainEnded(CommandEnd::NotStarted));
                 }
             },
@@ -180,7 +180,7 @@ impl Process {
             Action::TermTree => tree::signal(None, tree::TERM),
             Action::KillTree => tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL),
             Action::Report(report) => return self.report(report),
-            Action::Complain(tried) => self.log.warn(&format!(
+            Action::Complain(tried) => self.log.warn("guard", &format!(
                 "processes of the command are left {}s after SIGKILL: in a system call that does not end, or another \
                  user's",
                 tried.as_secs()
@@ -188,7 +188,7 @@ impl Process {
             Action::Release(lease) => match self.farewell.give_back(lease, &self.signals) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => {
-                    self.log.warn(&format!("lease {lease} could not be given back and has to run out"));
+                    self.log.warn("guard", &format!("lease {lease} could not be given back and has to run out"));
                 }
             },
             // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
@@ -197,16 +197,22 @@ impl Process {
         None
     }
 
-    fn report(&mut self, report: Report) -> Option<Event> {
+    fn report(&self, report: Report) -> Option<Event> {
+        let heard = self.switch.is_orphaned() || self.line.send(report);
         if let Report::Ending(reason) = report {
-            self.log.warn(match reason {
-                Reason::RenewDeadline => "no renewal was confirmed in time: stopping the command",
-                Reason::KillDeadline => "the lock can be lost any moment now: killing the command and all it started",
-                Reason::StopGrace => "the stop grace has passed: killing what is left of the command",
-                Reason::GatekeeperGone => "the gatekeeper is gone: stopping the command",
-            });
+            self.log.warn(
+                "guard",
+                match reason {
+                    Reason::RenewDeadline => "no renewal was confirmed in time: stopping the command",
+                    Reason::KillDeadline => {
+                        "the lock can be lost any moment now: killing the command and all it started"
+                    }
+                    Reason::StopGrace => "the stop grace has passed: killing what is left of the command",
+                    Reason::GatekeeperGone => "the gatekeeper is gone: stopping the command",
+                },
+            );
         }
-        (!self.switch.is_orphaned() && !self.line.send(report)).then_some(Event::GatekeeperGone)
+        (!heard).then_some(Event::GatekeeperGone)
     }
 
     fn signal_main(&self, signal: i32) {
@@ -256,9 +262,9 @@ impl Process {
 
     fn suspended(&self, pid: Pid) {
         if self.main.as_ref().is_some_and(|main| main.pid == pid) {
-            self.log.warn("a leader cannot be suspended, as its lock would go on: the command was continued");
             // SAFETY: kill has no memory effects; the group's number is taken, its leader has not been reaped.
             unsafe { libc::kill(-pid.as_raw(), libc::SIGCONT) };
+            self.log.warn("guard", "a leader cannot be suspended, as its lock would go on: the command was continued");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     ffi::{CStr, CString, OsStr, OsString},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -152,6 +152,7 @@ pub(super) struct Command {
     inherited: Vec<CString>,
     lock: String,
     original: Original,
+    stderr: Option<OwnedFd>,
 }
 
 impl Command {
@@ -165,14 +166,20 @@ impl Command {
         "ETCD_LOCK_REV",
     ];
 
-    pub(super) fn new(program: &Path, command: &[OsString], lock: String, original: Original) -> io::Result<Self> {
+    pub(super) fn new(
+        program: &Path,
+        command: &[OsString],
+        lock: String,
+        original: Original,
+        stderr: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let inherited = env::vars_os()
             .filter(|(name, _)| !Self::WITHHELD.iter().chain(&Self::OURS).any(|ours| name == ours))
             .map(|(name, value)| variable(&name, &value))
             .collect::<io::Result<Vec<_>>>()?;
         // A name that no variable can carry must be refused now, not in the moment of the start.
         CString::new(lock.as_str())?;
-        Ok(Self { image: Image::new(program, command, Vec::new())?, inherited, lock, original })
+        Ok(Self { image: Image::new(program, command, Vec::new())?, inherited, lock, original, stderr })
     }
 
     /// Forks and executes it: in a process group of its own, in the terminal's foreground if that is ours to give.
@@ -186,15 +193,16 @@ impl Command {
         let foreground = terminal.is_ours();
         let prepared = self.image.pointers();
         let original = self.original;
-        spawn(&prepared, &original, Own::Group { foreground })
+        let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
+        spawn(&prepared, &original, Own::Group { foreground, stderr })
     }
 }
 
 /// What the child has of its own.
 #[derive(Clone, Copy)]
 pub(super) enum Own {
-    /// A process group, in the terminal's foreground or not.
-    Group { foreground: bool },
+    /// A process group, in the terminal's foreground or not, and the stderr that this program was started with.
+    Group { foreground: bool, stderr: Option<RawFd> },
     /// Nothing.
     Nothing,
 }
@@ -230,7 +238,11 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
 
 /// The child's part. Async-signal-safe.
 fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: Pid) -> Errno {
-    if let Own::Group { foreground } = own {
+    if let Own::Group { foreground, stderr } = own {
+        if let Some(stderr) = stderr {
+            // SAFETY: async-signal-safe; both are open.
+            unsafe { libc::dup2(stderr, 2) };
+        }
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         if foreground {
             // Before execve, or the command could be stopped for reading from the terminal. SIGTTOU is still blocked.

@@ -27,7 +27,7 @@ pub enum Event {
     TreeGone,
 }
 
-/// What is to be done, in this order.
+/// What is to be done, in this order: what ends the command comes before what tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Fork and execute the command; answered by [`Event::Started`], and by [`Event::MainEnded`] sooner or later.
@@ -169,8 +169,8 @@ impl Switch {
         } else if term.grace_until.is_some_and(|until| now >= until) {
             term.kill(Reason::StopGrace, now, actions);
         } else if now >= term.deadlines.term_at && term.grace_until.is_none() {
-            actions.push(Action::Report(Report::Ending(Reason::RenewDeadline)));
             self.stop(now, actions);
+            actions.push(Action::Report(Report::Ending(Reason::RenewDeadline)));
         }
     }
 
@@ -244,10 +244,10 @@ impl Switch {
             return;
         }
         self.duty = Duty::Orphaned;
+        self.stop(now, actions);
         if self.term.is_some() {
             actions.push(Action::Report(Report::Ending(Reason::GatekeeperGone)));
         }
-        self.stop(now, actions);
         self.leave_if_idle(actions);
     }
 
@@ -263,12 +263,12 @@ impl Switch {
             return;
         }
         term.end = Some(end);
-        actions.push(Action::Report(Report::Ended(end)));
         if term.killing.is_none() {
             actions.push(Action::TermTree);
             // What is left of a command that was being stopped has the rest of its grace; else one of its own.
             term.grace_until.get_or_insert(now + self.stop_grace);
         }
+        actions.push(Action::Report(Report::Ended(end)));
     }
 
     fn tree_gone(&mut self, actions: &mut Vec<Action>) {

@@ -39,7 +39,8 @@ pub(super) fn signal(group: Option<Pid>, signals: &[i32]) {
     }
     let family = Family::look();
     let me = Pid::this().as_raw();
-    let children = family.children(me);
+    // The log writer is none of the tree, and `waitpid` knows nothing of it.
+    let children: Vec<_> = family.children(me).into_iter().filter(|&child| wait::is_child(child)).collect();
     for child in &children {
         for signal in signals {
             // SAFETY: kill has no memory effects; a direct child keeps its number until we reap it.

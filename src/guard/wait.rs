@@ -44,22 +44,27 @@ pub(super) fn reap(child: Option<Pid>) -> Waited {
 
 /// A child that has ended, left as it is.
 pub(super) fn peek() -> Option<Pid> {
-    look().ok().flatten()
+    look(libc::P_ALL, 0).ok().flatten()
 }
 
 /// Whether there are children, ended or not.
 pub(super) fn has_children() -> bool {
-    look() != Err(Errno::ECHILD)
+    look(libc::P_ALL, 0) != Err(Errno::ECHILD)
 }
 
-/// A child that has ended, if any; or that there are none at all.
-fn look() -> Result<Option<Pid>, Errno> {
+/// Whether this is a child that [`reap`] would tell of. The log writer is not (see there).
+pub(super) fn is_child(pid: i32) -> bool {
+    look(libc::P_PID, pid.cast_unsigned()) != Err(Errno::ECHILD)
+}
+
+/// A child that has ended, if any, or that there are none at all: of all, or of one.
+fn look(which: libc::idtype_t, id: libc::id_t) -> Result<Option<Pid>, Errno> {
     loop {
         // SAFETY: all zeros is a valid siginfo_t, and means that no child has ended.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
         // SAFETY: `info` is written for this call only, and holds a child's details afterwards, or zeros.
-        let (answer, pid) = unsafe { (libc::waitid(libc::P_ALL, 0, &raw mut info, flags), info.si_pid()) };
+        let (answer, pid) = unsafe { (libc::waitid(which, id, &raw mut info, flags), info.si_pid()) };
         match (answer, Errno::last()) {
             (0, _) => return Ok((pid != 0).then(|| Pid::from_raw(pid))),
             (_, Errno::EINTR) => {}

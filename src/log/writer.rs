@@ -1,121 +1,192 @@
-//! Stderr that does not block: whoever reads it (a stuck pipe, a stopped terminal) must not hold up the election.
+//! The log writer: a process that waits for stderr, so that those that hold the lock need not.
+//!
+//! A file on NFS, FUSE or a frozen file system, or a terminal that nobody reads, can hold a write for ever, and a process
+//! that waits for a disk cannot even be killed. A thread would keep its process from ending; so this is a process, which
+//! reads lines from a pipe and copies them to the real stderr. Its parent is the gatekeeper, and nobody waits for it: it is
+//! cloned without a signal for its end, so that `waitpid` does not count it as a child (`__WCLONE`, `wait(2)`), and "the
+//! process tree has exited" means what it says. It takes no signals and ends when gatekeeper and guard have closed the pipe.
 
 use std::{
-    io::{self, Write},
-    os::fd::{AsFd, BorrowedFd},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    io::{self, PipeReader},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::OnceLock,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{SigSet, SigmaskHow, sigprocmask},
+        stat::fstat,
+    },
+    unistd::{chdir, read, write},
 };
 
-use crate::guard::write_now;
+use super::{Style, stderr::dropped_lines};
 
-/// What is written at once: a pipe that `poll` calls writable takes this much.
-const PIECE: usize = 4096;
-/// How long one piece may be waited for, in milliseconds; once this was in vain, not at all until stderr takes some again.
-const PATIENCE: u16 = 100;
+/// Its name in `ps`.
+pub const NAME: &std::ffi::CStr = c"log-writer";
+/// What the pipe holds if the system allows it: thousands of lines.
+const CAPACITY: i32 = 1 << 20;
+/// How long an end waits for the last lines to be written, in milliseconds.
+const PATIENCE: u16 = 1000;
+/// What is written at once.
+const PIECE: usize = 8 << 10;
 
-static STUCK: AtomicBool = AtomicBool::new(false);
-static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Closed when the log writer has ended.
+static ENDED: OnceLock<PipeReader> = OnceLock::new();
 
-/// Stderr, for one event.
-///
-/// `O_NONBLOCK` would be simpler, but the command shares the open file and would get it as well. So each piece is
-/// preceded by `poll`, and written without waiting, as the command can fill the pipe in the moment between.
-#[derive(Default)]
-pub(super) struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let stderr = io::stderr();
-        let dropped = DROPPED.swap(0, Ordering::Relaxed);
-        let told =
-            dropped == 0 || put(stderr.as_fd(), format!("({dropped} lines of the log were lost here)\n").as_bytes());
-        if !(told && put(stderr.as_fd(), line)) {
-            DROPPED.fetch_add(dropped * u64::from(!told) + 1, Ordering::Relaxed);
-        }
-        // A line that was dropped is done with: there is nobody to whom an error could be told.
-        Ok(line.len())
+/// Starts the log writer and puts the pipe to it in the place of stderr; returns the real one, for the command. None is needed
+/// where stderr is a socket, which can be written without waiting. To be called before there is any thread.
+pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
+    if fstat(io::stderr())?.st_mode & libc::S_IFMT == libc::S_IFSOCK {
+        return Ok(None);
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let real = io::stderr().as_fd().try_clone_to_owned()?;
+    let (lines, pipe) = io::pipe()?;
+    let (ended, end) = io::pipe()?;
+    fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY));
+    // Before it exists: what ends all processes of a unit or of a terminal's job must find it deaf already.
+    let mut mask = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+    let none: libc::c_long = 0;
+    // SAFETY: there is no other thread that could hold a lock; without flags this is `fork`, but for the signal at its end.
+    let cloned = Errno::result(unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) });
+    if cloned != Ok(0) {
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
     }
-}
-
-/// Writes all of `line`, or gives up; says which.
-fn put(fd: BorrowedFd<'_>, line: &[u8]) -> bool {
-    let mut rest = line;
-    let until = Instant::now() + Duration::from_millis(PATIENCE.into());
-    while !rest.is_empty() {
-        let patience = if STUCK.load(Ordering::Relaxed) { 0 } else { PATIENCE };
-        let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
-        let writable = matches!(poll(&mut fds, PollTimeout::from(patience)), Ok(n) if n > 0);
-        STUCK.store(!writable, Ordering::Relaxed);
-        let written = if writable { write_now(fd, &rest[..rest.len().min(PIECE)]) } else { return false };
-        match written {
-            Ok(0) => return false,
-            Ok(n) => rest = &rest[n..],
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) if Instant::now() < until => {}
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    #[test]
-    fn a_full_pipe_and_a_closed_pipe_do_not_hold_up() {
-        let (reader, writer) = io::pipe().expect("a pipe");
-        assert!(put(writer.as_fd(), b"fits\n"));
-        let begin = Instant::now();
-        // More than any pipe holds.
-        assert!(!put(writer.as_fd(), &vec![b'x'; 1 << 21]));
-        for _ in 0..100 {
-            assert!(!put(writer.as_fd(), b"no patience left\n"));
-        }
-        // The patience for one line; for a hundred it would be ten seconds.
-        assert!(begin.elapsed().as_secs() < 5);
-        drop(reader);
-        assert!(!put(writer.as_fd(), b"nobody there\n"));
-    }
-
-    /// The command writes to the same pipe and is quicker at the moment that there is room; then its reader stops.
-    #[test]
-    fn a_command_that_fills_the_pipe_between_does_not_hold_up() {
-        use std::{io::Read as _, thread};
-
-        let (mut reader, writer) = io::pipe().expect("a pipe");
-        let command = writer.try_clone().expect("a descriptor");
-        let (told, done) = std::sync::mpsc::channel();
-        thread::spawn(move || while (&command).write_all(&[b'x'; PIECE]).is_ok() {});
-        let election = thread::spawn(move || {
-            let begin = Instant::now();
-            while begin.elapsed() < Duration::from_secs(3) {
-                STUCK.store(false, Ordering::Relaxed);
-                put(writer.as_fd(), b"a line\n");
-                let _ = told.send(());
+    match cloned {
+        Err(errno) => Err(errno.into()),
+        Ok(0) => {
+            // The two that it needs are in the places of stdin and stdout: it must not hold those open.
+            let placed = replace(0, lines.as_fd()).and_then(|()| replace(1, end.as_fd()));
+            // SAFETY: closes what no code of this process uses from here on; it ends by `_exit`.
+            unsafe {
+                for ours in [pipe.as_raw_fd(), ended.as_raw_fd(), real.as_raw_fd(), lines.as_raw_fd(), end.as_raw_fd()]
+                {
+                    libc::close(ours);
+                }
+                // What somebody handed on to us. Where the kernel lacks this call (before 5.9) it stays open.
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
             }
-        });
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(2) {
-            let _ = reader.read(&mut [0; PIECE]).expect("read");
-            // For each page that it takes, the reader stops for longer than anybody has patience.
-            while done.try_recv().is_ok() {}
-            let returned = done.recv_timeout(Duration::from_millis(u64::from(PATIENCE) * 5));
-            assert!(returned.is_ok(), "put() waits for the reader");
+            if placed.is_ok() {
+                copy_lines(style);
+            }
+            // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
+            unsafe { libc::_exit(0) }
         }
-        drop(reader);
-        election.join().expect("ended");
+        Ok(_) => {
+            replace(2, pipe.as_fd())?;
+            // A second call would find the pipe of the first; there is none.
+            let _ = ENDED.set(ended);
+            Ok(Some(real))
+        }
+    }
+}
+
+/// Waits for the last lines to be written, for a second at most. To be called when this process has nothing more to say.
+pub fn finish() {
+    let Some(ended) = ENDED.get() else { return };
+    // Closes our end of the pipe. What is written from here on is lost.
+    for ours in [1, 2] {
+        let _ = replace(ours, ended.as_fd());
+    }
+    let _ = poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE));
+}
+
+/// Gives up this process's stdout, which is the command's alone: on a file system that hangs it would hold up our exit.
+pub fn release_stdout() {
+    let _ = replace(1, io::stderr().as_fd());
+}
+
+fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a standard stream is nobody's to close; whoever uses it finds the new one.
+    Errno::result(unsafe { libc::dup2(by.as_raw_fd(), number) })?;
+    Ok(())
+}
+
+/// Copies whole lines from fd 0 to fd 2 until the other ends of the pipe are closed.
+fn copy_lines(style: Style) {
+    let _ = prctl::set_name(NAME);
+    let _ = chdir("/");
+    // SAFETY: placed there by `start`, and open as long as this process lives.
+    let (lines, stderr) = unsafe { (BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(2)) };
+    let mut out = Out { stderr, style, dropped: 0, why: Errno::UnknownErrno, torn: false };
+    let mut buffer = [0; PIECE];
+    let mut filled = 0;
+    loop {
+        match read(lines, &mut buffer[filled..]) {
+            Err(Errno::EINTR) => {}
+            Ok(count @ 1..) => {
+                filled += count;
+                let whole = buffer[..filled].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+                let whole = if whole == 0 && filled == PIECE { filled } else { whole };
+                out.put(&buffer[..whole]);
+                buffer.copy_within(whole..filled, 0);
+                filled -= whole;
+            }
+            _ => return out.put(&buffer[..filled]),
+        }
+    }
+}
+
+/// The real stderr, and what it did not take.
+struct Out<'a> {
+    stderr: BorrowedFd<'a>,
+    style: Style,
+    dropped: u64,
+    why: Errno,
+    torn: bool,
+}
+
+impl Out<'_> {
+    /// Writes lines, or drops them where that fails (a full disk, a terminal that has gone).
+    fn put(&mut self, lines: &[u8]) {
+        if self.dropped > 0 {
+            let missing = dropped_lines(self.style, self.dropped, self.why.desc());
+            if !self.write_all(missing.as_bytes()) {
+                self.drop_lines(lines);
+                return;
+            }
+            self.dropped = 0;
+        }
+        if !self.write_all(lines) {
+            self.drop_lines(lines);
+        }
+    }
+
+    fn drop_lines(&mut self, lines: &[u8]) {
+        self.dropped += lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+
+    fn write_all(&mut self, text: &[u8]) -> bool {
+        if self.torn {
+            self.torn = false;
+            if !self.write_all(b"\n") {
+                self.torn = true;
+                return false;
+            }
+        }
+        let mut rest = text;
+        while !rest.is_empty() {
+            match write(self.stderr, rest) {
+                Err(Errno::EINTR) => {}
+                // Somebody else who has the same open file asked not to wait for it.
+                Err(Errno::EAGAIN) => {
+                    let _ = poll(&mut [PollFd::new(self.stderr, PollFlags::POLLOUT)], PollTimeout::NONE);
+                }
+                Ok(count @ 1..) => rest = &rest[count..],
+                failed => {
+                    self.why = failed.err().unwrap_or(Errno::ENOSPC);
+                    self.torn = rest.len() < text.len();
+                    return false;
+                }
+            }
+        }
+        true
     }
 }

@@ -68,6 +68,8 @@ fn a_frozen_guard_is_ended_with_its_command() {
     a.signal_guard(Signal::SIGSTOP);
     b.leads_within(TIMING.latest_failover());
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
+    // Everything below the gatekeeper was killed, but its log.
+    assert!(a.stderr().contains("given back"), "{}", a.stderr());
     world.verdict();
 }
 

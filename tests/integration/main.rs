@@ -16,6 +16,7 @@ mod go_peer;
 mod handover;
 mod identity;
 mod input;
+mod log;
 mod loss;
 #[path = "../nemesis/run.rs"]
 mod nemesis;

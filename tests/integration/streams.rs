@@ -176,8 +176,8 @@ fn as_the_first_process_of_a_namespace_it_reaps_and_ends() {
     let text = eventually(Timing::START, "the command has looked", || {
         fs::read_to_string(&zombies).map_err(|error| format!("{error}: {}", a.stderr()))
     });
-    // The guard is its parent, and is not the first process.
-    assert_eq!(text, "0\n2\n");
+    // The guard is its parent, and is the third process, after the log writer.
+    assert_eq!(text, "0\n3\n");
     let first = children(a.pid())[0];
     kill(Pid::from_raw(first), Signal::SIGTERM).expect("it is there");
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(5), "{}", a.stderr());

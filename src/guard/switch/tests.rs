@@ -46,7 +46,7 @@ fn unfed_it_stops_at_term_and_kills_at_kill() {
     assert_eq!(switch.next_wake(), Some(at(10)));
     assert_eq!(switch.on(Event::Woken, at(9)), []);
     let [signal, cont] = STOPS;
-    assert_eq!(switch.on(Event::Woken, at(10)), [report(Report::Ending(Reason::RenewDeadline)), signal, cont]);
+    assert_eq!(switch.on(Event::Woken, at(10)), [signal, cont, report(Report::Ending(Reason::RenewDeadline))]);
     assert_eq!(switch.next_wake(), Some(at(14)));
     assert_eq!(switch.on(Event::Woken, at(13)), []);
     assert_eq!(switch.on(Event::Woken, at(14)), [Action::KillTree, report(Report::Ending(Reason::KillDeadline))]);
@@ -104,7 +104,7 @@ fn a_second_start_is_nonsense_and_ends_the_first() {
     let [signal, cont] = STOPS;
     assert_eq!(
         switch.on(start(until(100, 104)), at(1)),
-        [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]
+        [signal, cont, report(Report::Ending(Reason::GatekeeperGone))]
     );
 }
 
@@ -142,7 +142,7 @@ fn signals_are_forwarded_and_those_that_ask_for_the_end_begin_a_stop() {
 fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
     let mut switch = running();
     let end = CommandEnd::Exited(3);
-    assert_eq!(switch.on(Event::MainEnded(end), at(1)), [report(Report::Ended(end)), Action::TermTree]);
+    assert_eq!(switch.on(Event::MainEnded(end), at(1)), [Action::TermTree, report(Report::Ended(end))]);
     assert_eq!(switch.next_wake(), Some(at(11)));
     assert_eq!(switch.on(Event::Woken, at(11)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
     assert_eq!(switch.on(Event::TreeGone, at(11)), [Action::KillTree, report(Report::Gone(end))]);
@@ -155,7 +155,7 @@ fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
 fn without_a_gatekeeper_it_ends_the_command_gives_the_lease_back_and_leaves() {
     let mut switch = running();
     let [signal, cont] = STOPS;
-    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [report(Report::Ending(Reason::GatekeeperGone)), signal, cont]);
+    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [signal, cont, report(Report::Ending(Reason::GatekeeperGone))]);
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), []);
     let end = CommandEnd::Signalled(3);
     switch.on(Event::MainEnded(end), at(2));

@@ -88,7 +88,8 @@ pub(super) fn setup(command: &[&str]) -> GuardSetup {
         stop_signal: SIGTERM,
         stop_grace: ms(300),
         original: *ORIGINAL,
-        log: LogFormat::Text,
+        log: Style::PLAIN,
+        stderr: None,
         release_program: Some("/bin/true".into()),
     }
 }

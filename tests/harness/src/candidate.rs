@@ -51,7 +51,7 @@ impl Candidate {
         self.process.pid()
     }
 
-    /// The guard's process id: the gatekeeper's child that runs the same program.
+    /// The guard's process id: the gatekeeper's child of that name.
     #[must_use]
     #[track_caller]
     pub fn guard_pid(&self) -> i32 {
@@ -63,9 +63,8 @@ impl Candidate {
     /// The same, if there is a guard now.
     #[must_use]
     pub fn guard(&self) -> Option<i32> {
-        let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let own = program(self.pid())?;
-        process::children(self.pid()).into_iter().find(|&child| program(child).as_ref() == Some(&own))
+        let is_guard = |&pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"await-guard\n");
+        process::children(self.pid()).into_iter().find(is_guard)
     }
 
     /// The process id of the command that runs now.

@@ -44,6 +44,8 @@ pub struct Setup {
     pub(crate) command: Option<Vec<OsString>>,
     pub(crate) stdin: Option<Stdio>,
     pub(crate) stdout: Option<Stdio>,
+    pub(crate) stderr: Option<Stdio>,
+    pub(crate) log_file: Option<PathBuf>,
 }
 
 impl Setup {
@@ -137,6 +139,18 @@ impl Setup {
         self
     }
 
+    /// Where its log goes instead of to a file of the test; [`Candidate::stderr`] finds nothing then.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// The file that its log goes to.
+    pub fn log_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log_file = Some(path.into());
+        self
+    }
+
     /// Its controlling terminal, which it reads from and writes to.
     pub fn on(self, terminal: &Terminal) -> Self {
         self.stdin(terminal.slave()).stdout(terminal.slave())
@@ -176,11 +190,12 @@ impl Setup {
 
         let number = lock(&self.started).len();
         let output = |what: &str| self.logs.join(format!("{number}-{}.{what}", self.name));
-        let (stdout, stderr) = (output("stdout"), output("stderr"));
+        let (stdout, stderr) = (output("stdout"), self.log_file.unwrap_or_else(|| output("stderr")));
         command.stdin(self.stdin.unwrap_or_else(Stdio::null));
         let log = || File::create(&stdout).expect("the log of standard output").into();
         command.stdout(self.stdout.unwrap_or_else(log));
-        command.stderr(File::create(&stderr).expect("the log of standard error"));
+        let log = || File::create(&stderr).expect("the log of standard error").into();
+        command.stderr(self.stderr.unwrap_or_else(log));
         let text = |name: &str| self.settings.get(name).map(|value| value.to_string_lossy().into_owned());
         let candidate = Arc::new(Candidate {
             identity: text("IDENTITY").unwrap_or_default(),

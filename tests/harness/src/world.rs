@@ -106,6 +106,8 @@ impl World {
             command: None,
             stdin: None,
             stdout: None,
+            stderr: None,
+            log_file: None,
         };
         setup.timing(Timing::LONG)
     }

@@ -1,0 +1,114 @@
+//! Standard error without waiting: a process that holds the lock, or the dead man's switch, never waits for its log.
+//!
+//! In those processes stderr is either a socket (systemd's journal) or the pipe to the log writer, and neither is waited
+//! for. What does not fit is dropped and counted.
+
+use std::{
+    io::{self, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, send},
+};
+use tracing::Level;
+
+use super::Style;
+
+/// Lines of this process that were dropped and not reported yet.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+/// Whether the last line that was written lacks its end.
+static TORN: AtomicBool = AtomicBool::new(false);
+
+/// Stderr, for one event.
+pub(super) struct Stderr(pub(super) Style);
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        write_line(self.0, line);
+        // Nobody could be told about a line that was dropped.
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes one line, after the number of those that were dropped before it.
+pub(super) fn write_line(style: Style, line: &[u8]) {
+    let stderr = io::stderr();
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    let reported = dropped == 0 || put(stderr.as_fd(), dropped_lines(style, dropped, "stderr was blocked").as_bytes());
+    if !(reported && put(stderr.as_fd(), line)) {
+        DROPPED.fetch_add(dropped * u64::from(!reported) + 1, Ordering::Relaxed);
+    }
+}
+
+/// The line that stands where others are missing.
+pub(super) fn dropped_lines(style: Style, number: u64, why: &str) -> String {
+    style.line(Level::WARN, "log", &format!("dropped {number} log lines: {why}"))
+}
+
+/// Writes all of `line` or gives up, and returns which.
+fn put(fd: BorrowedFd<'_>, line: &[u8]) -> bool {
+    let mut rest = line;
+    if TORN.load(Ordering::Relaxed) {
+        if write_now(fd, b"\n") != Ok(1) {
+            return false;
+        }
+        TORN.store(false, Ordering::Relaxed);
+    }
+    while !rest.is_empty() {
+        match write_now(fd, rest) {
+            Err(Errno::EINTR) => {}
+            Ok(written @ 1..) => rest = &rest[written..],
+            _ => {
+                TORN.store(rest.len() < line.len(), Ordering::Relaxed);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Writes as much as there is room for. The socket is shared with the command, so its flags are not ours to change; the pipe
+/// to the log writer is ours and has `O_NONBLOCK`.
+fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
+    match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Err(Errno::ENOTSOCK) => nix::unistd::write(fd, bytes),
+        sent => sent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, os::unix::net::UnixStream};
+
+    use super::*;
+
+    /// The statics are shared by all tests of this process, so there is one test for them.
+    #[test]
+    fn a_full_or_closed_stderr_costs_lines_and_no_time() {
+        let (mut reader, socket) = UnixStream::pair().expect("a pair");
+        assert!(put(socket.as_fd(), b"fits\n"));
+        // More than any socket holds, and this one waits for its reader unless told otherwise.
+        assert!(!put(socket.as_fd(), &vec![b'x'; 1 << 24]));
+        assert!(TORN.load(Ordering::Relaxed));
+        assert!(!put(socket.as_fd(), b"no room\n"));
+        let mut text = vec![0; 5];
+        reader.read_exact(&mut text).expect("a line");
+        assert_eq!(text, b"fits\n");
+        reader.set_nonblocking(true).expect("a flag");
+        while reader.read(&mut [0; 1 << 16]).is_ok() {}
+        assert!(put(socket.as_fd(), b"whole again\n"));
+        let mut text = String::new();
+        let _ = reader.read_to_string(&mut text);
+        assert_eq!(text, "\nwhole again\n", "it begins a line of its own");
+        drop(reader);
+        assert!(!put(socket.as_fd(), b"nobody there\n"));
+        TORN.store(false, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,202 @@
+//! A log that nobody reads, or that cannot be written: it costs lines, never the lock.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use harness::{Behaviour, Candidate, End, Terminal, Timing, World, eventually, throughout, wait::scaled};
+
+use crate::{between, program, shared_world, stand_in, undisturbed};
+
+const TIMING: Timing = Timing::SHORT;
+
+/// A file system that hangs, as NFS, FUSE and a backup's freeze do: whoever writes to it cannot even be killed.
+struct Frozen {
+    directory: PathBuf,
+    mounted: PathBuf,
+}
+
+impl Frozen {
+    /// An ext4 file system in a file; none without the right to mount it.
+    fn mount(world: &World) -> Option<Self> {
+        let (image, mounted) = (world.directory().join("image"), world.directory().join("mounted"));
+        std::fs::create_dir(&mounted).expect("a directory");
+        let made = run("truncate", &["--size=16M".as_ref(), &image])
+            && run("mkfs.ext4", &["-q".as_ref(), &image])
+            && run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &mounted]);
+        if !made {
+            eprintln!("SKIPPED: mounting a file system needs root, a loop device and mkfs.ext4");
+            return None;
+        }
+        Some(Self { directory: mounted.clone(), mounted })
+    }
+
+    fn freeze(&self) {
+        assert!(run("fsfreeze", &["--freeze".as_ref(), &self.directory]), "it can be frozen");
+    }
+
+    fn thaw(&self) {
+        let _ = run("fsfreeze", &["--unfreeze".as_ref(), &self.directory]);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.thaw();
+        let _ = run("umount", &["--lazy".as_ref(), &self.mounted]);
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) -> bool {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    Command::new(program)
+        .args(arguments)
+        .env("PATH", path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn says(candidate: &Candidate, what: &str) {
+    eventually(Timing::SWIFT, &format!("{what:?} in the log of {}", candidate.name()), || {
+        let log = candidate.stderr();
+        if log.contains(what) { Ok(()) } else { Err(log) }
+    });
+}
+
+/// The leader's log hangs, and then it is told to stop, or killed: the command ends before another one starts, as ever.
+#[test]
+fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
+    for kill in [false, true] {
+        let world = shared_world();
+        let Some(frozen) = Frozen::mount(&world) else { return world.verdict() };
+        let a = world.candidate("a").timing(TIMING).log_file(frozen.directory.join("log")).start();
+        a.leads();
+        says(&a, "command started");
+        let b = world.candidate("b").timing(TIMING).start();
+        b.waits();
+        frozen.freeze();
+        let fault = harness::journal::now();
+        if kill {
+            a.kill()
+        } else {
+            a.terminate()
+        }
+        b.leads_within(Timing::SWIFT);
+        let death = between(fault, a.lives()[0].to);
+        assert!(death <= scaled(TIMING.earliest_stop()), "it was not the deadline that ended it: {death:?}");
+        if !kill {
+            assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+        }
+        world.journal().assert_exclusive();
+        frozen.thaw();
+        world.verdict();
+    }
+}
+
+/// Cut off as well: the guard kills by the clock, and complains of it to a log that does not take it.
+#[test]
+fn a_guard_whose_log_hangs_keeps_its_deadlines() {
+    let world = shared_world();
+    let Some(frozen) = Frozen::mount(&world) else { return world.verdict() };
+    let proxies = world.proxies();
+    let a = world
+        .candidate("a")
+        .timing(TIMING)
+        .via(&proxies)
+        .behaviour(Behaviour::stubborn())
+        .log_file(frozen.directory.join("log"))
+        .start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    frozen.freeze();
+    let fault = harness::journal::now();
+    a.pause();
+    b.leads_within(TIMING.latest_failover());
+    let death = between(fault, a.lives()[0].to);
+    assert!(death <= scaled(TIMING.latest_death()), "{death:?}");
+    a.resume();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
+    world.journal().assert_exclusive();
+    frozen.thaw();
+    world.verdict();
+}
+
+/// Ctrl-S, or a console that nobody empties: the leader goes on, and says later how much was lost.
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_up_the_election() {
+    let world = shared_world();
+    let terminal = Terminal::open();
+    let a = world.candidate("a").timing(TIMING).set("LOG", "trace").stderr(terminal.slave()).start();
+    a.leads();
+    // At this level a lease has many times what a terminal holds.
+    undisturbed(&a, 3 * TIMING.lease());
+    eventually(Timing::SWIFT, "it is healthy", || match a.code("/healthz") {
+        200 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    world.verdict();
+}
+
+/// Everything of a unit or of a terminal's job gets the signal; the last lines are written all the same.
+#[test]
+fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
+    let world = shared_world();
+    for _ in 0..5 {
+        let a = world.candidate("a").start();
+        a.leads();
+        let below = harness::process::children(a.pid());
+        for pid in below.into_iter().chain([a.pid()]) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+        assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+        let log = a.stderr();
+        assert!(log.lines().last().is_some_and(|last| last.contains("given")), "{log}");
+    }
+    world.verdict();
+}
+
+/// A file that may not grow any more is the log's affair: neither process gets a signal for it, and so the command gets none.
+#[test]
+fn a_log_that_reaches_its_limit_costs_lines_and_not_the_command() {
+    let world = shared_world();
+    let limited = stand_in(&world, "limited", &format!("ulimit -S -f 4; exec '{}' -- \"$@\"", program().display()));
+    let command = ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.01; done"];
+    let log = world.directory().join("limited.log");
+    let a = world.candidate("a").program(limited).command(command).set("LOG", "trace").log_file(&log).start();
+    let size = || std::fs::metadata(&log).map_or(0, |file| file.len());
+    let full = eventually(Timing::START, "the log is full", || match size() {
+        full @ (2048 | 4096) => Ok(full),
+        other => Err(other.to_string()),
+    });
+    eventually(Timing::START, "/leader is 200", || if a.code("/leader") == 200 { Ok(()) } else { Err(a.stderr()) });
+    // Another renewal has something to say.
+    throughout(Timing::LONG.retry * 2, "it leads", || match (a.code("/leader"), size()) {
+        (200, size) if size == full => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let writers = harness::process::children(a.pid());
+    let writer = writers
+        .into_iter()
+        .find(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "log-writer\n"));
+    let unlimited = nix::libc::rlimit { rlim_cur: nix::libc::RLIM_INFINITY, rlim_max: nix::libc::RLIM_INFINITY };
+    // SAFETY: sets one limit; the old one is not asked for.
+    let raised = unsafe {
+        nix::libc::prlimit(
+            writer.expect("a log writer"),
+            nix::libc::RLIMIT_FSIZE,
+            &raw const unlimited,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(raised, 0);
+    says(&a, "log lines: File too large");
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(7));
+    world.verdict();
+}
