@@ -57,4 +57,5 @@ pub mod log;
 pub mod release;
 pub mod show;
 pub mod status;
+pub mod text;
 pub mod timing;

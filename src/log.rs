@@ -8,15 +8,17 @@ mod stderr;
 pub mod writer;
 
 use std::{
+    fmt::Debug,
     io::{self, IsTerminal},
     os::fd::OwnedFd,
 };
 
-use tracing::Level;
+use tracing::{Level, field::Field};
 use tracing_subscriber::{
+    field::MakeExt as _,
     filter::Targets,
     fmt::{
-        self,
+        self, FormatFields,
         format::{FmtSpan, Writer},
         time::{FormatTime as _, SystemTime},
     },
@@ -28,6 +30,7 @@ use self::{journal::Prefixed, stderr::Stderr};
 use crate::{
     cli::{Given, setting},
     config::Refused,
+    text,
 };
 
 /// What to log and how.
@@ -85,7 +88,7 @@ impl Style {
     /// Text with a time stamp.
     pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false };
 
-    /// Writes one line as a warning, if there is room for it. `message` has nothing that JSON would have to escape.
+    /// Writes one line as a warning, if there is room for it.
     pub fn warn(self, target: &str, message: &str) {
         stderr::write_line(self, self.line(Level::WARN, target, message).as_bytes());
     }
@@ -94,12 +97,16 @@ impl Style {
         let priority = if self.journal { format!("<{}>", journal::priority(&level)) } else { String::new() };
         let time = now();
         match (self.format, self.journal) {
-            (LogFormat::Text, false) => format!("{time} {level:>5} {target}: {message}\n"),
+            (LogFormat::Text, false) => format!("{time} {level:>5} {target}: {}\n", text::escaped(message)),
             // The journal has a clock of its own.
-            (LogFormat::Text, true) => format!("{priority}{level:>5} {target}: {message}\n"),
-            (LogFormat::Json, _) => format!(
-                "{priority}{{\"timestamp\":\"{time}\",\"level\":\"{level}\",\"fields\":{{\"message\":\"{message}\"}},\"target\":\"{target}\"}}\n"
-            ),
+            (LogFormat::Text, true) => format!("{priority}{level:>5} {target}: {}\n", text::escaped(message)),
+            (LogFormat::Json, _) => {
+                let message = serde_json::Value::from(message).to_string();
+                format!(
+                    "{priority}{{\"timestamp\":\"{time}\",\"level\":\"{level}\",\"fields\":{{\"message\":{}}},\"target\":\"{target}\"}}\n",
+                    text::escaped_json(&message)
+                )
+            }
         }
     }
 }
@@ -138,6 +145,18 @@ fn look(config: &LogConfig) -> (Style, bool) {
     (Style { format: config.format, journal }, ansi && !journal)
 }
 
+/// Fields of an event or a span; their values come from anywhere, as the messages of etcd do.
+fn fields() -> impl for<'a> FormatFields<'a> + 'static {
+    let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => writer.write_str(&text::escaped(&value)),
+            name => write!(writer, "{name}={}", text::escaped(&value)),
+        }
+    };
+    fmt::format::debug_fn(write).delimited(" ")
+}
+
 fn subscribe(config: &LogConfig, style: Style, ansi: bool) {
     let layer = fmt::layer()
         .with_writer(move || Stderr(style))
@@ -145,6 +164,7 @@ fn subscribe(config: &LogConfig, style: Style, ansi: bool) {
         // In words a line says itself what it is about.
         .with_target(style.format == LogFormat::Json)
         .with_span_events(FmtSpan::NONE)
+        .fmt_fields(fields())
         // On a write error the layer would report it by `eprintln!`, which panics when stderr is closed.
         .log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(config.filter.clone());

@@ -17,6 +17,7 @@ use etcd_await_election::{
     log::{self, Style},
     release, show,
     status::{Phase, Status, healthcheck, http, systemd},
+    text,
 };
 use futures_util::stream;
 use nix::sys::signal::Signal;
@@ -150,7 +151,7 @@ async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, 
         etcd::cluster(config, Patience::default()).map_err(|error| Refused::new(Exit::Config, error.to_string()))?;
     let limit = BootClock.now() + SHOW_LIMIT;
     let shown = match BootClock.before(limit, show::look(lock, &cluster)).await {
-        Some(shown) => shown.map_err(|error| Refused::new(Exit::Refused, error.to_string()))?,
+        Some(shown) => shown.map_err(|error| Refused::new(Exit::Refused, text::escaped(&error.to_string())))?,
         None if cluster.membership().ours().is_none() => {
             return Err(Refused::new(Exit::GaveUp, "could not decide which etcd cluster to ask"));
         }

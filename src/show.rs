@@ -13,6 +13,7 @@ use crate::{
         view::View,
     },
     etcd::Endpoint,
+    text,
 };
 
 /// Reads a lock, and the time its holder's lease has left.
@@ -98,13 +99,13 @@ impl Shown {
     /// One JSON object on one line, for programs. Fields are added over time, never renamed.
     #[must_use]
     pub fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        text::escaped_json(&serde_json::to_string(self).unwrap_or_default()).into_owned()
     }
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "lock {}", plain(&self.lock))?;
+        writeln!(f, "lock {}", text::escaped(&self.lock))?;
         match &self.holder {
             None => writeln!(f, "nobody holds it")?,
             Some(holder) => {
@@ -113,16 +114,16 @@ impl fmt::Display for Shown {
                     (Some(lease), None) => format!("lease {lease}, which has run out"),
                     (Some(lease), Some(left)) => format!("lease {lease}, {}s left", left.as_secs()),
                 };
-                writeln!(f, "held by {}, fencing token {}, {ttl}", plain(&holder.identity), holder.token)?;
+                writeln!(f, "held by {}, fencing token {}, {ttl}", text::escaped(&holder.identity), holder.token)?;
             }
         }
         for identity in &self.ousted {
-            writeln!(f, "ousted by force, its command may still run: {}", plain(identity))?;
+            writeln!(f, "ousted by force, its command may still run: {}", text::escaped(identity))?;
         }
         if self.queue.is_empty() {
             return writeln!(f, "nobody waits");
         }
-        let names: Vec<_> = self.queue.iter().map(|waiting| plain(&waiting.identity)).collect();
+        let names: Vec<_> = self.queue.iter().map(|waiting| text::escaped(&waiting.identity)).collect();
         let name = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("IDENTITY".len());
         let lease = self.queue.iter().map(|waiting| waiting.lease.len()).max().unwrap_or(0).max("LEASE".len());
         writeln!(f, "\n{:>4}  {:name$}  {:lease$}  NOTE", "NEXT", "IDENTITY", "LEASE")?;
@@ -137,11 +138,6 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
-}
-
-/// Anybody can write anything into etcd; a terminal gets no control characters from there.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
@@ -177,10 +173,10 @@ mod tests {
              held by node-1, fencing token 42, lease 7b1d, 12s left\n\
              ousted by force, its command may still run: old\n\
              \n\
-             NEXT  IDENTITY  LEASE  NOTE\n\
-             \x20  1  node-2    7b20   asks for the lead\n\
-             \x20  2  a\u{fffd}[2J     9\n\
-             \x20  3  x         a      another program's election\n";
+             NEXT  IDENTITY    LEASE  NOTE\n\
+             \x20  1  node-2      7b20   asks for the lead\n\
+             \x20  2  a\\u{1b}[2J  9\n\
+             \x20  3  x           a      another program's election\n";
         assert_eq!(shown().to_string(), expected);
     }
 

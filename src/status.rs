@@ -8,7 +8,7 @@ pub mod systemd;
 
 use std::time::Duration;
 
-use crate::{clock::Instant, timing::Deadlines};
+use crate::{clock::Instant, text, timing::Deadlines};
 
 /// Where this instance stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,8 +145,7 @@ impl Status {
             Phase::Stopping => format!("leader of {lock}: the command is being ended"),
             Phase::Released => format!("the lock {lock} was given back"),
         };
-        // Identities come from etcd, where anybody can write; a line break would be a message of its own.
-        words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        text::escaped(&words).into_owned()
     }
 
     fn hears_etcd(&self, now: Instant) -> bool {
@@ -259,7 +258,7 @@ pub(crate) mod tests {
     fn words_are_one_line() {
         assert_eq!(standby().words(), "standby for db: number 2 in the queue behind b; a leads");
         assert_eq!(leader().words(), "leader of db: the command runs");
-        let evil = Status { leader: Some("x\nREADY=1".into()), ..standby() };
-        assert!(!evil.words().contains('\n'));
+        let evil = Status { leader: Some("x\nREADY=1\u{202e}".into()), ..standby() };
+        assert!(evil.words().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.words());
     }
 }

@@ -68,15 +68,19 @@ mod tests {
         let layer = tracing_fmt::layer()
             .with_ansi(false)
             .with_writer(move || Sink(Arc::clone(&sink)))
+            .fmt_fields(crate::log::fields())
             .map_event_format(|format| Prefixed(format.without_time()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!("late");
             tracing::info!("joined");
+            tracing::warn!(endpoint = "a\u{2028}b", "a message\n<0>forged\u{1b}[2J\u{202e}");
         });
         let text = String::from_utf8(lines.lock().expect("unpoisoned").clone()).expect("text");
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("<4>") && lines[0].ends_with("late"), "{text}");
         assert!(lines[1].starts_with("<6>") && lines[1].ends_with("joined"), "{text}");
+        let escaped = "a message\\n<0>forged\\u{1b}[2J\\u{202e} endpoint=\"a\\u{2028}b\"";
+        assert!(lines.len() == 3 && lines[2].ends_with(escaped), "{text}");
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);

@@ -15,7 +15,8 @@ use nix::{
 };
 use tracing::Level;
 
-use super::Style;
+use super::{LogFormat, Style};
+use crate::text;
 
 /// Lines of this process that were dropped and not reported yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -27,7 +28,13 @@ pub(super) struct Stderr(pub(super) Style);
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        write_line(self.0, line);
+        // Of text the fields are escaped; of JSON, the document can be.
+        match std::str::from_utf8(line) {
+            Ok(document) if self.0.format == LogFormat::Json => {
+                write_line(self.0, format!("{}\n", text::escaped_json(document.trim_end())).as_bytes());
+            }
+            _ => write_line(self.0, line),
+        }
         // Nobody could be told about a line that was dropped.
         Ok(line.len())
     }
@@ -39,10 +46,13 @@ impl Write for Stderr {
 
 /// Writes one line, after the number of those that were dropped before it.
 pub(super) fn write_line(style: Style, line: &[u8]) {
-    let stderr = io::stderr();
+    write_line_to(io::stderr().as_fd(), style, line);
+}
+
+fn write_line_to(fd: BorrowedFd<'_>, style: Style, line: &[u8]) {
     let dropped = DROPPED.swap(0, Ordering::Relaxed);
-    let reported = dropped == 0 || put(stderr.as_fd(), dropped_lines(style, dropped, "stderr was blocked").as_bytes());
-    if !(reported && put(stderr.as_fd(), line)) {
+    let reported = dropped == 0 || put(fd, dropped_lines(style, dropped, "stderr was blocked").as_bytes());
+    if !(reported && put(fd, line)) {
         DROPPED.fetch_add(dropped * u64::from(!reported) + 1, Ordering::Relaxed);
     }
 }
@@ -97,16 +107,21 @@ mod tests {
         // More than any socket holds, and this one waits for its reader unless told otherwise.
         assert!(!put(socket.as_fd(), &vec![b'x'; 1 << 24]));
         assert!(TORN.load(Ordering::Relaxed));
-        assert!(!put(socket.as_fd(), b"no room\n"));
+        for _ in 0..2 {
+            write_line_to(socket.as_fd(), Style::PLAIN, b"no room\n");
+        }
         let mut text = vec![0; 5];
         reader.read_exact(&mut text).expect("a line");
         assert_eq!(text, b"fits\n");
         reader.set_nonblocking(true).expect("a flag");
         while reader.read(&mut [0; 1 << 16]).is_ok() {}
-        assert!(put(socket.as_fd(), b"whole again\n"));
+        write_line_to(socket.as_fd(), Style::PLAIN, b"whole again\n");
         let mut text = String::new();
         let _ = reader.read_to_string(&mut text);
-        assert_eq!(text, "\nwhole again\n", "it begins a line of its own");
+        let lines: Vec<_> = text.split('\n').collect();
+        let [torn, dropped, next, ""] = lines[..] else { panic!("{text}") };
+        assert_eq!((torn, next), ("", "whole again"), "the torn line is ended first");
+        assert!(dropped.ends_with(" WARN log: dropped 2 log lines: stderr was blocked"), "{dropped}");
         drop(reader);
         assert!(!put(socket.as_fd(), b"nobody there\n"));
         TORN.store(false, Ordering::Relaxed);

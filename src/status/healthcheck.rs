@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{config::StatusEndpoint, exit_code::Exit};
+use crate::{config::StatusEndpoint, exit_code::Exit, text};
 
 /// From the first attempt to connect to the answer.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -18,11 +18,11 @@ pub fn run(endpoint: &StatusEndpoint) -> Exit {
     // Nobody may be listening; the exit code is the answer.
     match ask(endpoint, TIMEOUT) {
         Ok(words) => {
-            let _ = writeln!(io::stdout(), "healthy: {words}");
+            let _ = writeln!(io::stdout(), "healthy: {}", text::escaped(&words));
             Exit::Command(0)
         }
         Err(why) => {
-            let _ = writeln!(io::stderr(), "unhealthy: {why}");
+            let _ = writeln!(io::stderr(), "unhealthy: {}", text::escaped(&why));
             Exit::Command(1)
         }
     }

@@ -31,6 +31,7 @@ use crate::{
     clock::{Clock, Instant},
     config::{Refused, StatusEndpoint},
     exit_code::Exit,
+    text,
 };
 
 /// From accepting a connection to its last byte: there is one request in each, and no body.
@@ -160,7 +161,7 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("version", json!(env!("CARGO_PKG_VERSION"))),
     ];
     let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
-    format!("{{{}}}\n", fields.join(", "))
+    format!("{{{}}}\n", text::escaped_json(&fields.join(", ")))
 }
 
 fn verdict(status: &Status, good: bool) -> Response {

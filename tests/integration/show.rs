@@ -81,3 +81,38 @@ fn healthcheck_is_0_while_etcd_is_dark() {
     world.cluster().member(0).resume();
     world.verdict();
 }
+
+/// Anybody with rights on the lock can write what moves the cursor, turns the text around it, or begins a line of a log.
+#[test]
+fn text_from_etcd_is_escaped_wherever_it_is_shown() {
+    let world = shared_world();
+    let evil = "evil\n<0>x\u{1b}[2J\u{9b}2J\u{202e}\u{2028}\u{200b}";
+    let etcdctl = world.cluster().etcdctl();
+    etcdctl.must(&["put", world.lock(), evil]);
+    let standby = world.candidate("standby").start();
+    standby.waits();
+    let word = eventually(Timing::SWIFT, "the holder is known", || {
+        let answer = standby.http("GET", "/").map_err(|error| error.to_string())?;
+        if answer.json()["leader"] == evil { Ok(answer.body) } else { Err(answer.body) }
+    });
+    let (_, shown) = world.candidate("show").flag("--show").command::<&str>([]).run();
+    let (_, json) = world.candidate("json").flag("--show").flag("--json").command::<&str>([]).run();
+    let parsed: serde_json::Value = serde_json::from_str(&json.stdout()).expect("JSON");
+    assert_eq!(parsed["holder"]["identity"], evil);
+    let (_, checked) = world
+        .candidate("checked")
+        .flag("--healthcheck")
+        .set("STATUS_ENDPOINT", standby.status_address().to_string())
+        .command::<&str>([])
+        .run();
+    assert!(checked.stdout().contains("evil"), "{} {}", checked.stdout(), checked.stderr());
+    let probe = standby.http("GET", "/healthz").expect("an answer").body;
+    for text in [word, shown.stdout(), json.stdout(), checked.stdout(), probe, standby.stderr()] {
+        assert!(text.contains("evil"), "{text}");
+        let acts = |c: char| c.is_control() && c != '\n' || "\u{202e}\u{2028}\u{200b}".contains(c);
+        assert!(!text.chars().any(acts), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("<0>")), "{text:?}");
+    }
+    etcdctl.must(&["del", world.lock()]);
+    world.verdict();
+}
