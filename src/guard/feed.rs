@@ -32,6 +32,10 @@ pub trait Message: Copy + Sized {
 
     /// Whether a later one says all that this one does.
     fn is_overtaken_by(&self, later: &Self) -> bool;
+
+    /// Whether any number of these can wait for the other end, so that they have to be refused at some time. All others
+    /// are always taken.
+    fn is_unlimited(&self) -> bool;
 }
 
 /// What came out of the socket.
@@ -62,7 +66,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl<Out: Message> Line<Out> {
-    /// More unsent messages than an end that works can cause.
+    /// How many unsent messages there can be before those that have no limit of their own are refused.
     const MOST_UNSENT: usize = 64;
 
     /// The end that `socket` is.
@@ -71,11 +75,11 @@ impl<Out: Message> Line<Out> {
         Self { socket, outbox: RefCell::new(VecDeque::new()) }
     }
 
-    /// Sends `message`, or keeps it for the next [`flush`](Self::flush); false if the other end takes none any more.
+    /// Sends `message`, or keeps it for the next [`flush`](Self::flush); false if it was refused or the other end is closed.
     pub fn send(&self, message: Out) -> bool {
         let mut outbox = self.outbox.borrow_mut();
         outbox.retain(|earlier| !earlier.is_overtaken_by(&message));
-        if outbox.len() >= Self::MOST_UNSENT {
+        if message.is_unlimited() && outbox.len() >= Self::MOST_UNSENT {
             return false;
         }
         outbox.push_back(message);
@@ -167,7 +171,17 @@ impl Message for Order {
     }
 
     fn is_overtaken_by(&self, later: &Self) -> bool {
-        matches!((self, later), (Self::Feed(_), Self::Feed(_)))
+        match (self, later) {
+            (Self::Feed(_), Self::Feed(_)) | (Self::Lease(_), Self::Lease(_)) | (Self::Stop, Self::Stop) => true,
+            // As the kernel has it: one that is still to be delivered stands for all of them.
+            (Self::Signal(earlier), Self::Signal(later)) => earlier == later && !self.is_unlimited(),
+            _ => false,
+        }
+    }
+
+    fn is_unlimited(&self) -> bool {
+        // Only real-time signals are counted.
+        matches!(self, Self::Signal(32..))
     }
 }
 
@@ -197,6 +211,11 @@ impl Message for Report {
 
     fn is_overtaken_by(&self, later: &Self) -> bool {
         matches!((self, later), (Self::Fed(_), Self::Fed(_)))
+    }
+
+    fn is_unlimited(&self) -> bool {
+        // A few for each start, and a gatekeeper that works waits for the last of them before the next start.
+        true
     }
 }
 
@@ -330,6 +349,34 @@ mod tests {
             assert_eq!(Line::<Report>::new(ours).receive::<Order>(), Received::Gone, "{nonsense:?}");
         }
         assert_eq!(Report::decode(&Report::GuardLost.encode()), None);
+    }
+
+    /// A guard that is stopped meanwhile, and somebody who sends signals without end.
+    #[test]
+    fn only_real_time_signals_are_refused_when_too_much_waits() {
+        let (ours, theirs) = pair().expect("a pair");
+        let (sender, receiver) = (Line::<Order>::new(ours), Line::<Report>::new(theirs));
+        assert!((0..10_000).any(|_| !sender.send(Order::Signal(40))), "what never ends is refused at last");
+        for _ in 0..100 {
+            let wanted =
+                (1..32).map(Order::Signal).chain([Order::Feed(deadlines(1, 2)), Order::Lease(None), Order::Stop]);
+            wanted.for_each(|order| assert!(sender.send(order), "{order:?}"));
+        }
+        assert!(sender.outbox.borrow().len() < 200);
+        assert!(sender.send(Order::Dismiss));
+        let mut received = Vec::new();
+        loop {
+            match receiver.receive::<Order>() {
+                Received::Message(order) => received.push(order),
+                Received::Nothing if sender.has_unsent() => assert!(sender.flush()),
+                Received::Nothing => break,
+                Received::Gone => panic!("gone"),
+            }
+        }
+        received.retain(|order| *order != Order::Signal(40));
+        let once = (1..32).map(Order::Signal);
+        let once = once.chain([Order::Feed(deadlines(1, 2)), Order::Lease(None), Order::Stop, Order::Dismiss]);
+        assert_eq!(received, once.collect::<Vec<_>>());
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod partition;
 mod pass_through;
 mod rotation;
 mod show;
+mod signals;
 mod status;
 mod storm;
 mod stray;

@@ -1,0 +1,110 @@
+//! Signals to the gatekeeper: which of them reach the command, and that none is lost or ends the program by chance.
+
+use std::{ffi::OsString, fs};
+
+use harness::{End, Terminal, Timing, eventually};
+use nix::{libc, sys::signal::Signal};
+
+use crate::{shared_world, undisturbed};
+
+/// Also those that have no name in this system's libraries.
+fn send(pid: i32, signal: i32) {
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal} to {pid}");
+}
+
+/// The guard takes no orders for a moment, and the gatekeeper has more for it than anything holds.
+#[test]
+fn sigterm_is_not_lost_behind_signals_that_the_guard_does_not_take() {
+    let world = shared_world();
+    let mut command: Vec<OsString> =
+        ["sh", "-c", "trap '' 40; exec \"$@\"", "sh"].into_iter().map(Into::into).collect();
+    command.extend_from_slice(world.journaled());
+    let a = world.candidate("a").command(command).start();
+    a.leads();
+    a.signal_guard(Signal::SIGSTOP);
+    for _ in 0..1000 {
+        send(a.pid(), 40);
+    }
+    // The lower number would come first.
+    eventually(Timing::SWIFT, "the gatekeeper has taken them all", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", a.pid())).map_err(|error| error.to_string())?;
+        if status.contains("ShdPnd:\t0000000000000000") { Ok(()) } else { Err(status) }
+    });
+    a.terminate();
+    eventually(Timing::SWIFT, "the gatekeeper has seen SIGTERM", || match a.stderr() {
+        log if log.contains("asked to end") => Ok(()),
+        log => Err(log),
+    });
+    a.signal_guard(Signal::SIGCONT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0), "{}", a.stderr());
+    assert!(a.lives()[0].asked.is_some());
+    world.verdict();
+}
+
+/// The journaling command has threads, and glibc then handles this one for its own use; it does not handle the others.
+const GLIBC_SETXID: i32 = 33;
+
+/// The C libraries keep some signals for themselves: 32 and 33, musl also 34.
+#[test]
+fn signals_that_a_c_library_keeps_for_itself_are_forwarded_like_others() {
+    for signal in [32, 33, 34, 64] {
+        let world = shared_world();
+        let a = world.candidate("a").start();
+        a.leads();
+        let b = world.candidate("b").start();
+        b.waits();
+        send(b.pid(), signal);
+        send(b.guard_pid(), signal);
+        send(a.guard_pid(), signal);
+        undisturbed(&a, Timing::LONG.retry / 4);
+        send(a.pid(), signal);
+        let end = if signal == GLIBC_SETXID {
+            undisturbed(&a, Timing::LONG.retry / 4);
+            a.terminate();
+            0
+        } else {
+            128 + signal
+        };
+        assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(end), "{}", a.stderr());
+        b.leads_within(Timing::SWIFT);
+        world.verdict();
+    }
+}
+
+/// The limit is the gatekeeper's, and so is the signal that the kernel sends for it; the command has limits of its own.
+#[test]
+fn a_log_that_reaches_the_limit_of_a_files_size_does_not_end_the_command() {
+    let world = shared_world();
+    let a = world.candidate("a").set("LOG", "trace").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    for pid in [a.pid(), a.guard_pid()] {
+        let least = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        // SAFETY: reads one structure that lives through the call.
+        assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const least, std::ptr::null_mut()) }, 0);
+    }
+    // At least one renewal, with all that is logged of it.
+    undisturbed(&a, Timing::LONG.retry * 2);
+    // From somebody else it is for the command, as any other is.
+    a.signal(Signal::SIGXFSZ);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGXFSZ as i32));
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Whether there is a terminal cannot be asked any more when it has gone.
+#[test]
+fn one_that_waits_leaves_the_queue_when_its_terminal_closes() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let terminal = Terminal::open();
+    let b = world.candidate("b").on(&terminal).start();
+    b.waits();
+    drop(terminal);
+    assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGHUP as i32), "{}", b.stderr());
+    undisturbed(&a, Timing::LONG.retry / 4);
+    world.verdict();
+}
