@@ -13,8 +13,8 @@ use std::{
 use nix::{
     libc,
     sys::{
-        signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
-        signalfd::{SfdFlags, SignalFd},
+        signal::{SigHandler, SigSet, Signal, signal},
+        signalfd::{SfdFlags, SignalFd, siginfo},
     },
 };
 use tokio::io::{Interest, unix::AsyncFd};
@@ -22,19 +22,15 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// The signal mask and dispositions that this process was started with.
 #[derive(Clone, Copy, Debug)]
 pub struct Original {
-    mask: SigSet,
+    mask: Mask,
     ignored: SigSet,
 }
 
 impl Original {
     /// Saves them. To be called first in `main`, before anything is blocked.
-    ///
-    /// # Panics
-    /// Never: reading the mask cannot fail.
     #[must_use]
     pub fn save() -> Self {
-        let mut mask = SigSet::empty();
-        sigprocmask(SigmaskHow::SIG_BLOCK, None, Some(&mut mask)).expect("the mask can always be read");
+        let mask = Mask::NONE.change(libc::SIG_BLOCK);
         let mut ignored: SigSet = Signal::iterator().filter(|signal| is_ignored(*signal)).collect();
         if !PIPE_IS_IGNORED.load(Ordering::Relaxed) {
             ignored.remove(Signal::SIGPIPE);
@@ -58,7 +54,40 @@ impl Original {
         for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {
             set_ignored(signal, self.ignored.contains(signal));
         }
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.mask), None);
+        self.mask.change(libc::SIG_SETMASK);
+    }
+}
+
+/// A set of signals as the kernel has it, one bit for each. The C libraries' own type leaves out those that they use
+/// themselves (32 and 33, musl also 34), and a signal that is not blocked ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mask(u64);
+
+impl Mask {
+    const NONE: Self = Self(0);
+
+    const fn without(self, signal: Signal) -> Self {
+        Self(self.0 & !(1 << (signal as i32 - 1)))
+    }
+
+    /// Changes the mask of this thread as `how` says, and returns the one before. Async-signal-safe.
+    fn change(self, how: i32) -> Self {
+        let mut before = 0u64;
+        // SAFETY: both sets are as long as is said, and live through the call, which fails on nothing else.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const self.0, &raw mut before, size_of::<u64>());
+        }
+        Self(before)
+    }
+
+    /// For the functions of a C library that hand a set to the kernel as it is.
+    fn to_sigset(self) -> SigSet {
+        // SAFETY: all zeros is the empty set, and each C library's type begins with the kernel's set.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            (&raw mut set).cast::<u64>().write_unaligned(self.0);
+            SigSet::from_sigset_t_unchecked(set)
+        }
     }
 }
 
@@ -92,29 +121,19 @@ static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 /// All signals but two kinds. Those that say that the program itself is broken would end it all the same. And SIGPIPE, which
 /// Rust's runtime ignores, would be kept while it is blocked, to be forwarded: a client of the status endpoint that hangs up,
 /// or a reader of the log, would end the command.
-#[must_use]
-pub fn blockable() -> SigSet {
-    let mut set = SigSet::all();
-    for signal in [
-        Signal::SIGSEGV,
-        Signal::SIGBUS,
-        Signal::SIGFPE,
-        Signal::SIGILL,
-        Signal::SIGTRAP,
-        Signal::SIGABRT,
-        Signal::SIGSYS,
-        Signal::SIGPIPE,
-    ] {
-        set.remove(signal);
-    }
-    set
-}
+const BLOCKABLE: Mask = Mask(u64::MAX)
+    .without(Signal::SIGSEGV)
+    .without(Signal::SIGBUS)
+    .without(Signal::SIGFPE)
+    .without(Signal::SIGILL)
+    .without(Signal::SIGTRAP)
+    .without(Signal::SIGABRT)
+    .without(Signal::SIGSYS)
+    .without(Signal::SIGPIPE);
 
 /// Blocks them in this thread, and in all processes and threads that it starts from now on.
-pub(super) fn block() -> SigSet {
-    let set = blockable();
-    let _ = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None);
-    set
+pub(super) fn block() {
+    BLOCKABLE.change(libc::SIG_BLOCK);
 }
 
 /// The signals of this process, blocked and to be read.
@@ -127,14 +146,20 @@ impl Signals {
     /// # Errors
     /// If the process has no descriptors left.
     pub fn open() -> io::Result<Self> {
-        Ok(Self(SignalFd::with_flags(&block(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        block();
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&BLOCKABLE.to_sigset(), flags)?))
     }
 
-    /// The next signal that came, if one did.
+    /// The next signal that came, if one did and it is not about a limit of this very process.
     #[must_use]
     pub fn read(&self) -> Option<i32> {
-        let info = self.0.read_signal().ok().flatten()?;
-        i32::try_from(info.ssi_signo).ok()
+        loop {
+            let info = self.0.read_signal().ok().flatten()?;
+            if !is_about_our_limits(&info) {
+                return i32::try_from(info.ssi_signo).ok();
+            }
+        }
     }
 
     /// Makes them awaitable.
@@ -145,6 +170,14 @@ impl Signals {
         // SAFETY: `Signals` keeps its one descriptor open, unchanged, as long as it lives.
         Ok(AsyncSignals(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?))
     }
+}
+
+/// Whether the kernel says so that this process has reached one of its own limits (a log that is too long, time on the
+/// processor): nobody else is meant. What is sent from outside is forwarded, and so is what the kernel sends for a terminal.
+fn is_about_our_limits(info: &siginfo) -> bool {
+    let is_limit = [libc::SIGXFSZ, libc::SIGXCPU].iter().any(|limit| limit.cast_unsigned() == info.ssi_signo);
+    // SIGXFSZ comes as if the process had sent it to itself, SIGXCPU as the kernel's.
+    is_limit && (info.ssi_code > 0 || info.ssi_pid == std::process::id())
 }
 
 impl AsFd for Signals {
