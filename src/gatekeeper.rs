@@ -58,6 +58,8 @@ async fn story<S: Store, C: Clock>(
     status: watch::Receiver<Status>,
 ) -> Exit {
     let mut signals = pin!(signals);
+    // Once it has closed nobody can tell any more.
+    let on_terminal = std::io::stdin().is_terminal();
     let mut pause = Duration::ZERO;
     let exit = loop {
         let begun = election.cluster().clock().now();
@@ -68,7 +70,7 @@ async fn story<S: Store, C: Clock>(
         let term = tokio::select! {
             biased;
             () = guard_lost(guard) => break Exit::Guard,
-            exit = asked_to_end(&mut signals, stop_signal) => break exit,
+            exit = asked_to_end(&mut signals, stop_signal, on_terminal) => break exit,
             campaigned = campaign => match campaigned {
                 Ok(term) => term,
                 Err(failure) => break refused(&failure),
@@ -80,7 +82,7 @@ async fn story<S: Store, C: Clock>(
         let asked = Cell::new(None);
         let forwarded = signals.as_mut().inspect(|&signal| {
             // What is for the command alone while it leads is for us, too, once it has to stop anyway.
-            if status.borrow().phase == Phase::Stopping && ends_a_waiting_program(signal, stop_signal) {
+            if status.borrow().phase == Phase::Stopping && ends_a_waiting_program(signal, stop_signal, on_terminal) {
                 asked.set(Some(signal));
             }
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
@@ -140,9 +142,9 @@ async fn guard_lost(guard: &impl Guard) {
 }
 
 /// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
-async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_signal: i32) -> Exit {
+async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_signal: i32, on_terminal: bool) -> Exit {
     while let Some(number) = signals.next().await {
-        if ends_a_waiting_program(number, stop_signal) {
+        if ends_a_waiting_program(number, stop_signal, on_terminal) {
             tracing::info!("{} while waiting: leaving the queue", signal_named(number));
             return ended_by(number);
         }
@@ -155,12 +157,12 @@ async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_sign
 }
 
 /// Whether a signal ends this program where there is no command that it would be for.
-fn ends_a_waiting_program(number: i32, stop_signal: i32) -> bool {
+fn ends_a_waiting_program(number: i32, stop_signal: i32, on_terminal: bool) -> bool {
     number == stop_signal
         || match Signal::try_from(number) {
             Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => true,
             // A service manager's "reload": there is nothing yet that could. Without its terminal a job of a shell ends.
-            Ok(Signal::SIGHUP) => std::io::stdin().is_terminal(),
+            Ok(Signal::SIGHUP) => on_terminal,
             _ => false,
         }
 }
