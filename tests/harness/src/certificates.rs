@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +11,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+
+/// The name that every server's certificate is good for, besides the addresses: of a service that stands for all members.
+pub const NAME: &str = "etcd.test";
 
 /// The files of one cluster.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ pub struct Certificates {
     directory: PathBuf,
     /// What the server's is good for.
     hosts: Vec<String>,
-    authority: Authority,
+    authority: Arc<Authority>,
 }
 
 /// Certificate and key.
@@ -42,7 +46,7 @@ pub struct Pair {
 }
 
 impl Certificates {
-    /// Makes them in `directory`. The server's is good for localhost, 127.0.0.1 and the addresses of `members`.
+    /// Makes them in `directory`. The server's is good for localhost, 127.0.0.1, [`NAME`] and the addresses of `members`.
     ///
     /// # Panics
     /// If they cannot be made.
@@ -50,8 +54,7 @@ impl Certificates {
     pub fn create(directory: &Path, members: &[String]) -> Self {
         let ca = authority("test CA");
         let foreign_ca = authority("foreign CA");
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        names.extend_from_slice(members);
+        let names = hosts(members);
         Self {
             ca: write(directory, "ca.crt", &ca.pem()),
             server: issue(directory, "server", &ca, named("etcd", names.clone())),
@@ -66,7 +69,24 @@ impl Certificates {
             foreign: issue(directory, "foreign", &foreign_ca, named("candidate", Vec::new())),
             directory: directory.to_owned(),
             hosts: names,
-            authority: ca,
+            authority: Arc::new(ca),
+        }
+    }
+
+    /// The same for the servers of another cluster, in its `directory`: whoever is given these trusts those.
+    #[must_use]
+    pub fn for_others(&self, directory: &Path, members: &[String]) -> Self {
+        let hosts = hosts(members);
+        Self {
+            ca: self.ca.clone(),
+            server: issue(directory, "server", &self.authority, named("etcd", hosts.clone())),
+            client: self.client.clone(),
+            expired: self.expired.clone(),
+            foreign_ca: self.foreign_ca.clone(),
+            foreign: self.foreign.clone(),
+            directory: directory.to_owned(),
+            hosts,
+            authority: Arc::clone(&self.authority),
         }
     }
 
@@ -117,6 +137,13 @@ impl NextCa<'_> {
     fn trust(&self, pem: &str) {
         write(&self.certificates.directory, "ca.crt", pem);
     }
+}
+
+/// What a server's certificate is good for.
+fn hosts(members: &[String]) -> Vec<String> {
+    let mut names = ["localhost", "127.0.0.1", NAME].map(str::to_owned).to_vec();
+    names.extend_from_slice(members);
+    names
 }
 
 type Authority = CertifiedIssuer<'static, KeyPair>;

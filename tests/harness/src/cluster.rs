@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs,
+    net::IpAddr,
     path::Path,
     process::Command,
     sync::{Arc, LazyLock, Mutex},
@@ -10,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    address::Address,
-    certificates::Certificates,
+    address::{Address, CLIENT_PORT},
+    certificates::{Certificates, NAME},
     etcdctl::Etcdctl,
     member::{Member, binary},
     scratch::Scratch,
@@ -46,7 +47,7 @@ impl Cluster {
     /// The three members with TLS that all tests share which do nothing to them.
     #[must_use]
     pub fn shared() -> Arc<Self> {
-        static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| Arc::new(Cluster::builder().build(None)));
+        static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| Arc::new(Cluster::builder().build(None, None)));
         Arc::clone(&SHARED)
     }
 
@@ -103,6 +104,18 @@ impl Cluster {
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(Member::endpoint).collect()
+    }
+
+    /// The URL of all members, for whoever resolves [`NAME`] to their addresses; see [`Names`](crate::Names).
+    #[must_use]
+    pub fn endpoint_by_name(&self) -> String {
+        format!("{}://{NAME}:{CLIENT_PORT}", self.members[0].scheme)
+    }
+
+    /// The addresses of all members.
+    #[must_use]
+    pub fn ips(&self) -> Vec<IpAddr> {
+        self.members.iter().map(|member| member.client_address().ip()).collect()
     }
 
     /// `etcdctl`, asking any member.
@@ -199,7 +212,7 @@ impl Cluster {
         if let Some((user, password)) = auth {
             options.extend(["--user".into(), format!("{user}:{password}").into()]);
         }
-        Etcdctl { options }
+        Etcdctl { options, names: None }
     }
 }
 
@@ -279,20 +292,31 @@ impl ClusterBuilder {
     #[must_use]
     pub fn create(self) -> Arc<Cluster> {
         let permit = SERVERS.acquire(self.size);
-        Arc::new(self.build(Some(permit)))
+        Arc::new(self.build(Some(permit), None))
     }
 
     /// A second cluster for a test that has one: two that each wait for a second place would wait for ever.
     #[must_use]
     pub fn create_beside(self, _first: &Cluster) -> Arc<Cluster> {
-        Arc::new(self.build(None))
+        Arc::new(self.build(None, None))
     }
 
-    fn build(self, permit: Option<Permit>) -> Cluster {
+    /// Another cluster, of one member, that the clients of the first one trust: a member that was set up anew, alone.
+    #[must_use]
+    pub fn create_stray(mut self, first: &Cluster) -> Arc<Cluster> {
+        self.size = 1;
+        self.tls = first.tls;
+        Arc::new(self.build(None, Some(&first.certificates)))
+    }
+
+    fn build(self, permit: Option<Permit>, trusted: Option<&Certificates>) -> Cluster {
         let scratch = Scratch::new("cluster");
         let addresses: Vec<Address> = (0..self.size).map(|_| Address::claim()).collect();
         let ips: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-        let certificates = Certificates::create(scratch.path(), &ips);
+        let certificates = trusted.map_or_else(
+            || Certificates::create(scratch.path(), &ips),
+            |trusted| trusted.for_others(scratch.path(), &ips),
+        );
         let scheme = if self.tls { "https" } else { "http" };
         let mut members: Vec<Member> = addresses
             .into_iter()
@@ -385,4 +409,29 @@ fn version() -> (u32, u32, u32) {
         parse().unwrap_or_else(|| panic!("etcd --version says {text:?}"))
     });
     *VERSION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Names;
+
+    /// With the same certificates, and under the same name.
+    #[test]
+    fn a_stray_is_another_cluster_that_the_same_clients_trust() {
+        let first = Cluster::builder().size(1).create();
+        let stray = Cluster::builder().create_stray(&first);
+        let of_stray = first.etcdctl_at(&stray.endpoints().join(","));
+        let id = |etcdctl: &Etcdctl| etcdctl.cluster_id().expect("etcd answers");
+        assert_ne!(id(&first.etcdctl()), id(&of_stray));
+        first.etcdctl().must(&["put", "tests/key", "value"]);
+        assert_eq!(of_stray.keys("tests/"), Ok(Vec::new()));
+
+        let Some(names) = Names::new() else { return };
+        for cluster in [&first, &stray] {
+            names.set(NAME, &cluster.ips());
+            let by_name = first.etcdctl_at(&cluster.endpoint_by_name()).names(&names);
+            assert_eq!(id(&by_name), id(&cluster.etcdctl()));
+        }
+    }
 }

@@ -12,13 +12,14 @@ use std::{
 
 use serde_json::Value;
 
-use crate::process::Process;
+use crate::{names::Names, process::Process};
 
 /// How to call `etcdctl` for one cluster.
 #[derive(Clone, Debug)]
 pub struct Etcdctl {
     /// The options that every call gets.
     pub(crate) options: Vec<OsString>,
+    pub(crate) names: Option<Names>,
 }
 
 /// One key as it stands in etcd.
@@ -151,6 +152,15 @@ impl Etcdctl {
         answer["header"]["revision"].as_i64().ok_or_else(|| format!("no revision: {answer}"))
     }
 
+    /// The id of the cluster that answers.
+    ///
+    /// # Errors
+    /// If etcd cannot be asked.
+    pub fn cluster_id(&self) -> Result<u64, String> {
+        let answer = self.json(&["get", "tests/none"])?;
+        answer["header"]["cluster_id"].as_u64().ok_or_else(|| format!("no cluster id: {answer}"))
+    }
+
     /// All leases that exist.
     ///
     /// # Errors
@@ -195,9 +205,18 @@ impl Etcdctl {
         self.with(&[&format!("--command-timeout={}ms", limit.as_millis())])
     }
 
+    /// Resolves names by these, and by nothing else.
+    #[must_use]
+    pub fn names(&self, names: &Names) -> Self {
+        Self { names: Some(names.clone()), ..self.clone() }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.env("ETCDCTL_API", "3").args(&self.options).args(arguments);
+        if let Some(names) = &self.names {
+            names.given_to(&mut command);
+        }
         command
     }
 }

@@ -13,6 +13,7 @@
 //! - [`World`] ties one lock, its cluster, its candidates and its journal together; forgetting the verdict is a failure.
 //! - [`Cluster`] and its members have the verbs of failure: kill, stop, pause, resume, restart.
 //! - [`Proxy`] stands between a candidate and a member: cut, refuse, black hole, one way, delay.
+//! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates a name that stands for all of them.
 //! - [`journal`] is the oracle; [`journaled`] the command that writes it.
 //! - [`Timing`] gives the limits: they follow from lease, renew deadline and retry period, times `TEST_SLACK`.
 //!
@@ -20,6 +21,7 @@
 //! process; logs stay only where a test failed.
 
 pub mod address;
+mod balancer;
 pub mod behaviour;
 mod candidate;
 pub mod certificates;
@@ -29,6 +31,7 @@ pub mod http;
 pub mod journal;
 pub mod journaled;
 mod member;
+pub mod names;
 pub mod process;
 mod proxy;
 pub mod scratch;
@@ -38,11 +41,13 @@ mod timing;
 pub mod wait;
 mod world;
 
+pub use balancer::Balancer;
 pub use behaviour::Behaviour;
 pub use candidate::Candidate;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use journal::Journal;
 pub use member::Member;
+pub use names::Names;
 pub use process::{End, Process};
 pub use proxy::{Direction, Proxy};
 pub use setup::Setup;

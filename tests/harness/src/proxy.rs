@@ -2,13 +2,17 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{address::Address, member::Member, wait::lock};
+use crate::{
+    address::{Address, CLIENT_PORT},
+    member::Member,
+    wait::lock,
+};
 
 /// How soon a change of mind reaches the threads.
 const LOOK: Duration = Duration::from_millis(5);
@@ -32,44 +36,72 @@ pub enum Direction {
 
 #[derive(Debug)]
 struct State {
-    /// Where new connections lead.
-    upstream: SocketAddr,
+    /// Where new connections lead, one after the other.
+    upstreams: Vec<SocketAddr>,
+    /// How many there were.
+    connections: usize,
     /// Nobody listens: connecting fails at once.
     refuse: bool,
     /// Bytes in this direction wait until healed.
     hold: [bool; 2],
-    /// Every piece of data is this late.
-    delay: Duration,
+    /// Every piece of data in this direction is this late.
+    delay: [Duration; 2],
     /// Moves on when all connections must end.
     generation: u64,
     closed: bool,
+}
+
+impl State {
+    fn next(&mut self) -> SocketAddr {
+        self.connections += 1;
+        self.upstreams[(self.connections - 1) % self.upstreams.len()]
+    }
 }
 
 impl Proxy {
     /// Starts a proxy on the member's own address: its certificate is good for it.
     #[must_use]
     pub fn of(member: &Member) -> Self {
-        Self::start(member, member.address.ip(), member.scheme)
+        Self::at(member, (member.address.ip(), 0).into())
     }
 
-    /// Starts a proxy on an address that no certificate names.
+    /// Starts a proxy on an address that no certificate names, at the members' port: one name may stand for several of
+    /// these, as for the members themselves.
     #[must_use]
     pub fn elsewhere(member: &Member, address: &Address) -> Self {
-        Self::start(member, address.ip(), member.scheme)
+        Self::at(member, (address.ip(), CLIENT_PORT).into())
     }
 
-    fn start(member: &Member, ip: Ipv4Addr, scheme: &'static str) -> Self {
-        let listener = TcpListener::bind((ip, 0)).expect("the address is ours");
+    /// Starts a proxy on this address, which the caller owns.
+    #[must_use]
+    pub fn at(member: &Member, address: SocketAddr) -> Self {
+        Self::start(member.scheme, address, vec![member.client_address()])
+    }
+
+    /// Starts a proxy that takes each connection to the next of these.
+    pub(crate) fn start(scheme: &'static str, address: SocketAddr, upstreams: Vec<SocketAddr>) -> Self {
+        let listener = TcpListener::bind(address).expect("the address is ours");
         let address = listener.local_addr().expect("it is bound");
-        let upstream = member.client_address();
-        let state =
-            State { upstream, refuse: false, hold: [false; 2], delay: Duration::ZERO, generation: 0, closed: false };
-        let state = Arc::new(Mutex::new(state));
+        let state = Arc::new(Mutex::new(State {
+            upstreams,
+            connections: 0,
+            refuse: false,
+            hold: [false; 2],
+            delay: [Duration::ZERO; 2],
+            generation: 0,
+            closed: false,
+        }));
         thread::spawn({
             let state = Arc::clone(&state);
             move || accept(listener, address, &state)
         });
         Self { scheme, address, state }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where it listens, as a URL.
@@ -101,7 +133,7 @@ impl Proxy {
     /// Leads to this member from now on; all connections end.
     pub fn lead_to(&self, member: &Member) {
         self.change(|state| {
-            state.upstream = member.client_address();
+            state.upstreams = vec![member.client_address()];
             state.generation += 1;
         });
     }
@@ -117,19 +149,27 @@ impl Proxy {
         self.change(|state| state.hold[direction as usize] = true);
     }
 
-    /// Delivers everything this much later.
+    /// Delivers everything this much later, in each direction; a new connection takes both delays before its first byte.
     pub fn delay(&self, delay: Duration) {
-        self.change(|state| state.delay = delay);
+        self.change(|state| state.delay = [delay; 2]);
+    }
+
+    /// The same in one direction only.
+    pub fn delay_one_way(&self, direction: Direction, delay: Duration) {
+        self.change(|state| state.delay[direction as usize] = delay);
     }
 
     /// As if nothing had been: listening, delivering at once, first what was held.
     pub fn heal(&self) {
+        let mut refused = false;
         self.change(|state| {
-            state.refuse = false;
+            refused = std::mem::take(&mut state.refuse);
             state.hold = [false; 2];
-            state.delay = Duration::ZERO;
+            state.delay = [Duration::ZERO; 2];
         });
-        self.listens(true);
+        if refused {
+            self.listens(true);
+        }
     }
 
     /// Waits until the listener is there or gone: from here on the fault counts.
@@ -179,52 +219,76 @@ fn accept(listener: TcpListener, address: SocketAddr, state: &Arc<Mutex<State>>)
     }
 }
 
-/// One connection: the member is dialled when bytes may flow both ways, then each direction has its thread.
+/// One connection: the member is dialled when bytes may flow both ways, then each direction has its threads.
 fn connect(candidate: TcpStream, generation: u64, state: &Arc<Mutex<State>>) {
-    while lock(state).hold != [false; 2] {
+    let begun = Instant::now();
+    let arrived = || {
+        let state = lock(state);
+        // The handshake of TCP, which the kernel did without us, would have taken a round trip.
+        state.hold == [false; 2] && begun.elapsed() >= state.delay[0] + state.delay[1]
+    };
+    while !arrived() {
         if ended(state, generation) {
             return;
         }
         thread::sleep(LOOK);
     }
-    let upstream = lock(state).upstream;
+    let upstream = lock(state).next();
     let Ok(member) = TcpStream::connect(upstream) else { return };
     let _ = (candidate.set_nodelay(true), member.set_nodelay(true));
-    let (Ok(candidate_again), Ok(member_again)) = (candidate.try_clone(), member.try_clone()) else { return };
-    let other = Arc::clone(state);
-    thread::spawn(move || pump(member_again, candidate_again, Direction::ToCandidate, generation, &other));
-    pump(candidate, member, Direction::ToMember, generation, state);
+    let (candidate, member) = (Arc::new(candidate), Arc::new(member));
+    let back = (Arc::clone(&member), Arc::clone(&candidate), Arc::clone(state));
+    thread::spawn(move || carry(&back.0, &back.1, Direction::ToCandidate, generation, &back.2));
+    carry(&candidate, &member, Direction::ToMember, generation, state);
 }
 
-/// Carries one direction until either end is done, or the proxy says so.
-fn pump(mut from: TcpStream, mut to: TcpStream, direction: Direction, generation: u64, state: &Mutex<State>) {
+/// What was read at a moment; nothing is the end of the connection, which takes as long as data.
+type Piece = (Instant, Vec<u8>);
+
+/// Carries one direction until either end is done, or the proxy says so. It goes on reading while earlier pieces are on
+/// their way: each is late by the delay, not by that of all before it as well.
+fn carry(from: &Arc<TcpStream>, to: &Arc<TcpStream>, direction: Direction, generation: u64, state: &Arc<Mutex<State>>) {
     let _ = from.set_nonblocking(false);
     let _ = from.set_read_timeout(Some(LOOK));
-    // A reader that stopped must not keep this thread from seeing the end.
+    // A reader that stopped must not keep the other thread from seeing the end.
     let _ = to.set_write_timeout(Some(Duration::from_secs(5)));
+    let (pieces, line) = mpsc::channel();
+    let ends = (Arc::clone(from), Arc::clone(to), Arc::clone(state));
+    thread::spawn(move || deliver(&line, &ends.0, &ends.1, direction, generation, &ends.2));
     let mut buffer = vec![0; 64 * 1024];
-    'connection: while !ended(state, generation) {
-        let count = match from.read(&mut buffer) {
-            Ok(0) => break,
+    while !ended(state, generation) {
+        let count = match (&**from).read(&mut buffer) {
             Ok(count) => count,
             Err(error) if retry(&error) => continue,
-            Err(_) => break,
+            Err(_) => 0,
         };
-        let read_at = Instant::now();
-        loop {
+        if pieces.send((Instant::now(), buffer[..count].to_vec())).is_err() || count == 0 {
+            break;
+        }
+    }
+}
+
+/// Delivers what was read when it is time.
+fn deliver(
+    line: &mpsc::Receiver<Piece>,
+    from: &TcpStream,
+    mut to: &TcpStream,
+    direction: Direction,
+    generation: u64,
+    state: &Mutex<State>,
+) {
+    let arrived = |read_at: Instant| {
+        let state = lock(state);
+        !state.hold[direction as usize] && read_at.elapsed() >= state.delay[direction as usize]
+    };
+    'connection: for (read_at, piece) in line {
+        while !arrived(read_at) {
             if ended(state, generation) {
                 break 'connection;
             }
-            let (hold, delay) = {
-                let state = lock(state);
-                (state.hold[direction as usize], state.delay)
-            };
-            if !hold && read_at.elapsed() >= delay {
-                break;
-            }
             thread::sleep(LOOK.min(Duration::from_millis(1)));
         }
-        if to.write_all(&buffer[..count]).is_err() {
+        if piece.is_empty() || to.write_all(&piece).is_err() {
             break;
         }
     }
@@ -243,8 +307,6 @@ fn retry(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     /// A server that echoes, behind a proxy.
@@ -256,24 +318,15 @@ mod tests {
     impl Echo {
         fn start() -> Self {
             let address = Address::claim();
-            let listener = TcpListener::bind((address.ip(), crate::address::CLIENT_PORT)).expect("ours");
+            let listener = TcpListener::bind((address.ip(), CLIENT_PORT)).expect("ours");
+            let upstream = listener.local_addr().expect("it is bound");
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     thread::spawn(move || io::copy(&mut &stream, &mut &stream));
                 }
             });
-            let upstream_owner = Address::claim();
-            let member = Member {
-                name: "echo".into(),
-                address,
-                scheme: "http",
-                arguments: Vec::new(),
-                log: "/dev/null".into(),
-                process: Mutex::new(None),
-            };
-            let proxy = Proxy::elsewhere(&member, &upstream_owner);
-            // The member is dropped here and its address with it, but not the listener on it.
-            Self { _address: upstream_owner, proxy }
+            let proxy = Proxy::start("http", (address.ip(), 0).into(), vec![upstream]);
+            Self { _address: address, proxy }
         }
 
         fn connect(&self) -> TcpStream {
@@ -346,17 +399,42 @@ mod tests {
     }
 
     #[test]
-    fn delay_makes_both_ways_late() {
+    fn delay_makes_both_ways_late_and_each_piece_only_once() {
+        const DELAY: Duration = Duration::from_millis(50);
+        const PIECES: u32 = 20;
         let echo = Echo::start();
         let mut stream = echo.connect();
-        echo.proxy.delay(Duration::from_millis(50));
-        let (done, heard) = mpsc::channel();
+        say(&mut stream);
+        hear(&mut stream).expect("an echo");
+        echo.proxy.delay(DELAY);
         let begun = Instant::now();
+        let mut writer = stream.try_clone().expect("a second handle");
         thread::spawn(move || {
-            say(&mut stream);
-            done.send(hear(&mut stream).is_ok())
+            for _ in 0..PIECES {
+                say(&mut writer);
+                thread::sleep(DELAY / 10);
+            }
         });
-        assert!(heard.recv().expect("an answer"));
-        assert!(begun.elapsed() >= Duration::from_millis(100));
+        hear(&mut stream).expect("the first");
+        assert!(begun.elapsed() >= 2 * DELAY);
+        for _ in 1..PIECES {
+            hear(&mut stream).expect("the others");
+        }
+        assert!(begun.elapsed() < PIECES * DELAY, "one after the other: {:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn delay_of_one_way_makes_only_that_one_late_and_connecting_takes_a_round_trip() {
+        const DELAY: Duration = Duration::from_millis(100);
+        let echo = Echo::start();
+        echo.proxy.delay_one_way(Direction::ToCandidate, DELAY);
+        let begun = Instant::now();
+        let mut stream = echo.connect();
+        for least in [2 * DELAY, 3 * DELAY] {
+            say(&mut stream);
+            hear(&mut stream).expect("an echo");
+            assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+        }
+        assert!(begun.elapsed() < 4 * DELAY, "{:?}", begun.elapsed());
     }
 }

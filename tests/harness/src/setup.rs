@@ -19,6 +19,7 @@ use crate::{
     etcdctl::Etcdctl,
     journal::{Journal, now},
     journaled,
+    names::Names,
     process::{End, Process},
     proxy::Proxy,
     terminal::Terminal,
@@ -46,6 +47,7 @@ pub struct Setup {
     pub(crate) stdout: Option<Stdio>,
     pub(crate) stderr: Option<Stdio>,
     pub(crate) log_file: Option<PathBuf>,
+    pub(crate) names: Option<Names>,
 }
 
 impl Setup {
@@ -107,6 +109,12 @@ impl Setup {
     pub fn via<'a>(self, proxies: impl IntoIterator<Item = &'a Proxy>) -> Self {
         let endpoints: Vec<String> = proxies.into_iter().map(Proxy::endpoint).collect();
         self.set("ENDPOINTS", endpoints.join(","))
+    }
+
+    /// Resolves names by these, and by nothing else.
+    pub fn names(mut self, names: &Names) -> Self {
+        self.names = Some(names.clone());
+        self
     }
 
     /// What its journaling command does besides.
@@ -186,6 +194,10 @@ impl Setup {
         let gated = self.command.as_ref().unwrap_or(&self.journaled);
         if !gated.is_empty() {
             command.arg("--").args(gated);
+        }
+
+        if let Some(names) = &self.names {
+            names.given_to(&mut command);
         }
 
         let number = lock(&self.started).len();

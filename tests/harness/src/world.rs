@@ -108,6 +108,7 @@ impl World {
             stdout: None,
             stderr: None,
             log_file: None,
+            names: None,
         };
         setup.timing(Timing::LONG)
     }
