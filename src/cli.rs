@@ -6,7 +6,7 @@ mod given;
 pub mod setting;
 mod tables;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, ArgMatches, builder::OsStringValueParser};
 
@@ -155,7 +155,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) ->
     }
     let log = LogConfig::new(&given)?;
     let mode = mode(&mut matches, &given, command, &mut remarks)?;
+    if matches!(mode, Mode::Gate(_)) {
+        remarks.extend(pid_file_of_unit(variables));
+    }
     Ok(Invocation { mode, log, remarks })
+}
+
+/// Warns about a `PIDFile=` in the unit that runs this program: systemd puts it into the environment, see systemd.exec(5).
+fn pid_file_of_unit(variables: &Variables) -> Option<String> {
+    let value = |name: &str| variables.get(OsStr::new(name)).filter(|value| !value.is_empty());
+    value("NOTIFY_SOCKET")?;
+    let file = value("PIDFILE")?.display();
+    Some(format!(
+        "the unit has PIDFile={file}: systemd may take the process that it names for the gatekeeper, and the command can \
+         outlive its lock; clear it with an empty PIDFile= in a drop-in, as gate.conf does"
+    ))
 }
 
 /// The command, where there is neither a flag nor a variable of ours: nothing has to be understood then, and what takes no

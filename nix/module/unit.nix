@@ -117,6 +117,10 @@ in
       # `systemctl status` says in words who leads, whatever the type.
       NotifyAccess = "main";
 
+      # systemd would take the process that it names for the unit's main process. An empty line also takes back that of a
+      # package's unit file.
+      PIDFile = "";
+
       # 128 + the signal, as a shell says it: what a stopped command's exit code is.
       SuccessExitStatus =
         lib.toList (original.SuccessExitStatus or [ ])
@@ -176,6 +180,9 @@ in
     )
     (check (type != "forking")
       "${path}: the unit is of Type=forking: its command would be taken for ended when its first process is. Let it run in the foreground (many daemons have an option for it), and set systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.Type = lib.mkForce \"exec\"."
+    )
+    (check ((settings.serviceConfig.PIDFile or "") == "")
+      "${path}.serviceConfig.PIDFile must be empty: systemd would take the process that it names for the gatekeeper, and the command could outlive its lock."
     )
     (check (!isTrue (original.RemainAfterExit or false))
       "${path}: the unit has RemainAfterExit=, but the lead is given away when its command ends: run something that lasts as long as the lead is needed."

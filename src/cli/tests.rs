@@ -62,6 +62,24 @@ fn without_settings_the_command_just_runs() {
 }
 
 #[test]
+fn a_pid_file_of_the_unit_is_told() {
+    let remarks = |more: &[(&str, &str)]| {
+        let ours = ENOUGH.iter().map(|(name, value)| (setting::PREFIX.to_owned() + name, *value));
+        let all = ours.chain(more.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+        let variables = all.map(|(name, value)| (name.into(), value.into())).collect();
+        parse(["p", "true"].map(OsString::from), &variables).expect("understood").remarks
+    };
+    let told = remarks(&[("NOTIFY_SOCKET", "/run/systemd/notify"), ("PIDFILE", "/run/nginx.pid")]);
+    assert!(told.len() == 1 && told[0].contains("PIDFile=/run/nginx.pid"), "{told:?}");
+    // Without systemd it is an application's own variable.
+    for more in
+        [&[("PIDFILE", "/run/nginx.pid")][..], &[("NOTIFY_SOCKET", "@s")], &[("NOTIFY_SOCKET", "@s"), ("PIDFILE", "")]]
+    {
+        assert_eq!(remarks(more), [""; 0], "{more:?}");
+    }
+}
+
+#[test]
 fn a_part_of_the_settings_is_never_a_pass_through() {
     for setting in setting::ALL {
         let alone = [(&*setting.short(), "1")];

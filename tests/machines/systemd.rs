@@ -2,6 +2,8 @@
 //!
 //! Whatever happens to the host that leads, the command runs on the other one, and never on both.
 
+mod services;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
@@ -456,15 +458,26 @@ fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
 /// systemd has nothing to say about what ships, and finds it hardened.
 #[test]
 fn the_units_are_well_formed_and_hardened() {
-    let unit = "redis-server.service";
-    let host = ["gate.conf", "redis-server.conf", "credentials.conf"]
-        .into_iter()
-        .fold(host_of("a", UNIT), |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
-        .boot();
-    for unit in [UNIT, unit] {
+    let gated = [
+        ("redis-server.service", "redis-server.conf"),
+        ("nginx.service", "nginx.conf"),
+        ("postgresql@.service", "postgresql.conf"),
+        ("cron.service", "cron.conf"),
+    ];
+    let host = gated.into_iter().fold(host_of("a", UNIT), |host, (unit, own)| {
+        ["gate.conf", own, "credentials.conf"]
+            .into_iter()
+            .fold(host, |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
+    });
+    let host = host.boot();
+    for unit in gated.into_iter().map(|(unit, _)| unit).chain([UNIT]) {
+        let unit = unit.replace("@.", "@15-main.");
         // Its exit code is 0 for unknown names and bad values, too.
         let said = host.must(&format!("systemd-analyze verify --man=no {unit} 2>&1"));
         assert_eq!(said, "", "{unit}");
+        // A drop-in of `gate.conf` takes back what would replace the gatekeeper as the main process.
+        let pid_file = host.must(&format!("systemctl show --value --property=PIDFile {unit}"));
+        assert_eq!(pid_file.trim(), "", "{unit}");
     }
     // Of 100, in tenths of the figure that it prints.
     let exposure = host.must(&format!("systemd-analyze security --no-pager --threshold=15 {UNIT} | tail -n 1"));

@@ -151,6 +151,11 @@ let
       };
       says = ": the unit has RemainAfterExit=, but the lead is given away when its command ends: run something that lasts as long as the lead is needed.";
     };
+    adopting = {
+      service.ExecStart = "/bin/a";
+      gate.serviceConfig.PIDFile = "/run/a.pid";
+      says = ".serviceConfig.PIDFile must be empty: systemd would take the process that it names for the gatekeeper, and the command could outlive its lock.";
+    };
     patient = {
       service = {
         ExecStart = "/bin/a";

@@ -209,6 +209,7 @@ let
         ExecStart = "/bin/database";
         KillSignal = "SIGINT";
         KillMode = "process";
+        PIDFile = "/run/database.pid";
         TimeoutSec = "5 min";
         WatchdogSec = 7;
         Restart = "always";
@@ -231,6 +232,7 @@ let
         } /bin/database";
         Type = "notify";
         NotifyAccess = "main";
+        PIDFile = "";
         KillSignal = "SIGURG";
         KillMode = "control-group";
         TimeoutStopSec = "16750ms";

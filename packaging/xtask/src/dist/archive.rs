@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, binary, date,
-    files::{install, item, licences},
+    files::{DROP_INS, install, item, licences},
     folder, work,
 };
 use crate::tools;
@@ -24,7 +24,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     for file in ["etcd-await-election.bash", "_etcd-await-election", "etcd-await-election.fish"] {
         items.push(item(pages.join(file), format!("{name}/completions/{file}")));
     }
-    for file in ["etcd-await-election@.service", "example.env", "credentials.conf", "gate.conf", "redis-server.conf"] {
+    for file in ["etcd-await-election@.service", "example.env"].into_iter().chain(DROP_INS) {
         items.push(item(format!("packaging/systemd/{file}"), format!("{name}/systemd/{file}")));
     }
     install(&root, &items)?;

@@ -42,10 +42,14 @@ pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
     ]
 }
 
+/// The drop-ins of `packaging/systemd/`, to copy from.
+pub(super) const DROP_INS: [&str; 6] =
+    ["credentials.conf", "cron.conf", "gate.conf", "nginx.conf", "postgresql.conf", "redis-server.conf"];
+
 /// Papers to read and files to copy from.
 pub(super) fn documents(folder: &str) -> Vec<Item> {
     let mut items = vec![item("README.md", format!("{folder}/README.md"))];
-    for name in ["credentials.conf", "gate.conf", "redis-server.conf"] {
+    for name in DROP_INS {
         items.push(item(format!("packaging/systemd/{name}"), format!("{folder}/examples/{name}")));
     }
     items
