@@ -24,7 +24,8 @@ use crate::{
 const BEAT: Duration = Duration::from_secs(1);
 
 /// Takes part in the election, has the guard run the command while this instance leads, and gives the lead away. Returns
-/// when nothing is left running and the lock was given back, or cannot be.
+/// when nothing is left running and the lock was given back, or cannot be. After [`Exit::IdentityTaken`] it first waits for
+/// `restart_pause`, so that a service manager which restarts it at once does not move the command each time.
 pub async fn run<S: Store, C: Clock>(
     election: &Election<S, C>,
     config: &ElectionConfig,
@@ -32,8 +33,9 @@ pub async fn run<S: Store, C: Clock>(
     guard: &impl Guard,
     signals: impl Stream<Item = i32>,
     status: watch::Receiver<Status>,
+    restart_pause: Duration,
 ) -> Exit {
-    let story = story(election, config, stop_signal, guard, signals, status);
+    let story = story(election, config, stop_signal, guard, signals, status, restart_pause);
     // In the same task as the story: it only beats while that is polled, too.
     let beat = async {
         loop {
@@ -56,12 +58,13 @@ async fn story<S: Store, C: Clock>(
     guard: &impl Guard,
     signals: impl Stream<Item = i32>,
     status: watch::Receiver<Status>,
+    restart_pause: Duration,
 ) -> Exit {
     let mut signals = pin!(signals);
     // Once it has closed nobody can tell any more.
     let on_terminal = std::io::stdin().is_terminal();
     let mut pause = Duration::ZERO;
-    let exit = loop {
+    let mut exit = loop {
         let begun = election.cluster().clock().now();
         let campaign = async {
             election.cluster().clock().sleep(pause).await;
@@ -107,6 +110,15 @@ async fn story<S: Store, C: Clock>(
             (None, None) => tracing::info!("campaigning again"),
         }
     };
+    if exit == Exit::IdentityTaken && !restart_pause.is_zero() {
+        election.give_back(guard).await;
+        tracing::info!("exiting in {}, so that a restart does not follow at once", show(restart_pause));
+        exit = tokio::select! {
+            biased;
+            exit = asked_to_end(&mut signals, stop_signal, on_terminal) => exit,
+            () = election.cluster().clock().sleep(restart_pause) => exit,
+        };
+    }
     election.publish(|status| status.ending = true);
     election.give_back(guard).await;
     guard.order(Order::Dismiss);

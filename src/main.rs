@@ -126,10 +126,11 @@ async fn campaign(
     let mut joined = status.clone();
     let systemd = tokio::spawn(systemd::run(status.clone(), config.notify_ready, timing.stop_grace(), BootClock));
     gatekeeper::say_timing(&config.election);
+    let restart_pause = if systemd::is_told() { RESTART_PAUSE } else { Duration::ZERO };
     let election = Election::new(&config.election, cluster, sender);
     let exit = tokio::select! {
         biased;
-        exit = gatekeeper::run(&election, &config.election, config.stop_signal, &handle, signals, status) => exit,
+        exit = gatekeeper::run(&election, &config.election, config.stop_signal, &handle, signals, status, restart_pause) => exit,
         () = async {
             // The sender lives in the election.
             let _ = joined.wait_for(|status| !matches!(status.phase, Phase::Joining | Phase::Elected)).await;
@@ -142,6 +143,10 @@ async fn campaign(
     let _ = systemd.await;
     Ok(exit)
 }
+
+/// How long systemd shall not restart an instance whose identity is in use elsewhere: a `RestartSec=` holds for all exit codes.
+/// Container engines pause by themselves.
+const RESTART_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a person waits for `--show`.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);

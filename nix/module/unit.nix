@@ -126,8 +126,8 @@ in
         lib.toList (original.SuccessExitStatus or [ ])
         ++ lib.unique ([ 143 ] ++ lib.optional (stopNumber != null) (128 + stopNumber));
 
-      # A name that is in use twice would be taken back and forth for ever.
-      RestartPreventExitStatus = lib.toList (original.RestartPreventExitStatus or [ ]) ++ [ 80 ];
+      # Settings that cannot be understood stay that way.
+      RestartPreventExitStatus = lib.toList (original.RestartPreventExitStatus or [ ]) ++ [ 64 ];
     }
     // stopping
     // lib.optionalAttrs (flags.credentials settings != [ ]) {

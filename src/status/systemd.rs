@@ -33,6 +33,12 @@ pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: Notify
     }
 }
 
+/// Whether systemd started us and wants to be told.
+#[must_use]
+pub fn is_told() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
+}
+
 struct Notifier {
     socket: UnixDatagram,
     address: SocketAddr,

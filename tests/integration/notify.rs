@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use harness::{End, Timing, World, eventually};
+use harness::{End, Timing, World, eventually, throughout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -66,6 +66,27 @@ fn ready_can_wait_for_the_lead() {
     a.terminate();
     b.leads_within(Timing::SWIFT);
     eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    world.verdict();
+}
+
+/// systemd has one `RestartSec=` for all exit codes: were the instance restarted at once, two of one identity would take
+/// leadership from each other each time.
+#[test]
+fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let old =
+        world.candidate("old").identity("twin").variable("NOTIFY_SOCKET", world.directory().join("notify")).start();
+    old.leads();
+    let new = world.candidate("new").identity("twin").start();
+    new.leads();
+    eventually(Timing::SWIFT, "it gives its lease back", || systemd.heard("STATUS=the lock"));
+    throughout(Timing::LONG.retry, "it waits", || {
+        let ends = old.end().is_some() || systemd.heard("STOPPING=1").is_ok();
+        if ends { Err(old.stderr()) } else { Ok(()) }
+    });
+    old.terminate();
+    assert_eq!(old.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
     world.verdict();
 }
 

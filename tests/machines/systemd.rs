@@ -455,6 +455,19 @@ fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
     ));
 }
 
+/// A restart each second would help nobody, and hide it.
+#[test]
+fn a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted() {
+    let unit = "etcd-await-election@wrong.service";
+    let host = host_of("a", "etcd-await-election@.service").boot();
+    let settings = "COMMAND=/bin/true\nETCD_AWAIT_ELECTION_ENDPOINTS=e\nETCD_AWAIT_ELECTION_LEASE_DURATION=long";
+    host.write("/etc/etcd-await-election/wrong.env", settings);
+    host.must(&format!("systemctl start --no-block {unit}"));
+    host.until(PATIENCE, &format!("systemctl is-failed {unit}"));
+    let show = |property: &str| host.must(&format!("systemctl show --value --property={property} {unit}"));
+    assert_eq!((show("ExecMainStatus").trim(), show("NRestarts").trim()), ("64", "0"));
+}
+
 /// systemd has nothing to say about what ships, and finds it hardened.
 #[test]
 fn the_units_are_well_formed_and_hardened() {

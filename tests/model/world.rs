@@ -133,7 +133,7 @@ impl World {
             let (sender, status) = watch::channel(status);
             let election = Election::new(&config, world.cluster(machine), sender);
             let signals = stream::poll_fn(move |context| signals_out.poll_recv(context));
-            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, status).await;
+            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, status, Duration::ZERO).await;
             world.ended(machine, Some(exit));
         });
     }

@@ -195,7 +195,7 @@ let
           70
           79
         ];
-        RestartPreventExitStatus = [ 80 ];
+        RestartPreventExitStatus = [ 64 ];
         SuccessExitStatus = [ 143 ];
         KillSignal = "SIGURG";
         LoadCredential = null;
