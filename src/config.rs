@@ -58,6 +58,8 @@ pub enum OnLoss {
 /// When to tell systemd that the service is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifyReady {
+    /// When the settings are valid and this instance campaigns, whether or not etcd answers.
+    Started,
     /// When this instance takes part in the election.
     Campaigning,
     /// When the command was started.

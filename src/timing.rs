@@ -43,9 +43,12 @@ pub enum TimingError {
     /// No time between two renewals.
     #[error("RETRY_PERIOD ({}) must be at least {}", show(*.0), show(Timing::SHORTEST_RETRY))]
     Retry(Duration),
-    /// The leader would give up before its first retry.
-    #[error("RETRY_PERIOD ({}) must be less than RENEW_DEADLINE ({})", show(*retry), show(*renew))]
-    RetryNotBelowRenew {
+    /// A renewal that failed could not be retried before the leader gives up.
+    #[error(
+        "RETRY_PERIOD ({}) must be at most {}, half of RENEW_DEADLINE ({}): the rest is needed to retry a renewal that fails",
+        show(*retry), show(*renew / 2), show(*renew)
+    )]
+    NoRoomToRetry {
         /// The retry period given.
         retry: Duration,
         /// The renew deadline given.
@@ -76,7 +79,7 @@ impl Timing {
     /// Checks that the durations leave room for each other.
     ///
     /// # Errors
-    /// Unless `retry_period < renew_deadline`, and `renew_deadline` and a kill before the end of `lease` both fit.
+    /// Unless `retry_period` fits twice into `renew_deadline`, and `renew_deadline` and a kill before the end of `lease` both fit.
     pub fn new(
         lease: Duration,
         renew_deadline: Duration,
@@ -92,8 +95,8 @@ impl Timing {
         if retry_period < Self::SHORTEST_RETRY {
             return Err(TimingError::Retry(retry_period));
         }
-        if retry_period >= renew_deadline {
-            return Err(TimingError::RetryNotBelowRenew { retry: retry_period, renew: renew_deadline });
+        if retry_period > renew_deadline / 2 {
+            return Err(TimingError::NoRoomToRetry { retry: retry_period, renew: renew_deadline });
         }
         let most = lease - 2 * Self::margin(lease);
         if renew_deadline > most {
@@ -208,7 +211,11 @@ mod tests {
         assert!(refused(ms(1500), s(1), ms(500)).starts_with("LEASE_DURATION (1500ms)"));
         assert!(refused(s(9_000_000_001), s(1), ms(500)).starts_with("LEASE_DURATION"));
         assert!(refused(s(15), s(10), ms(99)).starts_with("RETRY_PERIOD (99ms)"));
-        assert!(refused(s(15), s(2), s(2)).starts_with("RETRY_PERIOD (2s) must be less than RENEW_DEADLINE"));
+        assert!(
+            refused(s(15), s(3), ms(1501)).starts_with("RETRY_PERIOD (1501ms) must be at most 1500ms, half of RENEW")
+        );
+        assert!(refused(s(1), ms(400), ms(399)).starts_with("RETRY_PERIOD (399ms) must be at most 200ms"));
+        assert!(Timing::new(s(1), ms(400), ms(200), s(1)).is_ok());
         assert!(refused(s(15), s(15), s(2)).starts_with("RENEW_DEADLINE (15s) must be at most 13s"));
     }
 

@@ -32,8 +32,8 @@ let
         retry >= shortestRetry
       ) "${path}.retryPeriod (${show retry}) must be at least ${show shortestRetry}.")
       (check (
-        retry < renew
-      ) "${path}.retryPeriod (${show retry}) must be less than renewDeadline (${show renew}).")
+        2 * retry <= renew
+      ) "${path}.retryPeriod (${show retry}) must be at most half of renewDeadline (${show renew}): the rest is needed to retry a renewal that fails.")
       # Without a lease there is nothing to say about the room in it.
       (check (!wholeSeconds || renew <= most)
         "${path}.renewDeadline (${show renew}) must be at most ${show most} with leaseDuration ${show lease}: the rest is needed to end the command before the lease can run out."

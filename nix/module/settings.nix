@@ -102,13 +102,14 @@ in
 
     notifyReady = mkOption {
       type = types.enum [
+        "started"
         "campaigning"
         "elected"
       ];
-      default = "campaigning";
+      default = "started";
       description = ''
-        When the unit counts as started: when it takes part in the election, or when the command was started. With
-        `"elected"`, {command}`systemctl start`, a switch to a new configuration, and everything ordered after the unit
+        When the unit counts as started: at once, whether or not etcd answers; when it takes part in the election; or when
+        the command was started. With `"campaigning"` a boot waits for etcd. With `"elected"`, {command}`systemctl start`, a switch to a new configuration, and everything ordered after the unit
         wait on a standby until it leads, for ever if need be.
       '';
     };

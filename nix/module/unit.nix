@@ -192,7 +192,7 @@ in
         toString (original.TimeoutStopSec or original.TimeoutSec or "")
       }) is no length of time that can be given to its command."
     )
-    (check (!isOneshot || settings.notifyReady == "campaigning")
+    (check (!isOneshot || settings.notifyReady != "elected")
       "${path}.notifyReady is of no use for a unit of Type=oneshot: it has started when its command has ended."
     )
     (check (!isTrue (original.PrivateNetwork or false))
@@ -210,10 +210,10 @@ in
     lib.optional
       (
         !isOneshot
-        && settings.notifyReady == "campaigning"
+        && settings.notifyReady != "elected"
         && lib.any (line: line != "") (lib.toList (original.ExecStartPost or [ ]))
       )
-      "${path}: the unit's ExecStartPost (postStart) runs as soon as the host takes part in the election, long before its command on a standby. With ${path}.notifyReady = \"elected\" it runs after the command was started."
+      "${path}: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, long before its command on a standby. With ${path}.notifyReady = \"elected\" it runs after the command was started."
     ++
       lib.optional (isOneshot && settings.acquireTimeout == null)
         "${path}: the unit is of Type=oneshot: on a standby its start lasts until the command was run on every other host. With ${path}.acquireTimeout = 0 the hosts that come too late give up, with exit code 75.";

@@ -156,10 +156,11 @@ pub const PASSWORD_FILE: Setting =
 /// When systemd is told.
 pub const NOTIFY_READY: Setting = Setting::new(
     "notify-ready",
-    "campaigning|elected",
-    "When to tell systemd that the service is ready: in the queue, or when the command was started",
+    "started|campaigning|elected",
+    "When to tell systemd that the service is ready: at once, when this instance is in the queue, or when the command was \
+     started",
 )
-.default("campaigning");
+.default("started");
 /// What to log.
 pub const LOG: Setting = Setting {
     of_election: false,

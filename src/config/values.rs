@@ -62,12 +62,13 @@ pub(super) fn on_loss(text: &str) -> Result<OnLoss, &'static str> {
     }
 }
 
-/// `campaigning` or `elected`.
+/// `started`, `campaigning` or `elected`.
 pub(super) fn notify_ready(text: &str) -> Result<NotifyReady, &'static str> {
     match text {
+        "started" => Ok(NotifyReady::Started),
         "campaigning" => Ok(NotifyReady::Campaigning),
         "elected" => Ok(NotifyReady::Elected),
-        _ => Err("is unknown: write campaigning or elected"),
+        _ => Err("is unknown: write started, campaigning or elected"),
     }
 }
 

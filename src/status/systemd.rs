@@ -130,6 +130,7 @@ impl Told {
     /// The message that brings systemd up to date; empty if it is.
     fn news(&mut self, status: &Status) -> String {
         let ready = match self.notify_ready {
+            NotifyReady::Started => !status.ending,
             // Not what comes after it, too: a lease is given back as well by one that never got into the queue.
             NotifyReady::Campaigning => !matches!(status.phase, Phase::Joining | Phase::Released),
             // Not the phase: a command that ends at once has passed through it before we look.

@@ -68,6 +68,7 @@ fn a_value_that_cannot_be_understood_is_shown_with_the_flag_or_the_variable_that
         ("RENEW_DEADLINE", "15"),
         ("RETRY_PERIOD", "soon"),
         ("RETRY_PERIOD", "10"),
+        ("RETRY_PERIOD", "6"),
         ("RETRY_PERIOD", "0"),
         ("STOP_GRACE", "soon"),
         ("STOP_GRACE", "-1s"),

@@ -33,13 +33,43 @@ impl Systemd {
     }
 }
 
+/// A boot, or an upgrade of the package, must not wait for etcd.
 #[test]
-fn ready_comes_with_the_campaign_unless_told_otherwise() {
+fn ready_comes_at_once_although_etcd_is_dark() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let dark = world
+        .candidate("dark")
+        .set("ENDPOINTS", "127.0.0.1:1")
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .start();
+    eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    assert!(dark.stderr().contains("etcd does not answer") || dark.end().is_none(), "{}", dark.stderr());
+    dark.terminate();
+    assert_eq!(dark.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
+    world.verdict();
+}
+
+#[test]
+fn ready_can_wait_for_the_campaign() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
     let a = world.candidate("a").start();
     a.leads();
-    let b = world.candidate("b").variable("NOTIFY_SOCKET", world.directory().join("notify")).start();
+    let dark = world
+        .candidate("dark")
+        .set("ENDPOINTS", "127.0.0.1:1")
+        .set("NOTIFY_READY", "campaigning")
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .start();
+    eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
+    assert!(systemd.heard("READY=1").is_err(), "{:?}", systemd.heard);
+    dark.kill();
+    let b = world
+        .candidate("b")
+        .set("NOTIFY_READY", "campaigning")
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .start();
     b.waits();
     eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
     eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));

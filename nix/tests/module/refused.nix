@@ -25,7 +25,7 @@ let
     };
     slow = {
       settings.retryPeriod = 10;
-      says = ".retryPeriod (10s) must be less than renewDeadline (10s).";
+      says = ".retryPeriod (10s) must be at most half of renewDeadline (10s): the rest is needed to retry a renewal that fails.";
     };
     # With a lease of 15 s, 1 s is kept for SIGKILL and 1 s for the stop signal.
     no-room = {

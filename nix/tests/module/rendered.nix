@@ -17,7 +17,7 @@ let
       lease ? "15",
       grace ? "90s",
       signal ? "TERM",
-      ready ? "campaigning",
+      ready ? "started",
       more ? { },
     }:
     let
@@ -438,7 +438,7 @@ in
     ++ map (message: "refused: ${message}") failed
     ++ require "warnings: ${asText warned}" (
       warned == [
-        "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the host takes part in the election, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
+        "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
       ]
     );
 }

@@ -75,7 +75,7 @@ fn the_defaults() {
     assert_eq!(Ok(election.timing), timing);
     assert_eq!(election.lock.as_str(), "l");
     assert_eq!((election.force, election.acquire_timeout, election.on_loss), (false, None, OnLoss::Exit));
-    assert_eq!((config.stop_signal, config.notify_ready), (15, NotifyReady::Campaigning));
+    assert_eq!((config.stop_signal, config.notify_ready), (15, NotifyReady::Started));
     assert_eq!(config.status_endpoint, None);
     assert_eq!(
         config.etcd,
@@ -164,12 +164,12 @@ fn each_bad_value_is_told_with_its_name_and_what_would_be_right() {
         ("LEASE_DURATION", "15x", "'15x' is no duration: write"),
         ("LEASE_DURATION", "15500ms", "(15500ms) must be whole seconds"),
         ("RENEW_DEADLINE", "15", "(15s) must be at most 13s with LEASE_DURATION (its default) 15s"),
-        ("RETRY_PERIOD", "10", "(10s) must be less than RENEW_DEADLINE (its default) (10s)"),
+        ("RETRY_PERIOD", "6", "(6s) must be at most 5s, half of RENEW_DEADLINE (its default) (10s)"),
         ("STOP_GRACE", "-1", "'-1' is no duration"),
         ("ACQUIRE_TIMEOUT", "never", "'never' is no duration"),
         ("STOP_SIGNAL", "0", "'0' is no signal"),
         ("ON_LOSS", "restart", "'restart' is unknown: write exit or campaign"),
-        ("NOTIFY_READY", "Elected", "'Elected' is unknown: write campaigning or elected"),
+        ("NOTIFY_READY", "Elected", "'Elected' is unknown: write started, campaigning or elected"),
         ("TLS_SERVER_NAME", "a:1", "'a:1' is no name of a certificate"),
     ] {
         refused(Exit::Usage, &[(name, value)], &[&format!("{PREFIX}{name}"), why]);

@@ -47,6 +47,7 @@ fn told(ready: NotifyReady) -> Told {
 fn ready_is_told_once_at_the_chosen_moment() {
     let first = |words: &str| words.split('=').next().unwrap_or_default().to_owned();
     for (ready, expected) in [
+        (NotifyReady::Started, [vec!["READY", "STATUS"], vec!["STATUS"], vec!["STATUS"], vec![]]),
         (NotifyReady::Campaigning, [vec!["STATUS"], vec!["READY", "STATUS"], vec!["STATUS"], vec![]]),
         (NotifyReady::Elected, [vec!["STATUS"], vec!["STATUS"], vec!["READY", "STATUS"], vec![]]),
     ] {
