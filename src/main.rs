@@ -119,7 +119,6 @@ async fn campaign(
     });
     let (sender, status) = watch::channel(Status::new(lock.to_string(), identity.clone(), timing.lease()));
     if let Some(endpoint) = endpoint {
-        tracing::info!("status at {}", endpoint.address());
         tokio::spawn(endpoint.serve(status.clone(), BootClock));
     }
     // What a member of etcd has to do for it must not delay the start of the command.

@@ -45,8 +45,6 @@ pub struct Status {
     pub leader: Option<String>,
     /// The fencing token, while the lock is held.
     pub token: Option<i64>,
-    /// The lease in hexadecimal, while there is one.
-    pub lease: Option<String>,
     /// The TTL that etcd granted.
     pub ttl: Duration,
     /// When the latest confirmed renewal (leader) or keepalive (waiting) was sent.
@@ -61,6 +59,8 @@ pub struct Status {
     pub ending: bool,
     /// A command was started, in this term or an earlier one.
     pub started: bool,
+    /// The process tree of this term's command has exited.
+    pub exited: bool,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -88,7 +88,6 @@ impl Status {
             phase: Phase::Joining,
             leader: None,
             token: None,
-            lease: None,
             ttl,
             renewed_at: None,
             deadlines: None,
@@ -96,6 +95,7 @@ impl Status {
             beat: None,
             ending: false,
             started: false,
+            exited: false,
             counters: Counters::default(),
         }
     }
@@ -142,7 +142,9 @@ impl Status {
             }
             Phase::Elected => format!("elected for {lock}: the command is not started yet"),
             Phase::Running => format!("leader of {lock}: the command runs"),
+            Phase::Stopping if self.exited => format!("leader of {lock}: the command has ended, handing over"),
             Phase::Stopping => format!("leader of {lock}: the command is being ended"),
+            Phase::Released if self.counters.elections == 0 => format!("left the election for {lock}"),
             Phase::Released => format!("the lock {lock} was given back"),
         };
         text::escaped(&words).into_owned()
@@ -191,7 +193,6 @@ pub(crate) mod tests {
             phase: Phase::Running,
             leader: Some("me".into()),
             token: Some(42),
-            lease: Some("7b1d".into()),
             renewed_at: Some(at(100)),
             deadlines: Some(Deadlines { term_at: at(110), kill_at: at(114) }),
             elected_at: Some(at(90)),
@@ -207,7 +208,6 @@ pub(crate) mod tests {
         Status {
             phase: Phase::Waiting { number: 2, behind: Some("b".into()) },
             leader: Some("a".into()),
-            lease: Some("7b20".into()),
             renewed_at: Some(at(100)),
             beat: Some(at(100)),
             ..Status::new("db".into(), "me".into(), Duration::from_secs(15))
@@ -258,6 +258,11 @@ pub(crate) mod tests {
     fn words_are_one_line() {
         assert_eq!(standby().words(), "standby for db: number 2 in the queue behind b; a leads");
         assert_eq!(leader().words(), "leader of db: the command runs");
+        let stopping = Status { phase: Phase::Stopping, ..leader() };
+        assert_eq!(stopping.words(), "leader of db: the command is being ended");
+        assert_eq!(Status { exited: true, ..stopping }.words(), "leader of db: the command has ended, handing over");
+        assert_eq!(Status { phase: Phase::Released, ..standby() }.words(), "left the election for db");
+        assert_eq!(Status { phase: Phase::Released, ..leader() }.words(), "the lock db was given back");
         let evil = Status { leader: Some("x\nREADY=1\u{202e}".into()), ..standby() };
         assert!(evil.words().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.words());
     }

@@ -34,7 +34,6 @@ impl<S: Store, C: Clock> Election<S, C> {
             };
             self.lease.set(Some(granted.lease));
             self.publish(|status| {
-                status.lease = Some(granted.lease.to_string());
                 status.ttl = granted.ttl;
                 status.renewed_at = Some(sent);
             });

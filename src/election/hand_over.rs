@@ -54,7 +54,6 @@ impl<S: Store, C: Clock> Election<S, C> {
             status.phase = Phase::Released;
             // It may have been this instance, and whoever leads now is seen with the next look, however late that is.
             status.leader = None;
-            status.lease = None;
             status.token = None;
             status.elected_at = None;
             status.renewed_at = None;

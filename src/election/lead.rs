@@ -73,6 +73,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
         self.publish(|status| {
             status.phase = Phase::Elected;
+            status.exited = false;
             status.token = Some(term.token);
             status.elected_at = Some(self.clock().now());
             status.counters.elections += 1;
@@ -310,7 +311,10 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
                 tracing::info!("the command {end}");
             }
             Report::Gone(end) => {
-                self.election.publish(|status| status.deadlines = None);
+                self.election.publish(|status| {
+                    status.deadlines = None;
+                    status.exited = true;
+                });
                 return Some(match self.lost.take() {
                     Some(loss) if self.ended.is_none() => End::Lost(loss),
                     _ => End::Command(self.ended.unwrap_or(end)),

@@ -9,6 +9,7 @@
 //! | `/metrics` | always: Prometheus | |
 
 use std::{
+    collections::VecDeque,
     io,
     net::{SocketAddr, TcpListener},
     time::Duration,
@@ -21,9 +22,15 @@ use axum::{
     routing::get,
 };
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{Phase, Status, metrics};
 use crate::{
@@ -32,29 +39,39 @@ use crate::{
     config::{Refused, StatusEndpoint},
     exit_code::Exit,
     text,
+    timing::show,
 };
 
 /// From accepting a connection to its last byte: there is one request in each, and no body.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections served at a time; more have to wait. Port scanners must not cost the election its file descriptors.
+/// From accepting a connection to the end of its request's header. Probes send it at once.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections served at a time: a new one takes the place of the oldest. Port scanners must cost neither the election its
+/// file descriptors nor a probe its answer.
 const MOST_CONNECTIONS: usize = 64;
+/// How often a port that another process occupies is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
-/// A port that is ours, and not yet served.
+/// Where the status is to be served, and the listener, unless another process has the port.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    listener: Option<TcpListener>,
 }
 
-/// Takes the port, so that one that is taken is told at the start. May look up a host name.
+/// Takes the port. May look up a host name. A port that another process has is tried again while serving: the status is not
+/// worth a service that does not start.
 ///
 /// # Errors
-/// With [`Exit::Config`] if no address of the endpoint can be bound.
+/// With [`Exit::Config`] if no address of the endpoint can be bound for another reason.
 pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, Refused> {
     let bound = || {
-        let listener = first_that_binds(&endpoint.resolve()?)?;
-        listener.set_nonblocking(true)?;
-        Ok(Bound { address: listener.local_addr()?, listener })
+        let addresses = endpoint.resolve()?;
+        let listener = match first_that_binds(&addresses) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
+            listener => Some(listener?),
+        };
+        Ok(Bound { addresses, listener })
     };
     bound().map_err(|error: io::Error| {
         let setting = setting::STATUS_ENDPOINT.either();
@@ -66,7 +83,10 @@ fn first_that_binds(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in addresses {
         match TcpListener::bind(address) {
-            Ok(listener) => return Ok(listener),
+            Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                return Ok(listener);
+            }
             // Another address of the same name would hide that somebody else answers on the port.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = error,
@@ -76,10 +96,32 @@ fn first_that_binds(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
 }
 
 impl Bound {
-    /// The address, with the port that the kernel chose if it was left to it.
+    /// The address, with the port that the kernel chose if it was left to it; none while another process has the port.
     #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref()?.local_addr().ok()
+    }
+
+    /// The listener, as soon as the port is free.
+    async fn listener(self) -> io::Result<tokio::net::TcpListener> {
+        let listener = match self.listener {
+            Some(listener) => listener,
+            None => {
+                let wanted = self.addresses.first().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(
+                    "could not serve the status at {wanted}: another process uses the port; retrying every {}",
+                    show(RETRY)
+                );
+                loop {
+                    tokio::time::sleep(RETRY).await;
+                    if let Ok(listener) = first_that_binds(&self.addresses) {
+                        break listener;
+                    }
+                }
+            }
+        };
+        tracing::info!("status at {}", listener.local_addr()?);
+        tokio::net::TcpListener::from_std(listener)
     }
 
     /// Serves until it is dropped; connections end with it. Needs a tokio runtime with I/O and time.
@@ -90,18 +132,25 @@ impl Bound {
     where
         C: Clock + Clone + Send + Sync + 'static,
     {
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let service = TowerToHyperService::new(router(status, clock));
+        let listener = self.listener().await?;
         let mut connections = JoinSet::new();
+        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             tokio::select! {
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
+                Some(_) = connections.join_next() => oldest_first.retain(|connection| !connection.is_finished()),
+                accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let connection = http1::Builder::new()
+                            .timer(TokioTimer::new())
+                            .header_read_timeout(HEADER_TIMEOUT)
                             .keep_alive(false)
                             .serve_connection(TokioIo::new(stream), service.clone());
-                        connections.spawn(tokio::time::timeout(TIMEOUT, connection));
+                        // None of them does anything but wait: for its request, or for a client that does not read.
+                        if oldest_first.len() >= MOST_CONNECTIONS && let Some(oldest) = oldest_first.pop_front() {
+                            oldest.abort();
+                        }
+                        oldest_first.push_back(connections.spawn(tokio::time::timeout(TIMEOUT, connection)));
                     }
                     // No file descriptors, or a client that is gone already: the next one may fare better.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -150,7 +199,6 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("lock", json!(status.lock)),
         ("identity", json!(status.identity)),
         ("fencing_token", json!(status.token)),
-        ("lease", json!(status.lease)),
         ("ttl_seconds", json!(status.ttl.as_secs())),
         ("queue_number", json!(number)),
         ("queue_behind", json!(behind)),

@@ -1,8 +1,11 @@
 //! The status endpoint in each phase, and when etcd is dark.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
 
-use harness::{Behaviour, Candidate, Cluster, End, Timing, eventually};
+use harness::{Behaviour, Candidate, Cluster, End, Timing, eventually, wait::scaled};
 
 use crate::{shared_world, world_on};
 
@@ -137,15 +140,38 @@ fn before_etcd_is_up_it_is_alive_and_not_ready() {
     world.verdict();
 }
 
+/// The status is not worth a service that does not start.
 #[test]
-fn a_port_that_is_taken_is_an_error_at_start() {
+fn a_port_that_is_taken_is_told_and_served_when_it_is_free() {
     let world = shared_world();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("it is bound").to_string();
-    let (end, a) = world.candidate("a").set("STATUS_ENDPOINT", &address).run();
-    assert_eq!(end, End::Code(78), "{}", a.stderr());
-    for word in [address.as_str(), "--status-endpoint", "ETCD_AWAIT_ELECTION_STATUS_ENDPOINT"] {
-        assert!(a.stderr().contains(word), "{}", a.stderr());
+    let address = taken.local_addr().expect("it is bound");
+    let a = world.candidate("a").set("STATUS_ENDPOINT", address.to_string()).start();
+    a.leads();
+    assert!(a.stderr().contains(&format!("could not serve the status at {address}")), "{}", a.stderr());
+    drop(taken);
+    eventually(Timing::SWIFT, "it is served", || {
+        match harness::http::request(address, "GET", "/leader").map(|answer| answer.status) {
+            Ok(200) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    world.verdict();
+}
+
+/// A port scanner, or a client with a leak: the probes get through, and nobody restarts a healthy leader.
+#[test]
+fn idle_connections_do_not_silence_the_endpoint() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.extend((0..65).map(|_| TcpStream::connect(a.status_address()).expect("it listens")));
+        let begun = Instant::now();
+        assert_eq!(a.code("/healthz"), 200);
+        // Far less than an idle connection is kept for.
+        assert!(begun.elapsed() < scaled(Duration::from_millis(500)), "{:?}", begun.elapsed());
     }
     world.verdict();
 }

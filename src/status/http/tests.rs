@@ -27,7 +27,7 @@ impl Clock for Stopped {
 async fn ask(status: Status, seconds: u64, request: &str) -> String {
     let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 };
     let bound = bind(&endpoint).expect("a port");
-    let address = bound.address();
+    let address = bound.address().expect("bound");
     let (_sender, status) = watch::channel(status);
     tokio::select! {
         served = bound.serve(status, Stopped(at(seconds))) => panic!("{served:?}"),
@@ -135,20 +135,67 @@ async fn who_says_nothing_is_hung_up_on() {
     assert_eq!(answer, "");
 }
 
-#[test]
-fn a_port_that_is_taken_is_told_at_once() {
-    let first = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
-    let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: first.address().port() };
-    let refused = bind(&endpoint).expect_err("taken");
-    assert_eq!(refused.exit, Exit::Config);
-    let text = refused.to_string();
-    assert!(text.starts_with("--status-endpoint or ETCD") && text.contains("in use"), "{text}");
+/// Far more than can be served, none of which says anything: whoever comes with a request gets an answer at once.
+#[tokio::test]
+async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
+    let bound = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
+    let address = bound.address().expect("bound");
+    let (_sender, status) = watch::channel(leader());
+    let client = async {
+        let mut idle = Vec::new();
+        for _ in 0..3 * MOST_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.expect("connected"));
+        }
+        for request in ["GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = String::new();
+            // Well before anything that is idle times out.
+            let read = tokio::time::timeout(HEADER_TIMEOUT / 2, stream.read_to_string(&mut answer)).await;
+            assert!(read.is_ok() && code(&answer) == 200, "{answer}");
+        }
+        // The oldest were closed, the latest were not.
+        let mut byte = [0];
+        assert_eq!(idle[0].read(&mut byte).await.ok(), Some(0));
+        let latest = idle.last_mut().expect("many").try_read(&mut byte);
+        assert_eq!(latest.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+    };
+    tokio::select! {
+        served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+        () = client => {}
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_served_when_it_is_free() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("bound");
+    let bound =
+        bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: address.port() }).expect("it is tried again");
+    assert_eq!(bound.address(), None);
+    let (_sender, status) = watch::channel(leader());
+    let client = async {
+        drop(other);
+        loop {
+            if let Ok(mut stream) = TcpStream::connect(address).await {
+                stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.expect("answered");
+                return assert_eq!(code(&answer), 200);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+        () = client => {}
+    }
 }
 
 #[test]
 fn all_interfaces_work_without_a_host() {
     let bound = bind(&StatusEndpoint { host: None, port: 0 }).expect("a port");
-    assert!(bound.address().ip().is_unspecified());
+    assert!(bound.address().expect("bound").ip().is_unspecified());
     let refused =
         bind(&StatusEndpoint { host: Some("192.0.2.1".into()), port: 0 }).expect_err("not an address of ours");
     assert_eq!(refused.exit, Exit::Config);
@@ -163,7 +210,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let bound = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
-            let address = bound.address();
+            let address = bound.address().expect("bound");
             let (_sender, status) = watch::channel(leader());
             let client = async {
                 for bytes in nonsense {
