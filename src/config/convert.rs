@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     hash::{BuildHasher, Hasher, RandomState},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use super::{
     values,
 };
 use crate::{
-    cli::{Given, Setting, setting},
+    cli::{Given, Setting, Value, setting},
     exit_code::Exit,
     timing::Timing,
 };
@@ -63,7 +63,7 @@ impl EtcdConfig {
     pub fn new(given: &Given, remarks: &mut Vec<String>) -> Result<Self, Refused> {
         let endpoints = given.required(&setting::ENDPOINTS)?;
         let list = address::endpoints(endpoints.text()?).map_err(|why| endpoints.refuse(why))?;
-        let credentials = credentials(given)?;
+        let credentials = credentials(given, remarks)?;
         // With one of these set, TLS is meant everywhere: an endpoint without it would silently not get it.
         let tls = [&setting::CACERT, &setting::CERT, &setting::KEY, &setting::TLS_SERVER_NAME];
         let tls = tls.into_iter().find_map(|setting| given.get(setting));
@@ -81,7 +81,7 @@ impl EtcdConfig {
         Ok(Self {
             endpoints: list.iter().map(|endpoint| endpoint.url(tls_without_scheme)).collect(),
             cluster_id: given.get(&setting::CLUSTER_ID).map(|value| value.parse(values::cluster_id)).transpose()?,
-            tls: tls_files(given)?,
+            tls: tls_files(given, remarks)?,
             credentials,
         })
     }
@@ -124,11 +124,16 @@ fn acquire_timeout(given: &Given, force: bool) -> Result<Option<Duration>, Refus
     }
 }
 
-fn tls_files(given: &Given) -> Result<TlsFiles, Refused> {
-    let file = |setting, kind| {
+fn exposed(value: &Value, path: &Path, secret: bool) -> Option<String> {
+    files::exposed(path, secret).map(|why| format!("{}: {why}", value.spelled()))
+}
+
+fn tls_files(given: &Given, remarks: &mut Vec<String>) -> Result<TlsFiles, Refused> {
+    let mut file = |setting, kind| {
         let Some(value) = given.get(setting) else { return Ok(None) };
         let path = PathBuf::from(&value.raw);
         files::check(&path, kind).map_err(|why| value.unusable(why))?;
+        remarks.extend(exposed(&value, &path, kind == files::Kind::Key));
         Ok(Some(path))
     };
     pair(given, &setting::CERT, &setting::KEY)?;
@@ -141,7 +146,7 @@ fn tls_files(given: &Given) -> Result<TlsFiles, Refused> {
     Ok(TlsFiles { cacert, client: cert.zip(key), server_name })
 }
 
-fn credentials(given: &Given) -> Result<Option<Credentials>, Refused> {
+fn credentials(given: &Given, remarks: &mut Vec<String>) -> Result<Option<Credentials>, Refused> {
     let (value, file) = (given.get(&setting::PASSWORD), given.get(&setting::PASSWORD_FILE));
     if let (Some(value), Some(file)) = (&value, &file) {
         return Err(value.refuse(format!("{} is set as well: only one of them can be meant", file.spelled())));
@@ -154,7 +159,9 @@ fn credentials(given: &Given) -> Result<Option<Credentials>, Refused> {
     let password = match (value, file) {
         (Some(value), _) => Password::Value(value.text()?.to_owned()),
         (None, Some(file)) => {
-            let password = Password::File(PathBuf::from(&file.raw));
+            let path = PathBuf::from(&file.raw);
+            remarks.extend(exposed(&file, &path, true));
+            let password = Password::File(path);
             password.read().map_err(|why| file.unusable(why))?;
             password
         }

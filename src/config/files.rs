@@ -1,7 +1,7 @@
 //! The files that settings name: looked at once at the start, so that a wrong one is told before anything begins. They
 //! are read again whenever they are used, because they are rotated.
 
-use std::{fs, io::Read, path::Path};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt as _, path::Path};
 
 /// What a file must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,19 @@ pub(super) enum Kind {
 pub(super) fn check(path: &Path, kind: Kind) -> Result<(), String> {
     let bytes = read(path)?;
     check_pem(&bytes, kind).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// What others than its owner and its group may do with a file that they should not, in the words of a warning: read or write a
+/// key or a password, write a certificate.
+pub(super) fn exposed(path: &Path, secret: bool) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let may = match (mode & 0o004 != 0 && secret, mode & 0o002 != 0) {
+        (true, true) => "read and write",
+        (true, false) => "read",
+        (false, true) => "write",
+        (false, false) => return None,
+    };
+    Some(format!("every user of this machine can {may} {}: take that right away (chmod o-rw)", path.display()))
 }
 
 /// The first line of a file, for a password; its end of line is not part of it.
@@ -130,6 +143,31 @@ mod tests {
         for text in [&b""[..], b"\nx", b"\xff\n"] {
             let refused = read(text).expect_err("no password");
             assert!(refused.starts_with(&file.path().display().to_string()), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_others_can_read_or_write_is_told() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for (mode, secret, may) in [
+            (0o600, true, None),
+            (0o640, true, None),
+            (0o644, true, Some("read")),
+            (0o642, true, Some("write")),
+            (0o666, true, Some("read and write")),
+            (0o644, false, None),
+            (0o646, false, Some("write")),
+        ] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).expect("its owner's to set");
+            let told = exposed(file.path(), secret);
+            let expected = may.map(|may| format!("every user of this machine can {may} {}", file.path().display()));
+            assert!(
+                match (&told, &expected) {
+                    (Some(told), Some(expected)) => told.starts_with(expected),
+                    (told, expected) => told == expected,
+                },
+                "{mode:o}: {told:?}"
+            );
         }
     }
 

@@ -168,8 +168,8 @@ fn as_the_first_process_of_a_namespace_it_reaps_and_ends() {
     // Orphans of orphans, which end at once and while the shell looks.
     let script = format!(
         "for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sh -c 'sleep 0.05 & sleep 0.1 & exit' &); done; sleep 1; \
-         grep -l '^State:.Z' /proc/[0-9]*/status | wc -l >{0}.partial; echo $PPID >>{0}.partial; mv {0}.partial {0}; \
-         trap 'exit 5' TERM; while :; do sleep 0.01; done",
+         grep -l '^State:.Z' /proc/[0-9]*/status | wc -l >{0}.partial; echo $PPID >>{0}.partial; trap 'exit 5' TERM; \
+         mv {0}.partial {0}; while :; do sleep 0.01; done",
         zombies.display()
     );
     let a = world.candidate("a").program(wrapper).command(["sh", "-c", &script]).start();

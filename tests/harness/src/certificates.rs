@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -179,6 +180,7 @@ fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     // Beside and renamed: whoever reads it meanwhile finds the old one or the new one.
     let partial = path.with_extension("partial");
     fs::write(&partial, text)
+        .and_then(|()| fs::set_permissions(&partial, fs::Permissions::from_mode(0o600)))
         .and_then(|()| fs::rename(&partial, &path))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     path
