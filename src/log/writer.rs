@@ -17,11 +17,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        prctl,
-        signal::{SigSet, SigmaskHow, sigprocmask},
-        stat::fstat,
-    },
+    sys::{prctl, stat::fstat},
     unistd::{chdir, read, write},
 };
 
@@ -51,13 +47,12 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY));
     // Before it exists: what ends all processes of a unit or of a terminal's job must find it deaf already.
-    let mut mask = SigSet::empty();
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut mask))?;
+    let mask = set_mask(u64::MAX);
     let none: libc::c_long = 0;
     // SAFETY: there is no other thread that could hold a lock; without flags this is `fork`, but for the signal at its end.
     let cloned = Errno::result(unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) });
     if cloned != Ok(0) {
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)?;
+        set_mask(mask);
     }
     match cloned {
         Err(errno) => Err(errno.into()),
@@ -101,6 +96,16 @@ pub fn finish() {
 /// Gives up this process's stdout, which is the command's alone: on a file system that hangs it would hold up our exit.
 pub fn release_stdout() {
     let _ = replace(1, io::stderr().as_fd());
+}
+
+/// Blocks these signals and no others; returns those that were blocked. The kernel's call: a C library keeps some to itself.
+fn set_mask(mask: u64) -> u64 {
+    let mut before = 0;
+    // SAFETY: both are as long as is said, and all 64 bits mean a signal.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>());
+    }
+    before
 }
 
 fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {

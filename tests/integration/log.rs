@@ -1,6 +1,8 @@
 //! A log that nobody reads, or that cannot be written: it costs lines, never the lock.
 
 use std::{
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -140,6 +142,34 @@ fn a_terminal_that_nobody_reads_does_not_hold_up_the_election() {
     });
     a.terminate();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    world.verdict();
+}
+
+/// The journal is a socket, which can be written without waiting: no other process is needed. It stamps the lines itself, the
+/// guard's too.
+#[test]
+fn lines_for_the_journal_have_its_priority_and_no_time() {
+    let world = shared_world();
+    let (mut journal, stderr) = UnixStream::pair().expect("a pair");
+    let stat = nix::sys::stat::fstat(&stderr).expect("a descriptor");
+    let a = world
+        .candidate("a")
+        .variable("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino))
+        .stderr(OwnedFd::from(stderr))
+        .start();
+    a.leads();
+    let children = harness::process::children(a.pid());
+    assert_eq!(children, [a.guard_pid()], "no log writer");
+    a.kill();
+    let mut text = String::new();
+    journal.read_to_string(&mut text).expect("all ends of it are closed at the end");
+    for line in text.lines() {
+        let words = line.strip_prefix("<4> WARN ").or_else(|| line.strip_prefix("<6> INFO "));
+        assert!(words.is_some_and(|words| !words.starts_with("20")), "{line}");
+    }
+    for line in ["<4> WARN guard: the gatekeeper is gone", "<6> INFO released"] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "{line} in {text}");
+    }
     world.verdict();
 }
 

@@ -91,6 +91,15 @@ fn text_from_etcd_is_escaped_wherever_it_is_shown() {
     etcdctl.must(&["put", world.lock(), evil]);
     let standby = world.candidate("standby").start();
     standby.waits();
+    let in_json = world.candidate("in json").set("LOG_FORMAT", "json").start();
+    in_json.waits();
+    eventually(Timing::SWIFT, "it says who leads", || match in_json.stderr() {
+        log if log.contains("evil") => Ok(()),
+        log => Err(log),
+    });
+    for line in in_json.stderr().lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
     let word = eventually(Timing::SWIFT, "the holder is known", || {
         let answer = standby.http("GET", "/").map_err(|error| error.to_string())?;
         if answer.json()["leader"] == evil { Ok(answer.body) } else { Err(answer.body) }
@@ -107,7 +116,7 @@ fn text_from_etcd_is_escaped_wherever_it_is_shown() {
         .run();
     assert!(checked.stdout().contains("evil"), "{} {}", checked.stdout(), checked.stderr());
     let probe = standby.http("GET", "/healthz").expect("an answer").body;
-    for text in [word, shown.stdout(), json.stdout(), checked.stdout(), probe, standby.stderr()] {
+    for text in [word, shown.stdout(), json.stdout(), checked.stdout(), probe, standby.stderr(), in_json.stderr()] {
         assert!(text.contains("evil"), "{text}");
         let acts = |c: char| c.is_control() && c != '\n' || "\u{202e}\u{2028}\u{200b}".contains(c);
         assert!(!text.chars().any(acts), "{text:?}");

@@ -389,10 +389,10 @@ fn orphans_are_reaped() {
         if said.matches("left").count() == 3 { Ok(()) } else { Err(said) }
     });
     assert_eq!(a.must(orphans).matches("left").count(), 3);
-    eventually(Timing::SWIFT, "only gatekeeper, guard and command are left", || {
+    eventually(Timing::SWIFT, "only gatekeeper, log writer, guard and command are left", || {
         let processes = a.exec(&["ps", "-e", "-o", "stat=,comm="])?;
         // And the one that asks.
-        if processes.lines().count() == 4 && !processes.contains('Z') { Ok(()) } else { Err(processes) }
+        if processes.lines().count() == 5 && !processes.contains('Z') { Ok(()) } else { Err(processes) }
     });
 }
 
