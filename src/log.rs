@@ -82,15 +82,19 @@ const TARGET: &str = "etcd_await_election";
 pub struct Style {
     format: LogFormat,
     journal: bool,
+    /// Whether warnings are wanted.
+    warnings: bool,
 }
 
 impl Style {
     /// Text with a time stamp.
-    pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false };
+    pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false, warnings: true };
 
     /// Writes one line as a warning, if there is room for it.
     pub fn warn(self, target: &str, message: &str) {
-        stderr::write_line(self, self.line(Level::WARN, target, message).as_bytes());
+        if self.warnings {
+            stderr::write_line(self, self.line(Level::WARN, target, message).as_bytes());
+        }
     }
 
     fn line(self, level: Level, target: &str, message: &str) -> String {
@@ -142,7 +146,8 @@ pub fn init_without_waiting(config: &LogConfig) -> io::Result<(Style, Option<Own
 fn look(config: &LogConfig) -> (Style, bool) {
     let journal = journal::is_stderr();
     let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    (Style { format: config.format, journal }, ansi && !journal)
+    let warnings = config.filter.would_enable(TARGET, &Level::WARN);
+    (Style { format: config.format, journal, warnings }, ansi && !journal)
 }
 
 /// Fields of an event or a span; their values come from anywhere, as the messages of etcd do.
@@ -227,7 +232,7 @@ mod tests {
 
     #[test]
     fn lines_that_tracing_does_not_write_look_like_its_own() {
-        let line = |format, journal| Style { format, journal }.line(Level::WARN, "guard", "late");
+        let line = |format, journal| Style { format, journal, warnings: true }.line(Level::WARN, "guard", "late");
         let plain = line(LogFormat::Text, false);
         assert!(plain.ends_with("Z  WARN guard: late\n"), "{plain}");
         assert_eq!(line(LogFormat::Text, true), "<4> WARN guard: late\n", "the journal stamps it");

@@ -7,7 +7,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use harness::{Behaviour, Candidate, End, Terminal, Timing, World, eventually, throughout, wait::scaled};
+use harness::{
+    Behaviour, Candidate, End, Terminal, Timing, World, eventually, process::children, throughout, wait::scaled,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{between, program, shared_world, stand_in, undisturbed};
 
@@ -61,6 +67,13 @@ fn run(program: &str, arguments: &[&Path]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+#[track_caller]
+fn log_writer(candidate: &Candidate) -> i32 {
+    let is_it =
+        |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "log-writer\n");
+    children(candidate.pid()).into_iter().find(is_it).expect("a log writer")
+}
+
 fn says(candidate: &Candidate, what: &str) {
     eventually(Timing::SWIFT, &format!("{what:?} in the log of {}", candidate.name()), || {
         let log = candidate.stderr();
@@ -88,6 +101,7 @@ fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
         }
         b.leads_within(Timing::SWIFT);
         let death = between(fault, a.lives()[0].to);
+        eprintln!("gatekeeper killed: {kill}; its command died after {death:?}");
         assert!(death <= scaled(TIMING.earliest_stop()), "it was not the deadline that ended it: {death:?}");
         if !kill {
             assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
@@ -158,7 +172,7 @@ fn lines_for_the_journal_have_its_priority_and_no_time() {
         .stderr(OwnedFd::from(stderr))
         .start();
     a.leads();
-    let children = harness::process::children(a.pid());
+    let children = children(a.pid());
     assert_eq!(children, [a.guard_pid()], "no log writer");
     a.kill();
     let mut text = String::new();
@@ -173,6 +187,59 @@ fn lines_for_the_journal_have_its_priority_and_no_time() {
     world.verdict();
 }
 
+/// The log goes another way; the command's stderr is the one that the program was started with.
+#[test]
+fn the_command_has_the_real_stderr_and_nothing_of_the_log_writers() {
+    let world = shared_world();
+    let script = "echo of the command >&2; readlink /proc/self/fd/2; ls /proc/$$/fd";
+    let told = |setup: harness::Setup| {
+        let (end, candidate) = setup.command(["sh", "-c", script]).run();
+        assert_eq!(end, End::Code(0), "{}", candidate.stderr());
+        assert!(candidate.stderr().lines().any(|line| line == "of the command"), "{}", candidate.stderr());
+        let told = candidate.stdout();
+        let (stderr, descriptors) = told.split_once('\n').expect("a line");
+        assert!(stderr.ends_with(".stderr"), "{told}");
+        descriptors.to_owned()
+    };
+    // Without settings the program is replaced by the command: what that has open, whoever runs the tests has open.
+    assert_eq!(told(world.candidate("gated")), told(world.candidate("bare").bare()));
+    world.verdict();
+}
+
+/// The guard's lines are the program's, and obey the same setting.
+#[test]
+fn with_the_log_off_nothing_is_said() {
+    let world = shared_world();
+    let a = world.candidate("a").set("LOG", "off").command(["sleep", "1000"]).start();
+    eventually(Timing::START, "/leader is 200", || if a.code("/leader") == 200 { Ok(()) } else { Err(a.stderr()) });
+    a.kill();
+    world.nothing_left_in_etcd(Timing::SWIFT);
+    assert_eq!(a.stderr(), "");
+    world.verdict();
+}
+
+/// By the kernel's OOM killer, for instance: the log ends there, and nothing else does.
+#[test]
+fn a_log_writer_that_is_killed_costs_the_log_and_nothing_else() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    let _ = kill(Pid::from_raw(log_writer(&a)), Signal::SIGKILL);
+    undisturbed(&a, TIMING.lease());
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    let _ = kill(Pid::from_raw(log_writer(&b)), Signal::SIGKILL);
+    let c = world.candidate("c").timing(TIMING).start();
+    c.waits();
+    // Its guard has something to say to nobody, too.
+    b.kill();
+    c.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
 /// Everything of a unit or of a terminal's job gets the signal; the last lines are written all the same.
 #[test]
 fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
@@ -180,9 +247,9 @@ fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
     for _ in 0..5 {
         let a = world.candidate("a").start();
         a.leads();
-        let below = harness::process::children(a.pid());
+        let below = children(a.pid());
         for pid in below.into_iter().chain([a.pid()]) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
         let log = a.stderr();
@@ -210,19 +277,10 @@ fn a_log_that_reaches_its_limit_costs_lines_and_not_the_command() {
         (200, size) if size == full => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    let writers = harness::process::children(a.pid());
-    let writer = writers
-        .into_iter()
-        .find(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "log-writer\n"));
     let unlimited = nix::libc::rlimit { rlim_cur: nix::libc::RLIM_INFINITY, rlim_max: nix::libc::RLIM_INFINITY };
     // SAFETY: sets one limit; the old one is not asked for.
     let raised = unsafe {
-        nix::libc::prlimit(
-            writer.expect("a log writer"),
-            nix::libc::RLIMIT_FSIZE,
-            &raw const unlimited,
-            std::ptr::null_mut(),
-        )
+        nix::libc::prlimit(log_writer(&a), nix::libc::RLIMIT_FSIZE, &raw const unlimited, std::ptr::null_mut())
     };
     assert_eq!(raised, 0);
     says(&a, "log lines: File too large");
