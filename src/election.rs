@@ -126,15 +126,22 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// In this order, as a leader of etcd that was frozen answers a keepalive without having it from the others (before 3.4.31
     /// and 3.5.13); a linearizable read it cannot answer before it knows that it leads no more.
     async fn renew(&self, lease: LeaseId, ranges: &[Range]) -> Result<Option<(Instant, store::Snapshot)>, StoreError> {
-        let (sent, alive, snapshot) = self
-            .cluster
-            .hedged(async |store| {
-                let sent = self.clock().now();
-                let snapshot = store.read(ranges).await?;
-                Ok((sent, store.keep_alive(lease).await?, snapshot))
-            })
-            .await?;
-        Ok(alive.then_some((sent, snapshot)))
+        let renewal = async |store: &S| {
+            let sent = self.clock().now();
+            Ok(self.renew_at(store, lease, ranges).await?.map(|snapshot| (sent, snapshot)))
+        };
+        self.cluster.hedged(renewal).await
+    }
+
+    /// The same over one connection, as one attempt.
+    async fn renew_at(
+        &self,
+        store: &S,
+        lease: LeaseId,
+        ranges: &[Range],
+    ) -> Result<Option<store::Snapshot>, StoreError> {
+        let snapshot = store.read(ranges).await?;
+        Ok(store.keep_alive(lease).await?.then_some(snapshot))
     }
 
     /// Everything there is to see, now.

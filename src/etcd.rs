@@ -75,7 +75,7 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     let membership = Rc::new(Membership::of(config.endpoints.iter().cloned(), config.cluster_id));
     // A part of each attempt, which the client shares out among the addresses of a name. Else the first of them, if nothing
     // answers there, would have all of it, each time, and the next would never be tried.
-    let connect_limit = patience.attempt_limit * 3 / 4;
+    let connect_limit = patience.attempt_limit * 3 / 8;
     let endpoint = |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), connect_limit, Rc::clone(&membership));
     let endpoints = config.endpoints.iter().map(endpoint).collect();
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))

@@ -224,7 +224,7 @@ fn refused(failure: &StoreError) -> Exit {
                 "no endpoint and we trust each other: {why}; see ETCD_AWAIT_ELECTION_CACERT, CERT and KEY, TLS_SERVER_NAME"
             );
         }
-        StoreError::Unavailable(why) => tracing::error!("{why}"),
+        StoreError::NoLeader(why) | StoreError::Unavailable(why) => tracing::error!("{why}"),
     }
     Exit::Refused
 }

@@ -1,9 +1,10 @@
 //! Join, wait, claim, verify: from nothing to a [`Term`].
 
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time::Duration};
 
 use super::{
     Claim, Election, Term,
+    cluster::Pauses,
     keys::LeaseId,
     store::{Change, Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     view::{Entry, View},
@@ -12,7 +13,7 @@ use crate::{
     clock::{Clock, Instant},
     guard::{Guard, Order},
     status::Phase,
-    timing::{Timing, show},
+    timing::Timing,
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
@@ -24,33 +25,39 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// # Errors
     /// What only a person can mend.
     pub async fn campaign(&self, guard: &impl Guard) -> Result<Term, StoreError> {
+        let mut pauses = Pauses::default();
         loop {
             self.publish(|status| status.phase = Phase::Joining);
             self.cluster.forget_cluster();
+            let lease = self.cluster.new_lease();
+            // Before it is granted: whatever happens to us, it can be given back.
+            self.lease.set(Some(lease));
+            guard.order(Order::Lease(Some(lease)));
             let (sent, granted) = tokio::select! {
                 biased;
                 () = self.cluster.membership().is_lost() => continue,
-                granted = self.cluster.grant(self.timing.lease()) => granted?,
+                granted = self.cluster.grant(lease, self.timing.lease()) => granted?,
             };
-            self.lease.set(Some(granted.lease));
             self.publish(|status| {
                 status.ttl = granted.ttl;
                 status.renewed_at = Some(sent);
             });
-            // Before the lease holds anything: whatever happens to us, the guard can give it back.
-            guard.order(Order::Lease(self.lease.get()));
             let candidacy = tokio::select! {
                 biased;
                 () = self.cluster.membership().is_lost() => Candidacy::Over,
                 candidacy = self.candidacy(granted, sent) => candidacy?,
             };
-            if let Candidacy::Elected(term) = candidacy {
-                return Ok(term);
-            }
+            let pause = match candidacy {
+                Candidacy::Elected(term) => return Ok(term),
+                Candidacy::NotJoined => pauses.next(self.clock().now(), false, &self.cluster),
+                Candidacy::InVain => self.timing.retry_period(),
+                Candidacy::Over => {
+                    pauses = Pauses::default();
+                    Duration::ZERO
+                }
+            };
             self.give_back(guard).await;
-            if matches!(candidacy, Candidacy::InVain) {
-                self.clock().sleep(self.timing.retry_period()).await;
-            }
+            self.clock().sleep(pause).await;
         }
     }
 
@@ -60,10 +67,11 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Candidacy, StoreError> {
         let lease = granted.lease;
         if !self.join(lease).await? {
-            return Ok(Candidacy::InVain);
+            return Ok(Candidacy::NotJoined);
         }
         let mut told = None;
         let mut failed = String::new();
+        let mut pauses = Pauses::default();
         loop {
             let looked = if self.is_fresh(granted, renewed) { Some(self.look().await?) } else { None };
             let view = match looked {
@@ -79,9 +87,17 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
             };
             let Some((place, entry)) = view.entry_of(lease) else {
+                if told.is_none() {
+                    return Ok(Candidacy::NotJoined);
+                }
                 tracing::warn!("the entry was deleted while waiting: joining again");
                 return Ok(Candidacy::Over);
             };
+            if view.markers.iter().any(|marker| marker.lease == Some(lease)) {
+                // A copy of our join led unseen, and somebody waits until this lease is gone.
+                tracing::warn!("the lease {lease} was evicted before it led: joining again with a new one");
+                return Ok(Candidacy::Over);
+            }
             self.tell_place(&view, place, entry, &mut told);
             if view.is_led_by(lease) {
                 let term = Term::new(granted, renewed, &view, entry);
@@ -103,6 +119,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     Ok(outcome) => {
                         tracing::debug!(?step, ?outcome, "transaction");
                         failed.clear();
+                        pauses = Pauses::default();
                         if outcome == Outcome::Nothing {
                             // Something changed under us, as the next look shows. If it does not, that is no reason to hurry.
                             self.clock().sleep(RECONSIDER).await;
@@ -113,10 +130,9 @@ impl<S: Store, C: Clock> Election<S, C> {
                     Err(failure) => {
                         if failed != failure.to_string() {
                             failed = failure.to_string();
-                            let retry = show(self.timing.retry_period());
-                            tracing::warn!("to {step} did not succeed, trying again every {retry}: {failed}");
+                            tracing::warn!("could not {step}: {failed}; retrying");
                         }
-                        self.clock().sleep(self.timing.retry_period()).await;
+                        self.clock().sleep(pauses.next(self.clock().now(), false, &self.cluster)).await;
                     }
                 }
                 continue;
@@ -154,8 +170,11 @@ impl<S: Store, C: Clock> Election<S, C> {
         Ok(renewed)
     }
 
-    /// Creates the entry, and the holder key with it if the lock is free. Creates, never overwrites: `false` if that could
-    /// not be done, or nobody knows whether it was; such a lease is not used any further.
+    /// Creates the entry, and the holder key with it if the lock is free. Creates, never overwrites: `false` if nobody knows
+    /// whether that was done; such a lease is not used any further.
+    ///
+    /// A copy of it that is applied late does no harm: at worst it makes a second entry of this lease, at the end of the queue, or
+    /// takes the lock for it when it is free.
     async fn join(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let absent = |key: &Vec<u8>| Compare::Absent(Range::Key(key.clone()));
         let put = |key: &Vec<u8>| Op::Put(key.clone(), self.identity.clone().into(), lease);
@@ -167,8 +186,8 @@ impl<S: Store, C: Clock> Election<S, C> {
             otherwise: Some(Box::new(join)),
         };
         match self.cluster.commit(&lead).await {
-            Ok(Outcome::Then(_) | Outcome::Otherwise(_)) => Ok(true),
-            Ok(Outcome::Nothing) => Ok(false),
+            // If nothing was changed, another copy of it may have been applied before: the look tells.
+            Ok(_) => Ok(true),
             Err(failure @ StoreError::Refused(_)) => Err(failure),
             Err(failure) => {
                 tracing::warn!("joining has an unknown outcome, joining again with a new lease: {failure}");
@@ -233,15 +252,19 @@ impl<S: Store, C: Clock> Election<S, C> {
         if place > 1 && self.claim.get() != Claim::Asks {
             watched.retain(|range| *range != holder);
         }
-        let mut watch = match self.cluster.watch(&watched, view.revision + 1).await {
-            Ok(watch) => watch,
-            Err(failure @ StoreError::Refused(_)) => return Err(failure),
-            Err(_) => {
-                self.clock().sleep(self.timing.retry_period()).await;
-                return Ok(Waited::Change);
-            }
-        };
+        let mut opening = pin!(self.cluster.watch(&watched, view.revision + 1));
+        let mut watch = None;
         loop {
+            let changes = async {
+                if watch.is_none() {
+                    watch = Some(opening.as_mut().await?);
+                }
+                match &mut watch {
+                    // What one endpoint refuses is not final.
+                    Some(watch) => watch.next().await.map_err(|failure| StoreError::Unavailable(failure.to_string())),
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 // The lease first: no stream of changes may keep us from it.
                 biased;
@@ -255,12 +278,13 @@ impl<S: Store, C: Clock> Election<S, C> {
                         return Ok(Waited::Change);
                     }
                 }
-                changes = watch.next() => match changes {
+                changes = changes => match changes {
                     Ok(changes) if changes.is_empty() => {}
                     Ok(changes) => {
                         let term = ahead.and_then(|ahead| self.handed_over(granted, *renewed, ahead, &changes));
                         return Ok(term.map_or(Waited::Change, Waited::HandedOver));
                     }
+                    Err(failure @ StoreError::Refused(_)) => return Err(failure),
                     // A watch that breaks says nothing: look. Not at once, as the next one may break at once.
                     Err(_) => {
                         self.clock().sleep(RECONSIDER).await;
@@ -395,6 +419,8 @@ const RECONSIDER: Duration = Duration::from_millis(50);
 enum Candidacy {
     /// This candidate leads.
     Elected(Term),
+    /// Nobody knows of a place with this lease: join again with a new lease.
+    NotJoined,
     /// Lease or place were lost, or the lead was given away at once: join again with a new lease.
     Over,
     /// The same, for a reason that may still be there: not at once.

@@ -2,7 +2,10 @@
 //!
 //! Every endpoint has its own client. A request goes to the preferred endpoint; if that has not answered soon, the next
 //! one gets it too, and the first answer wins and makes its endpoint the preferred one. So a dead, frozen or black-holed
-//! member costs a [hedge delay](Patience::hedge_delay), once.
+//! member costs a [hedge delay](Patience::hedge_delay), once. Nothing is given up for that: an answer that is late counts, too.
+
+mod attempts;
+mod pauses;
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,6 +18,9 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::watch;
 
+pub(super) use self::attempts::Attempts;
+pub(super) use self::pauses::Pauses;
+use self::{attempts::Answer, pauses::Jitter};
 use super::{
     keys::LeaseId,
     membership::{self, Membership, Verdict},
@@ -22,28 +28,32 @@ use super::{
 };
 use crate::{
     clock::{Clock, Instant},
-    timing::Timing,
+    timing::{Timing, show},
 };
+
+/// Later than anything.
+pub(super) const NEVER: Instant = Instant::from_boot(Duration::MAX);
 
 /// How long to wait for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// When the next endpoint gets the request too.
     pub hedge_delay: Duration,
-    /// When an attempt at one endpoint is given up.
+    /// When an attempt is given up: its answer would be of no use any more.
     pub attempt_limit: Duration,
-    /// The pause after all endpoints failed.
+    /// The longest pause after all endpoints failed; the first ones are shorter.
     pub pause: Duration,
 }
 
 impl Patience {
-    /// What fits between the renewals of this timing: several hedges and attempts before the renew deadline.
+    /// What fits between the renewals of this timing: several hedges before the renew deadline, which is when a renewal that was
+    /// sent before is worth nothing any more.
     #[must_use]
     pub fn of(timing: &Timing) -> Self {
         let spare = timing.outage_survived();
         Self {
             hedge_delay: (spare / 8).clamp(Duration::from_millis(50), Duration::from_millis(500)),
-            attempt_limit: (timing.renew_deadline() / 2).max(Duration::from_millis(500)),
+            attempt_limit: timing.renew_deadline().max(Duration::from_secs(1)),
             pause: timing.retry_period().min(spare),
         }
     }
@@ -54,7 +64,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             hedge_delay: Duration::from_millis(500),
-            attempt_limit: Duration::from_secs(3),
+            attempt_limit: Duration::from_secs(8),
             pause: Duration::from_secs(1),
         }
     }
@@ -63,14 +73,18 @@ impl Default for Patience {
 /// All endpoints of one etcd cluster; never empty.
 #[derive(Debug)]
 pub struct Cluster<S, C> {
-    endpoints: Vec<S>,
+    /// Each with its standing connection.
+    endpoints: RefCell<Vec<Rc<S>>>,
     membership: Rc<Membership>,
     clock: C,
     patience: Patience,
     preferred: watch::Sender<usize>,
+    jitter: Jitter,
     /// Whether any endpoint ever answered: certificates that once were right will be right again.
     known: Cell<bool>,
     silent: Cell<bool>,
+    /// How long the latest answer took.
+    latency: Cell<Duration>,
     /// The reasons that were told since etcd fell silent.
     told: RefCell<BTreeSet<String>>,
     /// The votes that were told to be too few; `None` if nothing was.
@@ -91,13 +105,15 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     pub fn new(endpoints: Vec<S>, membership: Rc<Membership>, clock: C, patience: Patience) -> Self {
         assert!(!endpoints.is_empty(), "a cluster has endpoints");
         Self {
-            endpoints,
+            endpoints: RefCell::new(endpoints.into_iter().map(Rc::new).collect()),
             membership,
+            jitter: Jitter::new(clock.now()),
             clock,
             patience,
             preferred: watch::Sender::new(0),
             known: Cell::new(false),
             silent: Cell::new(false),
+            latency: Cell::default(),
             told: RefCell::default(),
             undecided: RefCell::default(),
         }
@@ -109,8 +125,8 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     /// The endpoints, in the order given.
-    pub fn endpoints(&self) -> &[S] {
-        &self.endpoints
+    pub fn endpoints(&self) -> Vec<Rc<S>> {
+        self.endpoints.borrow().clone()
     }
 
     /// Which cluster is ours.
@@ -138,20 +154,21 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     async fn decide_by_vote(&self) -> Result<(), StoreError> {
         // The last answers of all endpoints are as good as new ones.
         self.membership.decide();
+        let mut pauses = Pauses::default();
         while self.membership.ours().is_none() {
             let failures = self.vote().await;
             self.membership.decide();
             if self.membership.ours().is_none() {
                 self.tell_undecided(failures)?;
-                self.clock.sleep(self.patience.pause).await;
+                self.clock.sleep(pauses.next(self.clock.now(), false, self)).await;
             }
         }
         self.undecided.take();
         // What was asked last may still be silent, or of another cluster.
-        let ours = |index: &usize| self.membership.includes(self.endpoints[*index].name());
+        let ours = |index: &usize| self.membership.includes(self.store(*index).name());
         let preferred = *self.preferred.borrow();
         if !ours(&preferred) {
-            (0..self.endpoints.len()).find(ours).inspect(|index| self.prefer(*index));
+            (0..self.len()).find(ours).inspect(|index| self.prefer(*index));
         }
         Ok(())
     }
@@ -171,13 +188,14 @@ impl<S: Store, C: Clock> Cluster<S, C> {
 
     /// Asks all endpoints until no answer that is missing can change the result, or is likely to.
     async fn vote(&self) -> Vec<StoreError> {
-        let mut missing: BTreeSet<&str> = self.endpoints.iter().map(Store::name).collect();
+        let endpoints = self.endpoints();
+        let mut missing: BTreeSet<&str> = endpoints.iter().map(|store| store.name()).collect();
         let mut failures = Vec::new();
         let mut asked = self.ask_all();
         let mut enough = pin!(self.clock.sleep_until(Instant::from_boot(Duration::MAX)));
         let mut likely = false;
         loop {
-            let (name, answer) = tokio::select! {
+            let (index, answer) = tokio::select! {
                 biased;
                 next = asked.next() => match next {
                     Some(answer) => answer,
@@ -185,7 +203,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                 },
                 () = enough.as_mut() => break,
             };
-            missing.remove(name);
+            missing.remove(endpoints[index].name());
             failures.extend(answer.err());
             match self.membership.verdict(&missing) {
                 Verdict::Decided => break,
@@ -200,13 +218,22 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     /// Asks all endpoints at once which cluster they belong to.
-    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (&str, Result<(), StoreError>)>> {
+    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (usize, Result<(), StoreError>)>> {
         let ask = async |index: usize| {
-            let name = self.endpoints[index].name();
-            let answer = self.attempt(index, &async |store: &S| store.cluster_id().await).await;
-            (name, answer.map(|id| self.membership.heard(name, id)))
+            let store = self.store(index);
+            let limit = self.clock.now() + self.patience.attempt_limit;
+            let answer = self.clock.before(limit, store.cluster_id()).await;
+            let answer = answer.unwrap_or_else(|| {
+                let limit = show(self.patience.attempt_limit);
+                Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
+            });
+            if let Err(failure) = &answer {
+                tracing::debug!(endpoint = store.name(), "{failure}");
+                self.give_up_connection(index, &store);
+            }
+            (index, answer.map(|id| self.membership.heard(store.name(), id)))
         };
-        (0..self.endpoints.len()).map(ask).collect()
+        (0..self.len()).map(ask).collect()
     }
 
     /// One line when the votes do not suffice, and when they have changed; not one per try.
@@ -224,8 +251,8 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             tracing::warn!(
                 "could not decide which etcd cluster to use: {summary}, and at least half of {} must report the same cluster, \
                  more than any other; retrying every {}: {}",
-                membership::endpoints(self.endpoints.len()),
-                crate::timing::show(self.patience.pause),
+                membership::endpoints(self.len()),
+                show(self.patience.pause),
                 reasons.join("; ")
             );
             self.undecided.replace(Some(summary));
@@ -233,28 +260,23 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         Ok(())
     }
 
-    /// Grants a lease, however long that takes, and says when the request for it was sent. A grant whose answer is lost leaves
-    /// a lease that nobody uses; it runs out.
+    /// Grants a lease, however long that takes, and says when the first request for it was sent.
+    ///
+    /// The id is ours, so that the same lease can be asked for at several endpoints, and can be revoked whether or not an answer
+    /// came.
     ///
     /// # Errors
     /// What only a person can mend.
-    pub async fn grant(&self, ttl: Duration) -> Result<(Instant, Granted), StoreError> {
+    pub async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<(Instant, Granted), StoreError> {
         self.decide().await?;
-        loop {
-            let mut failures = Vec::new();
-            for _ in &self.endpoints {
-                let sent = self.clock.now();
-                match self.once(async |store| store.grant(ttl).await).await {
-                    Ok(granted) => {
-                        self.answered();
-                        return Ok((sent, granted));
-                    }
-                    Err(failure) => failures.push(failure),
-                }
-            }
-            self.all_failed(failures)?;
-            self.clock.sleep(self.patience.pause).await;
-        }
+        let sent = self.clock.now();
+        let granted = self.hedged(async |store| store.grant(lease, ttl).await).await?;
+        Ok((sent, granted))
+    }
+
+    /// An id for a lease that nobody else has.
+    pub fn new_lease(&self) -> LeaseId {
+        self.store(0).new_lease()
     }
 
     /// Revokes a lease, however long that takes.
@@ -265,18 +287,19 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         self.hedged(async |store| store.revoke(lease).await).await
     }
 
-    /// Sends a transaction to one endpoint, once.
+    /// Sends a transaction to one endpoint after the other until one has answered or all have failed. Several copies may be
+    /// applied, each finding its compares as they are then: all but the first one have to find them wrong, or must do no harm.
     ///
     /// # Errors
     /// Its outcome is unknown then.
     pub async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        self.once(async |store| store.commit(txn).await).await
-    }
-
-    /// Sends a transaction to each endpoint, once, hedged: one that finds its compares wrong when it has been applied already.
-    /// `None` if no endpoint has answered; its outcome is unknown then.
-    pub async fn commit_hedged(&self, txn: &Txn) -> Option<Outcome> {
-        self.round(&async |store: &S| store.commit(txn).await).await.ok()
+        // Meanwhile nothing else is done, and the lease has to be renewed.
+        let limit = self.patience.attempt_limit / 2;
+        let mut attempts = Attempts::one_pass(self, async |store: &S| store.commit(txn).await);
+        match self.clock.before(self.clock.now() + limit, attempts.next()).await {
+            Some(committed) => committed.map(|(_, outcome)| outcome),
+            None => Err(StoreError::Unavailable(format!("no endpoint has answered within {}", show(limit)))),
+        }
     }
 
     /// Asks one endpoint after the other until one has answered, however long that takes. `ask` may run several times, and
@@ -284,140 +307,130 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     ///
     /// # Errors
     /// What only a person can mend.
-    pub async fn hedged<T>(&self, ask: impl AsyncFn(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    pub async fn hedged<'a, T: 'a>(
+        &'a self,
+        ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
+    ) -> Result<T, StoreError>
+    where
+        S: 'a,
+    {
         self.decide().await?;
-        loop {
-            match self.round(&ask).await {
-                Ok(answer) => {
-                    self.answered();
-                    return Ok(answer);
-                }
-                Err(failures) => self.all_failed(failures)?,
-            }
-            self.clock.sleep(self.patience.pause).await;
-        }
+        Attempts::once(self, ask).next().await.map(|(_, answer)| answer)
     }
 
-    /// Watches at the preferred endpoint, and ends when another one is preferred: what does not answer there does not
-    /// report changes either.
+    /// Asks every `period` from `begin` on, whether or not the answers before have come; see [`Attempts`].
+    pub(super) fn asked_every<'a, T: 'a>(
+        &'a self,
+        period: Duration,
+        begin: Instant,
+        ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
+    ) -> Attempts<'a, S, C, T>
+    where
+        S: 'a,
+    {
+        Attempts::every(self, period, begin, ask)
+    }
+
+    /// Opens a watch, however long that takes. It ends when another endpoint is preferred than the one that it was opened at:
+    /// what does not answer there does not report changes either.
     ///
     /// # Errors
-    /// If the watch cannot be opened, or breaks.
-    pub async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch<'_, S>, StoreError> {
-        let mut preferred = self.preferred.subscribe();
-        let index = *preferred.borrow_and_update();
-        let watch = self.once(async |store| store.watch(ranges, from).await).await?;
-        Ok(Watch { watch, store: &self.endpoints[index], index, preferred })
+    /// What only a person can mend.
+    pub async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch<'_, S, C>, StoreError> {
+        self.decide().await?;
+        let preferred = self.preferred.subscribe();
+        let opened = Attempts::once(self, async |store: &S| store.watch(ranges, from).await).next_answer().await?;
+        let Answer { value: watch, index, store, .. } = opened;
+        Ok(Watch { cluster: self, watch, store, index, preferred })
     }
 
-    /// One attempt at the preferred endpoint. If it fails the next endpoint is preferred.
-    async fn once<T>(&self, ask: impl AsyncFn(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let index = *self.preferred.borrow();
-        let result = self.attempt(index, &ask).await;
-        if result.is_err() {
-            self.prefer((index + 1) % self.endpoints.len());
-        }
-        result
+    fn len(&self) -> usize {
+        self.endpoints.borrow().len()
     }
 
-    /// Every endpoint once, hedged: the first answer, or the failure of each.
-    async fn round<T>(&self, ask: &impl AsyncFn(&S) -> Result<T, StoreError>) -> Result<T, Vec<StoreError>> {
-        let first = *self.preferred.borrow();
-        let mut waiting = (0..self.endpoints.len()).map(|n| (first + n) % self.endpoints.len());
-        let mut attempts = FuturesUnordered::new();
-        let mut failures = Vec::new();
-        let mut hedge_at = self.clock.now();
-        loop {
-            if self.clock.now() >= hedge_at {
-                match waiting.next() {
-                    Some(index) => {
-                        attempts.push(async move { (index, self.attempt(index, ask).await) });
-                        hedge_at = self.clock.now() + self.patience.hedge_delay;
-                    }
-                    None => hedge_at = Instant::from_boot(Duration::MAX),
-                }
-            }
-            tokio::select! {
-                biased;
-                Some((index, result)) = attempts.next() => match result {
-                    Ok(answer) => {
-                        self.prefer(index);
-                        return Ok(answer);
-                    }
-                    Err(failure) => {
-                        failures.push(failure);
-                        if failures.len() == self.endpoints.len() {
-                            return Err(failures);
-                        }
-                        // Whoever is next need not wait for the hedge delay.
-                        hedge_at = hedge_at.min(self.clock.now());
-                    }
-                },
-                () = self.clock.sleep_until(hedge_at) => {}
-            }
+    /// An endpoint over its standing connection.
+    fn store(&self, index: usize) -> Rc<S> {
+        Rc::clone(&self.endpoints.borrow()[index])
+    }
+
+    /// This connection has answered.
+    fn keep(&self, index: usize, store: &Rc<S>) {
+        self.endpoints.borrow_mut()[index] = Rc::clone(store);
+    }
+
+    /// This connection has failed: whoever uses it still may, and nobody else will.
+    fn give_up_connection(&self, index: usize, store: &Rc<S>) {
+        let standing = &mut self.endpoints.borrow_mut()[index];
+        if Rc::ptr_eq(standing, store) {
+            *standing = Rc::new(store.again());
         }
     }
 
-    async fn attempt<T>(&self, index: usize, ask: &impl AsyncFn(&S) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let store = &self.endpoints[index];
-        let limit = self.clock.now() + self.patience.attempt_limit;
-        let result = self.clock.before(limit, ask(store)).await.unwrap_or_else(|| {
-            let limit = crate::timing::show(self.patience.attempt_limit);
-            Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
-        });
-        if let Err(failure) = &result {
-            tracing::debug!(endpoint = store.name(), "{failure}");
-            store.reset();
-        }
-        result
+    fn preferred_index(&self) -> usize {
+        *self.preferred.borrow()
     }
 
     fn prefer(&self, index: usize) {
         self.preferred.send_if_modified(|preferred| std::mem::replace(preferred, index) != index);
     }
 
+    /// How long an answer is waited for before etcd is said to be silent: half of what an attempt is given, or more where answers
+    /// have been slow before.
+    fn silence(&self) -> Duration {
+        (self.patience.attempt_limit / 2).max(2 * self.latency.get())
+    }
+
     /// One line when etcd answers again.
-    fn answered(&self) {
+    fn answered(&self, latency: Duration) {
         self.known.set(true);
+        self.latency.set(latency);
         if self.silent.replace(false) {
             tracing::info!("etcd answers again");
         }
         self.told.borrow_mut().clear();
     }
 
-    /// One line when all endpoints fail, and when there is a new reason; not one per try.
-    fn all_failed(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
-        let all_untrusted = failures.iter().all(|failure| matches!(failure, StoreError::Untrusted(_)));
-        let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
-        for failure in failures {
-            match failure {
-                StoreError::Refused(_) => return Err(failure),
-                StoreError::Untrusted(_) if all_untrusted && !self.known.get() => return Err(failure),
-                StoreError::Untrusted(_) | StoreError::Unavailable(_) => {}
-            }
-        }
+    /// One line when no endpoint answers, and when there is a new reason; not one per try.
+    fn tell_silence(&self, reasons: &[String]) {
         let mut told = self.told.borrow_mut();
         let news = told.len() < Self::MOST_REASONS && reasons.iter().any(|reason| !told.contains(reason));
         if !self.silent.replace(true) || news {
-            let pause = crate::timing::show(self.patience.pause);
-            tracing::warn!("etcd does not answer, trying again every {pause}: {}", reasons.join("; "));
+            let pause = show(self.patience.pause);
+            tracing::warn!("etcd does not answer, trying again at least every {pause}: {}", reasons.join("; "));
         }
         if news {
-            told.extend(reasons);
+            told.extend(reasons.iter().cloned());
         }
+    }
+
+    /// What most of the endpoints refuse is final, and what they all do not trust unless they did before. One of them may be
+    /// behind the others, or be set up otherwise.
+    fn all_failed(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
+        let is_refused = |failure: &&StoreError| matches!(failure, StoreError::Refused(_));
+        let all_untrusted = failures.iter().all(|failure| matches!(failure, StoreError::Untrusted(_)));
+        let final_failure = if 2 * failures.iter().filter(is_refused).count() > self.len() {
+            failures.iter().find(is_refused)
+        } else {
+            failures.first().filter(|_| all_untrusted && !self.known.get())
+        };
+        if let Some(failure) = final_failure {
+            return Err(failure.clone());
+        }
+        self.tell_silence(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
         Ok(())
     }
 }
 
 /// A watch at the endpoint that was preferred when it was opened.
-pub struct Watch<'a, S: Store> {
+pub struct Watch<'a, S: Store, C> {
+    cluster: &'a Cluster<S, C>,
     watch: S::Watch,
-    store: &'a S,
+    store: Rc<S>,
     index: usize,
     preferred: watch::Receiver<usize>,
 }
 
-impl<S: Store> Watch<'_, S> {
+impl<S: Store, C: Clock> Watch<'_, S, C> {
     /// The next changes.
     ///
     /// # Errors
@@ -431,7 +444,7 @@ impl<S: Store> Watch<'_, S> {
             biased;
             changes = self.watch.next() => changes.inspect_err(|failure| {
                 tracing::debug!(endpoint = self.store.name(), "watch: {failure}");
-                self.store.reset();
+                self.cluster.give_up_connection(self.index, &self.store);
             }),
             () = moved => Err(StoreError::Unavailable(format!("{}: another endpoint answers faster", self.store.name()))),
         }

@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{
     Claim, Election, Term,
+    cluster::{Attempts, NEVER, Pauses},
     store::{Change, KeyValue, Range, Snapshot, Store, StoreError},
     view::View,
 };
@@ -99,50 +100,64 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Every retry period a renewal, not before `begin`: when it was sent, or what it found. Goes on after a loss, to keep the
-    /// lease alive.
+    /// Every retry period a renewal, not before `begin`: when it was sent, or what it found. One that is late does not hold up the
+    /// next. Goes on after a loss, to keep the lease alive.
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
-        stream::unfold(term.renewed_at, move |last| async move {
-            self.clock().sleep_until(begin.max(last + self.timing.retry_period())).await;
-            let begun = self.clock().now();
-            Some((self.renewal(term, begun).await, begun))
+        let retry = self.timing.retry_period();
+        let asked = self.cluster.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
+            let mut ranges = self.what_a_term_rests_on(term);
+            ranges.extend(self.whoever_may_be_next(term));
+            self.renew_at(store, term.lease, &ranges).await
+        });
+        let renewals =
+            Renewals { asked, last: begin.max(term.renewed_at + retry) - retry, slowest: None, refusal: None };
+        stream::unfold(renewals, async move |mut renewals| {
+            let (sent, renewed) = self.next_renewal(&mut renewals).await;
+            Some((self.confirm(term, sent, renewed), renewals))
         })
     }
 
-    /// One renewal, until it is confirmed or refuted.
-    async fn renewal(&self, term: &Term, begun: Instant) -> Result<Instant, Loss> {
-        let mut ranges = self.what_a_term_rests_on(term);
-        ranges.extend(self.whoever_may_be_next(term));
-        let mut renew = pin!(async {
-            let mut told = None;
-            loop {
-                match self.renew(term.lease, &ranges).await {
-                    Ok(renewed) => return renewed,
-                    // A person has to mend it, and may do so before the deadline.
-                    Err(refused) => {
-                        if told.as_ref() != Some(&refused) {
-                            tracing::warn!("etcd refuses the renewal: {refused}");
-                            told = Some(refused);
-                        }
-                        self.clock().sleep(self.timing.retry_period()).await;
+    /// The next answer to a renewal, with a line in the log when they begin to be late, and one when that is over.
+    async fn next_renewal(&self, renewals: &mut Renewals<'_, S, C>) -> (Instant, Option<Snapshot>) {
+        let retry = self.timing.retry_period();
+        let mut late_at = Some(renewals.last + 2 * retry);
+        loop {
+            match self.clock().before(late_at.unwrap_or(NEVER), renewals.asked.next()).await {
+                Some(Ok((sent, renewed))) => {
+                    let age = self.clock().now().saturating_since(renewals.last);
+                    renewals.last = sent;
+                    if late_at.is_none() {
+                        renewals.slowest = renewals.slowest.max(Some(age));
+                    } else if let Some(slowest) = renewals.slowest.take() {
+                        let deadline = show(self.timing.renew_deadline());
+                        tracing::info!(
+                            "renewals are confirmed in time again; at most {slowest:.1?} of {deadline} had passed"
+                        );
+                    }
+                    return (sent, renewed);
+                }
+                // A person has to mend it, and may do so before the deadline.
+                Some(Err(refusal)) => {
+                    if renewals.refusal.as_ref() != Some(&refusal) {
+                        tracing::warn!("etcd refuses the renewal: {refusal}");
+                        renewals.refusal = Some(refusal);
+                    }
+                }
+                None => {
+                    late_at = None;
+                    self.publish(|status| status.counters.late_renewals += 1);
+                    if renewals.slowest.is_none() {
+                        renewals.slowest = Some(Duration::ZERO);
+                        tracing::warn!("renewals are slow: none was confirmed within {} after it was due", show(retry));
                     }
                 }
             }
-        });
-        let late = begun + self.timing.retry_period();
-        let renewed = match self.clock().before(late, renew.as_mut()).await {
-            Some(renewed) => renewed,
-            None => {
-                let retry = show(self.timing.retry_period());
-                tracing::warn!("renewal not confirmed within {retry}");
-                self.publish(|status| status.counters.late_renewals += 1);
-                let renewed = renew.await;
-                let after = self.clock().now().saturating_since(begun);
-                tracing::info!("renewal confirmed after {after:.1?}");
-                renewed
-            }
-        };
-        let (sent, snapshot) = renewed.ok_or(Loss::LeaseGone)?;
+        }
+    }
+
+    /// What a renewal confirms or refutes.
+    fn confirm(&self, term: &Term, sent: Instant, renewed: Option<Snapshot>) -> Result<Instant, Loss> {
+        let snapshot = renewed.ok_or(Loss::LeaseGone)?;
         self.judge(term, &snapshot)?;
         term.next.replace(View::new(&self.lock, snapshot).next_of(term.lease).cloned());
         Ok(sent)
@@ -153,12 +168,18 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn observe(&self, term: &Term) -> Loss {
         let ranges = self.what_a_term_rests_on(term);
         let mut known = Some(term.revision);
+        let mut pauses = Pauses::default();
         loop {
+            let begun = self.clock().now();
             match self.observe_from(term, known.take(), &ranges).await {
                 Ok(loss) => return loss,
                 Err(failure) => {
                     tracing::debug!("watch: {failure}");
-                    self.clock().sleep(self.timing.retry_period()).await;
+                    let now = self.clock().now();
+                    if now > begun + self.timing.retry_period() {
+                        pauses = Pauses::default();
+                    }
+                    self.clock().sleep(pauses.next(now, false, &self.cluster)).await;
                 }
             }
         }
@@ -239,6 +260,17 @@ impl<S: Store, C: Clock> Election<S, C> {
             _ => Ok(()),
         }
     }
+}
+
+/// The renewals of one term.
+struct Renewals<'a, S, C> {
+    asked: Attempts<'a, S, C, Option<Snapshot>>,
+    /// When the latest one that was confirmed was sent.
+    last: Instant,
+    /// How old the latest confirmation was at most since renewals began to be slow; `None` if they are not.
+    slowest: Option<Duration>,
+    /// What etcd was last said to refuse.
+    refusal: Option<StoreError>,
 }
 
 /// What happens to a term, one event at a time.

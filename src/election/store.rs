@@ -6,24 +6,28 @@ use std::time::Duration;
 
 use super::keys::LeaseId;
 
-/// One endpoint of an etcd cluster.
+/// A connection to one endpoint of an etcd cluster.
 ///
 /// Each call is one attempt: no retry, no limit of its own. Reads are linearizable.
-pub trait Store {
+pub trait Store: Sized {
     /// A stream of changes.
     type Watch: Watch;
 
     /// What to call this endpoint in a message.
     fn name(&self) -> &str;
 
-    /// Forgets the connection: the next call builds a new one.
-    fn reset(&self);
+    /// The same endpoint over a connection of its own, which is built with the first call.
+    #[must_use]
+    fn again(&self) -> Self;
+
+    /// An id for a lease that nobody else has.
+    fn new_lease(&self) -> LeaseId;
 
     /// Asks which cluster this endpoint belongs to.
     fn cluster_id(&self) -> impl Future<Output = Result<u64, StoreError>>;
 
-    /// Grants a lease of at least `ttl`.
-    fn grant(&self, ttl: Duration) -> impl Future<Output = Result<Granted, StoreError>>;
+    /// Grants a lease of at least `ttl` with this id; done as well if it has been granted before.
+    fn grant(&self, lease: LeaseId, ttl: Duration) -> impl Future<Output = Result<Granted, StoreError>>;
 
     /// Keeps a lease alive; `false` if there is no such lease any more.
     fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
@@ -62,6 +66,9 @@ pub enum StoreError {
     /// No trust between the two: certificates. A person has to mend it unless another endpoint works.
     #[error("{0}")]
     Untrusted(String),
+    /// There is no leader in etcd, or there has just been another one: it may work at once.
+    #[error("{0}")]
+    NoLeader(String),
     /// All else: not reached, no etcd leader, a broken stream. It may pass.
     #[error("{0}")]
     Unavailable(String),

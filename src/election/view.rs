@@ -133,11 +133,11 @@ impl View {
         self.holder.as_ref().filter(|holder| holder.lease.is_none_or(|lease| self.entry_of(lease).is_none()))
     }
 
-    /// Who is next in the queue after this lease.
+    /// Who is next in the queue after this lease. A copy of its own join that came late may have made it a second entry.
     #[must_use]
     pub fn next_of(&self, lease: LeaseId) -> Option<&Entry> {
         let (place, _) = self.entry_of(lease)?;
-        self.entries.get(place + 1)
+        self.entries[place..].iter().find(|entry| entry.lease != lease)
     }
 
     /// Who gets the lead from the holder with this lease: who asked first, else the next one, if it is one of ours.

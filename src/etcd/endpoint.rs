@@ -1,10 +1,15 @@
 //! One endpoint: a client that is built when it is needed, and the calls of [`Store`] through it.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    rc::Rc,
+    time::Duration,
+};
 
 use etcd_client::{
-    Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, PutOptions,
-    ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
+    Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions,
+    PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
 };
 use tokio::sync::Mutex;
 
@@ -20,6 +25,7 @@ use crate::{
         membership::Membership,
         store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
+    timing::show,
 };
 
 /// One endpoint of the cluster.
@@ -49,6 +55,10 @@ struct Connected {
 /// while idle (`grpc-keepalive-min-time`).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The shortest lease that etcd grants is three halves of its election timeout, which is 50 s at most (`maxElectionMs`,
+/// server/etcdmain; `minTTL`, server/etcdserver). Whatever grants more than that and more than was asked for is no etcd.
+const LONGEST_MINIMUM: Duration = Duration::from_secs(76);
 
 impl Endpoint {
     /// An endpoint that is not connected yet.
@@ -235,11 +245,15 @@ impl Store for Endpoint {
         &self.url
     }
 
-    fn reset(&self) {
-        // Locked means that it is being built anew just now.
-        if let Ok(mut client) = self.client.try_lock() {
-            *client = None;
-        }
+    fn again(&self) -> Self {
+        let (url, config, membership) = (self.url.clone(), Rc::clone(&self.config), Rc::clone(&self.membership));
+        Self::new(url, config, self.connect_limit, membership)
+    }
+
+    fn new_lease(&self) -> LeaseId {
+        // The hasher's keys come from the kernel's random numbers.
+        let random = RandomState::new().build_hasher().finish() >> 1;
+        LeaseId(i64::try_from(random).unwrap_or(i64::MAX).max(1))
     }
 
     /// A transaction of nothing: served without a quorum, and to users who may not ask for the status of a member.
@@ -248,11 +262,32 @@ impl Store for Endpoint {
         self.cluster_of(answer.header())
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
+    async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<Granted, StoreError> {
         let seconds = ttl.as_secs().try_into().unwrap_or(i64::MAX);
-        let answer = self.call(async |client| client.lease_grant(seconds, None).await).await?;
-        self.check_answer(answer.header())?;
-        Ok(Granted { lease: LeaseId(answer.id()), ttl: Duration::from_secs(answer.ttl().try_into().unwrap_or(0)) })
+        let granted = self.call(async |client| {
+            let options = LeaseGrantOptions::new().with_id(lease.0);
+            match client.lease_grant(seconds, Some(options)).await {
+                Ok(answer) => Ok((answer.header().cloned(), answer.id(), answer.ttl())),
+                // By an earlier attempt.
+                Err(error) if Meaning::of(&error) == Meaning::LeaseExists => {
+                    let answer = client.lease_time_to_live(lease.0, None).await?;
+                    Ok((answer.header().cloned(), answer.id(), answer.granted_ttl()))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        let (header, id, granted) = granted.await?;
+        self.check_answer(header.as_ref())?;
+        let granted = u64::try_from(granted).map_or(Duration::ZERO, Duration::from_secs);
+        if id != lease.0 || granted < ttl || granted > ttl.max(LONGEST_MINIMUM) {
+            return Err(StoreError::Unavailable(format!(
+                "{}: granted lease {id:x} with a TTL of {}, not lease {lease} with {}: not used",
+                self.url,
+                show(granted),
+                show(ttl)
+            )));
+        }
+        Ok(Granted { lease, ttl: granted })
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {

@@ -30,14 +30,23 @@ mod code {
     pub(super) const NOT_FOUND: i32 = 5;
     pub(super) const PERMISSION_DENIED: i32 = 7;
     pub(super) const FAILED_PRECONDITION: i32 = 9;
+    pub(super) const UNAVAILABLE: i32 = 14;
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
+
+/// Of a member that has no leader, that has just got another one, or whose leader it was.
+const NO_LEADER: [&str; 3] =
+    ["etcdserver: no leader", "etcdserver: leader changed", "possibly due to previous leader failure"];
 
 /// What an answer of etcd means: its texts are part of its API (`api/v3rpc/rpctypes/error.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// There is no such lease.
     LeaseGone,
+    /// There is such a lease already.
+    LeaseExists,
+    /// There is no leader, or it has just changed.
+    NoLeader,
     /// The token is not valid any more: log in again.
     StaleToken,
     /// We sent no token, and etcd wants one.
@@ -66,6 +75,9 @@ impl Meaning {
     fn of_status(code: i32, text: &str) -> Option<Self> {
         Some(match code {
             code::NOT_FOUND if text.contains("requested lease not found") => Self::LeaseGone,
+            code::FAILED_PRECONDITION if text.contains("lease already exists") => Self::LeaseExists,
+            code::FAILED_PRECONDITION if text.contains("not leader") => Self::NoLeader,
+            code::UNAVAILABLE if NO_LEADER.iter().any(|sign| text.contains(sign)) => Self::NoLeader,
             code::UNAUTHENTICATED => Self::StaleToken,
             code::INVALID_ARGUMENT if text.contains("revision of auth store is old") => Self::StaleToken,
             code::INVALID_ARGUMENT if text.contains("user name is empty") => Self::NotLoggedIn,
@@ -93,6 +105,7 @@ pub(super) fn translate(endpoint: &str, error: &Error) -> StoreError {
     match Meaning::of(error) {
         Meaning::Refused | Meaning::NotLoggedIn => StoreError::Refused(text),
         Meaning::Untrusted => StoreError::Untrusted(text),
+        Meaning::NoLeader => StoreError::NoLeader(text),
         _ => StoreError::Unavailable(text),
     }
 }

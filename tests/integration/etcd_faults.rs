@@ -1,8 +1,10 @@
 //! Members that die, freeze and come back while somebody leads.
 
-use harness::{Cluster, End, Timing};
+use std::{env, time::Duration};
 
-use crate::{undisturbed, world_on};
+use harness::{Candidate, Cluster, End, Timing, World, eventually, journal::now, throughout};
+
+use crate::{between, undisturbed, world_on};
 
 /// Long enough for a leader to live through an election among the members.
 const TIMING: Timing = Timing::MEDIUM;
@@ -76,6 +78,66 @@ fn the_members_leader_paused_disturbs_nobody() {
     member.resume();
     undisturbed(&a, TIMING.lease());
     world.verdict();
+}
+
+/// Leadership is lost only where etcd itself had no leader until just before the deadline. `TEST_LEADERS_LOST=30` does it that
+/// often and tells each time.
+#[test]
+fn the_members_leader_lost_with_a_tight_timing_disturbs_nobody() {
+    let rounds = env::var("TEST_LEADERS_LOST").map_or(4, |text| text.parse().expect("TEST_LEADERS_LOST is a number"));
+    let timing = Timing { lease: 5, renew: Duration::from_secs(3), retry: Duration::from_secs(1), ..TIMING };
+    let world = world_on(Cluster::builder().create());
+    let a = world.candidate("a").timing(timing).set("ON_LOSS", "campaign").start();
+    a.leads();
+    let mut without_reason = 0;
+    for round in 0..rounds {
+        world.cluster().wait_healthy();
+        // So that the last renewal is none of before the fault.
+        throughout(timing.retry, "a leads", || if a.living().len() == 1 { Ok(()) } else { Err(a.stderr()) });
+        let (without_leader, asked) = lose_the_members_leader(&world, &a, timing, round % 2 == 0);
+        println!("round {round}: etcd without a leader for {without_leader:.2?}, asked to stop after {asked:.2?}");
+        let for_no_reason = asked.is_some_and(|asked| without_leader + Duration::from_millis(300) < asked);
+        without_reason += u32::from(for_no_reason);
+    }
+    assert_eq!(without_reason, 0, "leadership was lost although etcd had a leader in time");
+    world.verdict();
+}
+
+/// How long etcd had no leader, and when the command was asked to stop, if it was.
+fn lose_the_members_leader(world: &World, a: &Candidate, timing: Timing, killed: bool) -> (Duration, Option<Duration>) {
+    let cluster = world.cluster();
+    let lost = cluster.leader().expect("a leader");
+    let member = cluster.member(lost);
+    let terms = a.lives().len();
+    let at = now();
+    if killed {
+        member.kill()
+    } else {
+        member.pause()
+    }
+    eventually(TIMING.lease() + Timing::ETCD_ELECTION, "another member leads", || {
+        let leads =
+            |index: usize| cluster.member(index).metrics().is_ok_and(|text| text.contains("etcd_server_is_leader 1"));
+        if (0..cluster.members().len()).any(|index| index != lost && leads(index)) {
+            Ok(())
+        } else {
+            Err("none".into())
+        }
+    });
+    let without_leader = between(at, now());
+    std::thread::sleep(timing.renew.saturating_sub(without_leader));
+    let asked = a.lives()[terms - 1].asked.map(|asked| between(at, asked));
+    if killed {
+        member.start()
+    } else {
+        member.resume()
+    }
+    if asked.is_some() {
+        eventually(timing.latest_failover_with_election(), "it leads again", || {
+            if a.lives().len() > terms && a.living().len() == 1 { Ok(()) } else { Err(a.stderr()) }
+        });
+    }
+    (without_leader, asked)
 }
 
 #[test]

@@ -68,14 +68,20 @@ impl Store for Endpoint {
         &self.name
     }
 
-    fn reset(&self) {}
+    fn again(&self) -> Self {
+        Self::new(&self.net, self.machine, self.member)
+    }
 
     async fn cluster_id(&self) -> Result<u64, StoreError> {
         self.call_alone(|_, _| true, |_| Ok(1)).await
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
-        let granted = Granted { lease: self.net.new_lease(), ttl };
+    fn new_lease(&self) -> LeaseId {
+        self.net.new_lease()
+    }
+
+    async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<Granted, StoreError> {
+        let granted = Granted { lease, ttl };
         self.call(move |net| {
             let (ttl, now) = (Time::try_from(ttl.as_micros()).expect("a short lease"), net.sim().now());
             net.change(|etcd| etcd.grant(granted.lease, ttl, now));
@@ -166,16 +172,22 @@ impl Store for Mutated {
         self.endpoint.name()
     }
 
-    fn reset(&self) {}
+    fn again(&self) -> Self {
+        Self { endpoint: self.endpoint.again(), lock: self.lock.clone(), own: Rc::clone(&self.own), ..*self }
+    }
 
     async fn cluster_id(&self) -> Result<u64, StoreError> {
         self.endpoint.cluster_id().await
     }
 
-    async fn grant(&self, ttl: Duration) -> Result<Granted, StoreError> {
-        let granted = self.endpoint.grant(ttl).await?;
-        self.own.set(Some(granted.lease));
-        Ok(granted)
+    fn new_lease(&self) -> LeaseId {
+        let lease = self.endpoint.new_lease();
+        self.own.set(Some(lease));
+        lease
+    }
+
+    async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<Granted, StoreError> {
+        self.endpoint.grant(lease, ttl).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {

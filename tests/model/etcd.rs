@@ -33,8 +33,9 @@ impl Etcd {
         Self { revision: 1, compacted: 0, keys: BTreeMap::new(), leases: BTreeMap::new(), history: Vec::new() }
     }
 
+    /// Once: the same id is not granted again while there is such a lease.
     pub(crate) fn grant(&mut self, lease: LeaseId, ttl: Time, now: Time) {
-        self.leases.insert(lease, Lease { ttl, expires: now + ttl });
+        self.leases.entry(lease).or_insert(Lease { ttl, expires: now + ttl });
     }
 
     /// A lease that has run out is not renewed, though its keys may still stand.

@@ -86,6 +86,8 @@ struct State {
     quorum: bool,
     /// Old servers say of leases that are gone that they are alive.
     stale_keepalives: bool,
+    /// Whether a member led when it was frozen or cut off.
+    led: Vec<bool>,
     /// Until when an old leader that is back does not know that it leads no more, unless it asks the others before.
     unaware: Vec<Time>,
 }
@@ -99,6 +101,7 @@ impl Net {
             lag: vec![0; members],
             quorum: true,
             stale_keepalives: false,
+            led: vec![false; members],
             unaware: vec![0; members],
         };
         let net = Self(Rc::new(Inner {
@@ -199,11 +202,18 @@ impl Net {
     }
 
     pub(crate) fn set_member(&self, member: usize, to: Member) {
-        let from = std::mem::replace(&mut self.0.state.borrow_mut().members[member], to);
-        if to == (Member::CutOff { stale: true }) {
+        self.0.state.borrow_mut().members[member] = to;
+        let led = match to {
+            Member::CutOff { stale: true } => true,
+            Member::Frozen | Member::CutOff { stale: false } => self.members() > 1 && self.0.sim.chance(50),
+            Member::Up | Member::Dead => false,
+        };
+        if led {
+            // The others choose another one, at the earliest now, and every lease begins anew with it.
             self.0.etcd.borrow_mut().leader_changed(self.0.sim.now());
         }
-        if to == Member::Up && matches!(from, Member::Frozen | Member::CutOff { .. }) && self.0.sim.chance(50) {
+        let has_led = std::mem::replace(&mut self.0.state.borrow_mut().led[member], led);
+        if to == Member::Up && has_led {
             self.0.state.borrow_mut().unaware[member] = self.0.sim.now() + self.0.sim.between(0, 3 * SECOND);
         }
         self.healed(None, member);

@@ -323,7 +323,8 @@ impl MachineClock {
 
     /// The first instant of true time at which this clock shows `deadline`, or later.
     fn true_time(&self, deadline: Instant) -> Time {
-        let shown = deadline.since_boot().as_micros().saturating_sub(u128::from(self.offset));
+        // A part of a microsecond is one more: or it would wake before the deadline, again and again.
+        let shown = deadline.since_boot().as_nanos().div_ceil(1_000).saturating_sub(u128::from(self.offset));
         Time::try_from((shown.saturating_mul(Self::TRUE)).div_ceil(u128::from(self.rate))).unwrap_or(Time::MAX)
     }
 }

@@ -1,0 +1,65 @@
+//! The pauses after failures: short at first, longer with each.
+
+use std::{cell::Cell, time::Duration};
+
+use super::{Cluster, Patience};
+use crate::clock::{Clock, Instant};
+
+/// How often something has failed in a row.
+#[derive(Clone, Debug, Default)]
+pub(in crate::election) struct Pauses {
+    failures: u32,
+    leaderless: u32,
+    since: Option<Instant>,
+}
+
+impl Pauses {
+    const FIRST: Duration = Duration::from_millis(50);
+    /// After an answer that etcd has no leader, or has just got another one, there is nothing to wait for; but whatever gives
+    /// such answers for ever is not to be asked without a pause.
+    const LEADERLESS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+
+    /// The pause after one more failure. An election among etcd's members is over before an attempt is given up; when it is
+    /// not, it has failed like anything else.
+    pub(in crate::election) fn next<S, C: Clock>(
+        &mut self,
+        now: Instant,
+        leaderless: bool,
+        cluster: &Cluster<S, C>,
+    ) -> Duration {
+        let Patience { pause, attempt_limit, .. } = cluster.patience;
+        let since = *self.since.get_or_insert(now);
+        let double = |first: Duration, times: u32| first * 2_u32.saturating_pow(times.min(20));
+        let pause = if leaderless && now < since + attempt_limit {
+            self.leaderless += 1;
+            double(Self::LEADERLESS.0, self.leaderless - 1).min(Self::LEADERLESS.1).min(pause)
+        } else {
+            self.failures += 1;
+            double(Self::FIRST, self.failures - 1).min(pause)
+        };
+        cluster.jitter.blur(pause)
+    }
+}
+
+/// Chance, so that many instances that lost etcd at one moment do not come back at one moment: xorshift, as nothing depends on
+/// its being good.
+#[derive(Debug)]
+pub(in crate::election) struct Jitter(Cell<u64>);
+
+impl Jitter {
+    /// No two machines, and no two processes of one, read the same time.
+    pub(in crate::election) fn new(now: Instant) -> Self {
+        Self(Cell::new(u64::try_from(now.since_boot().as_nanos()).unwrap_or(u64::MAX) | 1))
+    }
+
+    /// An eighth more or less.
+    fn blur(&self, pause: Duration) -> Duration {
+        let mut x = self.0.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.0.set(x);
+        let part = u32::try_from(x >> 40).unwrap_or(0);
+        pause.mul_f64(0.875 + f64::from(part) / f64::from(1 << 26))
+    }
+}
