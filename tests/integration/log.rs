@@ -3,12 +3,10 @@
 use std::{
     io::Read as _,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use harness::{
-    Behaviour, Candidate, End, Terminal, Timing, World, eventually, process::children, throughout, wait::scaled,
+    Behaviour, Candidate, Disk, End, Terminal, Timing, eventually, process::children, throughout, wait::scaled,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -18,54 +16,6 @@ use nix::{
 use crate::{between, program, shared_world, stand_in, undisturbed};
 
 const TIMING: Timing = Timing::SHORT;
-
-/// A file system that hangs, as NFS, FUSE and a backup's freeze do: whoever writes to it cannot even be killed.
-struct Frozen {
-    directory: PathBuf,
-    mounted: PathBuf,
-}
-
-impl Frozen {
-    /// An ext4 file system in a file; none without the right to mount it.
-    fn mount(world: &World) -> Option<Self> {
-        let (image, mounted) = (world.directory().join("image"), world.directory().join("mounted"));
-        std::fs::create_dir(&mounted).expect("a directory");
-        let made = run("truncate", &["--size=16M".as_ref(), &image])
-            && run("mkfs.ext4", &["-q".as_ref(), &image])
-            && run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &mounted]);
-        if !made {
-            eprintln!("SKIPPED: mounting a file system needs root, a loop device and mkfs.ext4");
-            return None;
-        }
-        Some(Self { directory: mounted.clone(), mounted })
-    }
-
-    fn freeze(&self) {
-        assert!(run("fsfreeze", &["--freeze".as_ref(), &self.directory]), "it can be frozen");
-    }
-
-    fn thaw(&self) {
-        let _ = run("fsfreeze", &["--unfreeze".as_ref(), &self.directory]);
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.thaw();
-        let _ = run("umount", &["--lazy".as_ref(), &self.mounted]);
-    }
-}
-
-fn run(program: &str, arguments: &[&Path]) -> bool {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    Command::new(program)
-        .args(arguments)
-        .env("PATH", path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
 
 #[track_caller]
 fn log_writer(candidate: &Candidate) -> i32 {
@@ -86,13 +36,13 @@ fn says(candidate: &Candidate, what: &str) {
 fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
     for kill in [false, true] {
         let world = shared_world();
-        let Some(frozen) = Frozen::mount(&world) else { return world.verdict() };
-        let a = world.candidate("a").timing(TIMING).log_file(frozen.directory.join("log")).start();
+        let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
+        let a = world.candidate("a").timing(TIMING).log_file(disk.path().join("log")).start();
         a.leads();
         says(&a, "command started");
         let b = world.candidate("b").timing(TIMING).start();
         b.waits();
-        frozen.freeze();
+        disk.freeze();
         let fault = harness::journal::now();
         if kill {
             a.kill()
@@ -107,7 +57,7 @@ fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
             assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
         }
         world.journal().assert_exclusive();
-        frozen.thaw();
+        disk.thaw();
         world.verdict();
     }
 }
@@ -116,19 +66,19 @@ fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
 #[test]
 fn a_guard_whose_log_hangs_keeps_its_deadlines() {
     let world = shared_world();
-    let Some(frozen) = Frozen::mount(&world) else { return world.verdict() };
+    let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
     let proxies = world.proxies();
     let a = world
         .candidate("a")
         .timing(TIMING)
         .via(&proxies)
         .behaviour(Behaviour::stubborn())
-        .log_file(frozen.directory.join("log"))
+        .log_file(disk.path().join("log"))
         .start();
     a.leads();
     let b = world.candidate("b").timing(TIMING).start();
     b.waits();
-    frozen.freeze();
+    disk.freeze();
     let fault = harness::journal::now();
     a.pause();
     b.leads_within(TIMING.latest_failover());
@@ -137,7 +87,7 @@ fn a_guard_whose_log_hangs_keeps_its_deadlines() {
     a.resume();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     world.journal().assert_exclusive();
-    frozen.thaw();
+    disk.thaw();
     world.verdict();
 }
 

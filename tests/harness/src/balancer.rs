@@ -12,15 +12,20 @@ pub struct Balancer {
 
 impl Balancer {
     /// Starts one in front of all members, on the first one's address: the certificates are good for it.
-    ///
-    /// # Panics
-    /// If it cannot be started.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
-        let members: Vec<Proxy> = cluster.members().iter().map(Proxy::of).collect();
-        let first = cluster.member(0);
+        Self::over(cluster.members().iter().map(Proxy::of).collect())
+    }
+
+    /// Starts one over these proxies, on the first one's address.
+    ///
+    /// # Panics
+    /// If there are none.
+    #[must_use]
+    pub fn over(members: Vec<Proxy>) -> Self {
+        let ip = members[0].address().ip();
         let upstreams = members.iter().map(Proxy::address).collect();
-        Self { front: Proxy::start(first.scheme, (first.address.ip(), 0).into(), upstreams), members }
+        Self { front: Proxy::start(members[0].scheme(), (ip, 0).into(), upstreams), members }
     }
 
     /// Where it listens, as a URL.
@@ -39,6 +44,12 @@ impl Balancer {
     #[must_use]
     pub fn member(&self, index: usize) -> &Proxy {
         &self.members[index]
+    }
+
+    /// The same of all members.
+    #[must_use]
+    pub fn members(&self) -> &[Proxy] {
+        &self.members
     }
 
     /// Delivers everything again, at once.
@@ -74,8 +85,7 @@ mod tests {
                 Proxy::start("http", (address.ip(), 0).into(), vec![upstream])
             })
             .collect();
-        let upstreams = members.iter().map(Proxy::address).collect();
-        (Balancer { front: Proxy::start("http", (addresses[0].ip(), 0).into(), upstreams), members }, addresses)
+        (Balancer::over(members), addresses)
     }
 
     /// What the next connection is answered; none if it hangs or ends.

@@ -74,10 +74,11 @@ impl Certificates {
         }
     }
 
-    /// The same for the servers of another cluster, in its `directory`: whoever is given these trusts those.
+    /// The same for the servers of another cluster, in its `directory`: whoever is given these trusts those. They are good
+    /// for the old addresses, too, as the certificate of a member that was set up anew.
     #[must_use]
     pub fn for_others(&self, directory: &Path, members: &[String]) -> Self {
-        let hosts = hosts(members);
+        let hosts = [self.hosts.as_slice(), members].concat();
         Self {
             ca: self.ca.clone(),
             server: issue(directory, "server", &self.authority, named("etcd", hosts.clone())),

@@ -14,6 +14,7 @@
 //! - [`Cluster`] and its members have the verbs of failure: kill, stop, pause, resume, restart.
 //! - [`Proxy`] stands between a candidate and a member: cut, refuse, black hole, one way, delay.
 //! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates a name that stands for all of them.
+//! - [`Disk`] is a file system that can be made to hang.
 //! - [`journal`] is the oracle; [`journaled`] the command that writes it.
 //! - [`Timing`] gives the limits: they follow from lease, renew deadline and retry period, times `TEST_SLACK`.
 //!
@@ -26,6 +27,7 @@ pub mod behaviour;
 mod candidate;
 pub mod certificates;
 mod cluster;
+mod disk;
 pub mod etcdctl;
 pub mod http;
 pub mod journal;
@@ -45,6 +47,7 @@ pub use balancer::Balancer;
 pub use behaviour::Behaviour;
 pub use candidate::Candidate;
 pub use cluster::{Cluster, ClusterBuilder};
+pub use disk::Disk;
 pub use journal::Journal;
 pub use member::Member;
 pub use names::Names;

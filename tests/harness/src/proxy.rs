@@ -98,6 +98,10 @@ impl Proxy {
         Self { scheme, address, state }
     }
 
+    pub(crate) const fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
