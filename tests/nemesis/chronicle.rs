@@ -41,6 +41,8 @@ pub(crate) enum Lane {
 pub(crate) struct Presence {
     pub(crate) instance: usize,
     pub(crate) name: String,
+    /// How it reached etcd.
+    pub(crate) way: &'static str,
     pub(crate) from: u64,
     pub(crate) to: Option<u64>,
 }
@@ -59,6 +61,15 @@ impl Chronicle {
     pub(crate) fn note(&mut self, at: u64, lane: Lane, name: &'static str, detail: impl Into<String>) -> usize {
         self.events.push(Event { from: at, to: at, lane, name, detail: detail.into() });
         self.events.len() - 1
+    }
+
+    /// How many instances reached etcd in which way.
+    pub(crate) fn ways(&self) -> BTreeMap<&'static str, u64> {
+        let mut ways = BTreeMap::new();
+        for presence in &self.presences {
+            *ways.entry(presence.way).or_default() += 1;
+        }
+        ways
     }
 
     /// How often each kind was done.

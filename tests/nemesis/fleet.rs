@@ -2,15 +2,20 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use harness::{Candidate, End, Proxy, World, journal::now, process};
+use harness::{
+    Balancer, Candidate, Cluster, Disk, End, Names, Proxy, World, certificates::NAME, journal::now, process,
+};
 use nix::sys::signal::Signal;
 
 use super::{
     chronicle::{Chronicle, Presence},
-    plan::{INSTANCES, Life, Part, Whose},
+    plan::{INSTANCES, Life, Part, REPLACED, Way, Whose},
 };
 
 const NAMES: [&str; INSTANCES] = ["anna", "bert", "cleo", "dora", "emil"];
+
+/// The proxies of the instances are on the members' addresses, each instance's on the next port.
+const FIRST_PORT: u16 = 24_000;
 
 /// How instances end: commands of theirs that end or are ended, a lost guard, a lost lead, SIGTERM, our SIGKILL. Anything
 /// else is a fault of the program, such as giving up because etcd was seen to refuse.
@@ -24,10 +29,24 @@ const EXPECTED: [End; 7] = [
     End::Signal(Signal::SIGKILL as i32),
 ];
 
+/// What instances share.
+pub(crate) struct Ground<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) seed: u64,
+    pub(crate) stray: &'a Cluster,
+    /// Which cluster is the right one.
+    pub(crate) id: u64,
+    pub(crate) names: Option<Names>,
+    pub(crate) disk: Option<&'a Disk>,
+}
+
 /// All instances.
 pub(crate) struct Fleet<'a> {
-    world: &'a World,
-    seed: u64,
+    pub(crate) ground: Ground<'a>,
+    /// Whether a stray cluster answers at the address of a member.
+    stray: bool,
+    /// Whether the logs hang: nothing new can be opened then.
+    pub(crate) logs_hang: bool,
     pub(crate) instances: Vec<Instance>,
     /// Ends that no instance may come to.
     pub(crate) unexpected: Vec<String>,
@@ -36,7 +55,10 @@ pub(crate) struct Fleet<'a> {
 /// One place in the fleet; whoever fills it has the same identity as the one before.
 pub(crate) struct Instance {
     pub(crate) index: usize,
-    pub(crate) proxies: Vec<Proxy>,
+    /// In front of its own proxies.
+    pub(crate) balancer: Balancer,
+    /// Where its proxy of the member that may be replaced leads now.
+    stray: bool,
     pub(crate) candidate: Arc<Candidate>,
     life: Life,
     pub(crate) number: u64,
@@ -60,14 +82,15 @@ pub(crate) struct Exactly {
 
 impl<'a> Fleet<'a> {
     /// Starts one in each place.
-    pub(crate) fn start(world: &'a World, seed: u64, chronicle: &mut Chronicle) -> Self {
+    pub(crate) fn start(ground: Ground<'a>, chronicle: &mut Chronicle) -> Self {
         let instances = (0..INSTANCES).map(|index| {
-            let proxies = world.proxies();
-            let life = Life::new(seed, index, 0);
-            let (candidate, presence) = start(world, index, 0, &life, false, &proxies, chronicle);
+            let balancer = Balancer::over(ground.proxies(index));
+            let life = Life::new(ground.seed, index, 0);
+            let (candidate, presence) = ground.start(index, 0, &life, false, &balancer, false, chronicle);
             Instance {
                 index,
-                proxies,
+                balancer,
+                stray: false,
                 candidate,
                 life,
                 number: 0,
@@ -78,7 +101,18 @@ impl<'a> Fleet<'a> {
                 unlinked: false,
             }
         });
-        Self { world, seed, instances: instances.collect(), unexpected: Vec::new() }
+        let instances = instances.collect();
+        Self { ground, stray: false, logs_hang: false, instances, unexpected: Vec::new() }
+    }
+
+    /// Lets a stray cluster answer at the address of a member, or that member again.
+    pub(crate) fn set_stray(&mut self, stray: bool) {
+        self.stray = stray;
+        self.instances.iter_mut().for_each(|instance| instance.lead(stray, &self.ground));
+    }
+
+    pub(crate) const fn is_stray(&self) -> bool {
+        self.stray
     }
 
     /// Notes who has ended, and starts again whose time it is.
@@ -99,10 +133,18 @@ impl<'a> Fleet<'a> {
                 continue;
             }
             instance.number += 1;
-            instance.life = Life::new(self.seed, instance.index, instance.number);
+            instance.life = Life::new(self.ground.seed, instance.index, instance.number);
+            instance.lead(self.stray, &self.ground);
             let force = std::mem::take(&mut instance.force_next);
-            (instance.candidate, instance.presence) =
-                start(self.world, instance.index, instance.number, &instance.life, force, &instance.proxies, chronicle);
+            (instance.candidate, instance.presence) = self.ground.start(
+                instance.index,
+                instance.number,
+                &instance.life,
+                force,
+                &instance.balancer,
+                self.logs_hang,
+                chronicle,
+            );
             instance.ended = None;
             instance.hurt = None;
         }
@@ -119,14 +161,14 @@ impl<'a> Fleet<'a> {
 
     /// The instance whose command runs, stopping or not.
     fn leader(&self) -> Option<usize> {
-        let lives = self.world.journal().lives();
+        let lives = self.ground.world.journal().lives();
         let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started))?;
         self.instances.iter().position(|instance| instance.candidate.name() == running.name)
     }
 
     /// Whether somebody's command runs that nobody asked to stop, and its gatekeeper with it.
     pub(crate) fn is_led(&self) -> bool {
-        let lives = self.world.journal().lives();
+        let lives = self.ground.world.journal().lives();
         let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started));
         running.is_some_and(|life| {
             let gatekeeper = self.instances.iter().find(|instance| instance.candidate.name() == life.name);
@@ -136,13 +178,22 @@ impl<'a> Fleet<'a> {
 
     /// The identities that stand in the queue now.
     pub(crate) fn queue(&self) -> BTreeSet<String> {
-        let entries = format!("{}/0", self.world.lock());
-        let keys = self.world.keys().unwrap_or_default().into_iter();
+        let entries = format!("{}/0", self.ground.world.lock());
+        let keys = self.ground.world.keys().unwrap_or_default().into_iter();
         keys.filter(|key| key.name.starts_with(&entries)).map(|key| key.value).collect()
     }
 }
 
 impl Instance {
+    fn lead(&mut self, stray: bool, ground: &Ground<'_>) {
+        let stray = stray && self.life.way.may_stray();
+        if self.stray != stray {
+            self.stray = stray;
+            let to = if stray { ground.stray.member(0) } else { ground.world.cluster().member(REPLACED) };
+            self.balancer.member(REPLACED).lead_to(to);
+        }
+    }
+
     /// One of its processes, if there is such a process now.
     pub(crate) fn process(&self, part: Part) -> Option<Exactly> {
         let exactly = |pid| Some(Exactly { pid, started: process::Stat::of(pid)?.started });
@@ -171,27 +222,64 @@ impl Exactly {
     }
 }
 
-fn start(
-    world: &World,
-    index: usize,
-    number: u64,
-    life: &Life,
-    force: bool,
-    proxies: &[Proxy],
-    chronicle: &mut Chronicle,
-) -> (Arc<Candidate>, usize) {
-    // A name of its own in the journal: its processes are told from those of the life before.
-    let name = format!("{}.{number}", NAMES[index]);
-    let mut setup = world.candidate(&name).identity(NAMES[index]).timing(life.timing).behaviour(life.behaviour.clone());
-    setup = setup.via(proxies).set("LOG", "warn,etcd_await_election=debug");
-    if life.campaigns_again {
-        setup = setup.set("ON_LOSS", "campaign");
+impl Ground<'_> {
+    /// On the members' addresses and one port: so one name can stand for all of them.
+    fn proxies(&self, index: usize) -> Vec<Proxy> {
+        let port = FIRST_PORT + u16::try_from(index).unwrap_or(0);
+        let members = self.world.cluster().members().iter();
+        members.map(|member| Proxy::at(member, (member.client_address().ip(), port).into())).collect()
     }
-    if force {
-        setup = setup.force();
+
+    #[allow(clippy::too_many_arguments)]
+    fn start(
+        &self,
+        index: usize,
+        number: u64,
+        life: &Life,
+        force: bool,
+        balancer: &Balancer,
+        logs_hang: bool,
+        chronicle: &mut Chronicle,
+    ) -> (Arc<Candidate>, usize) {
+        // A name of its own in the journal: its processes are told from those of the life before.
+        let name = format!("{}.{number}", NAMES[index]);
+        let setup = self.world.candidate(&name).identity(NAMES[index]).timing(life.timing);
+        let mut setup = setup.behaviour(life.behaviour.clone()).set("LOG", "warn,etcd_await_election=debug");
+        let mut endpoints: Vec<String> = balancer.members().iter().map(Proxy::endpoint).collect();
+        let way = match (life.way, &self.names) {
+            // Where names cannot be had.
+            (Way::Name, None) => Way::Members(0),
+            (way, _) => way,
+        };
+        match way {
+            Way::Members(first) => endpoints.rotate_left(first),
+            Way::StrayFirst => endpoints.splice(0..0, self.stray.endpoints()).for_each(drop),
+            Way::StrayInstead => endpoints.splice(REPLACED..=REPLACED, self.stray.endpoints()).for_each(drop),
+            Way::Name => {
+                let port = balancer.member(0).address().port();
+                endpoints = vec![format!("https://{NAME}:{port}")];
+            }
+            Way::Balancer => {
+                endpoints = vec![balancer.endpoint()];
+                setup = setup.set("CLUSTER_ID", format!("{:x}", self.id));
+            }
+        }
+        setup = setup.set("ENDPOINTS", endpoints.join(","));
+        if let Some(names) = &self.names {
+            setup = setup.names(names);
+        }
+        if let Some(disk) = self.disk.filter(|_| life.log_may_hang && !logs_hang) {
+            setup = setup.log_file(disk.path().join(format!("{name}.stderr")));
+        }
+        if life.campaigns_again {
+            setup = setup.set("ON_LOSS", "campaign");
+        }
+        if force {
+            setup = setup.force();
+        }
+        chronicle.presences.push(Presence { instance: index, name, way: way.name(), from: now(), to: None });
+        (setup.start(), chronicle.presences.len() - 1)
     }
-    chronicle.presences.push(Presence { instance: index, name, from: now(), to: None });
-    (setup.start(), chronicle.presences.len() - 1)
 }
 
 /// The identity of whoever fills this place.

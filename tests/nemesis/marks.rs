@@ -15,7 +15,7 @@ const ABOVE: f64 = 2.0;
 const BELOW: f64 = 19.5;
 
 /// All kinds, in the order of the legend.
-const MARKS: [(&str, Mark); 23] = [
+const MARKS: [(&str, Mark); 28] = [
     ("gatekeeper killed", Mark::Point { shape: cross, style: r##"stroke="#000000" stroke-width="2.4" fill="none""## }),
     ("guard killed", Mark::Point { shape: cross, style: r##"stroke="#6a1b9a" stroke-width="2.4" fill="none""## }),
     ("command killed", Mark::Point { shape: cross, style: r##"stroke="#bf360c" stroke-width="2.4" fill="none""## }),
@@ -34,6 +34,11 @@ const MARKS: [(&str, Mark); 23] = [
     ("member stopped", Mark::Span { at: 0.0, style: r##"fill="#757575""## }),
     ("member frozen", Mark::Span { at: 0.0, style: r##"fill="#1e88e5""## }),
     ("one of two members down: no quorum", Mark::Span { at: 0.0, style: r##"fill="#c62828""## }),
+    ("raft leader down", Mark::Span { at: 0.0, style: r##"fill="#00695c""## }),
+    ("a stray cluster at m0's address", Mark::Span { at: 0.0, style: r##"fill="#d81b60""## }),
+    ("answers take seconds", Mark::Span { at: 0.0, style: r##"fill="#ffb300""## }),
+    ("DNS fails", Mark::Span { at: ABOVE, style: r##"fill="#6d4c41""## }),
+    ("logs hang", Mark::Span { at: 11.0, style: r##"fill="#00897b""## }),
     ("holder key deleted", Mark::Point { shape: diamond, style: r##"fill="#d81b60""## }),
     ("entry deleted", Mark::Point { shape: diamond, style: r##"fill="#fb8c00""## }),
     ("lease revoked (beyond)", Mark::Point { shape: diamond, style: r##"fill="#b71c1c""## }),
@@ -49,7 +54,7 @@ pub(crate) fn of(name: &str) -> Mark {
 /// All kinds with their names.
 pub(crate) fn legend(svg: &mut Svg, left: f64, top: f64) {
     for (number, (name, mark)) in (0u32..).zip(MARKS) {
-        let (x, y) = (left + 250.0 * f64::from(number / 4), top + 15.0 * f64::from(number % 4));
+        let (x, y) = (left + 250.0 * f64::from(number / 5), top + 15.0 * f64::from(number % 5));
         match mark {
             Mark::Span { style, .. } => {
                 svg.area(Area { x, y: y - 3.0, width: 16.0, height: 6.0 }, style, "");

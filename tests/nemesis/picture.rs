@@ -15,7 +15,7 @@ use super::{
 const STRIP: u64 = 60_000_000_000;
 const LEFT: f64 = 70.0;
 const WIDTH: f64 = 1_440.0;
-const HEAD: f64 = 150.0;
+const HEAD: f64 = 165.0;
 const RIBBON: f64 = 12.0;
 const INSTANCE: f64 = 26.0;
 const MEMBER: f64 = 10.0;

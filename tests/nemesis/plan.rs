@@ -13,6 +13,8 @@ use super::dice::Dice;
 pub(crate) const INSTANCES: usize = 5;
 /// How many members the cluster has.
 pub(crate) const MEMBERS: usize = 3;
+/// The member whose address a stray cluster may have: one of them is a minority, whichever endpoints an instance has.
+pub(crate) const REPLACED: usize = 0;
 /// The longest lease of [`Life`]'s.
 const LONGEST_LEASE: u64 = 5;
 /// The longest grace of [`Life`]'s.
@@ -52,6 +54,16 @@ pub(crate) enum Fault {
     Member(Outage, usize),
     /// All members but one fail.
     Quorum(Outage, usize),
+    /// The member that leads the others fails.
+    RaftLeader(Outage),
+    /// A member that was set up anew, alone, answers at the old address of one.
+    Stray,
+    /// Every answer of one member, or of all, takes seconds.
+    Slow(Option<usize>, Duration),
+    /// DNS does not know the members any more.
+    NoName,
+    /// The file system of the logs hangs.
+    LogHangs,
     /// A supervisor's SIGTERM and start.
     Restart(Whose),
     /// The same, and it is told to take the lead.
@@ -119,11 +131,13 @@ impl Round {
             let lasting = fault.lasting(&mut dice);
             match fault {
                 // One outage at a time: so a majority is lost when that is meant, and only then.
-                Fault::Member(..) | Fault::Quorum(..) if at < members_whole_at => {
+                Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) if at < members_whole_at => {
                     fault = Fault::Restart(Whose::any(&mut dice));
                 }
                 // And a second for the member to be a member again.
-                Fault::Member(..) | Fault::Quorum(..) => members_whole_at = at + lasting + Duration::from_secs(1),
+                Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) => {
+                    members_whole_at = at + lasting + Duration::from_secs(1);
+                }
                 Fault::DeleteHolder | Fault::DeleteEntry(_) if at < deletion_from => {
                     fault = Fault::Kill(Part::Command, Whose::Leader);
                 }
@@ -141,7 +155,7 @@ impl Fault {
         if beyond && dice.chance(5) {
             return dice.pick(&[Self::Revoke, Self::FreezeBoth]);
         }
-        match dice.below(100) {
+        match dice.below(128) {
             0..10 => Self::Kill(Part::Gatekeeper, whose),
             10..16 => Self::Kill(Part::Guard, whose),
             16..21 => Self::Kill(Part::Command, whose),
@@ -158,15 +172,36 @@ impl Fault {
             81..88 => Self::Restart(whose),
             88..94 => Self::Force(Whose::Instance(dice.index(INSTANCES))),
             94..97 => Self::DeleteHolder,
-            _ => Self::DeleteEntry(whose),
+            97..100 => Self::DeleteEntry(whose),
+            100..108 => Self::Stray,
+            108..114 => {
+                let one = dice.chance(50).then(|| dice.index(MEMBERS));
+                Self::Slow(one, dice.between(2_000, 3_000))
+            }
+            114..120 => Self::RaftLeader(Outage::any(dice)),
+            120..123 => Self::NoName,
+            _ => Self::LogHangs,
         }
     }
 
     /// Half of what lasts is ridden through, half is not.
     fn lasting(self, dice: &mut Dice) -> Duration {
         match self {
-            Self::Freeze(..) | Self::FreezeBoth | Self::Link(..) | Self::Member(..) | Self::Quorum(..) => {
-                if dice.chance(50) { dice.between(100, 1_500) } else { dice.between(1_500, 8_000) }
+            Self::Freeze(..)
+            | Self::FreezeBoth
+            | Self::Link(..)
+            | Self::Member(..)
+            | Self::Quorum(..)
+            | Self::RaftLeader(_)
+            | Self::Stray
+            | Self::Slow(..)
+            | Self::NoName
+            | Self::LogHangs => {
+                if dice.chance(50) {
+                    dice.between(100, 1_500)
+                } else {
+                    dice.between(1_500, 8_000)
+                }
             }
             _ => Duration::ZERO,
         }
@@ -191,6 +226,11 @@ impl Fault {
             Self::Member(Outage::Stopped, _) => "member stopped",
             Self::Member(Outage::Frozen, _) => "member frozen",
             Self::Quorum(..) => "one of two members down: no quorum",
+            Self::RaftLeader(_) => "raft leader down",
+            Self::Stray => "a stray cluster at m0's address",
+            Self::Slow(..) => "answers take seconds",
+            Self::NoName => "DNS fails",
+            Self::LogHangs => "logs hang",
             Self::Restart(_) => "instance restarted",
             Self::Force(_) => "restarted with force",
             Self::DeleteHolder => "holder key deleted",
@@ -233,6 +273,54 @@ pub(crate) struct Life {
     pub(crate) behaviour: Behaviour,
     pub(crate) campaigns_again: bool,
     pub(crate) pause: Duration,
+    pub(crate) way: Way,
+    /// Whether its log is on the file system that may hang.
+    pub(crate) log_may_hang: bool,
+}
+
+/// How an instance is told to reach etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By the addresses of all members, of which this one is the first.
+    Members(usize),
+    /// By the address of a stray cluster, and then those of all members.
+    StrayFirst,
+    /// By the address of a stray cluster, and those of all members but one.
+    StrayInstead,
+    /// By one name that stands for all members.
+    Name,
+    /// By the address of a balancer in front of all members. Of one endpoint there is no majority, so it is told which
+    /// cluster is the right one.
+    Balancer,
+}
+
+impl Way {
+    fn any(dice: &mut Dice) -> Self {
+        match dice.below(100) {
+            0..30 => Self::Members(dice.index(MEMBERS)),
+            30..45 => Self::StrayFirst,
+            45..60 => Self::StrayInstead,
+            60..80 => Self::Name,
+            _ => Self::Balancer,
+        }
+    }
+
+    /// Whether the address of a member may become that of a stray cluster: two of them could be a majority, and so could one
+    /// that has the only vote.
+    pub(crate) const fn may_stray(self) -> bool {
+        matches!(self, Self::Members(_) | Self::Balancer)
+    }
+
+    /// Its name in the report.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Members(_) => "all members",
+            Self::StrayFirst => "a stray and all members",
+            Self::StrayInstead => "a stray and two members",
+            Self::Name => "one name",
+            Self::Balancer => "a balancer",
+        }
+    }
 }
 
 impl Life {
@@ -258,7 +346,9 @@ impl Life {
             _ => behaviour.exit = Some((u8::from(dice.chance(50)), dice.between(20, 9_000))),
         }
         let pause = if dice.chance(50) { Duration::ZERO } else { dice.between(0, LONGEST_PAUSE) };
-        Self { timing, behaviour, campaigns_again: dice.chance(50), pause }
+        let campaigns_again = dice.chance(50);
+        let (way, log_may_hang) = (Way::any(&mut dice), dice.chance(40));
+        Self { timing, behaviour, campaigns_again, pause, way, log_may_hang }
     }
 }
 

@@ -19,7 +19,12 @@ pub(crate) fn summary(chronicle: &Chronicle, terms: &[Term]) -> String {
     for (name, count) in chronicle.counts() {
         text += &format!("{count:>6}  {name}\n");
     }
-    text += "Instances ended:";
+    text += "Instances reached etcd by:";
+    for (way, count) in chronicle.ways() {
+        text += &format!(" {count} × {way},");
+    }
+    text = text.trim_end_matches(',').to_owned();
+    text += "\nInstances ended:";
     for (end, count) in &chronicle.ends {
         text += &format!(" {count} × {end},");
     }
@@ -51,7 +56,7 @@ pub(crate) fn story(chronicle: &Chronicle, terms: &[Term]) -> String {
         lines.push((event.from, format!("{} {} {}{until}", whom(event), event.name, event.detail)));
     }
     for presence in &chronicle.presences {
-        lines.push((presence.from, format!("{} starts", presence.name)));
+        lines.push((presence.from, format!("{} starts, by {}", presence.name, presence.way)));
         lines.extend(presence.to.map(|to| (to, format!("{} has ended", presence.name))));
     }
     for term in terms {

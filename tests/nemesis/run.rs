@@ -24,11 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Cluster, World, journal::now, wait::scaled};
+use harness::{Cluster, Disk, Names, World, certificates::NAME, journal::now, wait::scaled};
 
 use self::{
     chronicle::{Calm, Chronicle},
-    fleet::Fleet,
+    fleet::{Fleet, Ground},
     judge::Verdict,
     plan::{INSTANCES, Round},
     strike::Striker,
@@ -57,7 +57,12 @@ pub(crate) struct Options {
 /// Storms and calms until the time is over; then the picture, the report, and everything that was wrong.
 pub(crate) fn run(options: &Options) -> Result<String, String> {
     let world = World::new(Cluster::builder().create(), &options.program);
-    let mut run = Run::new(&world, options);
+    let stray = Cluster::builder().create_stray(world.cluster());
+    let disk = Disk::mount(world.directory());
+    let names = Names::new().inspect(|names| names.set(NAME, &world.cluster().ips()));
+    let id = world.cluster().etcdctl().cluster_id()?;
+    let ground = Ground { world: &world, seed: options.seed, stray: &stray, id, names, disk: disk.as_ref() };
+    let mut run = Run::new(ground, options);
     let begun = Instant::now();
     for number in 0.. {
         run.storm(&Round::new(options.seed, number, options.beyond));
@@ -85,9 +90,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a World, options: &'a Options) -> Self {
+    fn new(ground: Ground<'a>, options: &'a Options) -> Self {
+        let world = ground.world;
         let mut chronicle = Chronicle { begun: now(), ..Chronicle::default() };
-        let fleet = Fleet::start(world, options.seed, &mut chronicle);
+        let fleet = Fleet::start(ground, &mut chronicle);
         Self {
             options,
             world,
@@ -205,6 +211,11 @@ impl<'a> Run<'a> {
             Ok(keys) if keys.is_empty() => {}
             other => return Some(format!("keys are left: {other:?}")),
         }
+        // A lease may have been granted there before the answer told that it is another cluster; a key is more.
+        match self.fleet.ground.stray.etcdctl().keys(self.world.lock()) {
+            Ok(keys) if keys.is_empty() => {}
+            other => return Some(format!("keys are left in the stray cluster: {other:?}")),
+        }
         match self.world.cluster().etcdctl().leases() {
             Ok(leases) if leases.is_empty() => None,
             other => Some(format!("leases are left: {other:x?}")),
@@ -248,7 +259,7 @@ impl<'a> Run<'a> {
 
     /// Whoever panicked says so in its log.
     fn panicked(&self) -> Vec<String> {
-        let logs = fs::read_dir(self.world.directory()).into_iter().flatten().flatten();
+        let logs = self.folders().into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let texts = logs.filter(|log| log.path().extension().is_some_and(|end| end == "stderr"));
         let lines = texts.filter_map(|log| {
             let text = fs::read_to_string(log.path()).ok()?;
@@ -258,10 +269,17 @@ impl<'a> Run<'a> {
         lines.collect()
     }
 
+    /// Where logs are.
+    fn folders(&self) -> Vec<PathBuf> {
+        let hanging = self.fleet.ground.disk.map(|disk| disk.path().to_owned());
+        std::iter::once(self.world.directory().to_owned()).chain(hanging).collect()
+    }
+
     fn keep_logs(&self, to: &Path) -> io::Result<()> {
         fs::create_dir_all(to)?;
         let members: Vec<PathBuf> = self.world.cluster().members().iter().map(|member| member.log().into()).collect();
-        let own = fs::read_dir(self.world.directory())?.flatten().map(|entry| entry.path());
+        let own = self.folders().into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let own = own.map(|entry| entry.path()).filter(|path| path.file_name().is_some_and(|name| name != "image"));
         for file in own.chain(members).filter(|file| file.is_file()) {
             fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
         }

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use harness::{Cluster, World, etcdctl::Key, journal::now};
+use harness::{Cluster, Proxy, World, certificates::NAME, etcdctl::Key, journal::now};
 use nix::sys::signal::Signal;
 
 use super::{
     chronicle::{Chronicle, Lane},
     fleet::{Exactly, Fleet, name},
-    plan::{Fault, Link, MEMBERS, Outage, Part, Step, Whose},
+    plan::{Fault, Link, MEMBERS, Outage, Part, REPLACED, Step, Whose},
 };
 
 /// Who does the faults, and knows what has to be healed.
@@ -17,6 +17,7 @@ pub(crate) struct Striker<'a> {
     undos: Vec<Undo>,
     /// Members that fail: without a majority no operator can do anything.
     down: BTreeSet<usize>,
+    nameless: bool,
     /// Tokens of terms to which something was done that the promise does not cover.
     pub(crate) victims: BTreeSet<i64>,
 }
@@ -32,11 +33,14 @@ enum Healing {
     Thaw { instance: usize, number: u64, half: bool, processes: Vec<Exactly> },
     Mend(usize),
     Member(usize, Outage),
+    Stray,
+    Name,
+    Logs,
 }
 
 impl<'a> Striker<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
-        Self { world, undos: Vec::new(), down: BTreeSet::new(), victims: BTreeSet::new() }
+        Self { world, undos: Vec::new(), down: BTreeSet::new(), nameless: false, victims: BTreeSet::new() }
     }
 
     /// Does the fault, unless there is nothing to do it to, or it would be more than one failure.
@@ -56,6 +60,13 @@ impl<'a> Striker<'a> {
                 let others: Vec<_> = (0..MEMBERS).filter(|&index| index != spared).collect();
                 self.members(step, outage, &others, chronicle)
             }
+            Fault::RaftLeader(outage) => {
+                self.raft_leader().and_then(|index| self.members(step, outage, &[index], chronicle))
+            }
+            Fault::Stray => self.stray(step, fleet, chronicle),
+            Fault::Slow(one, delay) => self.slow(step, one, delay, fleet, chronicle),
+            Fault::NoName => self.forget_name(step, fleet, chronicle),
+            Fault::LogHangs => self.hang_logs(step, fleet, chronicle),
             Fault::Restart(whose) | Fault::Force(whose) => Self::restart(step, whose, fleet, chronicle),
             Fault::DeleteHolder | Fault::DeleteEntry(_) | Fault::Revoke => self.operate(step, chronicle),
         };
@@ -89,7 +100,7 @@ impl<'a> Striker<'a> {
                     }
                 }
                 Healing::Mend(index) => {
-                    fleet.instances[index].proxies.iter().for_each(harness::Proxy::heal);
+                    fleet.instances[index].balancer.members().iter().for_each(Proxy::heal);
                     fleet.instances[index].unlinked = false;
                 }
                 Healing::Member(index, outage) => {
@@ -100,6 +111,19 @@ impl<'a> Striker<'a> {
                         member.start()
                     }
                     self.down.remove(&index);
+                }
+                Healing::Stray => fleet.set_stray(false),
+                Healing::Name => {
+                    if let Some(names) = &fleet.ground.names {
+                        names.set(NAME, &self.world.cluster().ips());
+                    }
+                    self.nameless = false;
+                }
+                Healing::Logs => {
+                    if let Some(disk) = fleet.ground.disk {
+                        disk.thaw();
+                    }
+                    fleet.logs_hang = false;
                 }
             }
             chronicle.events[undo.event].to = now();
@@ -151,7 +175,8 @@ impl<'a> Striker<'a> {
         chronicle: &mut Chronicle,
     ) -> Option<()> {
         let instance = fleet.find(whose).filter(|instance| !instance.unlinked)?;
-        let links = instance.proxies.iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index));
+        let links =
+            instance.balancer.members().iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index));
         for (_, proxy) in links {
             match link {
                 Link::Cut => proxy.cut(),
@@ -201,6 +226,72 @@ impl<'a> Striker<'a> {
         };
         let event = chronicle.note(at, Lane::Member(index), step.fault.name(), how);
         self.later(step, event, Healing::Member(index, outage));
+    }
+
+    /// Who leads the members, if one that does not fail says so.
+    fn raft_leader(&self) -> Option<usize> {
+        let leads = |index: &usize| {
+            let metrics = self.world.cluster().member(*index).metrics().unwrap_or_default();
+            metrics.lines().any(|line| line == "etcd_server_is_leader 1")
+        };
+        (0..MEMBERS).filter(|index| !self.down.contains(index)).find(leads)
+    }
+
+    fn stray(&mut self, step: &Step, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        if fleet.is_stray() {
+            return None;
+        }
+        fleet.set_stray(true);
+        let event = chronicle.note(now(), Lane::Member(REPLACED), step.fault.name(), "");
+        self.later(step, event, Healing::Stray);
+        Some(())
+    }
+
+    /// For everybody whose network is whole.
+    fn slow(
+        &mut self,
+        step: &Step,
+        one: Option<usize>,
+        delay: Duration,
+        fleet: &mut Fleet<'_>,
+        chronicle: &mut Chronicle,
+    ) -> Option<()> {
+        let whole: Vec<_> = fleet.instances.iter_mut().filter(|instance| !instance.unlinked).collect();
+        if whole.is_empty() {
+            return None;
+        }
+        let detail = format!("{:.1} s for {}", delay.as_secs_f64(), if one.is_some() { "one" } else { "all" });
+        let at = now();
+        let events: Vec<_> = (0..MEMBERS)
+            .filter(|index| one.is_none_or(|one| one == *index))
+            .map(|index| (index, chronicle.note(at, Lane::Member(index), step.fault.name(), detail.clone())))
+            .collect();
+        for instance in whole {
+            instance.unlinked = true;
+            for &(index, event) in &events {
+                instance.balancer.member(index).delay_one_way(harness::Direction::ToCandidate, delay);
+                self.later(step, event, Healing::Mend(instance.index));
+            }
+        }
+        Some(())
+    }
+
+    fn forget_name(&mut self, step: &Step, fleet: &Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let names = fleet.ground.names.as_ref().filter(|_| !self.nameless)?;
+        names.forget(NAME);
+        self.nameless = true;
+        let event = chronicle.note(now(), Lane::Keys, step.fault.name(), "");
+        self.later(step, event, Healing::Name);
+        Some(())
+    }
+
+    fn hang_logs(&mut self, step: &Step, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let disk = fleet.ground.disk.filter(|_| !fleet.logs_hang)?;
+        disk.freeze();
+        fleet.logs_hang = true;
+        let event = chronicle.note(now(), Lane::Keys, step.fault.name(), "");
+        self.later(step, event, Healing::Logs);
+        Some(())
     }
 
     fn restart(step: &Step, whose: Whose, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
