@@ -25,7 +25,7 @@ fi
 if ! cmp --quiet "$requirements" "$venv/requirements.txt"; then
   rm -rf "$venv"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$requirements"
   cp "$requirements" "$venv/requirements.txt"
 fi
 PATH=$venv/bin:$PATH
@@ -37,6 +37,24 @@ check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.ym
 check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml || wrong "Dependabot would refuse its file"
 # Actions that are not pinned, secrets that leak, permissions that nobody needs, expressions in shell.
 zizmor --offline --quiet --no-progress . || wrong "a workflow is not safe"
+
+# What publishes waits for the reviewers of an environment, and what is executed on the way to a release cannot change: the
+# compiler is rust-toolchain.toml's, images are named with their digests, Python packages have hashes.
+"$venv/bin/python" - <<'END' || wrong "the release is not as protected as it must be"
+import sys, yaml
+jobs = yaml.safe_load(open(".github/workflows/release.yml"))["jobs"]
+writes = lambda job: "write" in (job.get("permissions") or {}).values()
+found = [f"{name}: no environment" for name, job in jobs.items() if writes(job) and job.get("environment") != "release"]
+if not any(map(writes, jobs.values())):
+    found.append("no job publishes")
+sys.exit("\n".join(found) or None)
+END
+if grep --line-number --extended-regexp 'toolchain install stable|rustup default' .github/workflows/*.yml; then
+  wrong "a workflow takes whatever compiler is the newest"
+fi
+if grep --line-number --extended-regexp '(moby/buildkit|buildkit-syft-scanner)' .github/workflows/*.yml | grep --invert-match '@sha256:[0-9a-f]\{64\}'; then
+  wrong "a workflow executes an image without a digest"
+fi
 
 # Every setting in an example is one that the program has, as the README's table lists them.
 while read -r variable; do
