@@ -110,6 +110,11 @@ impl Network {
         panic!("all of 10.213.0.0/16 is taken");
     }
 
+    /// An address that no machine has.
+    pub(crate) fn unused_ip(&self) -> String {
+        format!("{}.250", self.prefix)
+    }
+
     /// A machine that is not started yet.
     pub(crate) fn machine(self: &Arc<Self>, name: &str) -> Blueprint {
         let host = self.hosts.fetch_add(1, Ordering::Relaxed);

@@ -258,3 +258,31 @@ fn debians_cron_runs_its_jobs_on_the_leading_host_only() {
     assert!(cron.processes(&cron.b).is_empty(), "its job runs on");
     cron.verdict();
 }
+
+/// While nobody answers at the address of etcd, nothing else may have to wait: neither a boot, nor a package's own scripts,
+/// which start the service again while dpkg holds its lock.
+#[test]
+fn a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark() {
+    let unit = "redis-server.service";
+    let host = ["gate.conf", "redis-server.conf"]
+        .into_iter()
+        .fold(host_of("a", unit), |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"));
+    let host = host.boot();
+    // Of the network that the tests are on, and nobody's.
+    let nobody = format!("ETCD_AWAIT_ELECTION_ENDPOINTS=https://{}:2379", SHARED.0.unused_ip());
+    host.write("/etc/etcd-await-election/redis-server.env", &nobody);
+    host.must(&format!("systemctl daemon-reload && systemctl enable --quiet {unit}"));
+    host.reboot();
+    let says = |words: &str| {
+        eventually(PATIENCE, &format!("redis-server says {words:?}"), || {
+            let said = status(&host, unit)?;
+            if said.contains(words) && said.contains("active (running)") { Ok(()) } else { Err(said) }
+        });
+    };
+    says("joining the election");
+    let limit = PATIENCE.as_secs();
+    host.must(&format!("DEBIAN_FRONTEND=noninteractive timeout {limit} dpkg-reconfigure redis-server"));
+    says("joining the election");
+    host.must(&format!("timeout {limit} systemctl stop {unit}"));
+    assert_eq!(host.must(&format!("systemctl show --value --property=Result {unit}")).trim(), "success");
+}
