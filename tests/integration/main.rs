@@ -1,6 +1,7 @@
 //! The integration tests: the promise, module by module, on real etcd with the real program.
 
 mod auth;
+mod backup;
 mod cluster;
 mod endurance;
 mod environment;

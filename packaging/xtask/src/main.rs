@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 
 /// What differs between the versions of etcd: logins, leases, watches, TLS, and what `etcdctl` does.
 /// Part of every check, so only what is soon done.
-const DIFFERING: [&str; 7] = ["auth::", "tokens::", "tls::", "loss::", "compaction", "without_space", "observer"];
+const DIFFERING: [&str; 8] =
+    ["auth::", "backup::", "tokens::", "tls::", "loss::", "compaction", "without_space", "observer"];
 
 fn test(arguments: &[String]) -> Result<(), String> {
     let [option, which, rest @ ..] = arguments else { return all_tests(arguments) };

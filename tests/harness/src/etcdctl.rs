@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write,
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -228,6 +228,14 @@ fn feed(mut command: Command, input: &[u8]) {
     let mut child = command.spawn().expect("etcdctl starts");
     child.stdin.take().expect("it is piped").write_all(input).expect("etcdctl reads");
     assert!(child.wait().expect("it ends").success(), "{command:?}");
+}
+
+/// `etcdutl`, which comes beside `etcdctl`; 3.4 has none.
+#[must_use]
+pub fn etcdutl() -> Option<PathBuf> {
+    let beside = Path::new(&binary()).with_file_name("etcdutl");
+    let found = Command::new(&beside).arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.is_ok().then_some(beside)
 }
 
 /// `etcdctl`, or what `ETCDCTL_BIN` names: other versions of etcd bring their own.

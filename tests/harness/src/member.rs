@@ -100,6 +100,31 @@ impl Member {
         self.start();
     }
 
+    /// Ends it, replaces its data by a snapshot as an operator does, with these further options, and starts it again.
+    ///
+    /// # Errors
+    /// With what `etcdutl` said, if it did not succeed.
+    pub fn restore(&self, etcdutl: &Path, snapshot: &Path, options: &[&str]) -> Result<(), String> {
+        self.kill();
+        let own = |name: &str| {
+            let prefix = format!("--{name}=");
+            let text = |word: &OsString| word.to_string_lossy().into_owned();
+            self.arguments.iter().map(text).find(|word| word.starts_with(&prefix)).unwrap_or_default()
+        };
+        let data = own("data-dir");
+        let folder = data.trim_start_matches("--data-dir=");
+        std::fs::remove_dir_all(folder).map_err(|error| format!("{folder}: {error}"))?;
+        let mut command = Command::new(etcdutl);
+        command.args(["snapshot", "restore"]).arg(snapshot).arg(&data).args(options);
+        command.args(["name", "initial-cluster", "initial-advertise-peer-urls"].map(own));
+        let output = command.output().map_err(|error| format!("{}: {error}", etcdutl.display()))?;
+        if !output.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        self.start();
+        Ok(())
+    }
+
     /// Starts it; what it says is added to its log.
     ///
     /// # Panics
