@@ -43,6 +43,30 @@ fn is_refused(world: &World, setup: harness::Setup, secret: &str) {
     assert_eq!(world.keys().expect("etcd answers"), []);
 }
 
+/// The README names the oldest etcd for a cluster whose users do not trust each other: an older one lets each of them keep the
+/// lease of a lost leader alive for ever.
+#[test]
+fn a_user_without_rights_on_the_lock_keeps_its_lease_alive_only_on_an_old_etcd() {
+    let world = world_on(cluster());
+    let a = world.candidate("a").start();
+    a.leads();
+    let lease = world.keys().expect("etcd answers").first().expect("there is a holder").lease;
+    let neighbor = world.cluster().etcdctl_as_new("neighbor", "other/");
+    let lease = format!("{lease:x}");
+    let kept = neighbor.run(&["lease", "keep-alive", "--once", &lease]);
+    let version = Cluster::version();
+    let denies = match version {
+        (3, ..=4, _) => version >= (3, 4, 42),
+        (3, 5, _) => version >= (3, 5, 28),
+        (3, 6, _) => version >= (3, 6, 9),
+        _ => true,
+    };
+    assert_eq!(kept.is_err(), denies, "{version:?}: {kept:?}");
+    // Nobody lets it end the lease.
+    assert!(neighbor.run(&["lease", "revoke", &lease]).is_err());
+    world.verdict();
+}
+
 /// A member that restarts has forgotten every token.
 #[test]
 fn a_token_that_etcd_forgot_is_renewed() {

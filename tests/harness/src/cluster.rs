@@ -136,6 +136,17 @@ impl Cluster {
         self.as_user(&self.endpoints().join(","), Some(("root", ROOT_PASSWORD)))
     }
 
+    /// `etcdctl` as a new user who may do anything below the prefix, and nothing else.
+    #[must_use]
+    pub fn etcdctl_as_new(&self, user: &str, prefix: &str) -> Etcdctl {
+        let root = self.etcdctl_as_root();
+        root.must(&["role", "add", user]);
+        root.must(&["role", "grant-permission", user, "readwrite", prefix, "--prefix"]);
+        root.must(&["user", "add", &format!("{user}:{user}")]);
+        root.must(&["user", "grant-role", user, user]);
+        self.as_user(&self.endpoints().join(","), Some((user, user)))
+    }
+
     /// Lets everybody log in with `user` and `password` from now on: for a cluster that learns of users while it runs.
     pub fn enable_auth(&self, user: &str, password: &str) {
         add_users(&self.as_user(&self.endpoints().join(","), None), user, password);

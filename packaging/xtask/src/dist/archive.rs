@@ -16,7 +16,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     let name = format!("{NAME}-{VERSION}-linux-{}", arch.name);
     let root = work(&format!("{}/tar", arch.name))?;
     let mut items = vec![item(binary::path(arch), format!("{name}/bin/{NAME}"))];
-    for file in ["README.md", "CHANGELOG.md", "LICENSE"] {
+    for file in ["README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"] {
         items.push(item(file, format!("{name}/{file}")));
     }
     items.extend(licences(&format!("{name}/licences")));
