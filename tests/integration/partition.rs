@@ -1,6 +1,6 @@
 //! The network between an instance and etcd: gone, refusing, one-sided, slow.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use harness::{Behaviour, Candidate, Direction, End, Proxy, Timing, World, journal::now, wait::scaled};
 
@@ -149,6 +149,61 @@ fn a_slow_network_is_good_enough() {
     a.leads_within(2 * Timing::START);
     crate::undisturbed(&a, TIMING.lease());
     world.verdict();
+}
+
+/// Each answer takes two seconds, and a renewal takes two of them: a leader lives on answers that are four seconds old.
+#[test]
+fn answers_that_take_seconds_disturb_no_leader() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").via(&proxies).start();
+    a.leads();
+    slowed(&proxies, Duration::from_secs(2));
+    crate::undisturbed(&a, 2 * Timing::LONG.renew);
+    let said = |line: &str| a.stderr().matches(line).count();
+    let (begins, ends) = ("renewals are slow", "renewals are confirmed in time again");
+    assert_eq!((said(begins), said(ends)), (1, 0), "{}", a.stderr());
+    // Connecting takes a round trip, TLS another one, and the answers before were old already.
+    slowed(&proxies, Duration::from_millis(1200));
+    crate::undisturbed(&a, 2 * Timing::LONG.retry);
+    proxies.iter().for_each(Proxy::reset);
+    crate::undisturbed(&a, Timing::LONG.lease());
+    proxies.iter().for_each(Proxy::heal);
+    harness::eventually(2 * Timing::LONG.retry + Timing::SWIFT, "the log says that it is over", || {
+        if said(ends) == said(begins) { Ok(()) } else { Err(a.stderr()) }
+    });
+    world.verdict();
+}
+
+#[test]
+fn an_instance_is_elected_where_answers_take_seconds() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    slowed(&proxies, Duration::from_secs(2));
+    let a = world.candidate("a").via(&proxies).start();
+    a.leads_within(3 * Timing::START);
+    crate::undisturbed(&a, Timing::LONG.lease());
+    proxies.iter().for_each(Proxy::heal);
+    world.verdict();
+}
+
+/// It is asked first, and nobody waits for its answers.
+#[test]
+fn a_slow_member_that_is_listed_first_does_not_delay_a_start() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    slowed(&proxies[..1], Duration::from_secs(2));
+    let begun = now();
+    let a = world.candidate("a").via(&proxies).start();
+    a.leads();
+    let (took, limit) = (between(begun, now()), scaled(Duration::from_secs(2)));
+    assert!(took < limit, "leads after {took:?}, not within {limit:?}");
+    world.verdict();
+}
+
+/// So long from a request to its answer.
+fn slowed(proxies: &[Proxy], round_trip: Duration) {
+    proxies.iter().for_each(|proxy| proxy.delay(round_trip / 2));
 }
 
 /// The lease runs out while it cannot know: it must join again, not start on what it remembers.
