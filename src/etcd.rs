@@ -1,4 +1,4 @@
-//! The real [`Store`](crate::election::store::Store): one endpoint of an etcd cluster, through `etcd-client`.
+//! The real [`Store`](crate::election::store::Store): one address of an etcd cluster, through `etcd-client`.
 //!
 //! One client per endpoint, since tonic's balancer goes on using dead endpoints
 //! (<https://github.com/grpc/grpc-rust/issues/2839>). A client is built from the files, with a fresh login, at the first
@@ -8,6 +8,7 @@
 mod endpoint;
 mod failure;
 mod handshake;
+mod resolve;
 mod tls;
 mod watch;
 
@@ -73,10 +74,8 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     }
     let shared = Rc::new(config.clone());
     let membership = Rc::new(Membership::of(config.endpoints.iter().cloned(), config.cluster_id));
-    // A part of each attempt, which the client shares out among the addresses of a name. Else the first of them, if nothing
-    // answers there, would have all of it, each time, and the next would never be tried.
-    let connect_limit = patience.attempt_limit * 3 / 8;
-    let endpoint = |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), connect_limit, Rc::clone(&membership));
+    let endpoint =
+        |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), patience.attempt_limit, Rc::clone(&membership));
     let endpoints = config.endpoints.iter().map(endpoint).collect();
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }

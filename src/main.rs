@@ -51,9 +51,9 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
     match mode {
         Mode::PassThrough(command) => Err(not_executed(&command[0], guard::exec(&command, &original))),
         Mode::Gate(config) => gate(&config, style, stderr, original),
-        Mode::Show { lock, etcd, json } => runtime()?.block_on(show(&lock, &etcd, json)),
+        Mode::Show { lock, etcd, json } => errand(show(&lock, &etcd, json))?,
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
-        Mode::Release { lease, etcd } => Ok(runtime()?.block_on(release::release(lease, &etcd))),
+        Mode::Release { lease, etcd } => errand(release::release(lease, &etcd)),
         Mode::Answer(text) => {
             say(&text, &mut std::io::stdout());
             Ok(Exit::Command(0))
@@ -167,6 +167,15 @@ async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, 
         say(&shown, &mut std::io::stdout());
     }
     Ok(Exit::Command(0))
+}
+
+/// Runs to its end what has one.
+fn errand<T>(errand: impl Future<Output = T>) -> Result<T, Refused> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(errand);
+    // A name that is being looked up need not be waited for.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 fn runtime() -> Result<Runtime, Refused> {

@@ -5,6 +5,7 @@
 //! member costs a [hedge delay](Patience::hedge_delay), once. Nothing is given up for that: an answer that is late counts, too.
 
 mod attempts;
+mod endpoints;
 mod pauses;
 
 use std::{
@@ -16,11 +17,15 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub(super) use self::attempts::Attempts;
 pub(super) use self::pauses::Pauses;
-use self::{attempts::Answer, pauses::Jitter};
+use self::{
+    attempts::Answer,
+    endpoints::{Endpoints, Id},
+    pauses::Jitter,
+};
 use super::{
     keys::LeaseId,
     membership::{self, Membership, Verdict},
@@ -73,12 +78,13 @@ impl Default for Patience {
 /// All endpoints of one etcd cluster; never empty.
 #[derive(Debug)]
 pub struct Cluster<S, C> {
-    /// Each with its standing connection.
-    endpoints: RefCell<Vec<Rc<S>>>,
+    endpoints: Endpoints<S>,
     membership: Rc<Membership>,
     clock: C,
     patience: Patience,
-    preferred: watch::Sender<usize>,
+    preferred: watch::Sender<Id>,
+    /// An attempt has failed, or is slow.
+    trouble: Notify,
     jitter: Jitter,
     /// Whether any endpoint ever answered: certificates that once were right will be right again.
     known: Cell<bool>,
@@ -105,12 +111,13 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     pub fn new(endpoints: Vec<S>, membership: Rc<Membership>, clock: C, patience: Patience) -> Self {
         assert!(!endpoints.is_empty(), "a cluster has endpoints");
         Self {
-            endpoints: RefCell::new(endpoints.into_iter().map(Rc::new).collect()),
+            endpoints: Endpoints::new(endpoints),
             membership,
             jitter: Jitter::new(clock.now()),
             clock,
             patience,
             preferred: watch::Sender::new(0),
+            trouble: Notify::new(),
             known: Cell::new(false),
             silent: Cell::new(false),
             latency: Cell::default(),
@@ -124,9 +131,9 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         &self.clock
     }
 
-    /// The endpoints, in the order given.
+    /// The endpoints of the present, in the order of their names.
     pub fn endpoints(&self) -> Vec<Rc<S>> {
-        self.endpoints.borrow().clone()
+        self.endpoints.all().into_iter().map(|(_, store)| store).collect()
     }
 
     /// Which cluster is ours.
@@ -156,6 +163,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         self.membership.decide();
         let mut pauses = Pauses::default();
         while self.membership.ours().is_none() {
+            self.resolve().await;
             let failures = self.vote().await;
             self.membership.decide();
             if self.membership.ours().is_none() {
@@ -165,25 +173,56 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         }
         self.undecided.take();
         // What was asked last may still be silent, or of another cluster.
-        let ours = |index: &usize| self.membership.includes(self.store(*index).name());
-        let preferred = *self.preferred.borrow();
-        if !ours(&preferred) {
-            (0..self.len()).find(ours).inspect(|index| self.prefer(*index));
+        let preferred = self.endpoints.after(*self.preferred.borrow(), 0).1;
+        if !self.membership.includes(preferred.name()) {
+            let endpoints = self.endpoints.all();
+            let ours = endpoints.iter().find(|(_, store)| self.membership.includes(store.name()));
+            ours.inspect(|(id, _)| self.prefer(*id));
         }
         Ok(())
     }
 
-    /// Asks all endpoints now and then which cluster they belong to, once it is decided which one is ours.
+    /// Looks all names up again, and asks all endpoints which cluster they belong to: once a minute; and the former also when
+    /// attempts fail.
     pub async fn keep_asking(&self) -> ! {
+        let mut ask_at = self.clock.now() + Duration::from_secs(1);
         loop {
-            self.clock.sleep(Duration::from_secs(1)).await;
-            if self.membership.ours().is_none() {
-                continue;
+            tokio::select! {
+                biased;
+                () = self.clock.sleep_until(ask_at) => {}
+                () = self.trouble.notified() => {}
             }
-            let mut asked = self.ask_all();
-            while asked.next().await.is_some() {}
-            self.clock.sleep(Self::ASK_AGAIN).await;
+            // Until then whoever decides does both.
+            if self.membership.ours().is_some() {
+                self.resolve().await;
+                if self.clock.now() >= ask_at {
+                    let mut asked = self.ask_all();
+                    while asked.next().await.is_some() {}
+                    ask_at = self.clock.now() + Self::ASK_AGAIN;
+                }
+            } else {
+                ask_at = ask_at.max(self.clock.now() + Duration::from_secs(1));
+            }
+            self.clock.sleep(self.patience.pause).await;
         }
+    }
+
+    /// Looks all names up. What a name stood for before is kept while it cannot be looked up.
+    async fn resolve(&self) {
+        let limit = self.clock.now() + 4 * self.patience.hedge_delay;
+        let names = self.endpoints.names().iter().enumerate();
+        let mut lookups: FuturesUnordered<_> =
+            names.map(async |(n, name)| (n, self.clock.before(limit, name.resolve()).await)).collect();
+        while let Some((name, found)) = lookups.next().await {
+            match found {
+                Some(Ok(found)) => self.endpoints.resolved(name, found),
+                Some(Err(failure)) => tracing::debug!("{failure}"),
+                None => {}
+            }
+        }
+        self.membership.set_endpoints(self.endpoints().iter().map(|store| store.name()));
+        let preferred = *self.preferred.borrow();
+        self.prefer(self.endpoints.after(preferred, 0).0);
     }
 
     /// Asks all endpoints until no answer that is missing can change the result, or is likely to.
@@ -192,10 +231,10 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         let mut missing: BTreeSet<&str> = endpoints.iter().map(|store| store.name()).collect();
         let mut failures = Vec::new();
         let mut asked = self.ask_all();
-        let mut enough = pin!(self.clock.sleep_until(Instant::from_boot(Duration::MAX)));
+        let mut enough = pin!(self.clock.sleep_until(NEVER));
         let mut likely = false;
         loop {
-            let (index, answer) = tokio::select! {
+            let (store, answer) = tokio::select! {
                 biased;
                 next = asked.next() => match next {
                     Some(answer) => answer,
@@ -203,7 +242,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                 },
                 () = enough.as_mut() => break,
             };
-            missing.remove(endpoints[index].name());
+            missing.remove(store.name());
             failures.extend(answer.err());
             match self.membership.verdict(&missing) {
                 Verdict::Decided => break,
@@ -218,22 +257,49 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     /// Asks all endpoints at once which cluster they belong to.
-    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (usize, Result<(), StoreError>)>> {
-        let ask = async |index: usize| {
-            let store = self.store(index);
+    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (Rc<S>, Result<(), StoreError>)>> {
+        let ask = async |(id, store): (Id, Rc<S>)| {
             let limit = self.clock.now() + self.patience.attempt_limit;
-            let answer = self.clock.before(limit, store.cluster_id()).await;
+            let answer = self.clock.before(limit, self.ask_one(id, &store)).await;
             let answer = answer.unwrap_or_else(|| {
+                self.give_up_connection(id, &store);
                 let limit = show(self.patience.attempt_limit);
                 Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
             });
-            if let Err(failure) = &answer {
-                tracing::debug!(endpoint = store.name(), "{failure}");
-                self.give_up_connection(index, &store);
-            }
-            (index, answer.map(|id| self.membership.heard(store.name(), id)))
+            let answer = answer.map(|cluster| self.membership.heard(store.name(), cluster));
+            (store, answer)
         };
-        (0..self.len()).map(ask).collect()
+        self.endpoints.all().into_iter().map(ask).collect()
+    }
+
+    /// Asks one endpoint for its cluster; over new connections as well if there is no answer, since behind one address there may
+    /// be several members.
+    async fn ask_one(&self, id: Id, store: &Rc<S>) -> Result<u64, StoreError> {
+        let ask = async |store: Rc<S>| (store.cluster_id().await, store);
+        let mut asked: FuturesUnordered<_> = [ask(Rc::clone(store))].into_iter().collect();
+        let mut patience = self.patience.hedge_delay;
+        loop {
+            tokio::select! {
+                biased;
+                Some((answer, store)) = asked.next() => match answer {
+                    Ok(cluster) => {
+                        self.keep(id, &store);
+                        return Ok(cluster);
+                    }
+                    Err(failure) => {
+                        tracing::debug!(endpoint = store.name(), "{failure}");
+                        self.give_up_connection(id, &store);
+                        if asked.is_empty() {
+                            return Err(failure);
+                        }
+                    }
+                },
+                () = self.clock.sleep(patience) => {
+                    patience *= 2;
+                    asked.push(ask(Rc::new(store.again())));
+                }
+            }
+        }
     }
 
     /// One line when the votes do not suffice, and when they have changed; not one per try.
@@ -276,7 +342,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
 
     /// An id for a lease that nobody else has.
     pub fn new_lease(&self) -> LeaseId {
-        self.store(0).new_lease()
+        self.endpoints.names()[0].new_lease()
     }
 
     /// Revokes a lease, however long that takes.
@@ -345,32 +411,25 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     fn len(&self) -> usize {
-        self.endpoints.borrow().len()
-    }
-
-    /// An endpoint over its standing connection.
-    fn store(&self, index: usize) -> Rc<S> {
-        Rc::clone(&self.endpoints.borrow()[index])
+        self.endpoints.len()
     }
 
     /// This connection has answered.
-    fn keep(&self, index: usize, store: &Rc<S>) {
-        self.endpoints.borrow_mut()[index] = Rc::clone(store);
+    fn keep(&self, id: Id, store: &Rc<S>) {
+        self.endpoints.replace(id, |_| Some(Rc::clone(store)));
     }
 
     /// This connection has failed: whoever uses it still may, and nobody else will.
-    fn give_up_connection(&self, index: usize, store: &Rc<S>) {
-        let standing = &mut self.endpoints.borrow_mut()[index];
-        if Rc::ptr_eq(standing, store) {
-            *standing = Rc::new(store.again());
-        }
+    fn give_up_connection(&self, id: Id, store: &Rc<S>) {
+        self.endpoints.replace(id, |standing| Rc::ptr_eq(standing, store).then(|| Rc::new(store.again())));
+        self.trouble.notify_one();
     }
 
-    fn preferred_index(&self) -> usize {
+    fn preferred_index(&self) -> Id {
         *self.preferred.borrow()
     }
 
-    fn prefer(&self, index: usize) {
+    fn prefer(&self, index: Id) {
         self.preferred.send_if_modified(|preferred| std::mem::replace(preferred, index) != index);
     }
 
@@ -426,8 +485,8 @@ pub struct Watch<'a, S: Store, C> {
     cluster: &'a Cluster<S, C>,
     watch: S::Watch,
     store: Rc<S>,
-    index: usize,
-    preferred: watch::Receiver<usize>,
+    index: Id,
+    preferred: watch::Receiver<Id>,
 }
 
 impl<S: Store, C: Clock> Watch<'_, S, C> {

@@ -19,6 +19,8 @@ pub struct Membership {
     /// What each endpoint reported last; `None` if it never answered.
     votes: RefCell<BTreeMap<String, Option<u64>>>,
     ours: Cell<Option<u64>>,
+    /// How many answers in a row were of another cluster, where there is one endpoint only.
+    strikes: Cell<u32>,
     /// Whether the endpoints report another cluster than the decided one by now.
     lost: watch::Sender<bool>,
     /// The conflict that was logged last.
@@ -44,6 +46,7 @@ impl Membership {
             pinned,
             votes: RefCell::new(endpoints.into_iter().map(|endpoint| (endpoint, None)).collect()),
             ours: Cell::default(),
+            strikes: Cell::default(),
             lost: watch::Sender::new(false),
             told: RefCell::default(),
         }
@@ -61,8 +64,24 @@ impl Membership {
         self.ours.get().is_some_and(|ours| self.votes.borrow().get(endpoint) == Some(&Some(ours)))
     }
 
+    /// Has these endpoints vote, and no others. What they reported before is kept.
+    pub(super) fn set_endpoints<'a>(&self, endpoints: impl Iterator<Item = &'a str>) {
+        let mut votes = self.votes.borrow_mut();
+        let before = std::mem::take(&mut *votes);
+        votes.extend(endpoints.map(|endpoint| (endpoint.to_owned(), before.get(endpoint).copied().flatten())));
+        let changed = *votes != before;
+        drop(votes);
+        if changed && self.ours.get().is_some() {
+            self.tell();
+            self.recount();
+        }
+    }
+
     /// Records an answer of an endpoint from this cluster.
     pub fn heard(&self, endpoint: &str, id: u64) {
+        if self.is_another_server(id) {
+            return;
+        }
         let changed = match self.votes.borrow_mut().get_mut(endpoint) {
             Some(vote) => vote.replace(id) != Some(id),
             // It was asked when it was still one of them.
@@ -72,6 +91,18 @@ impl Membership {
             self.tell();
             self.recount();
         }
+    }
+
+    /// Whether this answer of the only endpoint is probably of one server among several behind it: a balancer may lead to a stray
+    /// one now and then. A cluster that was made anew goes on answering.
+    fn is_another_server(&self, id: u64) -> bool {
+        const ENOUGH: u32 = 3;
+        if self.votes.borrow().len() > 1 || self.ours.get().is_none_or(|ours| ours == id) {
+            self.strikes.set(0);
+            return false;
+        }
+        self.strikes.set(self.strikes.get() + 1);
+        self.strikes.get() < ENOUGH
     }
 
     /// Forgets the decision: nothing of ours is in the cluster.
@@ -274,6 +305,32 @@ mod tests {
         assert_eq!((membership.ours(), membership.lost()), (None, false));
         membership.decide();
         assert_eq!(membership.ours(), Some(2));
+    }
+
+    #[test]
+    fn one_stray_server_behind_the_only_endpoint_takes_nothing_away() {
+        let membership = membership(&["a"]);
+        membership.heard("a", 1);
+        membership.decide();
+        for id in [2, 2, 1, 2, 2, 1] {
+            membership.heard("a", id);
+            assert!(!membership.lost() && membership.includes("a"));
+        }
+        [2, 2, 2].iter().for_each(|id| membership.heard("a", *id));
+        assert!(membership.lost());
+    }
+
+    #[test]
+    fn who_does_not_take_part_any_more_has_no_vote() {
+        let membership = membership(&["a", "b"]);
+        membership.heard("a", 1);
+        membership.heard("b", 2);
+        membership.set_endpoints(["b", "c"].into_iter());
+        membership.decide();
+        assert_eq!(membership.ours(), Some(2));
+        membership.heard("a", 1);
+        membership.set_endpoints(["a", "b", "c"].into_iter());
+        assert!(!membership.lost() && !membership.includes("a"), "nobody has asked it since");
     }
 
     #[test]

@@ -16,6 +16,16 @@ pub trait Store: Sized {
     /// What to call this endpoint in a message.
     fn name(&self) -> &str;
 
+    /// Where it is: two endpoints with the same address are one.
+    fn address(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Looks its name up: one endpoint for each address.
+    fn resolve(&self) -> impl Future<Output = Result<Vec<Self>, StoreError>> {
+        async { Ok(vec![self.again()]) }
+    }
+
     /// The same endpoint over a connection of its own, which is built with the first call.
     #[must_use]
     fn again(&self) -> Self;

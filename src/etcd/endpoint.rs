@@ -1,8 +1,9 @@
 //! One endpoint: a client that is built when it is needed, and the calls of [`Store`] through it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::SocketAddr,
     rc::Rc,
     time::Duration,
 };
@@ -11,11 +12,16 @@ use etcd_client::{
     Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions,
     PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
 };
-use tokio::sync::Mutex;
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::Mutex};
+use tonic::transport::Channel;
+use tower::service_fn;
 
 use super::{
     failure::{Meaning, translate},
-    handshake, tls,
+    handshake,
+    resolve::Name,
+    tls,
     watch::Watch,
 };
 use crate::{
@@ -28,20 +34,31 @@ use crate::{
     timing::show,
 };
 
-/// One endpoint of the cluster.
+/// One address of the cluster, or a name that has not been resolved.
 pub struct Endpoint {
-    url: String,
-    config: Rc<EtcdConfig>,
-    /// How long the addresses of the name may be tried, together.
-    connect_limit: Duration,
+    configured: Rc<Configured>,
+    /// `None` before the name is resolved: nothing can be asked then.
+    address: Option<SocketAddr>,
+    /// What it is called: the URL, with the address if that is not in it.
+    name: String,
+    /// The connection; `None` before the first call.
+    channel: RefCell<Option<Channel>>,
     /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
     client: Mutex<Option<Connected>>,
     /// How many clients there were.
     count: Cell<u64>,
-    /// The cluster that all endpoints must belong to.
-    membership: Rc<Membership>,
     /// Whether the present client got an answer: certificates are not what is wrong then.
     trusted: Cell<bool>,
+}
+
+/// What all addresses of one URL share.
+struct Configured {
+    url: String,
+    host: Name,
+    config: Rc<EtcdConfig>,
+    connect_limit: Duration,
+    /// The cluster that all endpoints must belong to.
+    membership: Rc<Membership>,
 }
 
 /// A client, and which one it is.
@@ -64,8 +81,19 @@ impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
     pub fn new(url: String, config: Rc<EtcdConfig>, connect_limit: Duration, membership: Rc<Membership>) -> Self {
+        let host = Name::of_url(&url);
+        let address = host.address();
+        Self::at(address, Rc::new(Configured { url, host, config, connect_limit, membership }))
+    }
+
+    fn at(address: Option<SocketAddr>, configured: Rc<Configured>) -> Self {
+        let url = &configured.url;
+        let name = match address {
+            Some(address) if configured.host.address().is_none() => format!("{url} ({})", address.ip()),
+            _ => url.clone(),
+        };
         let (client, count, trusted) = (Mutex::new(None), Cell::new(0), Cell::new(false));
-        Self { url, config, connect_limit, client, count, membership, trusted }
+        Self { configured, address, name, channel: RefCell::default(), client, count, trusted }
     }
 
     /// The server's version.
@@ -93,11 +121,11 @@ impl Endpoint {
 
     /// Returns if what answered last at this endpoint was of our cluster.
     async fn verify(&self) -> Result<(), StoreError> {
-        if self.membership.includes(&self.url) {
+        if self.configured.membership.includes(&self.name) {
             return Ok(());
         }
-        if self.membership.ours().is_none() {
-            return Err(StoreError::Unavailable(format!("{}: which etcd cluster is ours is not decided", self.url)));
+        if self.configured.membership.ours().is_none() {
+            return Err(StoreError::Unavailable(format!("{}: which etcd cluster is ours is not decided", self.name)));
         }
         // Boxed, as it is part of every call's future and seldom needed.
         Box::pin(self.cluster_id()).await.and_then(|id| self.check_cluster(id))
@@ -126,7 +154,7 @@ impl Endpoint {
     fn can_log_in_again(&self, error: &Error) -> bool {
         match Meaning::of(error) {
             Meaning::StaleToken => true,
-            Meaning::NotLoggedIn => self.config.credentials.is_some(),
+            Meaning::NotLoggedIn => self.configured.config.credentials.is_some(),
             _ => false,
         }
     }
@@ -136,12 +164,14 @@ impl Endpoint {
     async fn explain(&self, error: &Error) -> StoreError {
         if Meaning::of(error) == Meaning::Other
             && !self.trusted.get()
-            && self.url.starts_with("https://")
-            && let Some(alert) = handshake::alert(&self.url, &self.config.tls).await
+            && self.configured.url.starts_with("https://")
+            && let Some(address) = self.address
+            && let Some(alert) =
+                handshake::alert(address, &self.configured.host.host, &self.configured.config.tls).await
         {
-            return StoreError::Untrusted(format!("{}: {alert}", self.url));
+            return StoreError::Untrusted(format!("{}: {alert}", self.name));
         }
-        translate(&self.url, error)
+        translate(&self.name, error)
     }
 
     async fn client(&self) -> Result<Connected, StoreError> {
@@ -169,32 +199,61 @@ impl Endpoint {
     async fn connect(&self) -> Result<Client, StoreError> {
         self.trusted.set(false);
         // A file that is missing during a rotation is back soon; at the start it was checked.
-        let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.url));
-        let mut options = ConnectOptions::new()
-            .with_require_leader(true)
-            .with_connect_timeout(self.connect_limit)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(false);
-        if self.url.starts_with("https://") {
-            options = options.with_tls(tls::options(&self.config.tls).map_err(|error| unavailable(&error))?);
-        }
-        let Some(Credentials { user, password }) = &self.config.credentials else {
-            return self.connect_with(options).await.map_err(|error| translate(&self.url, &error));
+        let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.name));
+        let channel = self.channel()?;
+        let options = options();
+        let Some(Credentials { user, password }) = &self.configured.config.credentials else {
+            return Self::connect_with(channel.clone(), options).await.map_err(|error| translate(&self.name, &error));
         };
         let password = password.read().map_err(|error| unavailable(&error))?;
-        let connected = match self.connect_with(options.clone().with_user(user.clone(), password)).await {
-            // As etcd's own client does: where nobody logs in, a password is not needed.
-            Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => self.connect_with(options).await,
-            result => result,
-        };
+        let connected =
+            match Self::connect_with(channel.clone(), options.clone().with_user(user.clone(), password)).await {
+                // As etcd's own client does: where nobody logs in, a password is not needed.
+                Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => {
+                    Self::connect_with(channel.clone(), options).await
+                }
+                result => result,
+            };
         match connected {
             Ok(client) => Ok(client),
             Err(error) => Err(self.explain(&error).await),
         }
     }
 
-    async fn connect_with(&self, options: ConnectOptions) -> Result<Client, Error> {
-        Client::connect([&self.url], Some(options)).await
+    /// The connection that all clients of this endpoint share. It is made when it is used.
+    fn channel(&self) -> Result<Channel, StoreError> {
+        if let Some(channel) = &*self.channel.borrow() {
+            return Ok(channel.clone());
+        }
+        let channel = self.new_channel()?;
+        self.channel.replace(Some(channel.clone()));
+        Ok(channel)
+    }
+
+    async fn connect_with(channel: Channel, options: ConnectOptions) -> Result<Client, Error> {
+        Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options)).await
+    }
+
+    /// A connection to the address, with the URL's host for TLS and in the requests.
+    fn new_channel(&self) -> Result<Channel, StoreError> {
+        let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.name));
+        let Configured { url, host, config, connect_limit, .. } = &*self.configured;
+        let address = self.address.ok_or_else(|| unavailable(&host.failure()))?;
+        let mut endpoint = tonic::transport::Endpoint::from_shared(url.clone())
+            .map_err(|error| unavailable(&error))?
+            .connect_timeout(*connect_limit)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(false);
+        if url.starts_with("https://") {
+            let tls = tls::options(&config.tls).map_err(|error| unavailable(&error))?;
+            endpoint = endpoint.tls_config(tls).map_err(|error| unavailable(&error))?;
+        }
+        Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        })))
     }
 
     /// Checks that an answer is from our cluster. Only then it counts.
@@ -204,15 +263,15 @@ impl Endpoint {
 
     fn cluster_of(&self, header: Option<&ResponseHeader>) -> Result<u64, StoreError> {
         let id = header.map(ResponseHeader::cluster_id);
-        let id = id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.url)))?;
-        self.membership.heard(&self.url, id);
+        let id = id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.name)))?;
+        self.configured.membership.heard(&self.name, id);
         Ok(id)
     }
 
     fn check_cluster(&self, id: u64) -> Result<(), StoreError> {
-        match self.membership.ours() {
+        match self.configured.membership.ours() {
             Some(ours) if ours == id => Ok(()),
-            _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.url))),
+            _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.name))),
         }
     }
 
@@ -242,12 +301,22 @@ impl Store for Endpoint {
     type Watch = Watch;
 
     fn name(&self) -> &str {
-        &self.url
+        &self.name
+    }
+
+    fn address(&self) -> String {
+        self.address.map_or_else(|| self.name.clone(), |address| address.to_string())
+    }
+
+    async fn resolve(&self) -> Result<Vec<Self>, StoreError> {
+        let found = self.configured.host.look_up().await;
+        let found =
+            found.map_err(|_| StoreError::Unavailable(format!("{}: {}", self.name, self.configured.host.failure())))?;
+        Ok(found.into_iter().map(|address| Self::at(Some(address), Rc::clone(&self.configured))).collect())
     }
 
     fn again(&self) -> Self {
-        let (url, config, membership) = (self.url.clone(), Rc::clone(&self.config), Rc::clone(&self.membership));
-        Self::new(url, config, self.connect_limit, membership)
+        Self::at(self.address, Rc::clone(&self.configured))
     }
 
     fn new_lease(&self) -> LeaseId {
@@ -256,10 +325,20 @@ impl Store for Endpoint {
         LeaseId(i64::try_from(random).unwrap_or(i64::MAX).max(1))
     }
 
-    /// A transaction of nothing: served without a quorum, and to users who may not ask for the status of a member.
+    /// A transaction of nothing: served without a quorum, and without a login, which is expensive for etcd.
     async fn cluster_id(&self) -> Result<u64, StoreError> {
-        let answer = self.request(async |client| client.txn(EtcdTxn::new()).await).await?;
-        self.cluster_of(answer.header())
+        let anybody = Self::connect_with(self.channel()?, options()).await;
+        let answer = match anybody {
+            Ok(mut client) => client.txn(EtcdTxn::new()).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => {
+                self.trusted.set(true);
+                self.cluster_of(answer.header())
+            }
+            Err(error) => Err(self.explain(&error).await),
+        }
     }
 
     async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<Granted, StoreError> {
@@ -282,7 +361,7 @@ impl Store for Endpoint {
         if id != lease.0 || granted < ttl || granted > ttl.max(LONGEST_MINIMUM) {
             return Err(StoreError::Unavailable(format!(
                 "{}: granted lease {id:x} with a TTL of {}, not lease {lease} with {}: not used",
-                self.url,
+                self.name,
                 show(granted),
                 show(ttl)
             )));
@@ -342,9 +421,13 @@ impl Store for Endpoint {
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
         self.verify().await?;
-        let membership = Rc::clone(&self.membership);
-        Watch::open(&self.url, membership, &mut self.client().await?.client, ranges, from).await
+        let membership = Rc::clone(&self.configured.membership);
+        Watch::open(&self.name, membership, &mut self.client().await?.client, ranges, from).await
     }
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new().with_require_leader(true)
 }
 
 fn get(range: &Range, options: GetOptions) -> TxnOp {

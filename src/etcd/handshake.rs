@@ -1,6 +1,6 @@
 //! One TLS handshake by hand, to hear what the server says about our certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
@@ -15,13 +15,11 @@ use crate::config::TlsFiles;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The TLS error that a connection ends with before anything was asked; `None` if there is none, or no connection.
-pub(super) async fn alert(url: &str, files: &TlsFiles) -> Option<String> {
-    let authority = url.strip_prefix("https://")?.trim_end_matches('/');
-    let host = authority.rsplit_once(':')?.0.trim_matches(['[', ']']);
+pub(super) async fn alert(address: SocketAddr, host: &str, files: &TlsFiles) -> Option<String> {
     let name = files.server_name.clone().unwrap_or_else(|| host.to_owned());
     let connector = TlsConnector::from(Arc::new(config(files)?));
     let spoken = async {
-        let stream = TcpStream::connect(authority).await?;
+        let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
         connector.connect(name, stream).await?.read_u8().await
     };

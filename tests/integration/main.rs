@@ -19,6 +19,7 @@ mod identity;
 mod input;
 mod log;
 mod loss;
+mod names;
 #[path = "../nemesis/run.rs"]
 mod nemesis;
 mod notify;

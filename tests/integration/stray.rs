@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Candidate, Cluster, End, Proxy, Setup, Timing, World, eventually, throughout};
+use harness::{Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout};
 
 use crate::{undisturbed, world_on};
 
@@ -72,7 +72,9 @@ fn a_stray_cluster_that_alone_answers_is_never_joined() {
         endpoints.join(",")
     };
     let members = world.cluster().members();
-    for (n, fault) in [harness::Member::pause, harness::Member::kill].into_iter().enumerate() {
+    let faults = [Member::pause, Member::kill];
+    let remedies = [Member::resume, Member::start];
+    for (n, (fault, remedy)) in faults.into_iter().zip(remedies).enumerate() {
         members.iter().for_each(fault);
         let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", endpoints(n)).start();
         eventually(TIMING.renew + Timing::START, "it says what is missing", || {
@@ -86,8 +88,7 @@ fn a_stray_cluster_that_alone_answers_is_never_joined() {
             "nothing is started",
             || if b.lives().is_empty() { Ok(()) } else { Err(b.stderr()) },
         );
-        members.iter().for_each(harness::Member::resume);
-        members.iter().for_each(harness::Member::start);
+        members.iter().for_each(remedy);
         world.cluster().wait_healthy();
         b.leads();
         reports_conflict(&b, &stray);

@@ -163,7 +163,8 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             (self.first, self.tried) = (index, 1);
             self.next_at = now + self.cluster.patience.hedge_delay;
         }
-        self.launch(index, self.cluster.store(index), now, true);
+        let (index, store) = self.cluster.endpoints.after(index, 0);
+        self.launch(index, store, now, true);
     }
 
     /// At the next endpoint, or over the next new connection.
@@ -179,8 +180,10 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         if self.in_flight.len() >= endpoints + Self::MOST_AGAIN {
             return;
         }
-        let index = (self.first + self.tried) % endpoints;
-        let mut store = self.cluster.store(index);
+        if self.tried > 0 {
+            self.cluster.trouble.notify_one();
+        }
+        let (index, mut store) = self.cluster.endpoints.after(self.first, self.tried);
         let again = self.tried >= endpoints && self.in_flight.iter().any(|attempt| Rc::ptr_eq(&attempt.store, &store));
         if again {
             store = Rc::new(store.again());

@@ -1,0 +1,202 @@
+//! How etcd is reached: one name for all members, as a headless service of Kubernetes has it, or one address for all members,
+//! as a load balancer is.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use harness::{
+    Balancer, Candidate, Cluster, Direction, End, Names, Proxy, Timing, World,
+    address::{Address, CLIENT_PORT},
+    certificates::NAME,
+    eventually, throughout,
+};
+
+use crate::{undisturbed, world_on};
+
+const TIMING: Timing = Timing::MEDIUM;
+
+fn url(world: &World) -> String {
+    let scheme = if world.cluster().tls() { "https" } else { "http" };
+    format!("{scheme}://{NAME}:{CLIENT_PORT}")
+}
+
+fn ips(world: &World) -> Vec<IpAddr> {
+    world.cluster().members().iter().map(|member| member.client_address().ip()).collect()
+}
+
+fn start(world: &World, names: &Names, name: &str) -> Arc<Candidate> {
+    world.candidate(name).timing(TIMING).set("ENDPOINTS", url(world)).names(names).start()
+}
+
+/// Whatever address comes first, it is one of several: a member that hangs there is like any member that hangs.
+#[test]
+fn a_member_that_hangs_behind_a_name_disturbs_nobody() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().create());
+    names.set(NAME, &ips(&world));
+    let first = names.resolve(NAME).expect("it is in the file")[0];
+    let place = ips(&world).iter().position(|ip| *ip == first).expect("one of them");
+    let member = world.cluster().member(place);
+
+    let a = start(&world, &names, "a");
+    a.leads();
+    member.pause();
+    undisturbed(&a, TIMING.lease());
+    let b = start(&world, &names, "b");
+    b.waits();
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    member.resume();
+    undisturbed(&b, TIMING.retry);
+    world.verdict();
+}
+
+/// As when all pods of etcd are replaced, one after the other: what the name stands for now counts, without a restart.
+#[test]
+fn addresses_that_change_are_followed() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().plain().create());
+    let places = [(); 3].map(|()| Address::claim());
+    let members = world.cluster().members().iter().zip(&places);
+    let proxies: Vec<Proxy> = members.map(|(member, place)| Proxy::elsewhere(member, place)).collect();
+    let ips = places.each_ref().map(|place| IpAddr::from(place.ip()));
+    names.set(NAME, &ips[..1]);
+    let a = start(&world, &names, "a");
+    a.leads();
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        names.set(NAME, &ips[to..=to]);
+        proxies[from].cut();
+        undisturbed(&a, TIMING.renew);
+        proxies[from].heal();
+    }
+    world.verdict();
+}
+
+/// Where DNS fails, or does not answer at all, what it said before still holds.
+#[test]
+fn a_resolver_that_fails_or_hangs_disturbs_nobody() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().plain().create());
+    names.set(NAME, &ips(&world));
+    let a = start(&world, &names, "a");
+    a.leads();
+    names.forget(NAME);
+    // One of them is the one that it is connected to.
+    for (n, member) in world.cluster().members().iter().enumerate() {
+        if n == 1 {
+            names.dns_hangs();
+        }
+        member.kill();
+        undisturbed(&a, TIMING.renew);
+        member.start();
+        world.cluster().wait_healthy();
+    }
+    a.terminate();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
+    assert_eq!(world.keys(), Ok(Vec::new()));
+    names.dns_fails();
+    world.verdict();
+}
+
+#[test]
+fn a_name_that_is_not_there_yet_is_named_in_the_log_and_used_as_soon_as_it_is() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let a = start(&world, &names, "a");
+    eventually(Timing::START, "it says what is missing", || {
+        let log = a.stderr();
+        if log.contains(&format!("could not resolve \"{NAME}\"")) { Ok(()) } else { Err(log) }
+    });
+    names.set(NAME, &ips(&world));
+    a.leads();
+    assert!(a.stderr().lines().filter(|line| line.contains("WARN")).count() <= 2, "{}", a.stderr());
+    world.verdict();
+}
+
+/// The address of another family where nobody listens, and a member that hangs.
+#[test]
+fn addresses_of_both_families_are_used() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().plain().create());
+    let mut all = ips(&world);
+    all.insert(0, "::1".parse().expect("an address"));
+    names.set(NAME, &all);
+    let a = start(&world, &names, "a");
+    a.leads();
+    world.cluster().member(world.cluster().follower()).pause();
+    undisturbed(&a, TIMING.lease());
+    world.cluster().members().iter().for_each(harness::Member::resume);
+    world.verdict();
+}
+
+/// The guard's errand and `--show` resolve names as well.
+#[test]
+fn a_killed_gatekeeper_gives_its_lease_back_where_the_name_leads() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().plain().create());
+    names.set(NAME, &ips(&world));
+    let a = world.candidate("a").set("ENDPOINTS", url(&world)).names(&names).start();
+    a.leads();
+    let show = world.candidate("asking").set("ENDPOINTS", url(&world)).names(&names).unset("STATUS_ENDPOINT");
+    let (end, asking) = show.flag("--show").command::<&str>([]).run();
+    assert_eq!(end, End::Code(0), "{}", asking.stderr());
+    assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
+    let b = world.candidate("b").start();
+    b.waits();
+    a.kill();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// How long ago the latest confirmed renewal was sent, as the instance tells.
+fn renewal_age(candidate: &Candidate) -> Result<Duration, String> {
+    let answer = candidate.http("GET", "/metrics").map_err(|error| error.to_string())?;
+    let age = answer.body.lines().find_map(|line| line.strip_prefix("etcd_await_election_last_renewal_age_seconds "));
+    age.and_then(|age| age.parse().ok()).map(Duration::from_secs_f64).ok_or(answer.body)
+}
+
+/// Five leaders behind one address, ten rounds: whichever member hangs, it is half of the renew deadline at most before a
+/// renewal has got through another one.
+#[test]
+fn a_member_that_hangs_behind_a_balancer_makes_no_renewal_late() {
+    const ROUNDS: usize = 10;
+    let cluster = Cluster::builder().plain().create();
+    let balancer = Balancer::of(&cluster);
+    let worlds: Vec<World> = (0..5).map(|_| world_on(Arc::clone(&cluster))).collect();
+    let start = |world: &World| world.candidate("a").timing(TIMING).set("ENDPOINTS", balancer.endpoint()).start();
+    let leaders: Vec<_> = worlds.iter().map(start).collect();
+    for leader in &leaders {
+        leader.leads();
+    }
+    let mut oldest = Duration::ZERO;
+    for round in 0..ROUNDS {
+        balancer.member(round % 3).black_hole();
+        throughout(TIMING.retry + TIMING.renew / 2, "renewals get through", || {
+            for leader in &leaders {
+                let age = renewal_age(leader)?;
+                oldest = oldest.max(age);
+                if age > TIMING.renew / 2 {
+                    return Err(format!("{age:?} in round {round}: {}", leader.stderr()));
+                }
+            }
+            Ok(())
+        });
+        balancer.heal();
+    }
+    eprintln!("the oldest renewal in {} rounds: {oldest:?}", ROUNDS * leaders.len());
+    worlds.iter().for_each(World::verdict);
+}
+
+/// The same while the member only swallows what it is asked, and at the start.
+#[test]
+fn an_instance_starts_behind_a_balancer_of_which_a_member_hangs() {
+    let world = world_on(Cluster::builder().create());
+    let balancer = Balancer::of(world.cluster());
+    balancer.member(1).hold(Direction::ToMember);
+    for name in ["a", "b", "c", "d"] {
+        let candidate = world.candidate(name).set("ENDPOINTS", balancer.endpoint()).start();
+        candidate.leads_within(Timing::SWIFT);
+        candidate.terminate();
+        assert_eq!(candidate.wait_exit(Timing::SWIFT), End::Code(0), "{}", candidate.stderr());
+    }
+    world.verdict();
+}
