@@ -101,3 +101,18 @@ pub(super) fn filled(template: &str, words: &[(&str, &str)]) -> Result<String, S
     let text = fs::read_to_string(&file).map_err(at(&file))?;
     Ok(words.iter().fold(text, |text, (word, value)| text.replace(&format!("@{word}@"), value)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A drop-in that is tested and not packaged would help nobody.
+    #[test]
+    fn every_drop_in_is_packaged() {
+        let folder = fs::read_dir(tools::root().join("packaging/systemd")).expect("the folder");
+        let names = folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        let mut found: Vec<String> = names.filter(|name| name.ends_with(".conf")).collect();
+        found.sort();
+        assert_eq!(found, DROP_INS);
+    }
+}
