@@ -155,14 +155,15 @@ in
           restart
         else
           "on-failure";
-      # After the loss of the lead (79) or of the guard (70) too, even where the command's failures are ignored. systemd
+      # After the loss of the lead (79, 80) or of the guard (70) too, even where the command's failures are ignored. systemd
       # refuses this line in a unit that runs once.
       RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
         70
         79
+        80
       ];
     }
-    // lib.optionalAttrs (settings.notifyReady == "elected") { TimeoutStartSec = "infinity"; }
+    // lib.optionalAttrs (settings.notifyReady != "started") { TimeoutStartSec = "infinity"; }
     // settings.serviceConfig;
 
   assertions = [

@@ -150,6 +150,7 @@ let
       settings = {
         command = "/bin/serve";
         hardening = false;
+        notifyReady = "campaigning";
         etcd = {
           loadCredentials = false;
           cacertFile = "/s/ca.pem";
@@ -160,12 +161,15 @@ let
           gatekeeper {
             lock = "soft";
             grace = "10";
+            ready = "campaigning";
             more.cacert = "/s/ca.pem";
           }
         } /bin/serve";
         LoadCredential = null;
         ProtectSystem = null;
         DynamicUser = true;
+        # While etcd is dark it is not in the queue, for however long.
+        TimeoutStartSec = "infinity";
       };
     };
   };
@@ -194,6 +198,7 @@ let
         RestartForceExitStatus = [
           70
           79
+          80
         ];
         RestartPreventExitStatus = [ 64 ];
         SuccessExitStatus = [ 143 ];
