@@ -305,10 +305,9 @@ impl Way {
         }
     }
 
-    /// Whether the address of a member may become that of a stray cluster: two of them could be a majority, and so could one
-    /// that has the only vote.
+    /// Whether the address of a member may become that of a stray cluster: two of them could be a majority.
     pub(crate) const fn may_stray(self) -> bool {
-        matches!(self, Self::Members(_) | Self::Balancer)
+        matches!(self, Self::Members(_) | Self::Name | Self::Balancer)
     }
 
     /// Its name in the report.
