@@ -28,7 +28,8 @@
 //! [`election`] speaks to etcd through a small trait, [`election::store::Store`], so that it also runs on simulated time against a
 //! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
 //! [`campaign`](election::campaign) (join, wait, claim, verify), [`lead`](election::lead) and the hand-over.
-//! [`election::cluster`] makes one cluster of many endpoints. [`etcd`] is the real store.
+//! [`election::cluster`] makes one cluster of many endpoints, and [`election::membership`] decides which one it is. [`etcd`] is the
+//! real store.
 //!
 //! What holds everywhere:
 //!

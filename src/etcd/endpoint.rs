@@ -128,7 +128,7 @@ impl Endpoint {
             return Err(StoreError::Unavailable(format!("{}: which etcd cluster is ours is not decided", self.name)));
         }
         // Boxed, as it is part of every call's future and seldom needed.
-        Box::pin(self.cluster_id()).await.and_then(|id| self.check_cluster(id))
+        Box::pin(self.cluster_id()).await.and_then(|id| self.heard_of(id))
     }
 
     /// One request, and a second one after a new login if the token was not valid any more (nothing was done then).
@@ -258,17 +258,17 @@ impl Endpoint {
 
     /// Checks that an answer is from our cluster. Only then it counts.
     fn check_answer(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
-        self.cluster_of(header).and_then(|id| self.check_cluster(id))
+        self.cluster_of(header).and_then(|id| self.heard_of(id))
     }
 
     fn cluster_of(&self, header: Option<&ResponseHeader>) -> Result<u64, StoreError> {
         let id = header.map(ResponseHeader::cluster_id);
-        let id = id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.name)))?;
-        self.configured.membership.heard(&self.name, id);
-        Ok(id)
+        id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.name)))
     }
 
-    fn check_cluster(&self, id: u64) -> Result<(), StoreError> {
+    /// Records an answer from this cluster, which must be ours.
+    fn heard_of(&self, id: u64) -> Result<(), StoreError> {
+        self.configured.membership.heard(&self.name, id);
         match self.configured.membership.ours() {
             Some(ours) if ours == id => Ok(()),
             _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.name))),

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout};
+use harness::{Balancer, Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout};
 
 use crate::{undisturbed, world_on};
 
@@ -192,6 +192,28 @@ fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
     a.terminate();
     a.wait_exit(Timing::SWIFT);
     b.leads_within(TIMING.latest_failover());
+    world.verdict();
+}
+
+/// One of several servers behind the only endpoint: which one answers is chance, and one stray answer decides nothing.
+#[test]
+fn a_stray_server_behind_a_balancer_disturbs_no_leader() {
+    let world = world_on(Cluster::builder().plain().create());
+    let stray = stray(&world);
+    let balancer = Balancer::of(world.cluster());
+    let a = world.candidate("a").timing(TIMING).set("ENDPOINTS", balancer.endpoint()).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    balancer.member(0).lead_to(stray.member(0));
+    for _ in 0..3 {
+        // Whatever it is connected to, it has to connect anew, and meets the stray one now and then.
+        balancer.front().reset();
+        undisturbed(&a, 2 * TIMING.retry);
+    }
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    is_untouched(&stray);
     world.verdict();
 }
 
