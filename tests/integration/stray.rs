@@ -195,6 +195,30 @@ fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
     world.verdict();
 }
 
+/// The only member was made anew: neither the leader nor a standby waits for the old one for ever.
+#[test]
+fn a_cluster_that_was_made_anew_is_joined_by_all() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let anew = stray(&world);
+    // Tokens only grow: as after a restore with a bumped revision.
+    for n in 0..20 {
+        anew.etcdctl().must(&["put", "other", &n.to_string()]);
+    }
+    let proxy = Proxy::of(world.cluster().member(0));
+    let start = |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).set("ON_LOSS", "campaign").start();
+    let a = start("a");
+    a.leads();
+    let b = start("b");
+    b.waits();
+    proxy.lead_to(anew.member(0));
+    eventually(TIMING.latest_failover() + Timing::START, "both take part in the new one", || {
+        let keys = anew.etcdctl().keys("tests/")?;
+        let holder = keys.iter().filter(|key| key.name == world.lock()).count();
+        if holder == 1 && keys.len() == 3 { Ok(()) } else { Err(format!("{keys:?}: {} {}", a.stderr(), b.stderr())) }
+    });
+    world.verdict();
+}
+
 /// One of several servers behind the only endpoint: which one answers is chance, and one stray answer decides nothing.
 #[test]
 fn a_stray_server_behind_a_balancer_disturbs_no_leader() {
