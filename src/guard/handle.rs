@@ -56,6 +56,7 @@ impl Guarded {
             watch: Cell::new(None),
             state: Cell::new(State::Guarding),
             pause: Cell::new(Handle::<C>::ROUND),
+            logged_denied: Cell::new(false),
         })
     }
 }
@@ -85,6 +86,7 @@ pub struct Handle<C = BootClock> {
     watch: Cell<Option<Watch>>,
     state: Cell<State>,
     pause: Cell<Duration>,
+    logged_denied: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +145,7 @@ impl<C: Clock> Guard for Handle<C> {
                     Received::Nothing => self.wait().await,
                 },
                 State::TakingOver => {
-                    if end_everything_below() {
+                    if self.end_everything_below() {
                         self.state.set(State::Lost);
                     } else {
                         self.clock.sleep(self.pause.get()).await;
@@ -160,6 +162,22 @@ impl<C: Clock> Handle<C> {
     /// From one round of SIGKILL to the next, at first.
     const ROUND: Duration = Duration::from_millis(1);
     const SLOWEST_ROUND: Duration = Duration::from_millis(200);
+
+    /// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
+    fn end_everything_below(&self) -> bool {
+        if let Some(denied) = tree::signal(None, tree::KILL)
+            && !self.logged_denied.replace(true)
+        {
+            tracing::warn!("{denied}");
+        }
+        loop {
+            match wait::reap(None) {
+                Waited::Ended(..) | Waited::Stopped(..) => {}
+                Waited::Nothing => return false,
+                Waited::NoChildren => return true,
+            }
+        }
+    }
 
     fn note(&self, report: Report) {
         let now = self.clock.now();
@@ -207,18 +225,6 @@ impl<C: Clock> Handle<C> {
                 ready.clear_ready();
             },
             () = overdue => {}
-        }
-    }
-}
-
-/// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
-fn end_everything_below() -> bool {
-    tree::signal(None, tree::KILL);
-    loop {
-        match wait::reap(None) {
-            Waited::Ended(..) | Waited::Stopped(..) => {}
-            Waited::Nothing => return false,
-            Waited::NoChildren => return true,
         }
     }
 }

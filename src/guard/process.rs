@@ -70,6 +70,8 @@ struct Process {
     main: Option<Spawned>,
     /// What `execve` failed with, until that child is reaped.
     not_executed: Option<CommandEnd>,
+    /// Whether it was logged in this term that a process cannot be signaled.
+    logged_denied: bool,
 }
 
 impl Process {
@@ -91,6 +93,7 @@ impl Process {
             log,
             main: None,
             not_executed: None,
+            logged_denied: false,
         })
     }
 
@@ -169,16 +172,21 @@ impl Process {
 
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Start { token, lease } => match self.command.start(token, lease, &self.terminal) {
-                Ok(spawned) => self.main = Some(spawned),
-                Err(error) => {
-                    self.log.warn("guard", &format!("the command cannot be started: {error}"));
-                    return Some(Event::MainEnded(CommandEnd::NotStarted));
+            Action::Start { token, lease } => {
+                self.logged_denied = false;
+                match self.command.start(token, lease, &self.terminal) {
+                    Ok(spawned) => self.main = Some(spawned),
+                    Err(error) => {
+                        self.log.warn("guard", &format!("the command cannot be started: {error}"));
+                        return Some(Event::MainEnded(CommandEnd::NotStarted));
+                    }
                 }
-            },
+            }
             Action::Signal(signal) => self.signal_main(signal),
-            Action::TermTree => tree::signal(None, tree::TERM),
-            Action::KillTree => tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL),
+            Action::TermTree => self.log_denied(tree::signal(None, tree::TERM)),
+            Action::KillTree => {
+                self.log_denied(tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL));
+            }
             Action::Report(report) => return self.report(report),
             Action::Complain(tried) => self.log.warn("guard", &format!(
                 "processes of the command are left {}s after SIGKILL: in a system call that does not end, or another \
@@ -215,13 +223,22 @@ impl Process {
         (!heard).then_some(Event::GatekeeperGone)
     }
 
-    fn signal_main(&self, signal: i32) {
+    /// Logs the first process of a term that cannot be signaled.
+    fn log_denied(&mut self, denied: Option<tree::Denied>) {
+        if let Some(denied) = denied.filter(|_| !self.logged_denied) {
+            self.log.warn("guard", &denied.to_string());
+            self.logged_denied = true;
+        }
+    }
+
+    fn signal_main(&mut self, signal: i32) {
         let Some(main) = &self.main else { return };
-        tree::signal_child(main.pid, signal);
+        let denied = tree::signal_child(main.pid, signal);
         if signal == libc::SIGCONT && self.terminal.is_ours() {
             // A shell has just put our group into the foreground (`fg`): that is meant for the command.
             Terminal::give_to(main.pid);
         }
+        self.log_denied(denied);
     }
 
     fn look_at_execution(&mut self) {

@@ -6,10 +6,12 @@
 //!   that walks is the one that reaps, in the same thread): it can be signalled by number.
 //! - Of **anything deeper** a pidfd is opened first and its parent read afterwards: if that is a process already known to
 //!   be ours, and still the same one after the reading (its pidfd still takes signals), then so is this one. Its pidfd
-//!   is what gets the signal. A descendant cannot leave: this process is a subreaper, so orphans fall to it.
+//!   is what gets the signal. A descendant cannot leave: this process is a subreaper, so orphans fall to it; but those of
+//!   one that has entered another PID namespace fall to the first process of that, which is why children are looked up
+//!   before their parent is killed.
 //!
-//! One walk can miss what forks during it. Its orphans are direct children in the next; "gone" is what `waitpid` says,
-//! never what a walk saw. Without pidfds (Linux before 5.3) the tree is killed one generation per walk.
+//! One walk can miss what forks during it, though what is to be killed is stopped first. Its orphans are direct children in the
+//! next; "gone" is what `waitpid` says, never what a walk saw. Without pidfds (Linux before 5.3) the tree is killed one generation per walk.
 
 use std::{
     fs,
@@ -25,34 +27,54 @@ pub(super) const KILL: &[i32] = &[libc::SIGKILL];
 /// SIGTERM, and SIGCONT for those that are stopped and could not see it.
 pub(super) const TERM: &[i32] = &[libc::SIGTERM, libc::SIGCONT];
 
-/// Sends `signals` to every descendant that can be found. `group` is a process group to begin with: the kernel reaches
-/// all its members at once. Only one whose leader has not been reaped, as the number is taken until then.
-pub(super) fn signal(group: Option<Pid>, signals: &[i32]) {
-    if let Some(group) = group {
-        for signal in signals {
+/// Sends `signals` to every descendant that can be found, and returns one that refused them, if any did. `group` is a
+/// process group to begin with: the kernel reaches all its members at once. Only one whose leader has not been reaped, as
+/// the number is taken until then.
+pub(super) fn signal(group: Option<Pid>, signals: &[i32]) -> Option<Denied> {
+    let to_group = |signal: i32| {
+        if let Some(group) = group {
             // SAFETY: kill has no memory effects; the group's number is taken, see above.
-            unsafe { libc::kill(-group.as_raw(), *signal) };
+            unsafe { libc::kill(-group.as_raw(), signal) };
         }
-    }
+    };
     if !wait::has_children() {
-        return; // Most commands leave nothing behind, and the next leader waits for this.
+        return None; // Most commands leave nothing behind, and the next leader waits for this.
     }
-    let family = Family::look();
-    let me = Pid::this().as_raw();
+    // What is to be killed is only stopped until its children are known.
+    if signals == KILL {
+        to_group(libc::SIGSTOP);
+    }
+    let mut walk = Walk { family: Family::look(), me: Pid::this().as_raw(), signals, denied: None };
     // The log writer is none of the tree, and `waitpid` knows nothing of it.
-    let children: Vec<_> = family.children(me).into_iter().filter(|&child| wait::is_child(child)).collect();
-    for child in &children {
-        for signal in signals {
-            // SAFETY: kill has no memory effects; a direct child keeps its number until we reap it.
-            unsafe { libc::kill(*child, *signal) };
-        }
-    }
+    let children = walk.family.children(walk.me).into_iter().filter(|&child| wait::is_child(child));
+    let children: Vec<_> = children.map(Known::Child).collect();
     for child in children {
-        descend(&family, me, &Known::Child(child), signals, DEEPEST);
+        walk.visit(&child, DEEPEST);
+    }
+    // What it has forked meanwhile.
+    for signal in signals {
+        to_group(*signal);
+    }
+    walk.denied
+}
+
+/// A process that may not be signaled: it runs as another user, and this process has no `CAP_KILL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Denied(i32);
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "could not signal process {} of the command: {}; grant CAP_KILL to this program, or do not let its command \
+             change its user: the lease is kept until that process has exited",
+            self.0,
+            Errno::EPERM.desc()
+        )
     }
 }
 
-/// Each level holds a descriptor. What lies deeper comes up as its ancestors die.
+/// Each level holds a descriptor for each child. What lies deeper comes up as its ancestors die.
 const DEEPEST: u32 = 100;
 
 /// A process that is one of ours.
@@ -72,25 +94,54 @@ impl Known {
     fn is_still_there(&self) -> bool {
         match self {
             Self::Child(_) => true,
-            Self::Deeper(_, pidfd) => pidfd_signal(pidfd, 0),
+            // Not allowed to signal it is still there.
+            Self::Deeper(_, pidfd) => matches!(pidfd_signal(pidfd, 0), Ok(()) | Err(Errno::EPERM)),
+        }
+    }
+
+    fn signal(&self, signal: i32) -> Result<(), Errno> {
+        match self {
+            Self::Child(pid) => kill_child(*pid, signal),
+            Self::Deeper(_, pidfd) => pidfd_signal(pidfd, signal),
         }
     }
 }
 
-fn descend(family: &Family, me: i32, parent: &Known, signals: &[i32], levels: u32) {
-    if levels == 0 {
-        return;
+/// One walk through the tree.
+struct Walk<'a> {
+    family: Family,
+    me: i32,
+    signals: &'a [i32],
+    denied: Option<Denied>,
+}
+
+impl Walk<'_> {
+    /// Signals a process and all below it. Its children are looked up before: those of one that lives in another PID namespace
+    /// do not fall to this process when it is killed, but to that namespace's first process.
+    fn visit(&mut self, process: &Known, levels: u32) {
+        if self.signals == KILL {
+            let _ = process.signal(libc::SIGSTOP);
+        }
+        let children = if levels == 0 { Vec::new() } else { self.children(process) };
+        for signal in self.signals {
+            if process.signal(*signal) == Err(Errno::EPERM) {
+                self.denied.get_or_insert_with(|| Denied(process.pid()));
+            }
+        }
+        for child in children {
+            self.visit(&child, levels - 1);
+        }
     }
-    for pid in family.children(parent.pid()) {
-        let Some(pidfd) = pidfd_open(pid) else { continue };
-        let Some(ppid) = parent_of(pid) else { continue };
-        if ppid != me && !(ppid == parent.pid() && parent.is_still_there()) {
-            continue;
-        }
-        for signal in signals {
-            pidfd_signal(&pidfd, *signal);
-        }
-        descend(family, me, &Known::Deeper(pid, pidfd), signals, levels - 1);
+
+    fn children(&self, parent: &Known) -> Vec<Known> {
+        let is_ours = |pid| {
+            parent_of(pid).is_some_and(|ppid| ppid == self.me || (ppid == parent.pid() && parent.is_still_there()))
+        };
+        let known = |pid| {
+            let pidfd = pidfd_open(pid)?;
+            is_ours(pid).then_some(Known::Deeper(pid, pidfd))
+        };
+        self.family.children(parent.pid()).into_iter().filter_map(known).collect()
     }
 }
 
@@ -148,18 +199,21 @@ fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether the process was there to take the signal; signal 0 only asks.
-fn pidfd_signal(pidfd: &OwnedFd, signal: i32) -> bool {
+/// Signal 0 only asks.
+fn pidfd_signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
     // SAFETY: a null pointer for the signal's details is allowed, and asks for those of `kill`.
     let answer = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     };
-    // Not allowed to signal it (a setuid program) is still there.
-    answer == 0 || Errno::last() == Errno::EPERM
+    Errno::result(answer).map(drop)
 }
 
-/// Sends a signal to a child that has not been reaped.
-pub(super) fn signal_child(child: Pid, signal: i32) {
+/// Sends a signal to a child that has not been reaped; says if that is not allowed.
+pub(super) fn signal_child(child: Pid, signal: i32) -> Option<Denied> {
+    (kill_child(child.as_raw(), signal) == Err(Errno::EPERM)).then_some(Denied(child.as_raw()))
+}
+
+fn kill_child(child: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill has no memory effects; an unreaped child keeps its number.
-    unsafe { libc::kill(child.as_raw(), signal) };
+    Errno::result(unsafe { libc::kill(child, signal) }).map(drop)
 }

@@ -36,6 +36,7 @@ mod streams;
 mod tls;
 mod tokens;
 mod trees;
+mod unreachable;
 mod upkeep;
 mod waiting;
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs};
 
-use harness::{End, Terminal, Timing, eventually};
+use harness::{End, Terminal, Timing, eventually, process::children};
 use nix::{libc, sys::signal::Signal};
 
 use crate::{shared_world, undisturbed};
@@ -80,7 +80,8 @@ fn a_log_that_reaches_the_limit_of_a_files_size_does_not_end_the_command() {
     a.leads();
     let b = world.candidate("b").start();
     b.waits();
-    for pid in [a.pid(), a.guard_pid()] {
+    // The guard and the log writer too.
+    for pid in children(a.pid()).into_iter().chain([a.pid()]) {
         let least = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
         // SAFETY: reads one structure that lives through the call.
         assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const least, std::ptr::null_mut()) }, 0);

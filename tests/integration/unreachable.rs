@@ -1,0 +1,176 @@
+//! Processes of the command that the program cannot see or may not signal. All of it needs root to set up.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use harness::{Behaviour, Candidate, End, Timing, World, eventually, process, throughout};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use crate::{program, shared_world, stand_in};
+
+/// A user that is nobody else's.
+const NOBODY: u32 = 65_534;
+
+fn is_root() -> bool {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: namespaces and other users need root");
+    }
+    geteuid().is_root()
+}
+
+/// Without it whatever leaves the main process's group would be out of reach, and numbers of another namespace belong to others.
+#[test]
+fn without_the_proc_of_its_own_namespace_it_refuses_to_start() {
+    if !is_root() {
+        return;
+    }
+    let world = shared_world();
+    let program = program().display();
+    for (name, script) in [
+        (
+            "none",
+            format!("exec unshare --mount sh -c 'mount -t tmpfs none /proc; exec \"$@\"' sh '{program}' -- \"$@\""),
+        ),
+        ("outer", format!("exec unshare --pid --fork --kill-child '{program}' -- \"$@\"")),
+        ("children", format!("exec unshare --pid '{program}' -- \"$@\"")),
+    ] {
+        let (end, a) = world.candidate(name).program(stand_in(&world, name, &script)).run();
+        assert_eq!(end, End::Code(70), "{name}: {}", a.stderr());
+        assert!(a.stderr().contains("could not use /proc: "), "{name}: {}", a.stderr());
+        assert!(a.lives().is_empty(), "{name}");
+    }
+    world.verdict();
+}
+
+/// What another user runs can be written to by the program's own.
+fn open_to_everybody(world: &World) {
+    let allow =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
+    for directory in [world.directory(), world.directory().parent().expect("a directory")] {
+        allow(directory, 0o755);
+    }
+    let journal = world.journal().path();
+    for file in [journal.to_owned(), journal.with_extension("beginnings")] {
+        fs::OpenOptions::new().append(true).create(true).open(&file).expect("the journal");
+        allow(&file, 0o666);
+    }
+    if world.cluster().tls() {
+        let certificates = world.cluster().certificates();
+        for file in [&certificates.ca, &certificates.client.cert, &certificates.client.key] {
+            allow(file.as_ref(), 0o644);
+        }
+    }
+}
+
+/// A gatekeeper that may not signal one process of its command: a waits for that one, says so at once, and nobody leads
+/// until it is gone.
+fn kept_while_it_lives(gatekeeper: &str, changes_its_user: &str, fault: impl Fn(&Candidate)) {
+    if !is_root() {
+        return;
+    }
+    let world = shared_world();
+    open_to_everybody(&world);
+    let script = format!("{changes_its_user} \"$@\" & exec \"$@\"");
+    let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
+    command.extend_from_slice(world.journaled());
+    let wrapper =
+        stand_in(&world, "limited", &format!("exec setpriv {gatekeeper} '{}' -- \"$@\"", program().display()));
+    let timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
+    let a = world.candidate("a").timing(timing).program(wrapper).command(command).start();
+    eventually(Timing::START, "both run", || match a.living().len() {
+        2 => Ok(()),
+        _ => Err(a.stderr()),
+    });
+    let main = a.living().iter().find(|life| process::children(a.guard_pid()).contains(&life.pid)).expect("one").pid;
+    let other = a.living().iter().find(|life| life.pid != main).expect("another").pid;
+    let b = world.candidate("b").start();
+    b.waits();
+    fault(&a);
+    eventually(Timing::SWIFT, "the log says which process, and what to do", || match a.stderr() {
+        log if log.contains(&format!("could not signal process {other} ")) && log.contains("CAP_KILL") => Ok(()),
+        log => Err(log),
+    });
+    throughout(2 * timing.grace, "the lease is kept", || match (a.living().len(), b.lives().len()) {
+        (1, 0) => Ok(()),
+        other => Err(format!("{other:?}: {}", a.stderr())),
+    });
+    assert_eq!(a.stderr().matches("could not signal").count(), 1, "{}", a.stderr());
+    kill(Pid::from_raw(other), Signal::SIGKILL).expect("it is there");
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Root without the capability, as in a container with `--cap-drop=ALL --cap-add=SETUID`.
+const NO_CAP_KILL: &str = "--bounding-set=-kill";
+const TO_NOBODY: &str = "setpriv --reuid=65534 --clear-groups";
+
+#[test]
+fn without_cap_kill_the_lease_is_kept_for_a_process_of_another_user() {
+    kept_while_it_lives(NO_CAP_KILL, TO_NOBODY, Candidate::terminate);
+}
+
+#[test]
+fn without_cap_kill_a_gatekeeper_whose_guard_is_killed_keeps_the_lease_too() {
+    kept_while_it_lives(NO_CAP_KILL, TO_NOBODY, |a| a.signal_guard(Signal::SIGKILL));
+}
+
+/// Not root, and the command runs a program with the setuid bit that takes all user ids.
+#[test]
+fn a_setuid_program_that_takes_all_user_ids_keeps_the_lease() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let setuid = directory.path().join("setpriv");
+    fs::copy("/usr/bin/setpriv", &setuid).expect("util-linux");
+    fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).expect("a file of ours");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("a directory of ours");
+    kept_while_it_lives(
+        &format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups"),
+        &format!("'{}' --reuid=0 --clear-groups", setuid.display()),
+        Candidate::terminate,
+    );
+}
+
+/// Part of the command enters the PID namespace of a container: an orphan there falls to the first process of that namespace.
+#[test]
+fn what_the_command_starts_in_another_pid_namespace_is_killed_with_it() {
+    if !is_root() {
+        return;
+    }
+    let timing = Timing::SHORT;
+    for fault in [Candidate::pause, |a: &Candidate| a.signal_guard(Signal::SIGSTOP)] {
+        let world = shared_world();
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "sleep", "1000"]).stdin(Stdio::null());
+        let container = process::Process::start(unshare);
+        let first = eventually(Timing::START, "the container's first process", || {
+            process::children(container.pid()).first().copied().ok_or_else(|| "none".to_owned())
+        });
+        let mark = format!("INSIDE={}", world.lock());
+        let script = format!(
+            "trap '' TERM; {mark} nsenter --pid --target {first} sh -c 'setsid sleep 1000 & wait' & exec \"$@\""
+        );
+        let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
+        command.extend_from_slice(world.journaled());
+        let a = world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()).command(command).start();
+        a.leads();
+        let inside = || process::with_environment(&mark);
+        eventually(Timing::START, "nsenter, a shell and its child", || match inside().len() {
+            3 => Ok(()),
+            _ => Err(format!("{:?}", inside())),
+        });
+        let b = world.candidate("b").timing(timing).start();
+        b.waits();
+        fault(&a);
+        b.leads_within(timing.latest_failover());
+        assert!(inside().is_empty(), "{:?}", inside());
+        a.resume();
+        a.wait_exit(Timing::START);
+        world.verdict();
+    }
+}
