@@ -72,8 +72,10 @@ pub struct GuardSetup {
 /// blocked from then on, if they are not yet.
 ///
 /// # Errors
-/// If the machine has no room for another process, or the command or the lock contains a NUL.
+/// If `/proc` does not show the processes of this PID namespace, the machine has no room for another process, or the command or
+/// the lock contains a NUL.
 pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
+    tree::check_proc()?;
     let (ours, theirs) = feed::pair()?;
     let equipment = Equipment {
         switch: Switch::new(setup.stop_signal, setup.stop_grace),

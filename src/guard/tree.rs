@@ -14,8 +14,9 @@
 //! next; "gone" is what `waitpid` says, never what a walk saw. Without pidfds (Linux before 5.3) the tree is killed one generation per walk.
 
 use std::{
-    fs,
+    fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    process,
 };
 
 use nix::{errno::Errno, libc, unistd::Pid};
@@ -216,4 +217,24 @@ pub(super) fn signal_child(child: Pid, signal: i32) -> Option<Denied> {
 fn kill_child(child: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill has no memory effects; an unreaped child keeps its number.
     Errno::result(unsafe { libc::kill(child, signal) }).map(drop)
+}
+
+/// Whether `/proc` shows what this process and its children see: else what is found there may be strangers, and what is not
+/// found there would outlive the lock.
+pub(super) fn check_proc() -> io::Result<()> {
+    const REMEDY: &str = "mount the /proc of this PID namespace (mount -t proc proc /proc), by which the processes of the \
+                          command are found";
+    let unusable = |cause: &str| io::Error::other(format!("could not use /proc: {cause}; {REMEDY}"));
+    let named = fs::read_link("/proc/self").map_err(|error| unusable(&format!("/proc/self: {error}")))?;
+    // From outside of a namespace its processes have more than one number.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).map(|n| n.split_whitespace().count());
+    if named.as_os_str().as_encoded_bytes() != process::id().to_string().as_bytes() || numbers.is_some_and(|n| n != 1) {
+        return Err(unusable("it is that of another PID namespace"));
+    }
+    let namespace = |of: &str| fs::read_link(format!("/proc/self/ns/{of}")).ok();
+    if namespace("pid_for_children").is_some_and(|children| Some(children) != namespace("pid")) {
+        return Err(unusable("children of this process are in another PID namespace (unshare --pid needs --fork)"));
+    }
+    Ok(())
 }
