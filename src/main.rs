@@ -20,10 +20,12 @@ use etcd_await_election::{
     text,
 };
 use futures_util::stream;
-use nix::sys::signal::Signal;
+use nix::sys::{prctl, signal::Signal};
 use tokio::{runtime::Runtime, sync::watch};
 
 fn main() -> ExitCode {
+    // The command, of the same user, must not read our password in `/proc`, by ptrace or in a core dump. Ends with `execve`.
+    let _ = prctl::set_dumpable(false);
     // Before anything is blocked.
     let original = Original::save();
     let variables = env::vars_os().collect();

@@ -1,4 +1,5 @@
-//! Processes of the command that the program cannot see or may not signal. All of it needs root to set up.
+//! Processes of the command that the program cannot see or may not signal, and what the command may not see of the program.
+//! All of it needs root to set up.
 
 use std::{
     ffi::OsString,
@@ -171,6 +172,47 @@ fn what_the_command_starts_in_another_pid_namespace_is_killed_with_it() {
         assert!(inside().is_empty(), "{:?}", inside());
         a.resume();
         a.wait_exit(Timing::START);
+        world.verdict();
+    }
+}
+
+/// As one and the same user, which is not root. Not even the log writer, a copy of the gatekeeper, shows it.
+#[test]
+fn the_command_cannot_read_the_memory_of_the_program_that_ends_it_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    for fault in [Candidate::kill, |a: &Candidate| a.signal_guard(Signal::SIGKILL)] {
+        let world = shared_world();
+        open_to_everybody(&world);
+        fs::set_permissions(world.directory(), fs::Permissions::from_mode(0o777)).expect("a directory of ours");
+        let seen = world.directory().join("seen");
+        let script = format!(
+            "gatekeeper=$(cut -d' ' -f4 /proc/$PPID/stat)
+             for process in $PPID $(cat /proc/$gatekeeper/task/*/children) $gatekeeper; do
+               head -c 1 /proc/$process/environ; head -c 1 /proc/$process/mem; ls /proc/$process/fd/
+             done >{0}.partial 2>&1; mv {0}.partial {0}; exec \"$@\"",
+            seen.display()
+        );
+        let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
+        command.extend_from_slice(world.journaled());
+        let user = format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups");
+        let wrapper = stand_in(&world, "nobody", &format!("exec setpriv {user} '{}' -- \"$@\"", program().display()));
+        let behaviour = Behaviour { daemon: true, children: 1, ..Behaviour::default() };
+        let a = world.candidate("a").program(wrapper).behaviour(behaviour).command(command).start();
+        eventually(Timing::START, "the whole tree lives", || match a.living().len() {
+            3 => Ok(()),
+            _ => Err(a.stderr()),
+        });
+        let seen = fs::read_to_string(seen).expect("what it saw");
+        // Guard (twice), log writer, gatekeeper.
+        assert_eq!(seen.matches("Permission denied").count(), 3 * 4, "{seen}");
+        let b = world.candidate("b").start();
+        b.waits();
+        fault(&a);
+        // Long before the lease would run out: it was given back, by a guard that executed the program once more.
+        b.leads_within(Timing::SWIFT);
+        assert!(a.living().is_empty());
         world.verdict();
     }
 }
