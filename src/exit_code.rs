@@ -75,7 +75,10 @@ impl Exit {
             Self::NotExecutable => ("126", "the command was found and cannot be executed"),
             Self::NotFound => ("127", "the command was not found"),
             Self::Usage => ("64", "a flag or a variable cannot be understood, or settings are missing"),
-            Self::Guard => ("70", "the guard process was lost, and the command was ended with it; or the program could not be started"),
+            Self::Guard => (
+                "70",
+                "the guard process was lost, and the command was ended with it; or the program could not be started",
+            ),
             Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
             Self::Refused => {
                 ("77", "etcd refused us for a reason only a person can mend: wrong password, no permission")

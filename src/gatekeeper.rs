@@ -39,14 +39,22 @@ pub async fn run<S: Store, C: Clock>(
     // In the same task as the story: it only beats while that is polled, too.
     let beat = async {
         loop {
-            election.cluster().clock().sleep(BEAT).await;
+            let due = election.cluster().clock().now() + BEAT;
+            election.cluster().clock().sleep_until(due).await;
+            let late = election.cluster().clock().now().saturating_since(due);
+            if late >= BEAT {
+                tracing::warn!(
+                    "did not run for {late:.1?}: frozen, suspended with the machine, or without a processor"
+                );
+            }
             election.publish(|_| {});
         }
     };
     tokio::select! {
         biased;
-        exit = story => exit,
+        // First, as it explains what comes then.
         () = beat => unreachable!("the beat goes on for ever"),
+        exit = story => exit,
         never = election.cluster().keep_asking() => never,
     }
 }

@@ -22,6 +22,14 @@ pub struct Deadlines {
     pub kill_at: Instant,
 }
 
+impl Deadlines {
+    /// The later one of each. Each of them was true when it was confirmed.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        Self { term_at: self.term_at.max(other.term_at), kill_at: self.kill_at.max(other.kill_at) }
+    }
+}
+
 /// Lease, renewal and stop durations that work together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {

@@ -106,6 +106,8 @@ struct Watch {
     kill_at: Instant,
     /// When it last said that it was killing, if it is.
     killing: Option<Instant>,
+    /// When this process found itself to have been frozen past the deadline: so was the guard, most likely.
+    thawed: Option<Instant>,
 }
 
 impl Watch {
@@ -117,7 +119,7 @@ impl Watch {
 
     /// When a guard that has said nothing more is not doing its work.
     fn due(&self) -> Instant {
-        let deadline = self.kill_at + Self::SLACK;
+        let deadline = self.thawed.map_or(self.kill_at, |thawed| self.kill_at.max(thawed)) + Self::SLACK;
         self.killing.map_or(deadline, |heard| deadline.max(heard + Self::SILENCE))
     }
 }
@@ -126,7 +128,7 @@ impl<C: Clock> Guard for Handle<C> {
     fn order(&self, order: Order) {
         if let Order::Start { deadlines, .. } = order {
             // It may start the command without coming to say so.
-            self.watch.set(Some(Watch { kill_at: deadlines.kill_at, killing: None }));
+            self.watch.set(Some(Watch { kill_at: deadlines.kill_at, killing: None, thawed: None }));
         }
         // Whether the guard is gone is seen when its end of the line is read.
         self.line.get_ref().send(order);
@@ -198,11 +200,20 @@ impl<C: Clock> Handle<C> {
 
     /// Waits until the socket has something for us, takes something of ours, or the guard is overdue.
     async fn wait(&self) {
-        let due = self.watch.get().map(|watch| watch.due());
-        if due.is_some_and(|due| self.clock.now() >= due) {
-            self.state.set(State::TakingOver);
+        let now = self.clock.now();
+        if let Some(mut watch) = self.watch.get()
+            && now >= watch.due()
+        {
+            if watch.thawed.is_none() && now >= watch.due() + Watch::SLACK {
+                // Our own timer would have been sooner. The guard, thawed as we are, is killing or about to.
+                watch.thawed = Some(now);
+                self.watch.set(Some(watch));
+            } else {
+                self.state.set(State::TakingOver);
+            }
             return;
         }
+        let due = self.watch.get().map(|watch| watch.due());
         let overdue = async {
             match due {
                 Some(due) => self.clock.sleep_until(due).await,

@@ -24,17 +24,17 @@ use nix::{
 };
 
 use super::{
-    CommandEnd, Reason, Report,
+    CommandEnd, Order, Reason, Report,
     farewell::Farewell,
     feed::{Line, Received},
     signals::Signals,
-    spawn::{Command, Executed, Spawned},
+    spawn::{Command, Executed, Spawned, end_of},
     switch::{Action, Event, Switch},
     terminal::Terminal,
     tree,
     wait::{self, Waited},
 };
-use crate::{clock::Instant, log::Style};
+use crate::{clock::Instant, log::Style, timing::Deadlines};
 
 /// What the guard needs, all made before the fork.
 pub(super) struct Equipment {
@@ -70,11 +70,22 @@ struct Process {
     main: Option<Spawned>,
     /// What `execve` failed with, until that child is reaped.
     not_executed: Option<CommandEnd>,
-    /// Whether it was logged in this term that a process cannot be signaled.
-    logged_denied: bool,
+    /// What was logged in this term, and is not to be logged again.
+    logged: Logged,
+    /// What came and is still to be obeyed, in this order.
+    inbox: VecDeque<Received<Order>>,
+}
+
+#[derive(Default)]
+struct Logged {
+    denied: bool,
+    suspended: bool,
 }
 
 impl Process {
+    /// More orders than a gatekeeper that works sends while the guard is frozen.
+    const INBOX: usize = 512;
+
     fn new(equipment: Equipment, socket: OwnedFd) -> io::Result<Self> {
         let Equipment { switch, command, farewell, terminal, log } = equipment;
         // Every orphan below the command falls to this process, so that none is out of reach.
@@ -93,20 +104,22 @@ impl Process {
             log,
             main: None,
             not_executed: None,
-            logged_denied: false,
+            logged: Logged::default(),
+            inbox: VecDeque::new(),
         })
     }
 
     fn guard(&mut self) {
         loop {
             self.wait();
-            // The clock first: whatever else happened may have happened too late.
+            self.hear();
+            // Then the clock: whatever else happened may have happened too late.
             self.tell(Event::Woken);
             while self.signals.read().is_some() {} // Only to be woken; what ended is for waitpid to say.
             self.look_at_execution();
             self.reap();
             if !self.switch.is_orphaned() {
-                self.listen();
+                self.obey();
             }
             if self.main.is_none() {
                 // One that could not be forked has no end that would wake us.
@@ -115,12 +128,34 @@ impl Process {
         }
     }
 
-    fn listen(&mut self) {
+    /// Takes in what the gatekeeper has sent. The feeds among it count at once, and only the latest deadlines: if this process was
+    /// frozen, they say until when the lock is held all the same. The switch sees whether they come too late.
+    fn hear(&mut self) {
+        let mut fed: Option<Deadlines> = None;
+        for _ in self.inbox.len()..Self::INBOX {
+            if self.switch.is_orphaned() || self.inbox.back() == Some(&Received::Gone) {
+                break;
+            }
+            match self.line.receive() {
+                Received::Nothing => break,
+                // Without a command it is for the one whose start waits before it.
+                Received::Message(Order::Feed(deadlines)) if self.switch.is_busy() => {
+                    fed = Some(fed.map_or(deadlines, |earlier| earlier.later(deadlines)));
+                }
+                other => self.inbox.push_back(other),
+            }
+        }
+        if let Some(deadlines) = fed {
+            self.tell(Event::Order(Order::Feed(deadlines)));
+        }
+    }
+
+    fn obey(&mut self) {
         // One at a time, so that nothing waits for a gatekeeper that talks without end.
-        match self.line.receive() {
-            Received::Message(order) => self.tell(Event::Order(order)),
-            Received::Nothing => {}
-            Received::Gone => self.tell(Event::GatekeeperGone),
+        match self.inbox.pop_front() {
+            Some(Received::Message(order)) => self.tell(Event::Order(order)),
+            Some(Received::Gone) => self.tell(Event::GatekeeperGone),
+            Some(Received::Nothing) | None => {}
         }
         if !self.line.flush() {
             self.tell(Event::GatekeeperGone);
@@ -146,7 +181,11 @@ impl Process {
             sources.push(PollFd::new(pending, PollFlags::POLLIN));
         }
         // Without its timer the guard looks at the clock often instead.
-        let timeout = if armed { PollTimeout::NONE } else { PollTimeout::from(20u8) };
+        let timeout = match (self.inbox.is_empty(), armed) {
+            (false, _) => PollTimeout::ZERO,
+            (true, true) => PollTimeout::NONE,
+            (true, false) => PollTimeout::from(20u8),
+        };
         if poll(&mut sources, timeout).is_err_and(|errno| errno != Errno::EINTR) {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -173,7 +212,7 @@ impl Process {
     fn act(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Start { token, lease } => {
-                self.logged_denied = false;
+                self.logged = Logged::default();
                 match self.command.start(token, lease, &self.terminal) {
                     Ok(spawned) => self.main = Some(spawned),
                     Err(error) => {
@@ -225,9 +264,9 @@ impl Process {
 
     /// Logs the first process of a term that cannot be signaled.
     fn log_denied(&mut self, denied: Option<tree::Denied>) {
-        if let Some(denied) = denied.filter(|_| !self.logged_denied) {
+        if let Some(denied) = denied.filter(|_| !self.logged.denied) {
             self.log.warn("guard", &denied.to_string());
-            self.logged_denied = true;
+            self.logged.denied = true;
         }
     }
 
@@ -246,7 +285,16 @@ impl Process {
         let pid = main.pid;
         match main.executed() {
             Executed::Yes => self.tell(Event::Started(pid.as_raw())),
-            Executed::No(end) => self.not_executed = Some(end),
+            Executed::No(errno) => {
+                self.not_executed = Some(end_of(errno));
+                let hint = match errno {
+                    Errno::ENOENT => {
+                        "; the interpreter that its first line names, or its dynamic loader, may be missing"
+                    }
+                    _ => "",
+                };
+                self.log.warn("guard", &format!("could not execute the command: {}{hint}", errno.desc()));
+            }
             Executed::Unknown => {}
         }
     }
@@ -277,11 +325,15 @@ impl Process {
         self.tell(Event::MainEnded(end));
     }
 
-    fn suspended(&self, pid: Pid) {
+    fn suspended(&mut self, pid: Pid) {
         if self.main.as_ref().is_some_and(|main| main.pid == pid) {
             // SAFETY: kill has no memory effects; the group's number is taken, its leader has not been reaped.
             unsafe { libc::kill(-pid.as_raw(), libc::SIGCONT) };
-            self.log.warn("guard", "a leader cannot be suspended, as its lock would go on: the command was continued");
+            // Once: a command can do this as often as it likes.
+            if !std::mem::replace(&mut self.logged.suspended, true) {
+                let message = "a leader cannot be suspended, as its lock would go on: the command was continued";
+                self.log.warn("guard", message);
+            }
         }
     }
 }

@@ -270,8 +270,16 @@ pub(super) struct Spawned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Executed {
     Yes,
-    No(CommandEnd),
+    No(Errno),
     Unknown,
+}
+
+/// What became of a command that was not executed.
+pub(super) fn end_of(errno: Errno) -> CommandEnd {
+    match exit_of(errno) {
+        Exit::NotFound => CommandEnd::NotFound,
+        _ => CommandEnd::NotExecutable,
+    }
 }
 
 impl Spawned {
@@ -287,11 +295,8 @@ impl Spawned {
         let executed = match nix::unistd::read(outcome, &mut told) {
             Ok(0) => Executed::Yes,
             Err(Errno::EAGAIN | Errno::EINTR) => return Executed::Unknown,
-            Ok(_) => Executed::No(match exit_of(Errno::from_raw(i32::from_ne_bytes(told))) {
-                Exit::NotFound => CommandEnd::NotFound,
-                _ => CommandEnd::NotExecutable,
-            }),
-            Err(_) => Executed::No(CommandEnd::NotStarted),
+            Ok(_) => Executed::No(Errno::from_raw(i32::from_ne_bytes(told))),
+            Err(errno) => Executed::No(errno),
         };
         self.outcome = None;
         executed

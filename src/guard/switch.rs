@@ -1,7 +1,7 @@
 //! The decision of the dead man's switch: (state, event, now) → actions. It reads no clock and touches no process.
 //!
-//! Whatever the event says, the deadlines are compared with `now` before it is believed: a feed that waited in the
-//! socket while the guard was frozen comes too late, and finds the command being killed.
+//! Whatever the event says, the deadlines are compared with `now` before it is believed. A feed moves them first, as it says
+//! until when the lock is held; but not once `kill_at` has passed: then it finds the command being killed.
 
 use std::time::Duration;
 
@@ -124,6 +124,9 @@ impl Switch {
             // The one thing to be believed first: that number may be another process's now, and must get no signal.
             self.main_ended(end, now, &mut actions);
         }
+        if let Event::Order(Order::Feed(fed)) = event {
+            self.take_in(fed, now);
+        }
         self.keep_deadlines(now, &mut actions);
         match event {
             Event::Woken | Event::MainEnded(_) => {}
@@ -178,7 +181,7 @@ impl Switch {
         match order {
             Order::Lease(lease) => self.lease = lease,
             Order::Start { deadlines, token, lease } => self.start(deadlines, token, lease, now, actions),
-            Order::Feed(deadlines) => self.feed(deadlines, actions),
+            Order::Feed(_) => self.acknowledge_feed(actions),
             Order::Signal(signal) if signal == SIGTERM || signal == self.stop_signal => {
                 if !self.stop(now, actions) {
                     // Asked twice. The command may take that for impatience, as it would without us; its grace goes on.
@@ -212,13 +215,20 @@ impl Switch {
         actions.push(Action::Start { token, lease });
     }
 
-    fn feed(&mut self, fed: Deadlines, actions: &mut Vec<Action>) {
+    /// Moves the deadlines. A feed says until when the lock is held, whenever it is read: one that waited while this process was
+    /// frozen keeps the command from being stopped. At `kill_at` it is too late, as the gatekeeper takes over then.
+    fn take_in(&mut self, fed: Deadlines, now: Instant) {
         let Some(term) = &mut self.term else { return };
-        // Each of the two was true when it was confirmed, so the later one of each is; and a stop that has begun, or a
-        // kill, is not taken back: `grace_until` and `killing` stay.
-        term.deadlines.term_at = term.deadlines.term_at.max(fed.term_at);
-        term.deadlines.kill_at = term.deadlines.kill_at.max(fed.kill_at);
-        actions.push(Action::Report(Report::Fed(term.deadlines)));
+        if now < term.deadlines.kill_at {
+            // A stop that has begun, or a kill, is not taken back: `grace_until` and `killing` stay.
+            term.deadlines = term.deadlines.later(fed);
+        }
+    }
+
+    fn acknowledge_feed(&self, actions: &mut Vec<Action>) {
+        if let Some(term) = &self.term {
+            actions.push(Action::Report(Report::Fed(term.deadlines)));
+        }
     }
 
     /// Asks the command to end and starts the grace; false if it was being ended already.

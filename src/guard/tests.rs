@@ -53,19 +53,23 @@ fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
 fn what_cannot_be_executed_is_told_from_what_is_not_there() {
     in_own_process("what_cannot_be_executed_is_told_from_what_is_not_there", |directory| {
         let file = directory.join("file");
-        fs::write(&file, "exit 9").expect("write");
         let file = file.to_str().expect("UTF-8");
-        for (program, mode, end) in [
-            ("/nonexistent", 0o644, CommandEnd::NotFound),
-            (file, 0o644, CommandEnd::NotExecutable),
+        for (text, program, mode, end, reason) in [
+            ("exit 9", "/nonexistent", 0o644, CommandEnd::NotFound, "No such file or directory"),
+            ("exit 9", file, 0o644, CommandEnd::NotExecutable, "Permission denied"),
+            ("#!/nonexistent", file, 0o755, CommandEnd::NotFound, "the interpreter that its first line names"),
             // A script without `#!`.
-            (file, 0o755, CommandEnd::Exited(9)),
+            ("exit 9", file, 0o755, CommandEnd::Exited(9), ""),
         ] {
+            let logged_before = logged(directory).len();
+            fs::write(file, text).expect("write");
             fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("chmod");
             with_guard(setup(&[program]), async |handle, _| {
                 handle.order(start_order(within(5000, 6000), 1));
                 assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(end)), "{program}");
             });
+            let logged = logged(directory).split_off(logged_before);
+            assert!(logged.contains(reason) && logged.contains("WARN") != reason.is_empty(), "{logged}");
         }
     });
 }
@@ -199,10 +203,35 @@ fn signals_reach_the_command_and_sigterm_begins_the_grace() {
 
 #[test]
 fn a_leader_cannot_be_suspended() {
-    in_own_process("a_leader_cannot_be_suspended", |_| {
-        with_guard(shell("kill -TSTP $$; exit 5"), async |handle, _| {
+    in_own_process("a_leader_cannot_be_suspended", |directory| {
+        let often = "for i in 1 2 3 4 5 6 7 8 9; do kill -TSTP $$; done; exit 5";
+        with_guard(shell(often), async |handle, _| {
             started(handle, within(5000, 6000)).await;
             assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(5))));
+        });
+        assert_eq!(logged(directory).matches("cannot be suspended").count(), 1, "{}", logged(directory));
+    });
+}
+
+/// The feeds that wait for it say until when the lock is held.
+#[test]
+fn a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile() {
+    const NAME: &str = "a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile";
+    in_own_process(NAME, |_| {
+        with_guard(shell("sleep 1; exit 4"), async |handle, guard| {
+            let deadlines = within(50, 4000);
+            started(handle, deadlines).await;
+            kill(guard, Signal::SIGSTOP).expect("stopped");
+            // Two that the guard finds behind another order, and the first of them has passed, too.
+            let passed = Deadlines { term_at: deadlines.term_at + ms(1), ..deadlines };
+            handle.order(Order::Signal(nix::libc::SIGWINCH));
+            handle.order(Order::Feed(passed));
+            handle.order(Order::Feed(within(4000, 4100)));
+            eventually("both have passed", || (Instant::now() > passed.term_at + ms(10)).then_some(()));
+            kill(guard, Signal::SIGCONT).expect("continued");
+            let reports = rest_of_term(handle).await;
+            assert_eq!(reports.last(), Some(&Report::Gone(CommandEnd::Exited(4))));
+            assert!(!reports.iter().any(|report| matches!(report, Report::Ending(_))), "{reports:?}");
         });
     });
 }

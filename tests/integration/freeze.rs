@@ -87,3 +87,36 @@ fn a_frozen_command_can_be_stopped() {
     b.leads_within(timing.grace + Timing::SWIFT);
     world.verdict();
 }
+
+/// Renewals succeed, and the guard finds them when it goes on.
+#[test]
+fn a_guard_frozen_past_the_renew_deadline_goes_on() {
+    let world = shared_world();
+    let timing = Timing { lease: 10, renew: TIMING.renew, ..TIMING };
+    let a = world.candidate("a").timing(timing).start();
+    a.leads();
+    a.signal_guard(Signal::SIGSTOP);
+    crate::undisturbed(&a, 2 * timing.renew);
+    a.signal_guard(Signal::SIGCONT);
+    crate::undisturbed(&a, timing.lease());
+    world.verdict();
+}
+
+/// Both our processes, as with a frozen cgroup: the guard is not lost, and whoever reads the log is told what happened.
+#[test]
+fn a_thaw_after_the_lease_is_a_loss_that_says_how_long_nothing_ran() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let guard = a.guard_pid();
+    a.signal_guard(Signal::SIGSTOP);
+    a.pause();
+    crate::undisturbed(&a, TIMING.latest_failover());
+    // As soon as it runs the gatekeeper sees that the guard is overdue.
+    a.resume();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGCONT).expect("it is there");
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79), "{}", a.stderr());
+    let log = a.stderr();
+    assert!(log.contains("did not run for ") && !log.contains("the guard was lost"), "{log}");
+    world.verdict();
+}

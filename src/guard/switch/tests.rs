@@ -89,6 +89,20 @@ fn a_feed_does_not_take_back_a_stop_but_prolongs_the_time_to_stop_in() {
     assert_eq!(switch.on(Event::Woken, at(20)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
 }
 
+/// It was sent in time, and says until when the lock is held.
+#[test]
+fn a_feed_that_is_read_between_the_deadlines_keeps_the_command_from_being_stopped() {
+    let mut switch = running();
+    let feed = |term, kill| Event::Order(Order::Feed(until(term, kill)));
+    assert_eq!(switch.on(feed(20, 24), at(12)), [report(Report::Fed(until(20, 24)))]);
+    assert_eq!(switch.on(Event::Woken, at(13)), []);
+    let [signal, cont] = STOPS;
+    let ending = report(Report::Ending(Reason::RenewDeadline));
+    let late = [signal, cont, ending, report(Report::Fed(until(21, 25)))];
+    assert_eq!(switch.on(feed(21, 25), at(22)), late, "that one has passed, too");
+    assert_eq!(switch.next_wake(), Some(at(25)));
+}
+
 #[test]
 fn a_start_that_comes_too_late_starts_nothing() {
     for (term, kill) in [(5, 9), (1, 2), (9, 5)] {

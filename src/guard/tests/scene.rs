@@ -177,3 +177,8 @@ pub(super) fn is_dead(pid: Pid) -> bool {
 pub(super) fn is_stopped(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
+
+/// What this run, and so its guards, wrote until now.
+pub(super) fn logged(directory: &Path) -> String {
+    fs::read_to_string(directory.join("output")).expect("UTF-8")
+}
