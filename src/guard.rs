@@ -17,6 +17,7 @@ pub mod handle;
 pub mod signals;
 pub mod switch;
 
+mod cgroup;
 mod farewell;
 mod process;
 mod spawn;
@@ -90,6 +91,7 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
         terminal: terminal::Terminal::of_this_group(),
         log: setup.log,
     };
+    let cgroup = cgroup::Cgroup::of_command();
     // If the guard is lost, all that it owned must fall to us. Before the fork: it could be lost right after it.
     prctl::set_child_subreaper(true)?;
     signals::block();
@@ -98,12 +100,12 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
         ForkResult::Parent { child } => {
             // The guard does it as well, see there. Until then a signal to our whole group would reach it.
             let _ = setpgid(child, child);
-            Ok(Guarded { pid: child, socket: ours })
+            Ok(Guarded { pid: child, socket: ours, cgroup })
         }
         ForkResult::Child => {
             // Else the line would never break: this process would hold the gatekeeper's end.
             drop(ours);
-            process::run(equipment, theirs)
+            process::run(equipment, theirs, cgroup)
         }
     }
 }

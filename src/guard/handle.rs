@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     Guard, Order, Reason, Report,
+    cgroup::Cgroup,
     feed::{Line, Received},
     switch::Switch,
     tree,
@@ -26,6 +27,7 @@ use crate::{
 pub struct Guarded {
     pub(super) pid: Pid,
     pub(super) socket: OwnedFd,
+    pub(super) cgroup: Option<Cgroup>,
 }
 
 impl Guarded {
@@ -57,6 +59,7 @@ impl Guarded {
             state: Cell::new(State::Guarding),
             pause: Cell::new(Handle::<C>::ROUND),
             logged_denied: Cell::new(false),
+            cgroup: self.cgroup,
         })
     }
 }
@@ -87,6 +90,8 @@ pub struct Handle<C = BootClock> {
     state: Cell<State>,
     pause: Cell<Duration>,
     logged_denied: Cell<bool>,
+    /// The command's, if it has one.
+    cgroup: Option<Cgroup>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +153,7 @@ impl<C: Clock> Guard for Handle<C> {
                 },
                 State::TakingOver => {
                     if self.end_everything_below() {
+                        self.cgroup.iter().for_each(Cgroup::remove);
                         self.state.set(State::Lost);
                     } else {
                         self.clock.sleep(self.pause.get()).await;
@@ -167,7 +173,11 @@ impl<C: Clock> Handle<C> {
 
     /// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
     fn end_everything_below(&self) -> bool {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
         if let Some(denied) = tree::signal(None, tree::KILL)
+            && self.cgroup.is_none()
             && !self.logged_denied.replace(true)
         {
             tracing::warn!("{denied}");

@@ -25,6 +25,7 @@ use nix::{
 
 use super::{
     CommandEnd, Order, Reason, Report,
+    cgroup::Cgroup,
     farewell::Farewell,
     feed::{Line, Received},
     signals::Signals,
@@ -46,11 +47,11 @@ pub(super) struct Equipment {
 }
 
 /// Is the guard until it ends.
-pub(super) fn run(equipment: Equipment, socket: OwnedFd) -> ! {
+pub(super) fn run(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> ! {
     // A panic must not unwind into the gatekeeper's `main`, of which this is a copy. The gatekeeper sees the guard end,
     // and ends the command.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        if let Ok(mut process) = Process::new(equipment, socket) {
+        if let Ok(mut process) = Process::new(equipment, socket, cgroup) {
             process.guard();
         }
     }));
@@ -66,6 +67,8 @@ struct Process {
     farewell: Farewell,
     terminal: Terminal,
     log: Style,
+    /// The command's, if it has one.
+    cgroup: Option<Cgroup>,
     /// The command's main process, until it is reaped.
     main: Option<Spawned>,
     /// What `execve` failed with, until that child is reaped.
@@ -86,7 +89,7 @@ impl Process {
     /// More orders than a gatekeeper that works sends while the guard is frozen.
     const INBOX: usize = 512;
 
-    fn new(equipment: Equipment, socket: OwnedFd) -> io::Result<Self> {
+    fn new(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> io::Result<Self> {
         let Equipment { switch, command, farewell, terminal, log } = equipment;
         // Every orphan below the command falls to this process, so that none is out of reach.
         prctl::set_child_subreaper(true)?;
@@ -102,6 +105,7 @@ impl Process {
             farewell,
             terminal,
             log,
+            cgroup,
             main: None,
             not_executed: None,
             logged: Logged::default(),
@@ -213,7 +217,7 @@ impl Process {
         match action {
             Action::Start { token, lease } => {
                 self.logged = Logged::default();
-                match self.command.start(token, lease, &self.terminal) {
+                match self.command.start(token, lease, &self.terminal, self.cgroup.as_ref()) {
                     Ok(spawned) => self.main = Some(spawned),
                     Err(error) => {
                         self.log.warn("guard", &format!("the command cannot be started: {error}"));
@@ -224,7 +228,10 @@ impl Process {
             Action::Signal(signal) => self.signal_main(signal),
             Action::TermTree => self.log_denied(tree::signal(None, tree::TERM)),
             Action::KillTree => {
-                self.log_denied(tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL));
+                self.cgroup.iter().for_each(Cgroup::kill);
+                let denied = tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL);
+                // By its cgroup everything has been reached.
+                self.log_denied(denied.filter(|_| self.cgroup.is_none()));
             }
             Action::Report(report) => return self.report(report),
             Action::Complain(tried) => self.log.warn("guard", &format!(
@@ -238,8 +245,11 @@ impl Process {
                     self.log.warn("guard", &format!("lease {lease} could not be given back and has to run out"));
                 }
             },
-            // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
-            Action::Exit => unsafe { libc::_exit(0) },
+            Action::Exit => {
+                self.cgroup.iter().for_each(Cgroup::remove);
+                // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
+                unsafe { libc::_exit(0) }
+            }
         }
         None
     }

@@ -21,7 +21,12 @@ use nix::{
     unistd::{AccessFlags, ForkResult, Pid, eaccess, fork, getpid, pipe2, setpgid},
 };
 
-use super::{CommandEnd, signals::Original, terminal::Terminal};
+use super::{
+    CommandEnd,
+    cgroup::{self, Cgroup},
+    signals::Original,
+    terminal::Terminal,
+};
 use crate::{election::keys::LeaseId, exit_code::Exit};
 
 /// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
@@ -183,7 +188,13 @@ impl Command {
     }
 
     /// Forks and executes it: in a process group of its own, in the terminal's foreground if that is ours to give.
-    pub(super) fn start(&mut self, token: i64, lease: LeaseId, terminal: &Terminal) -> io::Result<Spawned> {
+    pub(super) fn start(
+        &mut self,
+        token: i64,
+        lease: LeaseId,
+        terminal: &Terminal,
+        cgroup: Option<&Cgroup>,
+    ) -> io::Result<Spawned> {
         let token = token.to_string();
         let ours = [&token, &self.lock, &lease.to_string(), &self.lock, &token];
         self.image.environment.clone_from(&self.inherited);
@@ -194,15 +205,15 @@ impl Command {
         let prepared = self.image.pointers();
         let original = self.original;
         let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
-        spawn(&prepared, &original, Own::Group { foreground, stderr })
+        spawn(&prepared, &original, Own::Group { foreground, stderr, cgroup: cgroup.map(Cgroup::entrance) })
     }
 }
 
 /// What the child has of its own.
 #[derive(Clone, Copy)]
 pub(super) enum Own {
-    /// A process group, in the terminal's foreground or not, and the stderr that this program was started with.
-    Group { foreground: bool, stderr: Option<RawFd> },
+    /// A process group, in the terminal's foreground or not; the stderr that this program was started with; a cgroup.
+    Group { foreground: bool, stderr: Option<RawFd>, cgroup: Option<RawFd> },
     /// Nothing.
     Nothing,
 }
@@ -238,7 +249,10 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
 
 /// The child's part. Async-signal-safe.
 fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: Pid) -> Errno {
-    if let Own::Group { foreground, stderr } = own {
+    if let Own::Group { foreground, stderr, cgroup } = own {
+        if let Some(entrance) = cgroup {
+            cgroup::enter(entrance);
+        }
         if let Some(stderr) = stderr {
             // SAFETY: async-signal-safe; both are open.
             unsafe { libc::dup2(stderr, 2) };

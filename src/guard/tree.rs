@@ -67,8 +67,8 @@ impl std::fmt::Display for Denied {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "could not signal process {} of the command: {}; grant CAP_KILL to this program, or do not let its command \
-             change its user: the lease is kept until that process has exited",
+            "could not signal process {} of the command: {}; grant CAP_KILL to this program or delegate its cgroup to it \
+             (Delegate=yes), or do not let its command change its user: the lease is kept until that process has exited",
             self.0,
             Errno::EPERM.desc()
         )

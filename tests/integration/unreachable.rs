@@ -2,17 +2,20 @@
 //! All of it needs root to set up.
 
 use std::{
-    ffi::OsString,
+    ffi::{CString, OsString},
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use harness::{Behaviour, Candidate, End, Timing, World, eventually, process, throughout};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::{
+    libc,
+    sys::signal::{Signal, kill},
+    unistd::{Pid, geteuid},
+};
 
 use crate::{program, shared_world, stand_in};
 
@@ -68,6 +71,14 @@ fn open_to_everybody(world: &World) {
             allow(file.as_ref(), 0o644);
         }
     }
+}
+
+/// The journaling command, and the same once more as another user.
+fn with_another(world: &World, changes_its_user: &str) -> Vec<OsString> {
+    let script = format!("{changes_its_user} \"$@\" & exec \"$@\"");
+    let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
+    command.extend_from_slice(world.journaled());
+    command
 }
 
 /// A gatekeeper that may not signal one process of its command: a waits for that one, says so at once, and nobody leads
@@ -135,6 +146,71 @@ fn a_setuid_program_that_takes_all_user_ids_keeps_the_lease() {
         &format!("'{}' --reuid=0 --clear-groups", setuid.display()),
         Candidate::terminate,
     );
+}
+
+/// A cgroup v2 of its own, as systemd delegates one to a unit with `Delegate=yes`: removed at the end, if it is empty.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn new(name: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let mount = mounts.lines().find(|mount| mount.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let path = Path::new(mount).join(name.replace('/', "-"));
+        fs::create_dir(&path).ok()?;
+        let cgroup = Self(path);
+        let path = CString::new(cgroup.0.as_os_str().as_encoded_bytes()).expect("no NUL");
+        // SAFETY: both strings end with NUL, and the value has one byte.
+        let marked = unsafe { libc::setxattr(path.as_ptr(), c"user.delegate".as_ptr(), c"1".as_ptr().cast(), 1, 0) };
+        (marked == 0 && cgroup.0.join("cgroup.kill").exists()).then_some(cgroup)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn in_a_delegated_cgroup_processes_of_other_users_are_killed() {
+    if !is_root() {
+        return;
+    }
+    for fault in [Candidate::terminate, |a: &Candidate| a.signal_guard(Signal::SIGKILL)] {
+        let world = shared_world();
+        let Some(cgroup) = Delegated::new(world.lock()) else {
+            eprintln!("SKIPPED: no cgroup v2 that can be written, with cgroup.kill");
+            return world.verdict();
+        };
+        open_to_everybody(&world);
+        let timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
+        let wrapper = format!(
+            "echo $$ >{}/cgroup.procs; exec setpriv {NO_CAP_KILL} '{}' -- \"$@\"",
+            cgroup.0.display(),
+            program().display()
+        );
+        let command = with_another(&world, TO_NOBODY);
+        let a = world
+            .candidate("a")
+            .timing(timing)
+            .program(stand_in(&world, "delegated", &wrapper))
+            .command(command)
+            .start();
+        eventually(Timing::START, "both run", || match a.living().len() {
+            2 => Ok(()),
+            _ => Err(a.stderr()),
+        });
+        let b = world.candidate("b").start();
+        b.waits();
+        fault(&a);
+        b.leads_within(timing.grace + Timing::SWIFT);
+        assert!(a.living().is_empty());
+        a.wait_exit(Timing::SWIFT);
+        eventually(Timing::SWIFT, "nothing is left in the cgroup", || {
+            fs::remove_dir(&cgroup.0).map_err(|error| error.to_string())
+        });
+        world.verdict();
+    }
 }
 
 /// Part of the command enters the PID namespace of a container: an orphan there falls to the first process of that namespace.
