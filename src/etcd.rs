@@ -1,13 +1,14 @@
 //! The real [`Store`](crate::election::store::Store): one address of an etcd cluster, through `etcd-client`.
 //!
 //! One client per endpoint, since tonic's balancer goes on using dead endpoints
-//! (<https://github.com/grpc/grpc-rust/issues/2839>). A client is built from the files, with a fresh login, at the first
+//! (<https://github.com/grpc/grpc-rust/issues/2839>). A connection is built from the files at the first
 //! call and after every failure: so rotated certificates and passwords are picked up, and an expired token costs one
 //! more round trip. Limits are the caller's: tonic's own timeout does not cover the messages of a stream.
 
 mod endpoint;
 mod failure;
 mod handshake;
+mod login;
 mod resolve;
 mod tls;
 mod watch;
@@ -16,6 +17,7 @@ pub use self::{endpoint::Endpoint, failure::ConfigError};
 
 use std::{rc::Rc, time::Duration};
 
+use self::login::Login;
 use crate::{
     clock::{BootClock, Clock},
     config::EtcdConfig,
@@ -74,8 +76,11 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     }
     let shared = Rc::new(config.clone());
     let membership = Rc::new(Membership::of(config.endpoints.iter().cloned(), config.cluster_id));
-    let endpoint =
-        |url: &String| Endpoint::new(url.clone(), Rc::clone(&shared), patience.attempt_limit, Rc::clone(&membership));
+    let login = Rc::new(Login::new(patience.attempt_limit));
+    let endpoint = |url: &String| {
+        let (shared, membership, login) = (Rc::clone(&shared), Rc::clone(&membership), Rc::clone(&login));
+        Endpoint::new(url.clone(), shared, patience.attempt_limit, membership, login)
+    };
     let endpoints = config.endpoints.iter().map(endpoint).collect();
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }

@@ -26,6 +26,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// What only a person can mend.
     pub async fn campaign(&self, guard: &impl Guard) -> Result<Term, StoreError> {
         let mut pauses = Pauses::default();
+        self.cluster.set_urgent(false);
         loop {
             self.publish(|status| status.phase = Phase::Joining);
             self.cluster.forget_cluster();

@@ -340,6 +340,11 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         Ok((sent, granted))
     }
 
+    /// Whether this instance leads.
+    pub(super) fn set_urgent(&self, urgent: bool) {
+        self.endpoints.names()[0].set_urgent(urgent);
+    }
+
     /// An id for a lease that nobody else has.
     pub fn new_lease(&self) -> LeaseId {
         self.endpoints.names()[0].new_lease()

@@ -70,6 +70,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// more, so the tree is dead within the TTL; but the lease is kept alive until it really is, however long that takes.
     pub async fn lead(&self, term: &Term, guard: &impl Guard, signals: impl Stream<Item = i32>) -> End {
         self.claim.set(Claim::Waits);
+        self.cluster.set_urgent(true);
         let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
         self.publish(|status| {

@@ -30,6 +30,9 @@ pub trait Store: Sized {
     #[must_use]
     fn again(&self) -> Self;
 
+    /// Whether this instance leads, and its logins must not wait for those of others.
+    fn set_urgent(&self, _urgent: bool) {}
+
     /// An id for a lease that nobody else has.
     fn new_lease(&self) -> LeaseId;
 

@@ -13,13 +13,14 @@ use etcd_client::{
     PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::net::TcpStream;
 use tonic::transport::Channel;
 use tower::service_fn;
 
 use super::{
     failure::{Meaning, translate},
     handshake,
+    login::{self, Login, Token},
     resolve::Name,
     tls,
     watch::Watch,
@@ -43,11 +44,7 @@ pub struct Endpoint {
     name: String,
     /// The connection; `None` before the first call.
     channel: RefCell<Option<Channel>>,
-    /// `None` before the first call and after a failure. Locked while connecting: one login at a time.
-    client: Mutex<Option<Connected>>,
-    /// How many clients there were.
-    count: Cell<u64>,
-    /// Whether the present client got an answer: certificates are not what is wrong then.
+    /// Whether it has brought an answer: certificates are not what is wrong then.
     trusted: Cell<bool>,
 }
 
@@ -59,13 +56,7 @@ struct Configured {
     connect_limit: Duration,
     /// The cluster that all endpoints must belong to.
     membership: Rc<Membership>,
-}
-
-/// A client, and which one it is.
-#[derive(Clone)]
-struct Connected {
-    client: Client,
-    number: u64,
+    login: Rc<Login>,
 }
 
 /// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
@@ -80,10 +71,16 @@ const LONGEST_MINIMUM: Duration = Duration::from_secs(76);
 impl Endpoint {
     /// An endpoint that is not connected yet.
     #[must_use]
-    pub fn new(url: String, config: Rc<EtcdConfig>, connect_limit: Duration, membership: Rc<Membership>) -> Self {
+    pub(super) fn new(
+        url: String,
+        config: Rc<EtcdConfig>,
+        connect_limit: Duration,
+        membership: Rc<Membership>,
+        login: Rc<Login>,
+    ) -> Self {
         let host = Name::of_url(&url);
         let address = host.address();
-        Self::at(address, Rc::new(Configured { url, host, config, connect_limit, membership }))
+        Self::at(address, Rc::new(Configured { url, host, config, connect_limit, membership, login }))
     }
 
     fn at(address: Option<SocketAddr>, configured: Rc<Configured>) -> Self {
@@ -92,8 +89,7 @@ impl Endpoint {
             Some(address) if configured.host.address().is_none() => format!("{url} ({})", address.ip()),
             _ => url.clone(),
         };
-        let (client, count, trusted) = (Mutex::new(None), Cell::new(0), Cell::new(false));
-        Self { configured, address, name, channel: RefCell::default(), client, count, trusted }
+        Self { configured, address, name, channel: RefCell::default(), trusted: Cell::new(false) }
     }
 
     /// The server's version.
@@ -133,11 +129,11 @@ impl Endpoint {
 
     /// One request, and a second one after a new login if the token was not valid any more (nothing was done then).
     async fn request<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
-        let Connected { mut client, number } = self.client().await?;
+        let (mut client, token) = self.client().await?;
         let result = match ask(&mut client).await {
             Err(error) if self.can_log_in_again(&error) => {
-                self.retire(number);
-                ask(&mut self.client().await?.client).await
+                self.configured.login.forget(&token);
+                ask(&mut self.client().await?.0).await
             }
             result => result,
         };
@@ -174,49 +170,30 @@ impl Endpoint {
         translate(&self.name, error)
     }
 
-    async fn client(&self) -> Result<Connected, StoreError> {
-        let mut connected = self.client.lock().await;
-        match &*connected {
-            Some(connected) => Ok(connected.clone()),
-            None => {
-                let client = self.connect().await?;
-                self.count.set(self.count.get() + 1);
-                Ok(connected.insert(Connected { client, number: self.count.get() }).clone())
-            }
-        }
-    }
-
-    /// Forgets this client, unless another call did already: calls that find out together that their token has ended log in
-    /// once. A login is meant to be expensive, for etcd too.
-    fn retire(&self, number: u64) {
-        if let Ok(mut connected) = self.client.try_lock()
-            && connected.as_ref().is_some_and(|connected| connected.number == number)
-        {
-            *connected = None;
-        }
-    }
-
-    async fn connect(&self) -> Result<Client, StoreError> {
-        self.trusted.set(false);
-        // A file that is missing during a rotation is back soon; at the start it was checked.
-        let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.name));
+    /// A client with the present token, or with that of a new login.
+    async fn client(&self) -> Result<(Client, Token), StoreError> {
         let channel = self.channel()?;
-        let options = options();
-        let Some(Credentials { user, password }) = &self.configured.config.credentials else {
-            return Self::connect_with(channel.clone(), options).await.map_err(|error| translate(&self.name, &error));
-        };
-        let password = password.read().map_err(|error| unavailable(&error))?;
-        let connected =
-            match Self::connect_with(channel.clone(), options.clone().with_user(user.clone(), password)).await {
-                // As etcd's own client does: where nobody logs in, a password is not needed.
-                Err(error) if Meaning::of(&error) == Meaning::NoLoginNeeded => {
-                    Self::connect_with(channel.clone(), options).await
-                }
-                result => result,
-            };
-        match connected {
-            Ok(client) => Ok(client),
-            Err(error) => Err(self.explain(&error).await),
+        let token = self.token(&channel).await?;
+        let client = Client::from_channel(login::with_token(channel, token.clone()), Some(options())).await;
+        Ok((client.map_err(|error| translate(&self.name, &error))?, token))
+    }
+
+    async fn token(&self, channel: &Channel) -> Result<Token, StoreError> {
+        let Configured { login, config, .. } = &*self.configured;
+        let Some(Credentials { user, password }) = &config.credentials else { return Ok(Token::none()) };
+        loop {
+            if let Some(token) = login.token() {
+                return Ok(token);
+            }
+            if login.wait().await {
+                continue;
+            }
+            // A file that is missing during a rotation is back soon; at the start it was checked.
+            let password = password.read();
+            let password = password.map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.name)))?;
+            if let Err(status) = login.log_in(channel.clone(), user.clone(), password).await {
+                return Err(self.explain(&status.into()).await);
+            }
         }
     }
 
@@ -317,6 +294,10 @@ impl Store for Endpoint {
 
     fn again(&self) -> Self {
         Self::at(self.address, Rc::clone(&self.configured))
+    }
+
+    fn set_urgent(&self, urgent: bool) {
+        self.configured.login.set_urgent(urgent);
     }
 
     fn new_lease(&self) -> LeaseId {
@@ -422,7 +403,7 @@ impl Store for Endpoint {
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
         self.verify().await?;
         let membership = Rc::clone(&self.configured.membership);
-        Watch::open(&self.name, membership, &mut self.client().await?.client, ranges, from).await
+        Watch::open(&self.name, membership, &mut self.client().await?.0, ranges, from).await
     }
 }
 

@@ -3,9 +3,9 @@
 //! A simple token is prolonged by its use and forgotten by the member that restarts; a JWT ends at its time, and with
 //! every change of users and roles. Both mean: log in again, with what the files say now.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{env, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use harness::{Candidate, Cluster, ClusterBuilder, End, Setup, Timing, World, eventually};
+use harness::{Candidate, Cluster, ClusterBuilder, End, Setup, Timing, World, eventually, wait::scaled};
 
 use crate::{undisturbed, world_on};
 
@@ -163,4 +163,57 @@ fn authentication_that_is_turned_off_disturbs_nobody() {
         b.leads_within(Timing::SWIFT);
         world.verdict();
     });
+}
+
+/// All members have forgotten all tokens at once, and checking a password takes them a while: each instance logs in once, and the
+/// leader first. `TEST_STANDBYS=150` does it with as many.
+#[test]
+fn many_logins_at_once_disturb_no_leader() {
+    let standbys = env::var("TEST_STANDBYS").map_or(12, |text| text.parse().expect("TEST_STANDBYS is a number"));
+    // etcd's default.
+    let cluster = Cluster::builder().plain().option("bcrypt-cost", "10").auth("app", "secret-password");
+    let world = world_on(cluster.create());
+    let a = world.candidate("a").start();
+    a.leads();
+    let waiting: Vec<_> = (0..standbys).map(|number| world.candidate(&format!("b{number}")).start()).collect();
+    eventually(Duration::from_secs(300), "all wait", || {
+        let keys = world.keys()?.len();
+        if keys == standbys + 2 { Ok(()) } else { Err(format!("{keys} keys")) }
+    });
+    let members = world.cluster().members();
+    members.iter().for_each(harness::Member::kill);
+    world.cluster().start();
+    let begun = harness::journal::now();
+    let logged_in = eventually(Duration::from_secs(120), "each has logged in", || {
+        let logins = logins(&world, "OK");
+        if logins > standbys { Ok(logins) } else { Err(format!("{logins} logins; {}", a.stderr())) }
+    });
+    let took = crate::between(begun, harness::journal::now());
+    undisturbed(&a, Timing::LONG.renew);
+    let later = logins(&world, "OK");
+    println!(
+        "{standbys} standbys: {logged_in} logins within {took:.1?}, {later} after another {:?}",
+        Timing::LONG.renew
+    );
+    assert!(took < scaled(Duration::from_secs(15)), "{took:?}");
+    // One more is that of a member which was up before the others had heard of a token.
+    assert!(later <= 2 * (standbys + 1), "{later} logins");
+    a.terminate();
+    eventually(Timing::SWIFT, "another one leads", || {
+        if waiting.iter().any(|b| b.living().len() == 1) { Ok(()) } else { Err("nobody".into()) }
+    });
+    world.verdict();
+}
+
+/// How many logins the members have answered so, since they were started.
+fn logins(world: &World, code: &str) -> usize {
+    let member = |member: &harness::Member| {
+        let text = member.metrics().unwrap_or_default();
+        let line = text.lines().find(|line| {
+            let counted = line.starts_with("grpc_server_handled_total") && line.contains("\"Authenticate\"");
+            counted && line.contains(&format!("grpc_code=\"{code}\""))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    };
+    world.cluster().members().iter().map(member).sum()
 }

@@ -1,0 +1,191 @@
+//! The login of this instance: one at a time, and its token is used at all endpoints.
+//!
+//! etcd checks a password with bcrypt, which takes it a tenth of a second, and a member that restarts has forgotten all tokens. So
+//! a login that was begun is waited for whoever still wants it, and instances that only wait do not all log in at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    hash::{BuildHasher as _, RandomState},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use etcd_client::{Client, ConnectOptions, Txn};
+use futures_util::{FutureExt as _, future::Shared};
+use hyper::http::{HeaderValue, Request, Response, uri::PathAndQuery};
+use tokio::{sync::watch, time};
+use tonic::{Status, body::Body, client::Grpc, metadata::MetadataValue, transport::Channel};
+use tonic_prost::ProstCodec;
+use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+
+/// What requests carry; no value where nobody logs in.
+#[derive(Clone)]
+pub(super) struct Token {
+    value: Option<HeaderValue>,
+    number: u64,
+}
+
+impl Token {
+    /// For whoever has no user.
+    pub(super) const fn none() -> Self {
+        Self { value: None, number: 0 }
+    }
+}
+
+type Running = Shared<Pin<Box<dyn Future<Output = Result<Option<HeaderValue>, Status>>>>>;
+
+/// The present token, or the login that will bring one.
+pub(super) struct Login {
+    token: RefCell<Option<Token>>,
+    count: Cell<u64>,
+    running: RefCell<Option<Running>>,
+    urgent: watch::Sender<bool>,
+    /// When an answer is of no use any more.
+    limit: Duration,
+}
+
+impl Login {
+    pub(super) fn new(limit: Duration) -> Self {
+        let (token, running, urgent) = (RefCell::default(), RefCell::default(), watch::Sender::new(false));
+        Self { token, count: Cell::default(), running, urgent, limit }
+    }
+
+    /// Whether this instance leads and cannot wait.
+    pub(super) fn set_urgent(&self, urgent: bool) {
+        self.urgent.send_replace(urgent);
+    }
+
+    pub(super) fn token(&self) -> Option<Token> {
+        self.token.borrow().clone()
+    }
+
+    /// Forgets a token that is not valid any more, unless there is another one by now.
+    pub(super) fn forget(&self, token: &Token) {
+        self.token.borrow_mut().take_if(|present| present.number == token.number);
+    }
+
+    /// Waits for the login that is under way; `false` if there is none.
+    pub(super) async fn wait(&self) -> bool {
+        let running = self.running.borrow().clone();
+        let Some(running) = running else { return false };
+        let _ = self.end(running).await;
+        true
+    }
+
+    /// Logs in over this connection. The login goes on when this is dropped.
+    ///
+    /// # Errors
+    /// What etcd, or the connection, says.
+    pub(super) async fn log_in(&self, channel: Channel, user: String, password: String) -> Result<(), Status> {
+        let (limit, mut urgent) = (self.limit, self.urgent.subscribe());
+        let spread = if self.count.get() == 0 { Duration::ZERO } else { limit / 4 };
+        let task = tokio::spawn(async move {
+            // Others have lost their tokens, too.
+            let part = RandomState::new().hash_one(0) % 1024;
+            let pause = spread.mul_f64(f64::from(u32::try_from(part).unwrap_or(0)) / 1024.0);
+            let _ = time::timeout(pause, urgent.wait_for(|urgent| *urgent)).await;
+            tokio::select! {
+                result = authenticate(channel.clone(), user, password) => result,
+                () = falls_silent(channel, limit) => Err(Status::unavailable("no answer to the login")),
+            }
+        });
+        let running = async move { task.await.unwrap_or_else(|_| Err(Status::unavailable("the login was lost"))) };
+        let running = running.boxed_local().shared();
+        self.running.replace(Some(running.clone()));
+        self.end(running).await
+    }
+
+    async fn end(&self, running: Running) -> Result<(), Status> {
+        let result = running.clone().await;
+        let mut present = self.running.borrow_mut();
+        // Whoever waited sees the end; the first one records it.
+        if present.as_ref().is_some_and(|present| present.ptr_eq(&running)) {
+            *present = None;
+            if let Ok(value) = &result {
+                self.count.set(self.count.get() + 1);
+                self.token.replace(Some(Token { value: value.clone(), number: self.count.get() }));
+            }
+        }
+        result.map(drop)
+    }
+}
+
+/// The token; none where nobody logs in, as etcd's own client does it: a password is not needed there.
+async fn authenticate(channel: Channel, name: String, password: String) -> Result<Option<HeaderValue>, Status> {
+    let mut request = tonic::Request::new(AuthenticateRequest { name, password });
+    // A member that has no way to the others says so at once.
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let path = PathAndQuery::from_static("/etcdserverpb.Auth/Authenticate");
+    match client.unary(request, path, ProstCodec::<_, AuthenticateResponse>::default()).await {
+        Ok(answer) => HeaderValue::try_from(answer.into_inner().token)
+            .map(Some)
+            .map_err(|_| Status::unavailable("the token cannot be sent")),
+        Err(status) if status.message().contains("authentication is not enabled") => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Completes when a member answers nothing at all. One that is busy with many logins answers what costs nothing.
+async fn falls_silent(channel: Channel, limit: Duration) {
+    loop {
+        time::sleep(limit / 10).await;
+        let asked = async {
+            let options = ConnectOptions::new().with_require_leader(true);
+            let channel = etcd_client::Channel::Tonic(channel.clone());
+            Client::from_channel(channel, Some(options)).await?.txn(Txn::new()).await
+        };
+        if time::timeout(limit * 3 / 10, asked).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A channel whose requests carry this token.
+pub(super) fn with_token(channel: Channel, token: Token) -> etcd_client::Channel {
+    match token.value {
+        Some(token) => {
+            let service = WithToken { channel, token }.map_err(Into::into);
+            etcd_client::Channel::Custom(BoxCloneSyncService::new(service))
+        }
+        None => etcd_client::Channel::Tonic(channel),
+    }
+}
+
+#[derive(Clone)]
+struct WithToken {
+    channel: Channel,
+    token: HeaderValue,
+}
+
+impl Service<Request<Body>> for WithToken {
+    type Response = Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = <Channel as Service<Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Request<Body>>::poll_ready(&mut self.channel, context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().insert("token", self.token.clone());
+        self.channel.call(request)
+    }
+}
+
+/// As in etcd's `rpc.proto`, of which etcd-client does not pass these on.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct AuthenticateRequest {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    password: String,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct AuthenticateResponse {
+    #[prost(string, tag = "2")]
+    token: String,
+}
