@@ -46,6 +46,8 @@ pub struct Election<S, C> {
     timing: Timing,
     /// The lease that has to be given back.
     lease: Cell<Option<LeaseId>>,
+    /// Whether etcd confirmed that lease.
+    granted: Cell<bool>,
     claim: Cell<Claim>,
     /// Who was last said to lead.
     told_leader: RefCell<String>,
@@ -97,6 +99,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             identity: config.identity.clone(),
             timing: config.timing,
             lease: Cell::new(None),
+            granted: Cell::new(false),
             claim: Cell::new(claim),
             told_leader: RefCell::default(),
             status,

@@ -33,12 +33,14 @@ impl<S: Store, C: Clock> Election<S, C> {
             let lease = self.cluster.new_lease();
             // Before it is granted: whatever happens to us, it can be given back.
             self.lease.set(Some(lease));
+            self.granted.set(false);
             guard.order(Order::Lease(Some(lease)));
             let (sent, granted) = tokio::select! {
                 biased;
                 () = self.cluster.membership().is_lost() => continue,
                 granted = self.cluster.grant(lease, self.timing.lease()) => granted?,
             };
+            self.granted.set(true);
             self.publish(|status| {
                 status.ttl = granted.ttl;
                 status.renewed_at = Some(sent);

@@ -15,6 +15,10 @@ use crate::{
     timing::show,
 };
 
+/// How long an ending program tries to give back a lease that etcd never confirmed. A grant may be on its way; while etcd is
+/// dark, a stop must not wait for it.
+const UNCONFIRMED: Duration = Duration::from_millis(500);
+
 impl<S: Store, C: Clock> Election<S, C> {
     /// From a hand-over to the revocation of the lease: for the successor's start on a machine that has few processors, and less
     /// than anybody notices who waits for this program to end.
@@ -37,14 +41,14 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.lease.set(None);
         }
         if let Some(lease) = self.lease.get() {
-            let limit = self.clock().now() + self.patience_at_the_end();
+            let patience = if self.granted.get() { self.patience_at_the_end() } else { UNCONFIRMED };
+            let limit = self.clock().now() + patience;
             match self.clock().before(limit, self.cluster.revoke(lease)).await {
                 Some(Ok(())) => tracing::info!("released: lease {lease} given back"),
                 Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
-                None => tracing::warn!(
-                    "lease {lease} could not be given back within {}, it runs out",
-                    show(self.patience_at_the_end())
-                ),
+                // Nothing hangs on it, if there is such a lease at all.
+                None if !self.granted.get() => {}
+                None => tracing::warn!("lease {lease} could not be given back within {}, it runs out", show(patience)),
             }
             // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.
             self.lease.set(None);
