@@ -26,8 +26,8 @@ use tokio::sync::watch;
 
 use self::{
     cluster::Cluster,
-    keys::{LeaseId, LockName},
-    store::{Range, Store, StoreError},
+    keys::{LeaseId, LockName, Request},
+    store::{Get, KeyValue, Range, Store, StoreError},
     view::{Entry, View},
 };
 use crate::{
@@ -61,8 +61,30 @@ enum Claim {
     Waits,
     /// It asks if its own identity leads when it joins first.
     AsksItsTwin,
-    /// It asks, until it has led, if only to find that somebody else asks too.
+    /// It asks only the holder that it found when it joined, by its lease. A standby that is elected later is left alone.
+    AsksHolder(Option<LeaseId>),
+    /// It asks every leader until it has led itself.
     Asks,
+}
+
+impl Claim {
+    /// Returns whether this holder is asked.
+    fn is_for(self, holder: &KeyValue) -> bool {
+        match self {
+            Self::Waits | Self::AsksItsTwin => false,
+            Self::AsksHolder(lease) => holder.lease == lease,
+            Self::Asks => true,
+        }
+    }
+
+    /// Returns the handover request of a candidate with this lease. A holder without a lease cannot be asked.
+    fn request(self, lease: LeaseId) -> Option<Request> {
+        match self {
+            Self::Waits | Self::AsksItsTwin | Self::AsksHolder(None) => None,
+            Self::AsksHolder(to) => Some(Request { to, lease }),
+            Self::Asks => Some(Request { to: None, lease }),
+        }
+    }
 }
 
 /// One leadership: what it rests on.
@@ -76,11 +98,11 @@ pub struct Term {
     pub token: i64,
     /// When the latest confirmed renewal was sent.
     pub renewed_at: Instant,
-    /// Our place at the head, and the revision it was last written at.
-    entry: (Vec<u8>, i64),
+    /// Our queue entry, the head, as it was last written.
+    entry: KeyValue,
     /// The revision of the store at which all this was read.
     revision: i64,
-    /// Who gets the lead next, as far as the latest renewal saw.
+    /// The next queue entry of ours, as the latest renewal saw it.
     next: RefCell<Option<Entry>>,
 }
 
@@ -123,34 +145,42 @@ impl<S: Store, C: Clock> Election<S, C> {
         });
     }
 
-    /// Reads the given ranges and then keeps the lease alive, both at one endpoint. A confirmation counts from the moment before
-    /// either was sent. `None` if the lease is gone.
+    /// Reads, then keeps the lease alive, both at one endpoint. The confirmation counts from the moment before either was sent.
+    /// Returns `None` if the lease is gone.
     ///
     /// In this order, as a leader of etcd that was frozen answers a keepalive without having it from the others (before 3.4.31
     /// and 3.5.13); a linearizable read it cannot answer before it knows that it leads no more.
-    async fn renew(&self, lease: LeaseId, ranges: &[Range]) -> Result<Option<(Instant, store::Snapshot)>, StoreError> {
+    async fn renew<T>(
+        &self,
+        lease: LeaseId,
+        read: impl AsyncFn(&S) -> Result<T, StoreError>,
+    ) -> Result<Option<(Instant, T)>, StoreError> {
         let renewal = async |store: &S| {
             let sent = self.clock().now();
-            Ok(self.renew_at(store, lease, ranges).await?.map(|snapshot| (sent, snapshot)))
+            Ok(self.renew_at(store, lease, &read).await?.map(|read| (sent, read)))
         };
         self.cluster.hedged(renewal).await
     }
 
     /// The same over one connection, as one attempt.
-    async fn renew_at(
+    async fn renew_at<T>(
         &self,
         store: &S,
         lease: LeaseId,
-        ranges: &[Range],
-    ) -> Result<Option<store::Snapshot>, StoreError> {
-        let snapshot = store.read(ranges).await?;
-        Ok(store.keep_alive(lease).await?.then_some(snapshot))
+        read: impl AsyncFn(&S) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let read = read(store).await?;
+        Ok(store.keep_alive(lease).await?.then_some(read))
     }
 
-    /// Everything there is to see, now.
-    async fn look(&self) -> Result<View, StoreError> {
-        let ranges = View::ranges(&self.lock);
-        let snapshot = self.cluster.hedged(async |store| store.read(&ranges).await).await?;
-        Ok(View::new(&self.lock, snapshot))
+    /// Reads everything that concerns the candidate with this lease, at one endpoint.
+    async fn view(&self, store: &S, lease: LeaseId) -> Result<View, StoreError> {
+        View::read(&self.lock, self.requests(lease), async |gets: &[Get]| store.read(gets).await).await
+    }
+
+    /// Returns what to read of requests: those that the candidate with this lease must obey as leader, and its own.
+    fn requests(&self, lease: LeaseId) -> impl Iterator<Item = Get> {
+        let own = self.claim.get().request(lease).map(|request| Range::Key(self.lock.request(request)));
+        self.lock.requests_to(lease).into_iter().chain(own).map(Get::names)
     }
 }

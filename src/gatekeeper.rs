@@ -143,7 +143,8 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         // Its first deadlines had passed before it could start, or the machine had no room for it.
         End::Command(CommandEnd::NotStarted) => None,
         End::GuardLost => Some(Exit::Guard),
-        End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == shown(config.identity.as_bytes()) => {
+        End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity.as_bytes() => {
+            let by = shown(&by);
             tracing::error!(
                 "another living instance uses our identity {by:?} and took the lead over: ending; give every instance its own \
                  ETCD_AWAIT_ELECTION_IDENTITY"

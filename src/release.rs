@@ -21,8 +21,12 @@ pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
     let (exit, why) = match etcd::cluster(config, Patience::default()) {
         Err(error) => (Exit::Config, error.to_string()),
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
-            Some(Ok(())) => {
-                tracing::info!("released: lease {lease} of the killed gatekeeper given back");
+            Some(Ok(revoked)) => {
+                if revoked {
+                    tracing::info!("released: lease {lease} of the killed gatekeeper given back");
+                } else {
+                    tracing::info!("etcd has no lease {lease} of the killed gatekeeper: nothing to give back");
+                }
                 return Exit::Command(0);
             }
             Some(Err(refused)) => (Exit::Refused, refused.to_string()),

@@ -8,8 +8,8 @@ use crate::{
     clock::Clock,
     election::{
         cluster::Cluster,
-        keys::LockName,
-        store::{KeyValue, Store as _, StoreError},
+        keys::{LockName, Request},
+        store::{Get, KeyValue, Store as _, StoreError},
         view::View,
     },
     etcd::Endpoint,
@@ -21,8 +21,11 @@ use crate::{
 /// # Errors
 /// What only a person can mend.
 pub async fn look<C: Clock>(lock: &LockName, cluster: &Cluster<Endpoint, C>) -> Result<Shown, StoreError> {
-    let snapshot = cluster.hedged(async |store| store.read(&View::ranges(lock)).await).await?;
-    let view = View::new(lock, snapshot);
+    let view = cluster
+        .hedged(async |store| {
+            View::read(lock, lock.requests().map(Get::names), async |gets: &[Get]| store.read(gets).await).await
+        })
+        .await?;
     let ttl_left = match view.holder.as_ref().and_then(|holder| holder.lease) {
         Some(lease) => cluster.hedged(async |store| store.time_to_live(lease).await).await?,
         None => None,
@@ -80,12 +83,21 @@ impl Shown {
             lease: holder.lease.map(|lease| lease.to_string()),
             ttl_left,
         });
-        let waiting = view.entries.iter().filter(|entry| !view.is_led_by(entry.lease));
-        let queue = waiting.enumerate().map(|(place, entry)| Waiting {
-            number: place + 1,
+        let holds = view.holder.as_ref().and_then(|holder| holder.lease);
+        let is_for_the_holder = |request: Request| match holds {
+            Some(holder) => request.is_for(holder),
+            None => request.to.is_none(),
+        };
+        let asks = |lease| {
+            let mut requests = view.requests.iter().map(|asking| asking.request);
+            requests.any(|request| request.lease == lease && is_for_the_holder(request))
+        };
+        let waiting = view.entries.iter().enumerate().filter(|(_, entry)| !view.is_led_by(entry.lease));
+        let queue = waiting.map(|(place, entry)| Waiting {
+            number: view.number(place),
             identity: entry.name(),
             lease: entry.lease.to_string(),
-            forced: view.request_of(entry.lease).is_some(),
+            forced: asks(entry.lease),
             foreign: !entry.ours,
         });
         Self {

@@ -17,7 +17,7 @@ pub enum Phase {
     Joining,
     /// In the queue.
     Waiting {
-        /// The place in the queue; 1 is next.
+        /// The number in the queue; the first standby is number 1.
         number: usize,
         /// The identity just ahead, if anybody is.
         behind: Option<String>,
@@ -28,7 +28,7 @@ pub enum Phase {
     Running,
     /// The command is being ended.
     Stopping,
-    /// The lock was given back.
+    /// Not in the queue any more: the lease was given back or has expired.
     Released,
 }
 

@@ -98,6 +98,9 @@ in
         builtins.match "[[:space:]]*" settings.lock == null && !lib.hasSuffix "/" settings.lock
       ) "${path}.lock (${builtins.toJSON settings.lock}) must be a name that does not end with a slash.")
       (check (
+        builtins.match "(.*/)?~.*" settings.lock == null
+      ) "${path}.lock (${builtins.toJSON settings.lock}) must not contain a segment that begins with a tilde.")
+      (check (
         settings.identity == null || builtins.match "[[:space:]]*" settings.identity == null
       ) "${path}.identity is blank: write a name, or null to have one made up at each start.")
       (check

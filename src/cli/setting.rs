@@ -58,7 +58,11 @@ impl Setting {
 }
 
 /// The lock.
-pub const LOCK_NAME: Setting = Setting::new("lock-name", "NAME", "The lock: one name for all instances of one service");
+pub const LOCK_NAME: Setting = Setting::new(
+    "lock-name",
+    "NAME",
+    "The lock: one name for all instances of one service. No segment between slashes begins with ~",
+);
 /// etcd's addresses.
 pub const ENDPOINTS: Setting = Setting::new(
     "endpoints",

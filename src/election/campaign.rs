@@ -5,8 +5,8 @@ use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time:
 use super::{
     Claim, Election, Term,
     cluster::Pauses,
-    keys::LeaseId,
-    store::{Change, Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+    keys::{LeaseId, Request},
+    store::{Change, Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Store, StoreError, Txn},
     view::{Entry, View},
 };
 use crate::{
@@ -51,7 +51,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 candidacy = self.candidacy(granted, sent) => candidacy?,
             };
             let pause = match candidacy {
-                Candidacy::Elected(term) => return Ok(term),
+                Candidacy::Elected(term) => return Ok(*term),
                 Candidacy::NotJoined => pauses.next(self.clock().now(), false, &self.cluster),
                 Candidacy::InVain => self.timing.retry_period(),
                 Candidacy::Over => {
@@ -76,17 +76,21 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut failed = String::new();
         let mut pauses = Pauses::default();
         loop {
-            let looked = if self.is_fresh(granted, renewed) { Some(self.look().await?) } else { None };
+            let looked = if self.is_fresh(granted, renewed) {
+                Some(self.cluster.hedged(async |store| self.view(store, lease).await).await?)
+            } else {
+                None
+            };
             let view = match looked {
                 // To start with it, the renewal must still be fresh after the look.
                 Some(view) if self.is_fresh(granted, renewed) || !view.is_led_by(lease) => view,
                 _ => {
-                    let ranges = View::ranges(&self.lock);
-                    let Some((sent, snapshot)) = self.renew_in_time(granted, renewed, &ranges).await? else {
+                    let look = async |store: &S| self.view(store, lease).await;
+                    let Some((sent, view)) = self.renew_in_time(granted, renewed, look).await? else {
                         return Ok(Candidacy::Over);
                     };
                     renewed = sent;
-                    View::new(&self.lock, snapshot)
+                    view
                 }
             };
             let Some((place, entry)) = view.entry_of(lease) else {
@@ -104,17 +108,17 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.tell_place(&view, place, entry, &mut told);
             if view.is_led_by(lease) {
                 let term = Term::new(granted, renewed, &view, entry);
-                if let Some(request) = view.request_to(lease) {
-                    let whose = request.identity();
+                if let Some(asking) = view.asking(lease) {
+                    let whose = asking.entry.kv.identity();
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
                     // We had the lead; to ask for it again would pass it round for ever among several who force.
                     self.claim.set(Claim::Waits);
-                    // If nobody is there to take it, whoever asks has lost its place, and not yet its lease.
+                    // If that failed, the owner of the request may have lost its entry and not yet its lease.
                     let taken = self.hand_over_term(&term).await;
                     return Ok(if taken { Candidacy::Over } else { Candidacy::InVain });
                 }
                 if view.markers.is_empty() {
-                    return Ok(Candidacy::Elected(term));
+                    return Ok(Candidacy::Elected(Box::new(term)));
                 }
                 self.publish(|status| status.phase = Phase::Elected);
             } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
@@ -122,6 +126,9 @@ impl<S: Store, C: Clock> Election<S, C> {
                     Ok(outcome) => {
                         tracing::debug!(?step, ?outcome, "transaction");
                         failed.clear();
+                        if let Outcome::Then(_) = outcome {
+                            self.took(step);
+                        }
                         pauses = Pauses::default();
                         if outcome == Outcome::Nothing {
                             // Something changed under us, as the next look shows. If it does not, that is no reason to hurry.
@@ -157,15 +164,15 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Renews the lease of a candidate that waits. `None` if it is gone, or was not renewed for its whole TTL: such a lease is
     /// not used any further, whatever etcd says. Old servers call one alive that they are about to revoke, and the next
     /// candidate would start beside a command that we start with it.
-    async fn renew_in_time(
+    async fn renew_in_time<T>(
         &self,
         granted: Granted,
         before: Instant,
-        ranges: &[Range],
-    ) -> Result<Option<(Instant, Snapshot)>, StoreError> {
+        read: impl AsyncFn(&S) -> Result<T, StoreError>,
+    ) -> Result<Option<(Instant, T)>, StoreError> {
         let deadline = self.timing.deadlines(before, granted.ttl).kill_at;
         // Judged by when the answer came: a lease that has run out meanwhile may be called alive, too.
-        let renewed = self.renew(granted.lease, ranges).await?.filter(|_| self.clock().now() < deadline);
+        let renewed = self.renew(granted.lease, read).await?.filter(|_| self.clock().now() < deadline);
         match &renewed {
             Some((sent, _)) => self.publish(|status| status.renewed_at = Some(*sent)),
             None => tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease),
@@ -181,10 +188,11 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn join(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let absent = |key: &Vec<u8>| Compare::Absent(Range::Key(key.clone()));
         let put = |key: &Vec<u8>| Op::Put(key.clone(), self.identity.clone().into(), lease);
-        let (holder, entry, (from, to)) = (self.lock.holder(), self.lock.entry(lease), self.lock.entries());
+        let (holder, entry) = (self.lock.holder(), self.lock.entry(lease));
+        let nobody = [self.lock.own_entries(), self.lock.foreign_entries()].map(Compare::Absent);
         let join = Txn { when: vec![absent(&entry)], then: vec![put(&entry)], otherwise: None };
         let lead = Txn {
-            when: vec![absent(&holder), Compare::Absent(Range::Between(from, to))],
+            when: [absent(&holder)].into_iter().chain(nobody).collect(),
             then: vec![put(&entry), put(&holder)],
             otherwise: Some(Box::new(join)),
         };
@@ -201,31 +209,52 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// What this candidate can do about its waiting, if anything.
     fn next_step(&self, view: &View, place: usize, entry: &Entry) -> Option<(Step, Txn)> {
-        let mine = Compare::Unchanged(entry.kv.key.clone(), entry.kv.mod_revision);
-        let request = (self.lock.request(entry.lease), view.request_of(entry.lease));
+        let mine = unchanged(&entry.kv);
+        let put = |key, lease| Op::Put(key, self.identity.clone().into(), lease);
         let then = |step, when, then| Some((step, Txn { when, then, otherwise: None }));
-        match (self.claim.get(), &request, view.holder_without_entry()) {
-            (Claim::Asks, (key, None), _) if view.holder.is_some() || place > 0 => {
-                let absent = Compare::Absent(Range::Key(key.clone()));
-                let put = Op::Put(key.clone(), self.identity.clone().into(), entry.lease);
-                return then(Step::Ask, vec![mine, absent], vec![put]);
-            }
-            (Claim::Asks, (_, Some(asked)), Some(holder)) => {
-                let when = vec![unchanged(holder), unchanged(asked)];
-                let mut oust = vec![Op::Delete(holder.key.clone())];
-                if let Some(lease) = holder.lease {
-                    oust.push(Op::Put(self.lock.marker(lease), holder.value.clone(), lease));
-                }
-                return then(Step::Oust, when, oust);
-            }
-            _ => {}
+        let claim = self.claim.get();
+        let asked = view.holder.as_ref().filter(|holder| claim.is_for(holder));
+        if let (Some(holder), Some(_)) = (asked, view.holder_without_entry()) {
+            // The next leader has to obey this request: this candidate is the one that evicted the holder.
+            let request = Request { to: None, lease: entry.lease };
+            let mut evict = vec![put(self.lock.request(request), entry.lease), Op::Delete(holder.key.clone())];
+            evict.extend(holder.lease.map(|lease| Op::Put(self.lock.marker(lease), holder.value.clone(), lease)));
+            return then(Step::Oust, vec![mine, unchanged(holder)], evict);
         }
+        let request = claim.request(entry.lease);
+        let key = request.map(|request| self.lock.request(request));
         if place == 0 && view.holder.is_none() {
             let absent = Compare::Absent(Range::Key(self.lock.holder()));
-            let claim = Op::Put(self.lock.holder(), self.identity.clone().into(), entry.lease);
-            return then(Step::Claim, vec![mine, absent], vec![claim, Op::Delete(request.0)]);
+            let mut take = vec![put(self.lock.holder(), entry.lease)];
+            take.extend(key.map(Op::Delete));
+            return then(Step::Claim, vec![mine, absent], take);
         }
-        None
+        let stands = request.and_then(|request| view.request(request));
+        let waits_for_another = asked.is_none() && claim != Claim::Asks;
+        match (stands, key) {
+            (Some(stands), Some(key)) if waits_for_another => {
+                let stands = Compare::Unchanged(key.clone(), stands.mod_revision);
+                then(Step::Withdraw, vec![stands], vec![Op::Delete(key)])
+            }
+            (None, Some(key)) if !waits_for_another => {
+                let absent = Compare::Absent(Range::Key(key.clone()));
+                then(Step::Ask, vec![mine, absent], vec![put(key, entry.lease)])
+            }
+            (None, _) if waits_for_another => {
+                self.claim.set(Claim::Waits);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Updates the claim after a step that was applied.
+    fn took(&self, step: Step) {
+        match step {
+            Step::Oust => self.claim.set(Claim::Asks),
+            Step::Withdraw => self.claim.set(Claim::Waits),
+            Step::Claim | Step::Ask => {}
+        }
     }
 
     /// Waits until something this candidate waits for has changed, and renews its lease meanwhile: a few times per TTL, no
@@ -242,19 +271,23 @@ impl<S: Store, C: Clock> Election<S, C> {
         entry: &Entry,
     ) -> Result<Waited, StoreError> {
         let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
+        let keys = [Some(&entry.kv.key), ahead.map(|kv| &kv.key)].into_iter().flatten();
+        let mut watched: Vec<_> = keys.cloned().map(Range::Key).collect();
+        let mut rests_on: Vec<_> =
+            [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(self.lock.holder());
-        let mut rests_on: Vec<_> = [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().collect();
-        let mut read = vec![Range::Key(entry.kv.key.clone()), holder.clone()];
-        read.extend(ahead.map(|kv| Range::Key(kv.key.clone())));
+        let mut gets: Vec<_> = watched.iter().chain([&holder]).cloned().map(Get::names).collect();
+        if place < 2 || self.claim.get() == Claim::Asks {
+            watched.push(holder);
+        }
         if view.is_led_by(entry.lease) {
-            rests_on.extend(view.requests.iter().chain(&view.markers));
-            read.extend([Range::Prefix(self.lock.requests()), Range::Prefix(self.lock.markers())]);
+            for range in self.lock.requests_to(entry.lease).into_iter().chain([self.lock.markers()]) {
+                rests_on.extend(view.names.iter().filter(|name| range.contains(&name.key)).cloned());
+                gets.push(Get::names(range.clone()));
+                watched.push(range);
+            }
         }
         let rests_on = versions(rests_on);
-        let mut watched = read.clone();
-        if place > 1 && self.claim.get() != Claim::Asks {
-            watched.retain(|range| *range != holder);
-        }
         let mut opening = pin!(self.cluster.watch(&watched, view.revision + 1));
         let mut watch = None;
         loop {
@@ -272,12 +305,13 @@ impl<S: Store, C: Clock> Election<S, C> {
                 // The lease first: no stream of changes may keep us from it.
                 biased;
                 () = self.clock().sleep_until(*renewed + Timing::waiting_period(granted.ttl)) => {
-                    let Some((sent, snapshot)) = self.renew_in_time(granted, *renewed, &read).await? else {
+                    let read = async |store: &S| store.read(&gets).await;
+                    let Some((sent, snapshot)) = self.renew_in_time(granted, *renewed, read).await? else {
                         return Ok(Waited::LeaseGone);
                     };
                     *renewed = sent;
                     // A change that the watch has not shown yet, or never will.
-                    if versions(View::new(&self.lock, snapshot).keys()) != rests_on {
+                    if versions(snapshot.names) != rests_on {
                         return Ok(Waited::Change);
                     }
                 }
@@ -285,7 +319,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     Ok(changes) if changes.is_empty() => {}
                     Ok(changes) => {
                         let term = ahead.and_then(|ahead| self.handed_over(granted, *renewed, ahead, &changes));
-                        return Ok(term.map_or(Waited::Change, Waited::HandedOver));
+                        return Ok(term.map_or(Waited::Change, |term| Waited::HandedOver(Box::new(term))));
                     }
                     Err(failure @ StoreError::Refused(_)) => return Err(failure),
                     // A watch that breaks says nothing: look. Not at once, as the next one may break at once.
@@ -320,7 +354,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             ttl: granted.ttl,
             token: holder.mod_revision,
             renewed_at: renewed,
-            entry: (place.key.clone(), place.mod_revision),
+            entry: place.clone(),
             revision: holder.mod_revision,
             next: RefCell::default(),
         })
@@ -333,30 +367,34 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.told_leader.replace(view.holder.as_ref().map(KeyValue::identity).unwrap_or_default());
         }
         self.tell_leader(view.holder.as_ref());
+        // The head of the queue takes a free lock at once.
+        let waits = place > 0 || view.holder.is_some();
         if self.claim.get() == Claim::AsksItsTwin {
             let twin = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));
             let twin = twin.filter(|holder| holder.value == self.identity.as_bytes());
-            self.claim.set(if twin.is_some() { Claim::Asks } else { Claim::Waits });
+            self.claim.set(twin.map_or(Claim::Waits, |twin| Claim::AsksHolder(twin.lease)));
             if twin.is_some() {
                 tracing::warn!("our own identity {:?} leads already: asking it for the lead", self.identity);
             }
         }
         if view.is_led_by(entry.lease) {
-            if let Some(marker) = view.markers.first() {
-                let whose = marker.identity();
-                tracing::info!("the lock is held; waiting until the ousted holder {whose:?} has given its lease back");
+            if let Some(lease) = view.markers.first().and_then(|marker| marker.lease) {
+                tracing::info!("the lock is held; waiting until the ousted holder has given its lease {lease} back");
             }
             return;
         }
         let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].name());
-        self.publish(|status| status.phase = Phase::Waiting { number: place + 1, behind: behind.clone() });
+        let number = view.number(place);
+        if waits {
+            self.publish(|status| status.phase = Phase::Waiting { number, behind: behind.clone() });
+        }
         if told.is_none() {
             let behind = behind.map_or_else(|| "at the head".to_owned(), |behind| format!("behind {behind:?}"));
             let leader = view
                 .holder
                 .as_ref()
                 .map_or_else(|| "nobody leads".to_owned(), |holder| format!("{:?} leads", holder.identity()));
-            tracing::info!(lease = %entry.lease, "joined as number {} in the queue, {behind}; {leader}", place + 1);
+            tracing::info!(lease = %entry.lease, "joined as number {number} in the queue, {behind}; {leader}");
             if let Some(holder) = view.holder_without_entry() {
                 self.tell_holder_without_entry(holder);
             } else if self.claim.get() == Claim::Asks && view.entries.first().is_some_and(|head| !head.ours) {
@@ -371,29 +409,30 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     fn tell_holder_without_entry(&self, holder: &KeyValue) {
         let whose = holder.identity();
-        match (holder.lease, self.claim.get()) {
-            (None, Claim::Asks) => tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as forced"),
-            (None, _) => tracing::warn!(
+        match (holder.lease, self.claim.get().is_for(holder)) {
+            (None, true) => tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as forced"),
+            (None, false) => tracing::warn!(
                 "the holder key {} of {whose:?} has no lease, so it was written by hand and never runs out: delete it, or \
                  set ETCD_AWAIT_ELECTION_FORCE_ACQUIRE",
                 self.lock
             ),
-            (Some(_), Claim::Asks) => {
+            (Some(_), true) => {
                 tracing::info!("{whose:?} leads with a version that knows no requests: ousting it")
             }
-            (Some(_), _) => {}
+            (Some(_), false) => {}
         }
     }
 
     /// Says who leads, when that changed.
     fn tell_leader(&self, holder: Option<&KeyValue>) {
+        let is_self = holder.is_some_and(|holder| holder.value == self.identity.as_bytes());
         let leader = holder.map(KeyValue::identity);
         if self.status.borrow().leader != leader {
             self.publish(|status| status.leader.clone_from(&leader));
         }
         let Some(leader) = leader else { return };
         let known = self.told_leader.replace(leader.clone());
-        if !known.is_empty() && known != leader && leader != self.identity {
+        if !known.is_empty() && known != leader && !is_self {
             tracing::info!("{leader:?} leads now");
         }
     }
@@ -402,13 +441,13 @@ impl<S: Store, C: Clock> Election<S, C> {
 impl Term {
     fn new(granted: Granted, renewed: Instant, view: &View, entry: &Entry) -> Self {
         // Where somebody asks for the lead it is not the next one's turn.
-        let next = view.next_of(granted.lease).filter(|_| view.request_to(granted.lease).is_none());
+        let next = view.next_of(granted.lease).filter(|next| next.ours && view.asking(granted.lease).is_none());
         Self {
             lease: granted.lease,
             ttl: granted.ttl,
             token: view.holder.as_ref().map_or(0, |holder| holder.mod_revision),
             renewed_at: renewed,
-            entry: (entry.kv.key.clone(), entry.kv.mod_revision),
+            entry: entry.kv.clone(),
             revision: view.revision,
             next: RefCell::new(next.cloned()),
         }
@@ -421,7 +460,7 @@ const RECONSIDER: Duration = Duration::from_millis(50);
 /// What a candidacy with one lease came to.
 enum Candidacy {
     /// This candidate leads.
-    Elected(Term),
+    Elected(Box<Term>),
     /// Nobody knows of a place with this lease: join again with a new lease.
     NotJoined,
     /// Lease or place were lost, or the lead was given away at once: join again with a new lease.
@@ -435,7 +474,7 @@ enum Waited {
     /// Something may have changed: look.
     Change,
     /// The leader gave us the lead.
-    HandedOver(Term),
+    HandedOver(Box<Term>),
     /// The lease is gone, or not to be used any further.
     LeaseGone,
 }
@@ -447,6 +486,8 @@ enum Step {
     Claim,
     /// Put a request for the lead.
     Ask,
+    /// Delete the request to a holder that no longer holds the lock.
+    Withdraw,
     /// Delete a holder that knows no requests, and mark its lease.
     Oust,
 }
@@ -456,14 +497,15 @@ impl std::fmt::Display for Step {
         f.write_str(match self {
             Self::Claim => "take the free lock",
             Self::Ask => "ask for the lead",
+            Self::Withdraw => "withdraw the request to an earlier holder",
             Self::Oust => "delete the holder that knows no requests",
         })
     }
 }
 
 /// The keys with the revisions that changed them last.
-fn versions<'a>(keys: impl IntoIterator<Item = &'a KeyValue>) -> BTreeSet<(Vec<u8>, i64)> {
-    keys.into_iter().map(|kv| (kv.key.clone(), kv.mod_revision)).collect()
+fn versions(names: Vec<KeyOnly>) -> BTreeSet<(Vec<u8>, i64)> {
+    names.into_iter().map(|name| (name.key, name.mod_revision)).collect()
 }
 
 fn unchanged(kv: &KeyValue) -> Compare {

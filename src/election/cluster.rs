@@ -350,11 +350,11 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         self.endpoints.names()[0].new_lease()
     }
 
-    /// Revokes a lease, however long that takes.
+    /// Revokes a lease, however long that takes; `false` if there is no such lease any more.
     ///
     /// # Errors
     /// What only a person can mend.
-    pub async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+    pub async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
         self.hedged(async |store| store.revoke(lease).await).await
     }
 

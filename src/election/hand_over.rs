@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{
     Election, Term,
-    store::{Compare, Op, Outcome, Range, Store, Txn},
-    view::{Successor, View},
+    keys::Request,
+    store::{Compare, Get, Op, Outcome, Store, Txn},
+    view::{Entry, Successor, View},
 };
 use crate::{
     clock::Clock,
@@ -44,7 +45,8 @@ impl<S: Store, C: Clock> Election<S, C> {
             let patience = if self.granted.get() { self.patience_at_the_end() } else { UNCONFIRMED };
             let limit = self.clock().now() + patience;
             match self.clock().before(limit, self.cluster.revoke(lease)).await {
-                Some(Ok(())) => tracing::info!("released: lease {lease} given back"),
+                Some(Ok(true)) => tracing::info!("released: lease {lease} given back"),
+                Some(Ok(false)) => tracing::info!("etcd has no lease {lease}: nothing to give back"),
                 Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
                 // Nothing hangs on it, if there is such a lease at all.
                 None if !self.granted.get() => {}
@@ -75,29 +77,33 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     async fn hand_over_to_anybody(&self, term: &Term) -> bool {
-        let next = term.next.take().filter(|next| next.ours);
-        if let Some(entry) = &next
-            && self.hand_over_to(term, &Successor { entry, request: None }).await
-        {
-            return true;
+        if let Some(entry) = &term.next.take() {
+            let mut txn = self.hand_over_txn(term, &Successor { entry, request: None });
+            // No entry of another client is between the two.
+            txn.when.push(Compare::Older(self.lock.foreign_entries(), term.entry.create_revision));
+            if self.hand_over_to(entry, &txn).await {
+                return true;
+            }
         }
-        let read = self.cluster.hedged(async |store| store.glance(&View::ranges(&self.lock)).await);
-        let Ok(snapshot) = read.await else { return false };
-        let view = View::new(&self.lock, snapshot);
+        let glance = self.cluster.hedged(async |store| {
+            let requests = self.requests(term.lease);
+            View::read(&self.lock, requests, async |gets: &[Get]| store.glance(gets).await).await
+        });
+        let Ok(view) = glance.await else { return false };
         match view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
-            Some(successor) => self.hand_over_to(term, &successor).await,
+            Some(successor) => self.hand_over_to(successor.entry, &self.hand_over_txn(term, &successor)).await,
             None => false,
         }
     }
 
     /// Hedged, as a member that is dead or cut off must not keep the successor waiting.
-    async fn hand_over_to(&self, term: &Term, successor: &Successor<'_>) -> bool {
-        let outcome = self.cluster.commit(&self.hand_over_txn(term, successor)).await;
+    async fn hand_over_to(&self, successor: &Entry, txn: &Txn) -> bool {
+        let outcome = self.cluster.commit(txn).await;
         let Ok(Outcome::Then(token)) = outcome else {
             tracing::debug!(?outcome, "not handed over, as far as is known");
             return false;
         };
-        let to = successor.entry.kv.identity();
+        let to = successor.kv.identity();
         tracing::info!(token, "handed over to {to:?}");
         // Nothing hangs on our lease any more, so its revocation is in no hurry.
         self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
@@ -108,26 +114,26 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// and request as they were read; or on that nobody asks, as the next one in the queue then starts without a look. A key that
     /// somebody wrote there by hand stands in the way of that, too: then the revocation of the lease gives the lead away.
     fn hand_over_txn(&self, term: &Term, successor: &Successor<'_>) -> Txn {
-        let (place, placed_at) = &term.entry;
-        let heir = successor.entry;
+        let (place, heir) = (&term.entry, successor.entry);
         let mut when = vec![
-            Compare::Unchanged(place.clone(), *placed_at),
+            Compare::Unchanged(place.key.clone(), place.mod_revision),
             Compare::Unchanged(self.lock.holder(), term.token),
             Compare::Unchanged(heir.kv.key.clone(), heir.kv.mod_revision),
         ];
         match successor.request {
             Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
-            None => when.extend([
-                Compare::Absent(Range::Prefix(self.lock.requests())),
-                Compare::Absent(Range::Prefix(self.lock.markers())),
-            ]),
+            None => {
+                when.extend(self.lock.requests_to(term.lease).map(Compare::Absent));
+                when.push(Compare::Absent(self.lock.markers()));
+            }
         }
-        let then = vec![
-            Op::Put(place.clone(), heir.kv.value.clone(), heir.lease),
+        let mut then = vec![
+            Op::Put(place.key.clone(), heir.kv.value.clone(), heir.lease),
             Op::Put(self.lock.holder(), heir.kv.value.clone(), heir.lease),
             Op::Delete(heir.kv.key.clone()),
-            Op::Delete(self.lock.request(heir.lease)),
         ];
+        let requests = [None, Some(term.lease)].map(|to| self.lock.request(Request { to, lease: heir.lease }));
+        then.extend(requests.map(Op::Delete));
         Txn { when, then, otherwise: None }
     }
 
@@ -151,7 +157,7 @@ mod tests {
             cluster::{Cluster, Patience},
             keys::LeaseId,
             membership::Membership,
-            store::{self, Change, Granted, Snapshot, StoreError},
+            store::{self, Change, Granted, Range, Snapshot, StoreError},
         },
         guard::Report,
         status::Status,
@@ -197,12 +203,12 @@ mod tests {
             pending().await
         }
 
-        async fn revoke(&self, _: LeaseId) -> Result<(), StoreError> {
+        async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
             self.0.set(self.0.get() + 1);
-            if self.0.get() == 1 { pending().await } else { Ok(()) }
+            if self.0.get() == 1 { pending().await } else { Ok(true) }
         }
 
-        async fn read(&self, _: &[Range]) -> Result<Snapshot, StoreError> {
+        async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
             pending().await
         }
 

@@ -2,12 +2,26 @@
 //!
 //! | key | value | what it is |
 //! | --- | --- | --- |
-//! | `L/0<hex of the lease>` | identity | *entry* in the queue; `L/<hex>` is one of etcd's own clients |
-//! | `L` | identity | the *holder* |
-//! | `L/~force/<hex>` | identity | a *request* for the lead |
-//! | `L/~ousted/<hex>` | identity | a *marker* on the lease of a holder that was deleted by force |
+//! | `L/~entry/<lease>` | identity | *queue entry*; `L/<lease>` is one of etcd's own clients |
+//! | `L` | identity | the *holder key* |
+//! | `L/~force/<lease>` | identity | a *handover request* to whoever leads |
+//! | `L/~resign/<holder's lease>/<lease>` | identity | a handover request to this holder only |
+//! | `L/~ousted/<lease>` | identity | an *eviction marker* on the lease of a holder that was deleted by force |
+//!
+//! All our keys below `L` begin with `~`, and no segment of a lock name does. So the keys of another lock, or of an application,
+//! are never mistaken for ours.
 
 use std::fmt;
+
+use super::store::Range;
+
+const ENTRY: &str = "~entry/";
+const FORCE: &str = "~force/";
+const RESIGN: &str = "~resign/";
+const OUSTED: &str = "~ousted/";
+
+/// The digits of the longest lease id.
+const LONGEST: usize = 16;
 
 /// The id of a lease, as etcd gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +40,45 @@ impl fmt::Debug for LeaseId {
     }
 }
 
+impl LeaseId {
+    /// Reads a lease id as we write it: lower-case hexadecimal without leading zeros, of a positive number.
+    fn from_hex(hex: &str) -> Option<Self> {
+        let lease = i64::from_str_radix(hex, 16).ok().filter(|lease| *lease > 0).map(Self)?;
+        (lease.to_string() == hex).then_some(lease)
+    }
+}
+
+/// The kind of a key below a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A queue entry: ours, or one of another client of etcd's elections.
+    Entry {
+        /// The lease of its owner.
+        lease: LeaseId,
+        /// Whether it is ours.
+        ours: bool,
+    },
+    /// An eviction marker.
+    Marker,
+}
+
+/// A handover request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The holder that it is for; `None` if it is for every leader.
+    pub to: Option<LeaseId>,
+    /// The lease of the candidate that asks.
+    pub lease: LeaseId,
+}
+
+impl Request {
+    /// Returns whether the holder with this lease must obey it. A request never applies to its own owner.
+    #[must_use]
+    pub fn is_for(&self, holder: LeaseId) -> bool {
+        self.lease != holder && self.to.is_none_or(|to| to == holder)
+    }
+}
+
 /// The name of a lock: a valid etcd key that is its own prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockName(String);
@@ -39,6 +92,9 @@ pub enum LockNameError {
     /// `a/` would be the entries' own prefix.
     #[error("must not end with '/': the queue's keys are kept below LOCK_NAME/")]
     TrailingSlash,
+    /// `a/~entry/1` would be a key of the lock `a`.
+    #[error("must not contain a segment that begins with '~': such keys belong to the lock above them")]
+    Reserved,
 }
 
 impl std::str::FromStr for LockName {
@@ -48,6 +104,7 @@ impl std::str::FromStr for LockName {
         match name {
             "" => Err(LockNameError::Empty),
             _ if name.ends_with('/') => Err(LockNameError::TrailingSlash),
+            _ if name.split('/').any(|segment| segment.starts_with('~')) => Err(LockNameError::Reserved),
             _ => Ok(Self(name.to_owned())),
         }
     }
@@ -78,55 +135,241 @@ impl LockName {
         self.below("")
     }
 
-    /// From and to (exclusive) of all names that an entry can have, ours or foreign: they begin with a hexadecimal digit.
+    /// Returns the range of our own entries.
     #[must_use]
-    pub fn entries(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.below("0"), self.below("g"))
+    pub fn own_entries(&self) -> Range {
+        Range::Prefix(self.below(ENTRY))
     }
 
-    /// The prefix of our own entries.
+    /// Returns the range of the names that an entry of etcd's own clients can have: hexadecimal without leading zeros.
     #[must_use]
-    pub fn own_entries(&self) -> Vec<u8> {
-        self.below("0")
+    pub fn foreign_entries(&self) -> Range {
+        Range::Between(self.below("1"), self.below("g"))
     }
 
-    /// From and to (exclusive) of the names that an entry of etcd's own clients can have.
+    /// Returns the first name after `key` that an entry of etcd's own clients can have. Keys between the two, such as an
+    /// application's `L/config/…`, need not be read.
     #[must_use]
-    pub fn foreign_entries(&self) -> (Vec<u8>, Vec<u8>) {
-        (self.below("1"), self.below("g"))
+    pub fn next_foreign_entry(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let prefix = self.prefix();
+        let name = key.strip_prefix(prefix.as_slice())?;
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let digits = name.iter().take(LONGEST).take_while(|byte| is_digit(byte)).count();
+        let mut next = name[..digits].to_vec();
+        match name.get(digits) {
+            // Names with these digits and more follow.
+            None if digits < LONGEST => next.push(b'0'),
+            Some(byte) if digits < LONGEST && *byte < b'0' => next.push(b'0'),
+            Some(byte) if digits < LONGEST && *byte > b'9' && *byte < b'a' => next.push(b'a'),
+            _ => loop {
+                match next.pop()? {
+                    b'f' => {}
+                    b'9' => break next.push(b'a'),
+                    digit => break next.push(digit + 1),
+                }
+            },
+        }
+        Some([prefix, next].concat())
     }
 
     /// The entry that a candidate creates for its lease.
     #[must_use]
     pub fn entry(&self, lease: LeaseId) -> Vec<u8> {
-        self.below(&format!("0{lease}"))
+        self.below(&format!("{ENTRY}{lease}"))
     }
 
-    /// The request of the candidate with this lease.
+    /// Returns the key of a request.
     #[must_use]
-    pub fn request(&self, lease: LeaseId) -> Vec<u8> {
-        self.below(&format!("~force/{lease}"))
+    pub fn request(&self, request: Request) -> Vec<u8> {
+        let lease = request.lease;
+        match request.to {
+            Some(to) => self.below(&format!("{RESIGN}{to}/{lease}")),
+            None => self.below(&format!("{FORCE}{lease}")),
+        }
     }
 
-    /// The prefix of the requests.
+    /// Returns the ranges of the requests that the holder with this lease must obey.
     #[must_use]
-    pub fn requests(&self) -> Vec<u8> {
-        self.below("~force/")
+    pub fn requests_to(&self, holder: LeaseId) -> [Range; 2] {
+        [FORCE.to_owned(), format!("{RESIGN}{holder}/")].map(|name| Range::Prefix(self.below(&name)))
+    }
+
+    /// Returns the ranges of all requests.
+    #[must_use]
+    pub fn requests(&self) -> [Range; 2] {
+        [FORCE, RESIGN].map(|name| Range::Prefix(self.below(name)))
     }
 
     /// The marker on the lease of an ousted holder.
     #[must_use]
     pub fn marker(&self, lease: LeaseId) -> Vec<u8> {
-        self.below(&format!("~ousted/{lease}"))
+        self.below(&format!("{OUSTED}{lease}"))
     }
 
-    /// The prefix of the markers.
+    /// Returns the range of the eviction markers.
     #[must_use]
-    pub fn markers(&self) -> Vec<u8> {
-        self.below("~ousted/")
+    pub fn markers(&self) -> Range {
+        Range::Prefix(self.below(OUSTED))
+    }
+
+    /// Returns the kind of an entry or marker, by its name and its lease. A key without a lease does not count, as it would never expire.
+    #[must_use]
+    pub fn kind(&self, key: &[u8], lease: Option<LeaseId>) -> Option<Kind> {
+        let lease = lease?;
+        let name = self.name(key)?;
+        let its_own = |hex| (LeaseId::from_hex(hex) == Some(lease)).then_some(());
+        if let Some(hex) = name.strip_prefix(ENTRY) {
+            // The name can be that of an earlier leader, whose entry was handed over.
+            LeaseId::from_hex(hex).map(|_| Kind::Entry { lease, ours: true })
+        } else if let Some(hex) = name.strip_prefix(OUSTED) {
+            its_own(hex).map(|()| Kind::Marker)
+        } else {
+            // etcd's own clients never hand an entry over.
+            its_own(name).map(|()| Kind::Entry { lease, ours: false })
+        }
+    }
+
+    /// Returns whether the lease of a key decides about its kind: by its name it can be a marker, or an entry of another client.
+    #[must_use]
+    pub fn needs_lease(&self, key: &[u8]) -> bool {
+        let name = self.name(key);
+        name.is_some_and(|name| LeaseId::from_hex(name.strip_prefix(OUSTED).unwrap_or(name)).is_some())
+    }
+
+    /// Returns the request that a key is, by its name alone: it counts only while the owner that it names has a queue entry.
+    #[must_use]
+    pub fn request_of(&self, key: &[u8]) -> Option<Request> {
+        let name = self.name(key)?;
+        let (to, hex) = match name.strip_prefix(FORCE) {
+            Some(hex) => (None, hex),
+            None => {
+                let (to, hex) = name.strip_prefix(RESIGN)?.split_once('/')?;
+                (Some(LeaseId::from_hex(to)?), hex)
+            }
+        };
+        Some(Request { to, lease: LeaseId::from_hex(hex)? })
+    }
+
+    /// Returns the name of a key below `L/`.
+    fn name<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(key.strip_prefix(self.prefix().as_slice())?).ok()
     }
 
     fn below(&self, name: &str) -> Vec<u8> {
         format!("{}/{name}", self.0).into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lock() -> LockName {
+        "a".parse().expect("a name")
+    }
+
+    #[test]
+    fn a_lock_name_has_no_segment_that_begins_with_a_tilde() {
+        for name in ["a", "a/b", "a~b", "a/b~", "/a", "a//b"] {
+            assert!(name.parse::<LockName>().is_ok(), "{name}");
+        }
+        for name in ["~a", "a/~b", "a/~entry/1", "jobs/~", "/~x/y"] {
+            assert_eq!(name.parse::<LockName>(), Err(LockNameError::Reserved), "{name}");
+        }
+        assert_eq!("a/".parse::<LockName>(), Err(LockNameError::TrailingSlash));
+        assert_eq!("".parse::<LockName>(), Err(LockNameError::Empty));
+    }
+
+    #[test]
+    fn a_key_is_ours_by_its_name_and_its_lease() {
+        let kind = |key: &str, lease: i64| lock().kind(key.as_bytes(), (lease != 0).then_some(LeaseId(lease)));
+        let entry = |lease, ours| Some(Kind::Entry { lease: LeaseId(lease), ours });
+        for (key, lease, expected) in [
+            ("a/~entry/1f", 0x1f, entry(0x1f, true)),
+            ("a/~entry/1f", 5, entry(5, true)),
+            ("a/~entry/1f", 0, None),
+            ("a/~entry/01f", 0x1f, None),
+            ("a/~entry/1f/x", 0x1f, None),
+            ("a/~entry/+1f", 0x1f, None),
+            ("a/~force/1f", 0x1f, None),
+            ("a/~resign/7/1f", 0x1f, None),
+            ("a/~ousted/1f", 0x1f, Some(Kind::Marker)),
+            ("a/~ousted/1f", 5, None),
+            ("a/1f", 0x1f, entry(0x1f, false)),
+            ("a/1f", 5, None),
+            // The holder keys of other locks, and what their applications keep.
+            ("a/01", 1, None),
+            ("a/01/~entry/5", 5, None),
+            ("a/1f/~force/5", 5, None),
+            ("b/~entry/1", 1, None),
+            ("a", 1, None),
+        ] {
+            assert_eq!(kind(key, lease), expected, "{key} on {lease:x}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_known_by_its_name() {
+        let request = |to: Option<i64>, lease| Some(Request { to: to.map(LeaseId), lease: LeaseId(lease) });
+        for (key, expected) in [
+            ("a/~force/1f", request(None, 0x1f)),
+            ("a/~resign/7/1f", request(Some(7), 0x1f)),
+            ("a/~force/01f", None),
+            ("a/~force/", None),
+            ("a/~force/1f/2", None),
+            ("a/~resign/07/1f", None),
+            ("a/~resign/1f", None),
+            ("a/b/~force/1f", None),
+            ("a/1f", None),
+        ] {
+            assert_eq!(lock().request_of(key.as_bytes()), expected, "{key}");
+        }
+        let unknown = |key: &str| lock().needs_lease(key.as_bytes());
+        assert!(unknown("a/1f") && unknown("a/~ousted/1f"));
+        assert!(
+            !unknown("a/01f") && !unknown("a/x") && !unknown("a/~force/1f") && !unknown("a/~ousted/x") && !unknown("a")
+        );
+    }
+
+    #[test]
+    fn a_request_is_for_one_holder_or_for_everybody_but_its_owner() {
+        let request = |to: Option<i64>| Request { to: to.map(LeaseId), lease: LeaseId(1) };
+        assert!(request(None).is_for(LeaseId(2)) && request(Some(2)).is_for(LeaseId(2)));
+        assert!(!request(Some(3)).is_for(LeaseId(2)));
+        assert!(!request(None).is_for(LeaseId(1)) && !request(Some(1)).is_for(LeaseId(1)));
+    }
+
+    #[test]
+    fn names_that_can_be_no_entry_are_skipped() {
+        let lock = lock();
+        for (key, next) in [
+            ("a/config/x", Some("a/d")),
+            ("a/bak", Some("a/bb")),
+            ("a/1", Some("a/10")),
+            ("a/1/x", Some("a/10")),
+            ("a/1A", Some("a/1a")),
+            ("a/9z", Some("a/a")),
+            ("a/ffffffffffffffff", None),
+            ("a/fz", None),
+            ("a/7fffffffffffffff0", Some("a/8")),
+        ] {
+            assert_eq!(lock.next_foreign_entry(key.as_bytes()), next.map(|next| next.as_bytes().to_vec()), "{key}");
+        }
+    }
+
+    proptest! {
+        /// No possible entry lies between a key and the name where reading continues, and reading makes progress.
+        #[test]
+        fn no_entry_is_skipped(name in "[0-9a-gA/.]{1,20}", lease in 1i64..) {
+            let lock = lock();
+            let key = lock.below(&name);
+            let entry = lock.below(&LeaseId(lease).to_string());
+            match lock.next_foreign_entry(&key) {
+                Some(next) => prop_assert!(next > key && (entry <= key || next <= entry)),
+                None => prop_assert!(entry <= key),
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use futures_util::{Stream, StreamExt as _, stream};
 use super::{
     Claim, Election, Term,
     cluster::{Attempts, NEVER, Pauses},
-    store::{Change, KeyValue, Range, Snapshot, Store, StoreError},
+    keys::LeaseId,
+    store::{Change, Get, KeyOnly, Range, Snapshot, Store, StoreError, shown},
     view::View,
 };
 use crate::{
@@ -39,8 +40,8 @@ pub enum Loss {
     HolderChanged(Option<String>),
     /// Our place in the queue was deleted or rewritten.
     EntryChanged,
-    /// Another instance asked for the lead.
-    Requested(String),
+    /// Another instance made a handover request. All bytes of its identity, as it decides about the exit code.
+    Requested(Vec<u8>),
     /// The endpoints report another etcd cluster than the one that holds the lock.
     AnotherCluster,
 }
@@ -53,7 +54,7 @@ impl fmt::Display for Loss {
             Self::HolderChanged(None) => f.write_str("the holder key was deleted"),
             Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
             Self::EntryChanged => f.write_str("our entry in the queue was deleted or rewritten"),
-            Self::Requested(by) => write!(f, "{by:?} asks for the lead"),
+            Self::Requested(by) => write!(f, "{:?} asks for the lead", shown(by)),
             Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
         }
     }
@@ -106,9 +107,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
         let asked = self.cluster.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
-            let mut ranges = self.what_a_term_rests_on(term);
-            ranges.extend(self.whoever_may_be_next(term));
-            self.renew_at(store, term.lease, &ranges).await
+            let gets = [self.what_a_term_rests_on(term), vec![self.whoever_may_be_next(term)]].concat();
+            self.renew_at(store, term.lease, async |store| self.see(store, term, &gets).await).await
         });
         let renewals =
             Renewals { asked, last: begin.max(term.renewed_at + retry) - retry, slowest: None, refusal: None };
@@ -119,7 +119,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// The next answer to a renewal, with a line in the log when they begin to be late, and one when that is over.
-    async fn next_renewal(&self, renewals: &mut Renewals<'_, S, C>) -> (Instant, Option<Snapshot>) {
+    async fn next_renewal(&self, renewals: &mut Renewals<'_, S, C>) -> (Instant, Option<Seen>) {
         let retry = self.timing.retry_period();
         let mut late_at = Some(renewals.last + 2 * retry);
         loop {
@@ -157,22 +157,22 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// What a renewal confirms or refutes.
-    fn confirm(&self, term: &Term, sent: Instant, renewed: Option<Snapshot>) -> Result<Instant, Loss> {
-        let snapshot = renewed.ok_or(Loss::LeaseGone)?;
-        self.judge(term, &snapshot)?;
-        term.next.replace(View::new(&self.lock, snapshot).next_of(term.lease).cloned());
+    fn confirm(&self, term: &Term, sent: Instant, renewed: Option<Seen>) -> Result<Instant, Loss> {
+        let seen = renewed.ok_or(Loss::LeaseGone)?;
+        self.judge(term, &seen)?;
+        let view = View::new(&self.lock, seen.snapshot);
+        term.next.replace(view.next_of(term.lease).filter(|next| next.ours).cloned());
         Ok(sent)
     }
 
     /// Completes when a watch from the revision of the term on sees a loss. A watch that breaks says nothing: read again,
     /// and watch from there.
     async fn observe(&self, term: &Term) -> Loss {
-        let ranges = self.what_a_term_rests_on(term);
         let mut known = Some(term.revision);
         let mut pauses = Pauses::default();
         loop {
             let begun = self.clock().now();
-            match self.observe_from(term, known.take(), &ranges).await {
+            match self.observe_from(term, known.take()).await {
                 Ok(loss) => return loss,
                 Err(failure) => {
                     tracing::debug!("watch: {failure}");
@@ -187,43 +187,56 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Watches from the revision that is known, or else from a fresh read, until it sees a loss or breaks.
-    async fn observe_from(&self, term: &Term, known: Option<i64>, ranges: &[Range]) -> Result<Loss, StoreError> {
+    async fn observe_from(&self, term: &Term, known: Option<i64>) -> Result<Loss, StoreError> {
         let known = match known {
             Some(revision) => revision,
             None => {
-                let snapshot = self.cluster.hedged(async |store| store.read(ranges).await).await?;
-                if let Err(loss) = self.judge(term, &snapshot) {
+                let gets = self.what_a_term_rests_on(term);
+                let seen = self.cluster.hedged(async |store| self.see(store, term, &gets).await).await?;
+                if let Err(loss) = self.judge(term, &seen) {
                     return Ok(loss);
                 }
-                snapshot.revision
+                seen.snapshot.revision
             }
         };
-        let mut watch = self.cluster.watch(ranges, known + 1).await?;
+        let mut ranges = vec![Range::Key(self.lock.holder()), Range::Key(term.entry.key.clone())];
+        ranges.extend(self.lock.requests_to(term.lease));
+        let mut watch = self.cluster.watch(&ranges, known + 1).await?;
         loop {
             for change in watch.next().await? {
                 if let Err(loss) = self.judge_change(term, &change) {
                     return Ok(loss);
                 }
+                if let Change::Put(kv) = change {
+                    let names = [KeyOnly::from(kv)];
+                    let asked_by = self.cluster.hedged(async |store| self.asked_by(store, term, &names).await).await?;
+                    if let Some(by) = asked_by {
+                        return Ok(Loss::Requested(by));
+                    }
+                }
             }
         }
     }
 
-    /// Who was next at the last renewal: nobody comes between. Else the whole queue.
-    fn whoever_may_be_next(&self, term: &Term) -> Vec<Range> {
+    /// Returns the key of the successor that the last renewal saw, as new entries come after it; else the first entry of ours after
+    /// our own.
+    fn whoever_may_be_next(&self, term: &Term) -> Get {
         match &*term.next.borrow() {
-            Some(next) => vec![Range::Key(next.kv.key.clone())],
-            None => View::queue(&self.lock),
+            Some(next) => Get::key(next.kv.key.clone()),
+            None => Get::next_after(self.lock.own_entries(), term.entry.create_revision),
         }
     }
 
     /// Holder, own entry, requests.
-    fn what_a_term_rests_on(&self, term: &Term) -> Vec<Range> {
-        vec![Range::Key(self.lock.holder()), Range::Key(term.entry.0.clone()), Range::Prefix(self.lock.requests())]
+    fn what_a_term_rests_on(&self, term: &Term) -> Vec<Get> {
+        let mut gets = vec![Get::key(self.lock.holder()), Get::key(term.entry.key.clone())];
+        gets.extend(self.lock.requests_to(term.lease).map(Get::names));
+        gets
     }
 
     /// Whether what was read leaves the term as it is.
-    fn judge(&self, term: &Term, snapshot: &Snapshot) -> Result<(), Loss> {
-        let find = |key: &[u8]| snapshot.keys.iter().find(|kv| kv.key == key);
+    fn judge(&self, term: &Term, seen: &Seen) -> Result<(), Loss> {
+        let find = |key: &[u8]| seen.snapshot.keys.iter().find(|kv| kv.key == key);
         match find(&self.lock.holder()) {
             None => return Err(Loss::HolderChanged(None)),
             Some(holder) if holder.mod_revision != term.token => {
@@ -231,11 +244,13 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
             Some(_) => {}
         }
-        let (key, revision) = &term.entry;
-        if find(key).is_none_or(|entry| entry.mod_revision != *revision) {
+        if find(&term.entry.key).is_none_or(|entry| entry.mod_revision != term.entry.mod_revision) {
             return Err(Loss::EntryChanged);
         }
-        snapshot.keys.iter().try_for_each(|kv| self.judge_request(term, kv))
+        match &seen.asked_by {
+            Some(by) => Err(Loss::Requested(by.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The same for one change after the term's revision.
@@ -244,28 +259,52 @@ impl<S: Store, C: Clock> Election<S, C> {
             Change::Put(kv) if kv.key == self.lock.holder() && kv.mod_revision != term.token => {
                 Err(Loss::HolderChanged(Some(kv.identity())))
             }
-            Change::Put(kv) if kv.key == term.entry.0 && kv.mod_revision != term.entry.1 => Err(Loss::EntryChanged),
-            Change::Put(kv) => self.judge_request(term, kv),
+            Change::Put(kv) if kv.key == term.entry.key && kv.mod_revision != term.entry.mod_revision => {
+                Err(Loss::EntryChanged)
+            }
             Change::Deleted(key, _) if *key == self.lock.holder() => Err(Loss::HolderChanged(None)),
-            Change::Deleted(key, _) if *key == term.entry.0 => Err(Loss::EntryChanged),
-            Change::Deleted(..) => Ok(()),
+            Change::Deleted(key, _) if *key == term.entry.key => Err(Loss::EntryChanged),
+            Change::Put(_) | Change::Deleted(..) => Ok(()),
         }
     }
 
-    /// A request of anybody else that hangs on a lease.
-    fn judge_request(&self, term: &Term, kv: &KeyValue) -> Result<(), Loss> {
-        match kv.lease {
-            Some(lease) if lease != term.lease && kv.key == self.lock.request(lease) => {
-                Err(Loss::Requested(kv.identity()))
-            }
-            _ => Ok(()),
-        }
+    /// Reads these keys of a term, and whether one of the requests among them counts.
+    async fn see(&self, store: &S, term: &Term, gets: &[Get]) -> Result<Seen, StoreError> {
+        let snapshot = store.read(gets).await?;
+        let asked_by = self.asked_by(store, term, &snapshot.names).await?;
+        Ok(Seen { snapshot, asked_by })
     }
+
+    /// Returns the identity of the owner of the oldest request that counts. A request counts only while its owner has a queue
+    /// entry, which costs another read where there is a request.
+    async fn asked_by(&self, store: &S, term: &Term, names: &[KeyOnly]) -> Result<Option<Vec<u8>>, StoreError> {
+        let asking = names.iter().filter_map(|name| {
+            let request = self.lock.request_of(&name.key).filter(|request| request.is_for(term.lease))?;
+            Some((name.create_revision, request.lease))
+        });
+        let mut asking: Vec<(i64, LeaseId)> = asking.collect();
+        if asking.is_empty() {
+            return Ok(None);
+        }
+        asking.sort_unstable();
+        asking.truncate(Get::FEW);
+        let entries: Vec<_> = asking.iter().map(|(_, lease)| Get::key(self.lock.entry(*lease))).collect();
+        let view = View::new(&self.lock, store.read(&entries).await?);
+        let owner = asking.iter().find_map(|(_, lease)| view.entry_of(*lease));
+        Ok(owner.map(|(_, entry)| entry.kv.value.clone()))
+    }
+}
+
+/// What a read of a term's keys shows.
+struct Seen {
+    snapshot: Snapshot,
+    /// The identity of the instance that made a handover request, if one counts.
+    asked_by: Option<Vec<u8>>,
 }
 
 /// The renewals of one term.
 struct Renewals<'a, S, C> {
-    asked: Attempts<'a, S, C, Option<Snapshot>>,
+    asked: Attempts<'a, S, C, Option<Seen>>,
     /// When the latest one that was confirmed was sent.
     last: Instant,
     /// How old the latest confirmation was at most since renewals began to be slow; `None` if they are not.

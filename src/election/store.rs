@@ -45,16 +45,16 @@ pub trait Store: Sized {
     /// Keeps a lease alive; `false` if there is no such lease any more.
     fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
 
-    /// Revokes a lease, and with it its keys; done as well if there is no such lease.
-    fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<(), StoreError>>;
+    /// Revokes a lease, and with it its keys; `false` if there is no such lease any more.
+    fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
 
     /// Reads several ranges at one revision.
-    fn read(&self, ranges: &[Range]) -> impl Future<Output = Result<Snapshot, StoreError>>;
+    fn read(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>>;
 
     /// Reads several ranges as this endpoint knows them, which may be what they were a moment ago: one round trip, and none
     /// between the members of etcd. For what is compared by a transaction afterwards.
-    fn glance(&self, ranges: &[Range]) -> impl Future<Output = Result<Snapshot, StoreError>> {
-        self.read(ranges)
+    fn glance(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>> {
+        self.read(gets)
     }
 
     /// Applies a transaction. After an error its outcome is unknown: it may have been applied, or still be.
@@ -103,8 +103,66 @@ pub enum Range {
     Key(Vec<u8>),
     /// All keys with this prefix.
     Prefix(Vec<u8>),
-    /// All keys from the first to just before the second. A read leaves out their values: nobody knows what they are.
+    /// All keys from the first to just before the second.
     Between(Vec<u8>, Vec<u8>),
+}
+
+impl Range {
+    /// Returns whether it contains this key.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key(one) => key == one,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+            Self::Between(from, to) => from.as_slice() <= key && key < to.as_slice(),
+        }
+    }
+}
+
+/// A read of one range. It always has a limit, as other clients can put any number of keys there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    /// The range.
+    pub range: Range,
+    /// Whether to read values and leases, too.
+    pub values: bool,
+    /// Only the oldest key that was created after this revision.
+    pub next_after: Option<i64>,
+    /// The revision to read at; `None` for the latest.
+    pub at: Option<i64>,
+    /// The limit, in the order of the names. An endpoint lowers it if an answer is too large.
+    pub most: u16,
+}
+
+impl Get {
+    /// The limit of a page of the queue: small enough to skip an application's keys soon.
+    const PAGE: u16 = 200;
+    /// The limit for requests and markers. One transaction has room for a read for each.
+    pub const FEW: usize = 50;
+
+    /// Reads one key with its value.
+    #[must_use]
+    pub const fn key(key: Vec<u8>) -> Self {
+        Self { range: Range::Key(key), values: true, next_after: None, at: None, most: 1 }
+    }
+
+    /// Reads a few keys without their values.
+    #[must_use]
+    pub const fn names(range: Range) -> Self {
+        Self { range, values: false, next_after: None, at: None, most: Self::FEW as u16 }
+    }
+
+    /// Reads a page of a range; [`Snapshot::cut`] tells where it ends.
+    #[must_use]
+    pub const fn page(range: Range, values: bool) -> Self {
+        Self { range, values, next_after: None, at: None, most: Self::PAGE }
+    }
+
+    /// Reads the oldest key that was created after a revision, with its value.
+    #[must_use]
+    pub const fn next_after(range: Range, revision: i64) -> Self {
+        Self { range, values: true, next_after: Some(revision), at: None, most: 1 }
+    }
 }
 
 /// A key with what hangs on it.
@@ -142,13 +200,34 @@ pub fn shown(identity: &[u8]) -> String {
     }
 }
 
-/// Several ranges at one revision.
+/// A key that was read without its value. etcd 3.7 does not tell its lease then, so this type has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyOnly {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The revision that created the key.
+    pub create_revision: i64,
+    /// The revision that changed it last.
+    pub mod_revision: i64,
+}
+
+impl From<KeyValue> for KeyOnly {
+    fn from(KeyValue { key, create_revision, mod_revision, .. }: KeyValue) -> Self {
+        Self { key, create_revision, mod_revision }
+    }
+}
+
+/// Several ranges at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The revision of the store.
     pub revision: i64,
-    /// All keys of the ranges.
+    /// The keys that were read with their values.
     pub keys: Vec<KeyValue>,
+    /// The keys that were read without their values.
+    pub names: Vec<KeyOnly>,
+    /// The reads that reached their limit, by their index, with the last key that was read.
+    pub cut: Vec<(usize, Vec<u8>)>,
 }
 
 /// One change of one key.
@@ -189,6 +268,8 @@ pub enum Compare {
     Absent(Range),
     /// The key was last changed at this revision.
     Unchanged(Vec<u8>, i64),
+    /// All keys of the range were created before this revision.
+    Older(Range, i64),
 }
 
 /// A change of a transaction.

@@ -10,7 +10,7 @@ use std::{
 
 use etcd_client::{
     Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions,
-    PutOptions, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse,
+    PutOptions, ResponseHeader, SortOrder, SortTarget, Txn as EtcdTxn, TxnOp, TxnOpResponse,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -30,7 +30,7 @@ use crate::{
     election::{
         keys::LeaseId,
         membership::Membership,
-        store::{Compare, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+        store::{Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
     timing::show,
 };
@@ -258,19 +258,60 @@ impl Endpoint {
         self.read(&[]).await.map(drop)
     }
 
-    /// Several ranges at one revision: a transaction of nothing but reads.
-    async fn get(&self, ranges: &[Range], options: GetOptions) -> Result<Snapshot, StoreError> {
-        let gets: Vec<_> = ranges.iter().map(|range| get(range, options.clone())).collect();
-        let answer = self.call(async |client| client.txn(EtcdTxn::new().and_then(gets.clone())).await).await?;
+    /// Reads several ranges at one revision, in one transaction. If the answer is too large for a message, reads them one by one
+    /// at that revision, with lower limits.
+    async fn get(&self, gets: &[Get], options: &GetOptions) -> Result<Snapshot, StoreError> {
+        if let Some(snapshot) = self.get_at_once(gets, options).await? {
+            return Ok(snapshot);
+        }
+        if let [get] = gets {
+            let fewer = Get { most: (get.most / 8).max(1), ..get.clone() };
+            if get.most == 1 {
+                return Err(StoreError::Unavailable(format!(
+                    "{}: could not read a key: it is larger than an answer may be",
+                    self.name()
+                )));
+            }
+            return Box::pin(self.get(&[fewer], options)).await;
+        }
+        let mut all = Snapshot::default();
+        for (n, get) in gets.iter().enumerate() {
+            let at = if n == 0 { get.at } else { get.at.or(Some(all.revision)) };
+            let part = Box::pin(self.get(&[Get { at, ..get.clone() }], options)).await?;
+            if n == 0 {
+                all.revision = part.revision;
+            }
+            all.keys.extend(part.keys);
+            all.names.extend(part.names);
+            all.cut.extend(part.cut.into_iter().map(|(_, last)| (n, last)));
+        }
+        Ok(all)
+    }
+
+    /// Returns `None` if the answer is too large.
+    async fn get_at_once(&self, gets: &[Get], options: &GetOptions) -> Result<Option<Snapshot>, StoreError> {
+        let ops: Vec<_> = gets.iter().map(|each| get(each, options.clone())).collect();
+        let answer = self.call(async |client| match client.txn(EtcdTxn::new().and_then(ops.clone())).await {
+            Err(error) if Meaning::of(&error) == Meaning::TooLarge => Ok(None),
+            answer => answer.map(Some),
+        });
+        let Some(answer) = answer.await? else { return Ok(None) };
         self.check_answer(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
-        let mut keys = Vec::new();
-        for response in answer.op_responses() {
+        let mut snapshot = Snapshot { revision, ..Snapshot::default() };
+        for (n, response) in answer.op_responses().into_iter().enumerate() {
             if let TxnOpResponse::Get(mut got) = response {
-                keys.extend(got.take_kvs().into_iter().map(key_value));
+                let last = got.kvs().last().filter(|_| got.more()).map(|kv| (n, kv.key().to_vec()));
+                snapshot.cut.extend(last);
+                let keys = got.take_kvs().into_iter().map(key_value);
+                if gets[n].values {
+                    snapshot.keys.extend(keys);
+                } else {
+                    snapshot.names.extend(keys.map(KeyOnly::from));
+                }
             }
         }
-        Ok(Snapshot { revision, keys })
+        Ok(Some(snapshot))
     }
 }
 
@@ -365,24 +406,25 @@ impl Store for Endpoint {
         Ok(alive)
     }
 
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+    async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let revoked = self.call(async |client| match client.lease_revoke(lease.0).await {
             Ok(_) => Ok(true),
             Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
             Err(error) => Err(error),
         });
-        if !revoked.await? {
+        let revoked = revoked.await?;
+        if !revoked {
             self.lease_is_gone().await?;
         }
-        Ok(())
+        Ok(revoked)
     }
 
-    async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        self.get(ranges, GetOptions::new()).await
+    async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        self.get(gets, &GetOptions::new()).await
     }
 
-    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        self.get(ranges, GetOptions::new().with_serializable()).await
+    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        self.get(gets, &GetOptions::new().with_serializable()).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
@@ -411,11 +453,18 @@ fn options() -> ConnectOptions {
     ConnectOptions::new().with_require_leader(true)
 }
 
-fn get(range: &Range, options: GetOptions) -> TxnOp {
-    match range {
+fn get(get: &Get, mut options: GetOptions) -> TxnOp {
+    options = options.with_limit(get.most.into()).with_revision(get.at.unwrap_or(0));
+    if !get.values {
+        options = options.with_keys_only();
+    }
+    if let Some(revision) = get.next_after {
+        options = options.with_min_create_revision(revision + 1).with_sort(SortTarget::Create, SortOrder::Ascend);
+    }
+    match &get.range {
         Range::Key(key) => TxnOp::get(key.clone(), Some(options)),
         Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(options.with_prefix())),
-        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()).with_keys_only())),
+        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()))),
     }
 }
 
@@ -440,11 +489,17 @@ fn etcd_txn(txn: &Txn) -> EtcdTxn {
 }
 
 fn etcd_compare(compare: &Compare) -> EtcdCompare {
-    let absent = |key: &Vec<u8>| EtcdCompare::create_revision(key.clone(), CompareOp::Equal, 0);
+    let each = |range: &Range, op, revision| {
+        let created = |key: &Vec<u8>| EtcdCompare::create_revision(key.clone(), op, revision);
+        match range {
+            Range::Key(key) => created(key),
+            Range::Prefix(prefix) => created(prefix).with_prefix(),
+            Range::Between(from, to) => created(from).with_range(to.clone()),
+        }
+    };
     match compare {
-        Compare::Absent(Range::Key(key)) => absent(key),
-        Compare::Absent(Range::Prefix(prefix)) => absent(prefix).with_prefix(),
-        Compare::Absent(Range::Between(from, to)) => absent(from).with_range(to.clone()),
+        Compare::Absent(range) => each(range, CompareOp::Equal, 0),
+        Compare::Older(range, revision) => each(range, CompareOp::Less, *revision),
         Compare::Unchanged(key, revision) => EtcdCompare::mod_revision(key.clone(), CompareOp::Equal, *revision),
     }
 }

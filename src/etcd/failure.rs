@@ -30,6 +30,7 @@ mod code {
     pub(super) const NOT_FOUND: i32 = 5;
     pub(super) const PERMISSION_DENIED: i32 = 7;
     pub(super) const FAILED_PRECONDITION: i32 = 9;
+    pub(super) const OUT_OF_RANGE: i32 = 11;
     pub(super) const UNAVAILABLE: i32 = 14;
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
@@ -57,6 +58,8 @@ pub(super) enum Meaning {
     Refused,
     /// Certificates do not match.
     Untrusted,
+    /// The answer is larger than the decoding limit: ask for less.
+    TooLarge,
     /// It may pass.
     Other,
 }
@@ -84,6 +87,7 @@ impl Meaning {
             code::INVALID_ARGUMENT if text.contains("authentication failed") => Self::Refused,
             code::FAILED_PRECONDITION if text.contains("authentication is not enabled") => Self::NoLoginNeeded,
             code::PERMISSION_DENIED => Self::Refused,
+            code::OUT_OF_RANGE if text.contains("decoded message length too large") => Self::TooLarge,
             _ => return None,
         })
     }

@@ -105,7 +105,7 @@ fn the_lead_going_back_and_forth_adds_nothing_up() {
         let head = world.keys().expect("etcd answers").into_iter().find(|key| key.lease == world.holder().lease);
         let place = head
             .filter(|key| key.name != world.lock())
-            .map_or_else(|| format!("{}/0{:x}", world.lock(), world.holder().lease), |key| key.name);
+            .map_or_else(|| format!("{}/~entry/{:x}", world.lock(), world.holder().lease), |key| key.name);
         // By an operator: it steps down, gives back its lease, and stands in the queue again.
         world.cluster().etcdctl().must(&["del", &place]);
         next.leads_within(Timing::SWIFT);

@@ -61,7 +61,7 @@ fn one_that_leaves_the_queue_is_passed_over() {
     world.verdict();
 }
 
-/// `L/~force/…` and `L/0…` are below `L/`: so are all keys of a lock that is called `L/something`.
+/// `L/~force/…` and `L/~entry/…` are below `L/`: so are all keys of a lock that is called `L/something`.
 #[test]
 fn a_lock_is_not_confused_by_one_whose_name_it_begins() {
     let outer = shared_world();

@@ -8,21 +8,26 @@ use crate::{shared_world, world_on};
 
 /// Names that look like ours, and are none.
 fn nonsense(world: &World) -> Vec<Vec<u8>> {
-    let names: [&[u8]; 14] = [
+    let names: [&[u8]; 19] = [
         b"",
         b"0",
-        b"00",
-        b"0g",
-        b"01123456789abcdef0",
-        b"0abc/",
+        b"01",
         b"abc/def",
+        b"~",
+        b"~entry",
+        b"~entry/",
+        b"~entry/00",
+        b"~entry/0abc",
+        b"~entry/1123456789abcdef0",
+        b"~entry/abc/",
         b"~force",
         b"~force/",
         b"~force/xyz",
+        b"~resign/1/xyz",
         b"~ousted/",
         b"~ousted/00",
         b"\xff\xfe",
-        b"0\xc3\x28",
+        b"~entry/\xc3\x28",
     ];
     names.iter().map(|name| [world.lock().as_bytes(), b"/", name].concat()).collect()
 }
@@ -64,7 +69,7 @@ fn keys_with_nonsense_names_disturb_nobody() {
 fn entries_requests_and_markers_without_a_lease_count_for_nothing() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
-    for name in ["0abc", "abc", "~force/abc", "~ousted/abc"] {
+    for name in ["~entry/abc", "abc", "~force/abc", "~resign/1/abc", "~ousted/abc"] {
         etcdctl.must(&["put", &format!("{}/{name}", world.lock()), "somebody"]);
     }
     a_round(&world);
@@ -121,5 +126,100 @@ fn a_holder_of_any_value_is_waited_for_and_shown() {
         a.terminate();
         a.wait_exit(Timing::SWIFT);
     }
+    world.verdict();
+}
+
+/// The key of a lock whose name is a number, and of an application that has a lease of its own: no place in the queue of the
+/// lock above, and never given away with it.
+#[test]
+fn a_lock_whose_name_is_a_number_disturbs_not_the_lock_above() {
+    let outer = shared_world();
+    let inner = shared_world();
+    let below = |name: &str| inner.candidate(name).set("LOCK_NAME", format!("{}/01", outer.lock()));
+    let (x, y) = (below("x").start(), below("y").start());
+    let leader = eventually(Timing::START, "one of the inner lock leads", || {
+        [&x, &y].into_iter().find(|each| !each.living().is_empty()).ok_or_else(|| x.stderr())
+    });
+    let etcdctl = outer.cluster().etcdctl();
+    let application = format!("{}/07", outer.lock());
+    let lease = etcdctl.grant(Duration::from_secs(600));
+    etcdctl.put(application.as_bytes(), b"data", Some(lease));
+
+    a_round(&outer);
+    crate::undisturbed(leader, Timing::LONG.retry / 2);
+    let keys = outer.keys().expect("etcd answers");
+    assert!(keys.iter().any(|key| key.name == application && key.lease == lease), "{keys:?}");
+    etcdctl.revoke(lease);
+    inner.verdict();
+    outer.verdict();
+}
+
+/// With rights on the keys of a lock below it nobody can take the lock above over, or keep it from anybody.
+#[test]
+fn rights_on_a_lock_below_are_no_rights_on_the_lock_above() {
+    let world = world_on(Cluster::builder().size(1).plain().auth("app", "secret-password").create());
+    let below = format!("{}/01", world.lock());
+    let root = world.cluster().etcdctl_as_root();
+    root.must(&["role", "add", "below"]);
+    root.must(&["role", "grant-permission", "below", "readwrite", &below, "--prefix"]);
+    root.must(&["user", "add", "neighbor:password"]);
+    root.must(&["user", "grant-role", "neighbor", "below"]);
+    let neighbor = world.cluster().etcdctl().with(&["--user", "neighbor:password"]);
+    let a = world.candidate("a").start();
+    a.leads();
+    let lease = neighbor.grant(Duration::from_secs(600));
+    for name in ["", "23", "/~entry/1", "/~force/1"] {
+        neighbor.put(format!("{below}{name}").as_bytes(), b"neighbor", Some(lease));
+    }
+    let b = world.candidate("b").start();
+    b.waits();
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(world.holder().value, "b");
+    world.verdict();
+}
+
+/// A counter of the only member.
+fn metric(world: &World, name: &str) -> f64 {
+    let metrics = world.cluster().member(0).metrics().expect("it answers");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+/// More keys than fit into one answer, each of which could be a place in the queue by the first letter of its name; and
+/// requests and markers of a megabyte each. None of them counts.
+#[test]
+fn more_keys_than_fit_into_one_answer_disturb_nobody() {
+    let world = world_on(Cluster::builder().size(1).plain().option("quota-backend-bytes", "1000000000").create());
+    let etcdctl = world.cluster().etcdctl();
+    // Not with a short lease: what is written here keeps etcd busy.
+    let a = world.candidate("a").start();
+    a.leads();
+    let below = |name: &str| format!("{}/{name}", world.lock());
+    let kilobyte = "x".repeat(1 << 10);
+    for prefix in ["0", "~entry/"] {
+        etcdctl.put_all((0..5000).map(|number| below(&format!("{prefix}{number}"))), &kilobyte, None);
+    }
+    let long = |number: usize| below(&format!("{:x}/{}{number}", number % 15 + 1, "n".repeat(1000)));
+    etcdctl.put_all((0..5500).map(long), "-", None);
+    let lease = etcdctl.grant(Duration::from_secs(600));
+    for number in 0..5 {
+        for name in [format!("~force/{number}"), format!("~ousted/{number}"), format!("~entry/x{number}")] {
+            etcdctl.put(below(&name).as_bytes(), &vec![b'x'; 1 << 20], Some(lease));
+        }
+    }
+    let sent = || metric(&world, "etcd_network_client_grpc_sent_bytes_total");
+    let before = sent();
+    crate::undisturbed(&a, 2 * Timing::LONG.retry);
+    let sent = sent() - before;
+    assert!(sent < 200_000.0, "a leader without standbys reads no keys of others, and was sent {sent} bytes");
+    let b = world.candidate("b").start();
+    eventually(Timing::START, "b waits", || match b.code("/readyz") {
+        200 => Ok(()),
+        _ => Err(b.stderr()),
+    });
+    a.terminate();
+    b.leads_within(Timing::START);
+    crate::undisturbed(&b, 2 * Timing::LONG.retry);
     world.verdict();
 }

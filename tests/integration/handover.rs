@@ -4,10 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Behaviour, Candidate, End, Timing, World};
+use harness::{Behaviour, Candidate, Cluster, End, Timing, World};
 use nix::sys::signal::Signal;
 
-use crate::{between, shared_world};
+use crate::{between, shared_world, world_on};
 
 /// A leader and one that waits.
 fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Arc<Candidate>) {
@@ -37,6 +37,30 @@ fn the_gap_between_two_commands_is_far_below_a_retry_period() {
     let lives = world.journal().lives();
     let gap = between(lives[0].to, lives[1].from);
     assert!(gap < harness::wait::scaled(Timing::LONG.retry / 2), "{gap:?}");
+    world.verdict();
+}
+
+/// And the revocation of a lease that nothing hangs on any more: two proposals in all.
+#[test]
+fn a_clean_hand_over_is_one_commit() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let timing = Timing::SHORT;
+    let a = world.candidate("a").timing(timing).start();
+    a.leads();
+    let b = world.candidate("b").timing(timing).start();
+    b.waits();
+    // Its next renewals see who is next.
+    crate::undisturbed(&a, 3 * timing.retry);
+    let proposals = || {
+        let metrics = world.cluster().member(0).metrics().expect("it answers");
+        let name = "etcd_server_proposals_committed_total ";
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok()).expect("it is counted")
+    };
+    let before = proposals();
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    a.wait_exit(Timing::SWIFT);
+    assert_eq!(proposals() - before, 2.0, "{}", a.stderr());
     world.verdict();
 }
 

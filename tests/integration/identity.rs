@@ -30,21 +30,40 @@ fn twins_do_not_duel() {
     world.verdict();
 }
 
-/// Started again after everything was killed: it overtakes the queue, but waits for its predecessor's lease.
+/// Its host has lost all its processes and starts it again: it asks the holder that it finds, and nobody else. The standby that
+/// is elected when the old lease has run out goes on.
 #[test]
-fn after_a_hard_kill_the_same_identity_leads_before_the_queue() {
-    let world = shared_world();
+fn after_a_hard_kill_the_same_identity_does_not_take_the_lead_from_the_next() {
     let timing = Timing::SHORT;
-    let old = world.candidate("old").identity("twin").timing(timing).start();
-    old.leads();
-    let other = world.candidate("other").timing(timing).start();
-    other.waits();
-    let guard = old.guard_pid();
-    old.kill();
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
-    let new = world.candidate("new").identity("twin").timing(timing).start();
-    new.leads_within(timing.latest_failover() + Timing::SWIFT);
-    assert!(other.lives().is_empty(), "the queue was served first");
+    for _ in 0..3 {
+        let world = shared_world();
+        let old = world.candidate("old").identity("twin").timing(timing).start();
+        old.leads();
+        let other = world.candidate("other").timing(timing).start();
+        other.waits();
+        let guard = old.guard_pid();
+        old.kill();
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
+        let new = world.candidate("new").identity("twin").timing(timing).start();
+        other.leads_within(timing.latest_failover() + Timing::SWIFT);
+        crate::undisturbed(&other, 2 * timing.retry);
+        assert!(new.lives().is_empty(), "the queue was not served first");
+        other.terminate();
+        new.leads_within(Timing::SWIFT);
+        world.verdict();
+    }
+}
+
+/// Only the whole of an identity is an identity, however much of it is shown.
+#[test]
+fn identities_that_begin_alike_are_no_twins() {
+    let world = shared_world();
+    let long = "x".repeat(300);
+    let a = world.candidate("a").identity(&format!("{long}-a")).start();
+    a.leads();
+    let b = world.candidate("b").identity(&format!("{long}-b")).force().start();
+    b.leads();
+    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     world.verdict();
 }
 

@@ -36,6 +36,41 @@ fn show_tells_who_leads_and_who_waits_in_which_order() {
     world.verdict();
 }
 
+/// Who is next has the number 1, wherever it is asked for.
+#[test]
+fn the_first_standby_is_number_1_everywhere() {
+    let world = shared_world();
+    let a = world.candidate("alpha").start();
+    a.leads();
+    let standbys: Vec<_> = ["beta", "gamma"]
+        .into_iter()
+        .map(|name| {
+            let standby = world.candidate(name).start();
+            standby.waits();
+            standby
+        })
+        .collect();
+    let (_, asking) = asking(&world, &["--show", "--json"]).run();
+    let shown: serde_json::Value = serde_json::from_str(&asking.stdout()).expect("JSON");
+    for (place, standby) in standbys.iter().enumerate() {
+        let number = place + 1;
+        assert_eq!(
+            (&shown["queue"][place]["identity"], &shown["queue"][place]["number"]),
+            (&standby.name().into(), &number.into())
+        );
+        eventually(Timing::START, &format!("{} is number {number}", standby.name()), || {
+            let answer = standby.http("GET", "/").map_err(|error| error.to_string())?.body;
+            let json: serde_json::Value = serde_json::from_str(&answer).map_err(|error| error.to_string())?;
+            let metrics = standby.http("GET", "/metrics").map_err(|error| error.to_string())?.body;
+            let told = json["queue_number"] == number
+                && metrics.contains(&format!("etcd_await_election_queue_number {number}\n"))
+                && standby.stderr().contains(&format!("joined as number {number} in the queue"));
+            if told { Ok(()) } else { Err(format!("{answer} {}", standby.stderr())) }
+        });
+    }
+    world.verdict();
+}
+
 #[test]
 fn show_of_a_lock_that_nobody_holds_is_an_answer_too() {
     let world = shared_world();

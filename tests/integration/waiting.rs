@@ -82,6 +82,16 @@ fn acquire_timeout_zero_takes_a_free_lock() {
     world.verdict();
 }
 
+/// An application may keep its data below the name of the lock: that is nobody ahead.
+#[test]
+fn acquire_timeout_zero_takes_a_free_lock_with_keys_below_it() {
+    let world = shared_world();
+    world.cluster().etcdctl().must(&["put", &format!("{}/config", world.lock()), "data"]);
+    let a = world.candidate("a").set("ACQUIRE_TIMEOUT", "0").start();
+    a.leads();
+    world.verdict();
+}
+
 /// Nor does it hold up a program that cannot reach etcd at all.
 #[test]
 fn acquire_timeout_counts_while_etcd_is_not_there() {

@@ -166,7 +166,7 @@ impl Election {
     /// Waits until so many instances lead or wait.
     #[track_caller]
     fn takes_part(&self, count: usize) {
-        let queue = format!("{}/0", self.lock);
+        let queue = format!("{}/~entry/", self.lock);
         eventually(Timing::START, &format!("{count} take part"), || {
             let keys = site().cluster.etcdctl(0, &["get", "--prefix", "--keys-only", &queue])?;
             if keys.lines().filter(|line| line.starts_with(&queue)).count() == count { Ok(()) } else { Err(keys) }

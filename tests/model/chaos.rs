@@ -64,7 +64,7 @@ fn requests_vanish(world: &Rc<World>) {
                 continue;
             }
             let before = known;
-            let view = View::new(lock, world.net.etcd().read(&View::ranges(lock)));
+            let view = View::new(lock, world.net.etcd().everything());
             known = view.revision;
             // Somebody leads since just now, with a marker of its predecessor.
             let Some(holder) = view.holder.filter(|_| !view.markers.is_empty()) else { continue };
@@ -74,9 +74,9 @@ fn requests_vanish(world: &Rc<World>) {
                     slow(&world, leader, SECOND);
                 }
                 world.sim.sleep(world.sim.between(0, SECOND)).await;
-                for request in view.requests {
-                    world.sim.log(|| format!("       FAULT: the request of {} vanishes", request.identity()));
-                    let delete = Txn { when: vec![], then: vec![Op::Delete(request.key)], otherwise: None };
+                for asking in view.requests {
+                    world.sim.log(|| format!("       FAULT: the request of {} vanishes", asking.request.lease));
+                    let delete = Txn { when: vec![], then: vec![Op::Delete(asking.name.key)], otherwise: None };
                     let _ = world.net.change(|etcd| etcd.commit(&delete));
                 }
             }

@@ -147,6 +147,7 @@ impl Tree {
 
     /// SIGTERM to the main process.
     pub(crate) fn terminate(self: &Rc<Self>) {
+        self.oracle.stopping();
         self.main.get().iter().for_each(|main| self.signal(*main));
     }
 

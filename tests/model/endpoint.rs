@@ -3,14 +3,15 @@
 use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use etcd_await_election::election::{
-    keys::{LeaseId, LockName},
-    store::{self, Change, Compare, Granted, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+    keys::{LeaseId, LockName, Request},
+    store::{self, Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
 };
 use tokio::sync::oneshot;
 
 use crate::{
     mutant::Mutant,
     net::{Alone, Net},
+    oracle::Oracle,
     sim::Time,
     watch::{Stream, Watch},
 };
@@ -26,6 +27,19 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn new(net: &Net, machine: usize, member: usize) -> Self {
         Self { net: net.clone(), machine, member, name: format!("m{member}") }
+    }
+
+    /// A transaction; of a hand-over the oracle says whether it was the new holder's turn.
+    async fn commit_judged(&self, txn: Txn, oracle: Option<Rc<Oracle>>) -> Result<Outcome, StoreError> {
+        self.call(move |net| {
+            let before: Vec<_> = net.etcd().keys().cloned().collect();
+            let outcome = net.change(|etcd| etcd.commit(&txn));
+            if let (Some(oracle), Ok(Outcome::Then(_))) = (&oracle, &outcome) {
+                oracle.handed_over(&before, &txn.then);
+            }
+            outcome
+        })
+        .await
     }
 
     /// Asks what a member answers with the others, and waits: for ever, if request or answer is lost.
@@ -99,28 +113,23 @@ impl Store for Endpoint {
         .await
     }
 
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.call(move |net| {
-            net.change(|etcd| etcd.revoke(lease));
-            Ok(())
-        })
-        .await
+    async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
+        self.call(move |net| Ok(net.change(|etcd| etcd.revoke(lease)))).await
     }
 
-    async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        let ranges = ranges.to_vec();
-        self.call(move |net| Ok(net.etcd().read(&ranges))).await
+    async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        let gets = gets.to_vec();
+        self.call(move |net| Ok(net.etcd().read(&gets))).await
     }
 
     /// Not with what it was a while ago, which the model does not keep.
-    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        let ranges = ranges.to_vec();
-        self.call_alone(|_, _| true, move |net| Ok(net.etcd().read(&ranges))).await
+    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        let gets = gets.to_vec();
+        self.call_alone(|_, _| true, move |net| Ok(net.etcd().read(&gets))).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        let txn = txn.clone();
-        self.call(move |net| net.change(|etcd| etcd.commit(&txn))).await
+        self.commit_judged(txn.clone(), None).await
     }
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
@@ -134,6 +143,7 @@ pub(crate) struct Mutated {
     pub(crate) endpoint: Endpoint,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) lock: LockName,
+    pub(crate) oracle: Rc<Oracle>,
     /// The lease of this candidate: its own request is never hidden from it.
     pub(crate) own: Rc<Cell<Option<LeaseId>>>,
 }
@@ -141,28 +151,73 @@ pub(crate) struct Mutated {
 impl Mutated {
     /// Whether this key is another candidate's request, and to be hidden.
     fn hides(&self, key: &[u8]) -> bool {
+        let forced = |lease| self.lock.request(Request { to: None, lease });
         self.mutant == Some(Mutant::FeedsWhileRequested)
-            && key.starts_with(&self.lock.requests())
-            && self.own.get().is_none_or(|own| key != self.lock.request(own))
+            && self.lock.requests().iter().any(|requests| requests.contains(key))
+            && self.own.get().is_none_or(|own| key != forced(own))
+    }
+
+    /// What is read instead of this.
+    fn widened(&self, get: &Get) -> Get {
+        let [_, to_one] = self.lock.requests();
+        let own = self.own.get().map(|own| self.lock.requests_to(own)[1].clone());
+        let others = self.mutant == Some(Mutant::ObeysRequestsToOthers) && own == Some(get.range.clone());
+        Get { range: if others { to_one } else { get.range.clone() }, ..get.clone() }
+    }
+
+    /// What this candidate takes the answer for.
+    fn mistaken(&self, gets: &[Get], snapshot: &mut Snapshot) {
+        snapshot.names.retain(|name| !self.hides(&name.key));
+        for name in &mut snapshot.names {
+            if let (Some(Mutant::ObeysRequestsToOthers), Some(own), Some(request)) =
+                (self.mutant, self.own.get(), self.lock.request_of(&name.key))
+            {
+                name.key = self.lock.request(Request { to: request.to.map(|_| own), ..request });
+            }
+        }
+        if self.mutant != Some(Mutant::ObeysWithoutEntry) {
+            return;
+        }
+        // It asks for the entry of somebody who asks, and finds what it asks for.
+        for get in gets {
+            let Range::Key(key) = &get.range else { continue };
+            let name = String::from_utf8_lossy(key);
+            let hex = name.rsplit_once("/~entry/").and_then(|(_, hex)| i64::from_str_radix(hex, 16).ok());
+            let Some(lease) = hex.map(LeaseId) else { continue };
+            if Some(lease) != self.own.get() && !snapshot.keys.iter().any(|kv| kv.key == *key) {
+                let (key, value, revision) = (key.clone(), b"made up".to_vec(), snapshot.revision);
+                let made_up =
+                    KeyValue { key, value, create_revision: revision, mod_revision: revision, lease: Some(lease) };
+                snapshot.keys.push(made_up);
+            }
+        }
     }
 
     fn mutate(&self, txn: &Txn) -> Txn {
         let mut txn = txn.clone();
         let holder = self.lock.holder();
-        let hand_over = txn.then.iter().filter(|op| matches!(op, Op::Put(..))).count() == 2 && txn.otherwise.is_none();
         match self.mutant {
-            Some(Mutant::HandOverWithoutHolder) if hand_over => {
+            Some(Mutant::HandOverWithoutHolder) if is_hand_over(&self.lock, &txn) => {
                 txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
             }
-            Some(Mutant::HandOverBesideMarker) if hand_over => {
-                let markers = Compare::Absent(Range::Prefix(self.lock.markers()));
+            Some(Mutant::HandOverBesideMarker) if is_hand_over(&self.lock, &txn) => {
+                let markers = Compare::Absent(self.lock.markers());
                 txn.when.retain(|compare| *compare != markers);
+            }
+            Some(Mutant::HandOverPastOthers) if is_hand_over(&self.lock, &txn) => {
+                txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
             }
             Some(Mutant::JoinOverwrites) if txn.otherwise.is_some() => txn.when.clear(),
             _ => {}
         }
         txn
     }
+}
+
+/// Whether a transaction makes somebody else the leader: it writes two keys, and one is the holder's.
+fn is_hand_over(lock: &LockName, txn: &Txn) -> bool {
+    let puts = || txn.then.iter().filter_map(|op| if let Op::Put(key, ..) = op { Some(key) } else { None });
+    puts().count() == 2 && puts().any(|key| *key == lock.holder()) && txn.otherwise.is_none()
 }
 
 impl Store for Mutated {
@@ -173,7 +228,8 @@ impl Store for Mutated {
     }
 
     fn again(&self) -> Self {
-        Self { endpoint: self.endpoint.again(), lock: self.lock.clone(), own: Rc::clone(&self.own), ..*self }
+        let (lock, own, oracle) = (self.lock.clone(), Rc::clone(&self.own), Rc::clone(&self.oracle));
+        Self { endpoint: self.endpoint.again(), lock, own, oracle, ..*self }
     }
 
     async fn cluster_id(&self) -> Result<u64, StoreError> {
@@ -194,27 +250,30 @@ impl Store for Mutated {
         self.endpoint.keep_alive(lease).await
     }
 
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+    async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
         self.endpoint.revoke(lease).await
     }
 
-    async fn read(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
+    async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        let widened: Vec<_> = gets.iter().map(|get| self.widened(get)).collect();
         let read = if self.mutant == Some(Mutant::GlancesToRenew) {
-            self.endpoint.glance(ranges).await
+            self.endpoint.glance(&widened).await
         } else {
-            self.endpoint.read(ranges).await
+            self.endpoint.read(&widened).await
         };
         let mut snapshot = read?;
-        snapshot.keys.retain(|kv| !self.hides(&kv.key));
+        self.mistaken(gets, &mut snapshot);
         Ok(snapshot)
     }
 
-    async fn glance(&self, ranges: &[Range]) -> Result<Snapshot, StoreError> {
-        self.endpoint.glance(ranges).await
+    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        self.endpoint.glance(gets).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        self.endpoint.commit(&self.mutate(txn)).await
+        let txn = self.mutate(txn);
+        let hands_over = is_hand_over(&self.lock, &txn);
+        self.endpoint.commit_judged(txn, hands_over.then(|| Rc::clone(&self.oracle))).await
     }
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<MutatedWatch, StoreError> {
@@ -229,14 +288,14 @@ impl Store for Mutated {
 /// A watch that does not see what the mutant does not see.
 pub(crate) struct MutatedWatch {
     watch: Watch,
-    hidden: Option<Vec<u8>>,
+    hidden: Option<[Range; 2]>,
 }
 
 impl store::Watch for MutatedWatch {
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         let mut changes = self.watch.next().await?;
         if let Some(hidden) = &self.hidden {
-            changes.retain(|change| !change.key().starts_with(hidden));
+            changes.retain(|change| !hidden.iter().any(|range| range.contains(change.key())));
         }
         Ok(changes)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use etcd_await_election::election::{
     keys::LeaseId,
-    store::{Change, Compare, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
+    store::{Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
 };
 
 use crate::sim::{SECOND, Time};
@@ -83,9 +83,31 @@ impl Etcd {
         self.keys.get(key)
     }
 
-    pub(crate) fn read(&self, ranges: &[Range]) -> Snapshot {
-        let of = |range| self.keys.values().filter(move |kv| contains(range, &kv.key)).cloned();
-        Snapshot { revision: self.revision, keys: ranges.iter().flat_map(of).collect() }
+    pub(crate) fn everything(&self) -> Snapshot {
+        let keys: Vec<_> = self.keys.values().cloned().collect();
+        let names = keys.iter().cloned().map(KeyOnly::from).collect();
+        Snapshot { revision: self.revision, keys, names, ..Snapshot::default() }
+    }
+
+    pub(crate) fn read(&self, gets: &[Get]) -> Snapshot {
+        let mut snapshot = Snapshot { revision: self.revision, ..Snapshot::default() };
+        for get in gets {
+            let after = |kv: &&KeyValue| get.next_after.is_none_or(|revision| kv.create_revision > revision);
+            let mut found: Vec<_> =
+                self.keys.values().filter(|kv| get.range.contains(&kv.key)).filter(after).cloned().collect();
+            if get.next_after.is_some() {
+                found.sort_by_key(|kv| kv.create_revision);
+            }
+            // Nothing here fills a page; what follows on one is not modeled. Nor are old revisions: they are read just after.
+            assert!(get.next_after.is_some() || found.len() <= get.most.into(), "{get:?}");
+            found.truncate(get.most.into());
+            if get.values {
+                snapshot.keys.extend(found);
+            } else {
+                snapshot.names.extend(found.into_iter().map(KeyOnly::from));
+            }
+        }
+        snapshot
     }
 
     pub(crate) fn commit(&mut self, txn: &Txn) -> Result<Outcome, StoreError> {
@@ -106,13 +128,17 @@ impl Etcd {
     /// The changes to `range` from a revision on.
     pub(crate) fn changes(&self, range: &Range, from: i64) -> Vec<Change> {
         let start = self.history.partition_point(|(revision, _)| *revision < from);
-        let matching = self.history[start..].iter().filter(|(_, change)| contains(range, change.key()));
+        let matching = self.history[start..].iter().filter(|(_, change)| range.contains(change.key()));
         matching.map(|(_, change)| change.clone()).collect()
     }
 
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
-            Compare::Absent(range) => !self.keys.keys().any(|key| contains(range, key)),
+            Compare::Absent(range) => !self.keys.keys().any(|key| range.contains(key)),
+            Compare::Older(range, revision) => {
+                let mut found = self.keys.values().filter(|kv| range.contains(&kv.key));
+                found.all(|kv| kv.create_revision < *revision)
+            }
             Compare::Unchanged(key, revision) => self.keys.get(key).map_or(0, |kv| kv.mod_revision) == *revision,
         }
     }
@@ -154,13 +180,5 @@ impl Etcd {
             self.history.push((revision, change));
             self.revision = revision;
         }
-    }
-}
-
-pub(crate) fn contains(range: &Range, key: &[u8]) -> bool {
-    match range {
-        Range::Key(one) => key == one,
-        Range::Prefix(prefix) => key.starts_with(prefix),
-        Range::Between(from, to) => from.as_slice() <= key && key < to.as_slice(),
     }
 }

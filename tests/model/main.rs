@@ -101,6 +101,21 @@ fn finds_a_hand_over_beside_an_ousted_holder() {
 }
 
 #[test]
+fn finds_a_hand_over_past_somebody_of_another_kind() {
+    is_found(Mutant::HandOverPastOthers, Profile::Any, "out of turn");
+}
+
+#[test]
+fn finds_a_leader_that_obeys_a_request_to_somebody_else() {
+    is_found(Mutant::ObeysRequestsToOthers, Profile::Any, "is disturbed");
+}
+
+#[test]
+fn finds_a_leader_that_obeys_a_request_without_an_entry() {
+    is_found(Mutant::ObeysWithoutEntry, Profile::Any, "is disturbed");
+}
+
+#[test]
 fn finds_a_join_that_overwrites() {
     is_found(Mutant::JoinOverwrites, Profile::Mixed, "while the command of");
 }

@@ -11,6 +11,12 @@ pub(crate) enum Mutant {
     HandOverWithoutHolder,
     /// The hand-over does not compare that no marker stands.
     HandOverBesideMarker,
+    /// The hand-over does not compare that nobody of another kind has come before the next one of ours.
+    HandOverPastOthers,
+    /// A leader obeys what another holder was asked for.
+    ObeysRequestsToOthers,
+    /// A leader obeys whoever asks, whether or not it stands in the queue.
+    ObeysWithoutEntry,
     /// Joining writes the holder key whether or not it stands.
     JoinOverwrites,
     /// Renewals go on feeding while somebody asks for the lead.

@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use etcd_await_election::election::store::{Change, KeyValue};
+use etcd_await_election::election::{
+    keys::LeaseId,
+    store::{Change, KeyValue, Op},
+};
 
 use crate::sim::Sim;
 
@@ -36,6 +39,8 @@ pub(crate) struct Oracle {
     /// Terms with a token up to this one are deposed, also those that have not started their command yet.
     deposed: Cell<i64>,
     terms: Cell<u64>,
+    /// How often a command was asked to stop.
+    stops: Cell<u64>,
     /// Whose command was ever started.
     started: RefCell<BTreeSet<String>>,
     violation: RefCell<Option<String>>,
@@ -49,6 +54,7 @@ impl Oracle {
             token: Cell::new(0),
             deposed: Cell::new(0),
             terms: Cell::new(0),
+            stops: Cell::new(0),
             started: RefCell::default(),
             violation: RefCell::default(),
         }
@@ -95,6 +101,37 @@ impl Oracle {
         self.running.borrow_mut().values_mut().for_each(|running| running.deposed = true);
     }
 
+    /// The lead is handed over with these writes: to the next in the queue, or to somebody who asked this very holder or whoever
+    /// leads. Names are taken apart here once more, as the election's own way to do so may be wrong.
+    pub(crate) fn handed_over(&self, before: &[KeyValue], then: &[Op]) {
+        let put = |kv: &&KeyValue| then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == kv.key));
+        let heir = then.iter().find_map(|op| if let Op::Put(_, _, lease) = op { Some(*lease) } else { None });
+        let name = |kv: &KeyValue| String::from_utf8_lossy(&kv.key).into_owned();
+        let is_entry = |kv: &&KeyValue| {
+            let (name, lease) = (name(kv), kv.lease.map(|lease| lease.to_string()).unwrap_or_default());
+            kv.lease.is_some()
+                && (name.contains("/~entry/")
+                    || name.rsplit_once('/').is_some_and(|(_, hex)| hex == lease && !name.contains('~')))
+        };
+        let mut queue: Vec<_> = before.iter().filter(is_entry).collect();
+        queue.sort_by_key(|kv| kv.create_revision);
+        let Some((heir, place)) = heir.zip(queue.iter().position(put)) else {
+            return self.violate("a hand-over writes no entry".to_owned());
+        };
+        let old: Option<LeaseId> = queue[place].lease;
+        // A late copy of its own join is no other instance.
+        let next = queue[place..].iter().find(|entry| entry.lease != old);
+        let is_next = next.is_some_and(|next| next.lease == Some(heir));
+        let asks = |kv: &KeyValue| {
+            let (name, old) = (name(kv), old.map(|old| old.to_string()).unwrap_or_default());
+            name.ends_with(&format!("/~force/{heir}")) || name.ends_with(&format!("/~resign/{old}/{heir}"))
+        };
+        if !is_next && !before.iter().any(asks) {
+            let queue: Vec<_> = queue.into_iter().map(show_key).collect();
+            self.violate(format!("the lead is handed over to {heir} out of turn: {queue:#?}"));
+        }
+    }
+
     /// Whose command of ours runs.
     pub(crate) fn leader(&self) -> Option<String> {
         self.running.borrow().iter().find(|(_, running)| running.kind == Kind::Ours).map(|(name, _)| name.clone())
@@ -103,6 +140,15 @@ impl Oracle {
     /// Whether this instance's command was started, however soon somebody else may have asked for the lead.
     pub(crate) fn has_started(&self, name: &str) -> bool {
         self.started.borrow().contains(name)
+    }
+
+    /// A command is asked to stop.
+    pub(crate) fn stopping(&self) {
+        self.stops.set(self.stops.get() + 1);
+    }
+
+    pub(crate) fn stops(&self) -> u64 {
+        self.stops.get()
     }
 
     pub(crate) fn terms(&self) -> u64 {

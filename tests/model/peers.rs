@@ -104,8 +104,7 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
                 world.net.change(|etcd| etcd.keep_alive(lease, world.sim.now()));
                 let place = world.net.etcd().get(&entry).map(|kv| kv.create_revision);
                 let Some(place) = place else { break };
-                let range = [Range::Prefix(prefix.clone())];
-                let head = !world.net.etcd().read(&range).keys.iter().any(|kv| kv.create_revision < place);
+                let head = !world.net.etcd().keys().any(|kv| kv.key.starts_with(&prefix) && kv.create_revision < place);
                 if head && until.is_none() {
                     world.sim.log(|| format!("{name} LEADS"));
                     world.oracle.begin(&name, Kind::Foreign);

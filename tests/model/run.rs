@@ -5,6 +5,12 @@ use std::{
     rc::Rc,
 };
 
+use etcd_await_election::election::{
+    keys::Request,
+    store::{Change, Op, Txn},
+    view::View,
+};
+
 use crate::{
     chaos,
     mutant::Mutant,
@@ -92,6 +98,7 @@ impl Run<'_> {
             .within(self.liveness_bound(), "nobody leads, long after all faults", || world.oracle.leader().is_some())?;
         // The leases of those who died are over.
         self.until(world.sim.now() + 2 * self.lease() + 5 * SECOND, || false)?;
+        self.stray_requests()?;
         let forced_after = self.force()?;
         self.stop()?;
         Ok(Figures { terms: world.oracle.terms(), led_after, forced_after })
@@ -132,6 +139,38 @@ impl Run<'_> {
         let keys: Vec<_> = self.world.net.etcd().keys().map(show_key).collect();
         self.world.oracle.violate(format!("{otherwise}: {keys:#?}"));
         Err(self.world.oracle.violation().unwrap_or_default())
+    }
+
+    /// Requests that are not for this leader, or whose owner stands nowhere, do not disturb it.
+    fn stray_requests(&self) -> Result<(), String> {
+        let (world, lock) = (self.world, &self.world.machines[0].config.lock);
+        if self.plan.twins {
+            // A restarted twin makes a request that is for this leader, at any time.
+            return Ok(());
+        }
+        let (leader, stops) = (world.oracle.leader(), world.oracle.stops());
+        let view = View::new(lock, world.net.etcd().everything());
+        let standby = view.entries.iter().find(|entry| entry.ours && !view.holds(entry.lease));
+        let nobody = world.net.new_lease();
+        let second = world.net.new_lease();
+        let now = world.sim.now();
+        world.net.change(|etcd| etcd.grant(nobody, self.lease(), now));
+        let holder = view.holder.as_ref().and_then(|holder| holder.lease);
+        let mut strays = vec![Request { to: None, lease: nobody }, Request { to: holder, lease: nobody }];
+        strays.extend(standby.map(|standby| Request { to: Some(second), lease: standby.lease }));
+        let put = |request: Request| Op::Put(lock.request(request), b"stray".to_vec(), request.lease);
+        let txn = Txn { when: vec![], then: strays.into_iter().map(put).collect(), otherwise: None };
+        let _ = world.net.change(|etcd| etcd.commit(&txn));
+        self.until(world.sim.now() + 3 * micros(self.plan.timing.retry_period()), || false)?;
+        // A candidate whose forced request vanished in the chaos may have made it again meanwhile.
+        let changes = lock.requests().into_iter().flat_map(|range| world.net.etcd().changes(&range, view.revision + 1));
+        let others = changes.filter(|change| matches!(change, Change::Put(kv) if kv.value != b"stray")).count();
+        if world.oracle.stops() != stops && others == 0 {
+            world.oracle.violate(format!("{leader:?} is disturbed by requests that are not for it"));
+            return Err(world.oracle.violation().unwrap_or_default());
+        }
+        world.net.change(|etcd| etcd.revoke(nobody));
+        Ok(())
     }
 
     /// A forced start gets the lead from a leader that is alive within the TTL.

@@ -93,6 +93,7 @@ impl World {
             endpoint: Endpoint::new(&self.net, machine, member),
             mutant: self.mutant,
             lock: config.lock.clone(),
+            oracle: Rc::clone(&self.oracle),
             own: Rc::clone(&own),
         };
         let endpoints: Vec<_> = (0..self.net.members()).map(endpoint).collect();

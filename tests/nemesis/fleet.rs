@@ -178,7 +178,7 @@ impl<'a> Fleet<'a> {
 
     /// The identities that stand in the queue now.
     pub(crate) fn queue(&self) -> BTreeSet<String> {
-        let entries = format!("{}/0", self.ground.world.lock());
+        let entries = format!("{}/~entry/", self.ground.world.lock());
         let keys = self.ground.world.keys().unwrap_or_default().into_iter();
         keys.filter(|key| key.name.starts_with(&entries)).map(|key| key.value).collect()
     }

@@ -345,7 +345,7 @@ impl<'a> Striker<'a> {
 
 /// The entries of the queue, oldest first.
 fn entries<'k>(keys: &'k [Key], lock: &str) -> impl Iterator<Item = &'k Key> {
-    let prefix = format!("{lock}/0");
+    let prefix = format!("{lock}/~entry/");
     keys.iter().filter(move |key| key.name.starts_with(&prefix))
 }
 

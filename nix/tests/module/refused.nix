@@ -95,6 +95,10 @@ let
       settings.extraEnvironment.ETCD_AWAIT_ELECTION_PASSWORD = "secret";
       says = ".extraEnvironment has the password, which every user of the host could read there: use services.etcd-await-election.instances.published-variable.etcd.passwordFile.";
     };
+    tilde = {
+      settings.lock = "jobs/~entry/1";
+      says = ".lock (\"jobs/~entry/1\") must not contain a segment that begins with a tilde.";
+    };
     slash = {
       settings.lock = "slash/";
       says = ".lock (\"slash/\") must be a name that does not end with a slash.";

@@ -111,7 +111,7 @@ impl Candidate {
     pub fn waits(&self) {
         eventually(Timing::START, &format!("{} waits", self.name), || {
             let keys = self.etcdctl.keys(&self.queue)?;
-            let entry = |name: &str| name.strip_prefix(&self.queue).is_some_and(|rest| rest.starts_with('0'));
+            let entry = |name: &str| name.strip_prefix(&self.queue).is_some_and(|rest| rest.starts_with("~entry/"));
             let queued = keys.iter().any(|key| entry(&key.name) && key.value == self.identity);
             if queued { Ok(()) } else { Err(format!("{keys:?}; {}", self.stderr())) }
         });
