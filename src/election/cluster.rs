@@ -167,7 +167,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             let failures = self.vote().await;
             self.membership.decide();
             if self.membership.ours().is_none() {
-                self.tell_undecided(failures)?;
+                self.undecided_finally(&failures)?;
                 self.clock.sleep(pauses.next(self.clock.now(), false, self)).await;
             }
         }
@@ -232,7 +232,8 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         let mut failures = Vec::new();
         let mut asked = self.ask_all();
         let mut enough = pin!(self.clock.sleep_until(NEVER));
-        let mut likely = false;
+        let mut slow = pin!(self.clock.sleep(self.silence()));
+        let (mut likely, mut told) = (false, false);
         loop {
             let (store, answer) = tokio::select! {
                 biased;
@@ -241,6 +242,12 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                     None => break,
                 },
                 () = enough.as_mut() => break,
+                () = slow.as_mut(), if !told => {
+                    told = true;
+                    let silent = missing.iter().map(|name| format!("{name}: no answer within {}", show(self.silence())));
+                    self.tell_undecided(&failures.iter().map(ToString::to_string).chain(silent).collect::<Vec<_>>());
+                    continue;
+                }
             };
             missing.remove(store.name());
             failures.extend(answer.err());
@@ -302,28 +309,32 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         }
     }
 
-    /// One line when the votes do not suffice, and when they have changed; not one per try.
-    fn tell_undecided(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
-        let summary = self.membership.summary();
-        if summary.is_empty() {
-            return self.all_failed(failures);
+    /// Whether it makes sense to go on after all endpoints have answered or failed.
+    fn undecided_finally(&self, failures: &[StoreError]) -> Result<(), StoreError> {
+        if self.membership.summary().is_empty() {
+            return self.all_failed(failures.to_vec());
         }
         self.known.set(true);
-        if let Some(refused) = failures.iter().find(|failure| matches!(failure, StoreError::Refused(_))) {
-            return Err(refused.clone());
+        self.tell_undecided(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// One line when the votes do not suffice, and when they have changed; not one per try.
+    fn tell_undecided(&self, reasons: &[String]) {
+        let summary = self.membership.summary();
+        if summary.is_empty() {
+            return self.tell_silence(reasons);
         }
         if self.undecided.borrow().as_ref() != Some(&summary) {
-            let reasons: Vec<_> = failures.iter().map(ToString::to_string).collect();
             tracing::warn!(
                 "could not decide which etcd cluster to use: {summary}, and at least half of {} must report the same cluster, \
-                 more than any other; retrying every {}: {}",
+                 more than any other; retrying at least every {}: {}",
                 membership::endpoints(self.len()),
                 show(self.patience.pause),
                 reasons.join("; ")
             );
             self.undecided.replace(Some(summary));
         }
-        Ok(())
     }
 
     /// Grants a lease, however long that takes, and says when the first request for it was sent.

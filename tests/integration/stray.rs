@@ -76,8 +76,9 @@ fn a_stray_cluster_that_alone_answers_is_never_joined() {
     let remedies = [Member::resume, Member::start];
     for (n, (fault, remedy)) in faults.into_iter().zip(remedies).enumerate() {
         members.iter().for_each(fault);
-        let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", endpoints(n)).start();
-        eventually(TIMING.renew + Timing::START, "it says what is missing", || {
+        let b = world.candidate("b").set("ENDPOINTS", endpoints(n)).start();
+        // Before it has given up asking the members that hang.
+        eventually(b.timing().renew - Duration::from_secs(1), "it says what is missing", || {
             let log = b.stderr();
             let says =
                 log.lines().any(|line| line.contains("which etcd cluster") && line.contains(&stray.endpoints()[0]));
