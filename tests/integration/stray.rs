@@ -8,6 +8,8 @@ use harness::{Balancer, Candidate, Cluster, End, Member, Proxy, Setup, Timing, W
 use crate::{undisturbed, world_on};
 
 const TIMING: Timing = Timing::MEDIUM;
+/// Endpoints that nothing else is asked of are asked for their cluster once a minute.
+const ASKED_AGAIN: Duration = Duration::from_secs(70);
 
 /// A cluster of one member beside the real one.
 fn stray(world: &World) -> Arc<Cluster> {
@@ -173,7 +175,7 @@ fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
     reports_conflict_of(&a, &proxies[0]);
     undisturbed(&a, TIMING.retry);
     proxies[1].lead_to(other.member(0));
-    eventually(Timing::START, "it steps down", || {
+    eventually(ASKED_AGAIN, "it steps down", || {
         let log = a.stderr();
         if log.contains("stepping down: most endpoints belong to another etcd cluster") { Ok(()) } else { Err(log) }
     });
@@ -244,7 +246,7 @@ fn a_stray_server_behind_a_balancer_disturbs_no_leader() {
 
 #[track_caller]
 fn reports_conflict_of(candidate: &Candidate, proxy: &Proxy) {
-    eventually(Duration::from_secs(70), "the conflict is an error in the log", || {
+    eventually(ASKED_AGAIN, "the conflict is an error in the log", || {
         let log = candidate.stderr();
         let named = |line: &str| line.contains("ERROR") && line.contains(&proxy.endpoint());
         if log.lines().any(named) { Ok(()) } else { Err(log) }
