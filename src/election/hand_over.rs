@@ -10,7 +10,7 @@ use super::{
     view::{Entry, Successor, View},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Instant},
     guard::{Guard, Order},
     status::Phase,
     timing::show,
@@ -29,28 +29,36 @@ impl<S: Store, C: Clock> Election<S, C> {
     ///
     /// Not in a cluster that is not ours any more: whoever waits there has yet to learn that.
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
+        // One limit for both, or a program that cannot reach etcd would need it twice to end.
+        let limit = self.clock().now() + self.patience_at_the_end();
         if !self.cluster.membership().lost() {
             self.hand_over_term(term).await;
         }
-        self.give_back(guard).await;
+        self.give_back_before(limit, guard).await;
     }
 
     /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
     pub async fn give_back(&self, guard: &impl Guard) {
+        let patience = if self.granted.get() { self.patience_at_the_end() } else { UNCONFIRMED };
+        self.give_back_before(self.clock().now() + patience, guard).await;
+    }
+
+    async fn give_back_before(&self, limit: Instant, guard: &impl Guard) {
         if let Some(lease) = self.lease.get().filter(|_| self.cluster.membership().lost()) {
             tracing::warn!("lease {lease} is left to run out: it is of another etcd cluster than most endpoints");
             self.lease.set(None);
         }
         if let Some(lease) = self.lease.get() {
-            let patience = if self.granted.get() { self.patience_at_the_end() } else { UNCONFIRMED };
-            let limit = self.clock().now() + patience;
             match self.clock().before(limit, self.cluster.revoke(lease)).await {
                 Some(Ok(true)) => tracing::info!("released: lease {lease} given back"),
                 Some(Ok(false)) => tracing::info!("etcd has no lease {lease}: nothing to give back"),
                 Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
                 // Nothing hangs on it, if there is such a lease at all.
                 None if !self.granted.get() => {}
-                None => tracing::warn!("lease {lease} could not be given back within {}, it runs out", show(patience)),
+                None => {
+                    let patience = show(self.patience_at_the_end());
+                    tracing::warn!("lease {lease} could not be given back within {patience}, it runs out");
+                }
             }
             // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.
             self.lease.set(None);
@@ -72,7 +80,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a glance finds the successor. Neither
     /// has to be the present state, as the transaction compares all that it rests on.
     pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
-        let limit = self.clock().now() + self.patience_at_the_end();
+        // The rest is for the revocation of the lease.
+        let limit = self.clock().now() + self.patience_at_the_end() * 3 / 5;
         self.clock().before(limit, self.hand_over_to_anybody(term)).await.unwrap_or(false)
     }
 

@@ -19,7 +19,7 @@ use tower::service_fn;
 
 use super::{
     failure::{Meaning, translate},
-    handshake,
+    handshake::{self, Heard},
     login::{self, Login, Token},
     resolve::Name,
     tls,
@@ -160,12 +160,19 @@ impl Endpoint {
     async fn explain(&self, error: &Error) -> StoreError {
         if Meaning::of(error) == Meaning::Other
             && !self.trusted.get()
-            && self.configured.url.starts_with("https://")
             && let Some(address) = self.address
-            && let Some(alert) =
-                handshake::alert(address, &self.configured.host.host, &self.configured.config.tls).await
         {
-            return StoreError::Untrusted(format!("{}: {alert}", self.name));
+            let Configured { url, host, config, .. } = &*self.configured;
+            let heard = handshake::listen(address, &host.host, &config.tls).await;
+            let unavailable = |why: &str| StoreError::Unavailable(format!("{}: {why}", self.name));
+            match (url.starts_with("https://"), heard) {
+                (true, Some(Heard::Untrusted(why))) => return StoreError::Untrusted(format!("{}: {why}", self.name)),
+                (true, Some(Heard::NotTls)) => {
+                    return unavailable("no TLS handshake; use http:// if it does not speak TLS");
+                }
+                (false, Some(Heard::Tls | Heard::Untrusted(_))) => return unavailable("speaks TLS; use https://"),
+                _ => {}
+            }
         }
         translate(&self.name, error)
     }

@@ -1,6 +1,6 @@
 //! One TLS handshake by hand, to hear what the server says about our certificate.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
@@ -14,17 +14,42 @@ use crate::config::TlsFiles;
 /// A server that refuses a certificate says so at once; one that accepts it waits for us to speak.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The TLS error that a connection ends with before anything was asked; `None` if there is none, or no connection.
-pub(super) async fn alert(address: SocketAddr, host: &str, files: &TlsFiles) -> Option<String> {
+/// What a server says to a TLS handshake.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Its certificate or ours is not trusted.
+    Untrusted(String),
+    /// It speaks TLS.
+    Tls,
+    /// It speaks something else, or hangs up.
+    NotTls,
+}
+
+/// What a server says to a connection before anything was asked; `None` if that is nothing, or there is no connection.
+pub(super) async fn listen(address: SocketAddr, host: &str, files: &TlsFiles) -> Option<Heard> {
     let name = files.server_name.clone().unwrap_or_else(|| host.to_owned());
     let connector = TlsConnector::from(Arc::new(config(files)?));
+    let mut connected = false;
     let spoken = async {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
-        connector.connect(name, stream).await?.read_u8().await
+        let mut stream = connector.connect(name, stream).await?;
+        connected = true;
+        stream.read_u8().await
     };
-    let error = timeout(LIMIT, spoken).await.ok()?.err()?;
-    Some(error.get_ref()?.downcast_ref::<Error>()?.to_string())
+    let spoken = timeout(LIMIT, spoken).await;
+    match spoken.ok().and_then(Result::err) {
+        // So does etcd without TLS.
+        Some(error) if error.kind() == ErrorKind::UnexpectedEof && !connected => Some(Heard::NotTls),
+        Some(error) => match error.get_ref()?.downcast_ref::<Error>()? {
+            error @ (Error::AlertReceived(_) | Error::InvalidCertificate(_)) => {
+                Some(Heard::Untrusted(error.to_string()))
+            }
+            Error::InvalidMessage(_) if !connected => Some(Heard::NotTls),
+            _ => connected.then_some(Heard::Tls),
+        },
+        None => connected.then_some(Heard::Tls),
+    }
 }
 
 /// As `tonic` makes it of the same files.

@@ -151,6 +151,20 @@ fn a_slow_network_is_good_enough() {
     world.verdict();
 }
 
+/// Giving the leadership and the lease back has one limit, of five seconds at most.
+#[test]
+fn a_leader_that_is_cut_off_ends_soon_after_its_command() {
+    let world = shared_world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").via(&proxies).start();
+    a.leads();
+    proxies.iter().for_each(Proxy::black_hole);
+    a.terminate();
+    a.wait_exit(Duration::from_secs(7));
+    proxies.iter().for_each(Proxy::heal);
+    world.verdict();
+}
+
 /// Each answer takes two seconds, and a renewal takes two of them: a leader lives on answers that are four seconds old.
 #[test]
 fn answers_that_take_seconds_disturb_no_leader() {

@@ -123,3 +123,28 @@ fn rotated_certificates_are_used_at_the_next_connect() {
     crate::undisturbed(&a, timing.lease());
     world.verdict();
 }
+
+/// An endpoint that speaks something else than it should is a passing fault: the others are used, and it is named when none is
+/// left.
+#[test]
+fn endpoints_that_speak_something_else_are_named() {
+    let world = world_on(Cluster::builder().size(1).create());
+    let plain = world_on(Cluster::builder().size(1).plain().create_beside(world.cluster()));
+    let https = plain.cluster().member(0).endpoint().replace("http://", "https://");
+    let setup = world.candidate("a").set("ENDPOINTS", https);
+    says(&setup.start(), "no TLS handshake; use http:// if it does not speak TLS");
+    let http = world.cluster().member(0).endpoint().replace("https://", "http://");
+    let setup = world.candidate("b").unset("CACERT").unset("CERT").unset("KEY").set("ENDPOINTS", http);
+    says(&setup.start(), "speaks TLS; use https://");
+    plain.verdict();
+    world.verdict();
+}
+
+/// It says so, and goes on.
+fn says(candidate: &harness::Candidate, words: &str) {
+    eventually(Timing::START, words, || {
+        let log = candidate.stderr();
+        if log.contains(words) { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(candidate.end(), None, "{}", candidate.stderr());
+}
