@@ -29,13 +29,14 @@
 //! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
 //! [`campaign`](election::campaign) (join, wait, claim, verify), [`lead`](election::lead) and the hand-over.
 //! [`election::cluster`] makes one cluster of many endpoints, and [`election::membership`] decides which one it is. [`etcd`] is the
-//! real store.
+//! real store: every address of a configured name is an endpoint, and all of them share one login.
 //!
 //! What holds everywhere:
 //!
 //! - A renewal counts from the moment before it was *sent*, and only if etcd confirms the lease *and* the lock.
-//! - Nothing is taken from a living instance. A leader gives the lead away when the guard has reported that the tree is gone, or
-//!   its lease runs out, and by then the guard has killed the tree.
+//! - Nothing is taken from a living instance. A leader hands over when the guard has reported that the process tree has exited,
+//!   or its lease runs out, and by then the guard has killed the tree.
+//! - Nothing is written to etcd before it is decided which cluster is ours.
 //! - No transaction is sent without comparing what it rests on; so a late one does no harm.
 //! - Only [`clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
 //! - [`timing`] is checked once, when it is made.
@@ -43,8 +44,8 @@
 //! # The rim
 //!
 //! [`cli`] and [`config`] turn words into a complete, typed configuration; nothing is decided later. [`status`] is one published
-//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`exit_code`] is the
-//! table of how the program ends. [`show`] and [`release`] are errands.
+//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`text`] escapes what
+//! comes from outside where it is shown. [`exit_code`] is the table of how the program ends. [`show`] and [`release`] are errands.
 
 pub mod cli;
 pub mod clock;

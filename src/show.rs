@@ -63,7 +63,7 @@ pub struct Holder {
 /// One who waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// The place in the queue; 1 is next.
+    /// The number in the queue; the first standby is number 1.
     pub number: usize,
     /// Its identity; of a foreign one its key, since its value is anything.
     pub identity: String,
@@ -130,7 +130,7 @@ impl fmt::Display for Shown {
             }
         }
         for identity in &self.ousted {
-            writeln!(f, "ousted by force, its command may still run: {}", text::escaped(identity))?;
+            writeln!(f, "evicted by force, its command may still run: {}", text::escaped(identity))?;
         }
         if self.queue.is_empty() {
             return writeln!(f, "nobody waits");
@@ -183,7 +183,7 @@ mod tests {
     fn for_people() {
         let expected = "lock db\n\
              held by node-1, fencing token 42, lease 7b1d, 12s left\n\
-             ousted by force, its command may still run: old\n\
+             evicted by force, its command may still run: old\n\
              \n\
              NEXT  IDENTITY    LEASE  NOTE\n\
              \x20  1  node-2      7b20   asks for the lead\n\

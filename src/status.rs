@@ -22,7 +22,7 @@ pub enum Phase {
         /// The identity just ahead, if anybody is.
         behind: Option<String>,
     },
-    /// The lock is held; the command is not started yet: that takes a moment, or as long as an ousted holder may still run.
+    /// The lock is held; the command is not started yet: that takes a moment, or as long as an evicted holder may still run.
     Elected,
     /// The command runs.
     Running,

@@ -18,7 +18,7 @@ use crate::{
 
 impl<S: Store, C: Clock> Election<S, C> {
     /// Takes part in the election until this candidate leads: the lock is held by a lease that was renewed of late,
-    /// nobody asks for the lead, and no ousted holder may still run. However long that takes.
+    /// nobody asks for the lead, and no evicted holder may still run. However long that takes.
     ///
     /// Dropped half-way, it leaves a lease behind: [`give_back`](Self::give_back) revokes it.
     ///
@@ -333,7 +333,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Our term, if the leader's place and the holder key were written for our lease in one transaction: it compared that
-    /// nobody asks for the lead and no ousted holder may run, so there is nothing left to look for.
+    /// nobody asks for the lead and no evicted holder may run, so there is nothing left to look for.
     ///
     /// Not for a candidate that asks itself: it is served before others who ask.
     fn handed_over(&self, granted: Granted, renewed: Instant, ahead: &KeyValue, changes: &[Change]) -> Option<Term> {
@@ -379,7 +379,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
         if view.is_led_by(entry.lease) {
             if let Some(lease) = view.markers.first().and_then(|marker| marker.lease) {
-                tracing::info!("the lock is held; waiting until the ousted holder has given its lease {lease} back");
+                tracing::info!("the lock is held; waiting until the lease {lease} of the evicted holder has ended");
             }
             return;
         }

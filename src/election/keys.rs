@@ -200,7 +200,7 @@ impl LockName {
         [FORCE, RESIGN].map(|name| Range::Prefix(self.below(name)))
     }
 
-    /// The marker on the lease of an ousted holder.
+    /// The marker on the lease of an evicted holder.
     #[must_use]
     pub fn marker(&self, lease: LeaseId) -> Vec<u8> {
         self.below(&format!("{OUSTED}{lease}"))

@@ -54,7 +54,7 @@ impl fmt::Display for Loss {
             Self::HolderChanged(None) => f.write_str("the holder key was deleted"),
             Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
             Self::EntryChanged => f.write_str("our entry in the queue was deleted or rewritten"),
-            Self::Requested(by) => write!(f, "{:?} asks for the lead", shown(by)),
+            Self::Requested(by) => write!(f, "{:?} made a handover request", shown(by)),
             Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
         }
     }

@@ -57,7 +57,7 @@ pub fn render(status: &Status, now: Instant, format: Format) -> String {
         Phase::Waiting { number, .. } => number,
         _ => 0,
     };
-    page.gauge("queue_number", "The place in the queue, 1 is next; 0 if not waiting.", number);
+    page.gauge("queue_number", "The number in the queue; the first standby is number 1; 0 if not waiting.", number);
     page.gauge("healthy", "Whether /healthz says 200.", u8::from(status.is_alive(now)));
     page.gauge("ready", "Whether /readyz says 200.", u8::from(status.is_ready(now)));
     page.gauge("fencing_token", "The fencing token; 0 if the lock is not held.", status.token.unwrap_or(0));

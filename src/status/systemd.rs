@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::{Phase, Status};
 use crate::{clock::Clock, config::NotifyReady};
 
-/// To hand over and to give the lease back, each of which is given up after five seconds.
+/// To hand over and to give the lease back, which together take five seconds at most; the rest is for a slow machine.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Tells systemd, if it started us, of every change, until the sender of `status` is dropped. `stop_grace` is how long the
