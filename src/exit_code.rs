@@ -16,17 +16,17 @@ pub enum Exit {
     NotFound,
     /// 64: the command line or a variable cannot be understood, or settings are missing.
     Usage,
-    /// 70: the guard was lost; the command was ended with it.
+    /// 70: the guard was lost, and the command was ended with it; or the program could not be started, such as without `/proc`.
     Guard,
-    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
+    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `--show` in time.
     GaveUp,
-    /// 77: etcd refused us for a reason that only a person can mend: wrong password, no permission.
+    /// 77: etcd denied access: wrong password or missing permission; or TLS verification failed.
     Refused,
     /// 78: a file or an address of the configuration cannot be used.
     Config,
     /// 79: leadership was lost, or asked for by another instance, and the command was ended.
     Lost,
-    /// 80: another living instance uses the same identity and took leadership over.
+    /// 80: another living instance uses the same identity and took leadership over. Under systemd the program first waits.
     IdentityTaken,
 }
 
@@ -79,13 +79,20 @@ impl Exit {
                 "70",
                 "the guard process was lost, and the command was ended with it; or the program could not be started",
             ),
-            Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
+            Self::GaveUp => (
+                "75",
+                "`ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `--show` in time",
+            ),
             Self::Refused => {
-                ("77", "etcd refused us for a reason only a person can mend: wrong password, no permission")
+                ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")
             }
             Self::Config => ("78", "a file or an address of the configuration cannot be used"),
             Self::Lost => ("79", "leadership was lost, or asked for by another instance; the command was ended"),
-            Self::IdentityTaken => ("80", "another living instance uses the same identity and took leadership over"),
+            Self::IdentityTaken => (
+                "80",
+                "another living instance uses the same identity and took leadership over; under systemd the program first \
+                 waits for 5 minutes",
+            ),
         }
     }
 }
