@@ -21,8 +21,8 @@ in
       defaultText = lib.literalMD "the name, with `%i` for a template";
       example = "production/web";
       description = ''
-        The lock: one name for all hosts that compete. systemd's specifiers are expanded, so a percent sign is
-        written `%%`.
+        The lock: one name for all hosts that campaign. systemd's specifiers are expanded, so a percent sign is written
+        `%%`. No segment between slashes begins with `~`.
       '';
     };
 
@@ -66,7 +66,7 @@ in
       type = duration;
       default = 2;
       example = "1500ms";
-      description = "How often a leader renews; less than {option}`renewDeadline`.";
+      description = "How often a leader renews; at most half of {option}`renewDeadline`.";
     };
 
     acquireTimeout = mkOption {
@@ -108,9 +108,9 @@ in
       ];
       default = "started";
       description = ''
-        When the unit counts as started: at once, whether or not etcd answers; when it takes part in the election; or when
-        the command was started. With `"campaigning"` a boot waits for etcd. With `"elected"`, {command}`systemctl start`, a switch to a new configuration, and everything ordered after the unit
-        wait on a standby until it leads, for ever if need be.
+        When the unit counts as started: at once, whether or not etcd answers; when it is in the queue; or when the command
+        was started. With `"campaigning"` a boot waits for etcd. With `"elected"`, {command}`systemctl start`, a switch to
+        a new configuration, and everything ordered after the unit wait on a standby until it leads, for ever if need be.
       '';
     };
 

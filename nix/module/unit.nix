@@ -155,7 +155,7 @@ in
           restart
         else
           "on-failure";
-      # After the loss of the lead (79, 80) or of the guard (70) too, even where the command's failures are ignored. systemd
+      # After the loss of leadership (79, 80) or of the guard (70) too, even where the command's failures are ignored. systemd
       # refuses this line in a unit that runs once.
       RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
         70
