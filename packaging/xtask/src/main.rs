@@ -3,9 +3,9 @@
 //! Depends on next to nothing, so that it is soon built.
 
 mod dist;
-mod suites;
 mod tools;
 mod verify;
+mod versions;
 
 use std::{
     env,
@@ -16,8 +16,9 @@ use std::{
 const USAGE: &str = "\
 cargo xtask demo      a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
 cargo xtask test      all tests, against real clusters (further arguments go to cargo test)
-               --etcd WHICH first: the integration tests against other versions of etcd. path, all, others (all but path),
-                       or Debian suites such as trixie,forky; further arguments go to the tests, such as auth:: tls::
+               --etcd WHICH first: the integration tests against other versions of etcd. path, all, others (all except path),
+                       or names of versions such as trixie,3.6 (Debian suites: 3.4 and 3.5; 3.6 and 3.7: built with Go);
+                       further arguments go to the tests, such as auth:: tls::
                --differing after that: only those tests whose subject differs between the versions
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
@@ -66,7 +67,7 @@ fn test(arguments: &[String]) -> Result<(), String> {
         rest => (&[][..], rest),
     };
     let mut failed = Vec::new();
-    for etcd in suites::named(which)? {
+    for etcd in versions::named(which)? {
         eprintln!("== {}", etcd.name);
         let mut words = vec!["test", "--test", "integration", "--"];
         words.extend(filters);

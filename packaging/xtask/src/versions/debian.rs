@@ -1,8 +1,7 @@
-//! Other versions of etcd to test against: those of the other Debian suites, unpacked below `target/`.
+//! The etcd of the Debian suites, unpacked below `target/`.
 //!
 //! Nothing of another suite is ever installed: its packages are found with package lists of their own, downloaded and
-//! unpacked in a folder, where etcd, being a Go program, runs as it is. Anywhere but on Debian there is only the etcd on
-//! PATH.
+//! unpacked in a folder, where etcd, being a Go program, runs as it is.
 
 use std::{
     fs,
@@ -12,64 +11,32 @@ use std::{
 
 use crate::tools;
 
-/// The suites whose etcd is tested against: 3.4 with its old leases, 3.5 before and after what 3.5.28 changed about logins.
-const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
+/// The suites whose etcd is tested against.
+pub(super) const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
 
-/// One etcd to test against.
-#[derive(Debug)]
-pub(crate) struct Etcd {
-    /// What to call it.
-    pub(crate) name: String,
-    /// The folder with `etcd` and `etcdctl`; none for those on PATH.
-    pub(crate) folder: Option<PathBuf>,
-}
-
-/// What `--etcd` names: `path`, `all`, `others` (all but `path`), or suites with commas between them. What is not there
-/// yet is fetched.
-pub(crate) fn named(names: &str) -> Result<Vec<Etcd>, String> {
-    let mut etcds = Vec::new();
-    for name in names.split(',') {
-        match name {
-            "path" => etcds.push(on_path()),
-            "all" => {
-                etcds.push(on_path());
-                etcds.extend(others()?);
-            }
-            "others" => etcds.extend(others()?),
-            suite if SUITES.contains(&suite) => etcds.push(of_suite(suite)?),
-            _ => return Err(format!("--etcd {name}: must be path, all, others, or of {}", SUITES.join(", "))),
-        }
-    }
-    Ok(etcds)
-}
-
-fn on_path() -> Etcd {
-    Etcd { name: "the etcd on PATH".to_owned(), folder: None }
-}
-
-/// Those of the suites that this machine is not; none, with a word about it, where it is no Debian.
-fn others() -> Result<Vec<Etcd>, String> {
+/// The suite that this machine is; `Err` with the reason where it is not Debian.
+pub(super) fn own_suite() -> Result<String, String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if value(&release, "ID") != Some("debian") || !tools::on_path("apt-get") {
-        eprintln!("this is not Debian: only the etcd on PATH is tested, none of {}", SUITES.join(", "));
-        return Ok(Vec::new());
+        return Err("this machine is not Debian".to_owned());
     }
-    let own = value(&release, "VERSION_CODENAME");
-    SUITES.iter().filter(|suite| own != Some(suite)).map(|suite| of_suite(suite)).collect()
+    Ok(value(&release, "VERSION_CODENAME").unwrap_or_default().to_owned())
 }
 
-fn of_suite(suite: &str) -> Result<Etcd, String> {
+/// The folder with `etcd` and `etcdctl` of a suite; downloads them the first time.
+pub(super) fn programs(suite: &str) -> Result<PathBuf, String> {
     let folder = tools::unpacked_in(&format!("etcd-{suite}"));
-    let etcd = Etcd { name: format!("the etcd of {suite}"), folder: Some(folder.join("usr/bin")) };
-    if ["etcd", "etcdctl"].iter().all(|program| folder.join("usr/bin").join(program).is_file()) {
-        return Ok(etcd);
+    let programs = folder.join("usr/bin");
+    if ["etcd", "etcdctl"].iter().all(|program| programs.join(program).is_file()) {
+        return Ok(programs);
     }
+    own_suite()?;
     let apt = Apt::new(suite)?;
     tools::run(apt.get().args(["update", "-qq"]))?;
     for package in ["etcd-server", "etcd-client"] {
         tools::unpack(apt.get(), package, &folder)?;
     }
-    Ok(etcd)
+    Ok(programs)
 }
 
 /// `apt-get` for another suite, with lists and caches of its own: the machine's stay as they are.
