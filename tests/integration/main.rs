@@ -37,6 +37,7 @@ mod tls;
 mod tokens;
 mod trees;
 mod unreachable;
+mod upgrade;
 mod upkeep;
 mod waiting;
 

@@ -77,6 +77,11 @@ fn test(arguments: &[String]) -> Result<(), String> {
             failed.push(format!("{}: {message}", etcd.name));
         }
     }
+    if let Some(path) = versions::upgrade_path(which)? {
+        eprintln!("== rolling upgrade: {}", path.display());
+        let words = ["test", "--test", "integration", "--", "rolling_upgrade"];
+        failed.extend(cargo(&words, &[], &[("ETCD_UPGRADE", path)]).err());
+    }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 

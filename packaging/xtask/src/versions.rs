@@ -3,7 +3,7 @@
 mod debian;
 mod go;
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 /// One etcd to test against.
 #[derive(Debug)]
@@ -33,6 +33,21 @@ pub(crate) fn named(names: &str) -> Result<Vec<Etcd>, String> {
         }
     }
     Ok(etcds)
+}
+
+/// The folders that a rolling upgrade goes through, as `ETCD_UPGRADE` wants them; `None` unless `names` asks for all versions and
+/// this machine can have them.
+///
+/// # Errors
+/// If one of them cannot be had.
+pub(crate) fn upgrade_path(names: &str) -> Result<Option<PathBuf>, String> {
+    if !matches!(names, "all" | "others") || debian::own_suite().is_err() || go::is_usable().is_err() {
+        return Ok(None);
+    }
+    // From the newest 3.5: older ones cannot be upgraded to 3.6 in place.
+    let folders = std::iter::once("forky").chain(go::MINORS).map(|name| of(name).map(|etcd| etcd.folder));
+    let folders: Vec<_> = folders.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    env::join_paths(folders).map(|path| Some(path.into())).map_err(|error| error.to_string())
 }
 
 fn on_path() -> Etcd {

@@ -67,7 +67,7 @@ impl Cluster {
 
     /// A cluster of one's own.
     pub const fn builder() -> ClusterBuilder {
-        ClusterBuilder { size: 3, tls: true, auth: None, options: Vec::new(), jwt: None, start: true }
+        ClusterBuilder { size: 3, tls: true, auth: None, options: Vec::new(), jwt: None, start: true, program: None }
     }
 
     /// All members.
@@ -260,6 +260,7 @@ pub struct ClusterBuilder {
     options: Vec<(String, String)>,
     jwt: Option<Duration>,
     start: bool,
+    program: Option<OsString>,
 }
 
 impl ClusterBuilder {
@@ -290,6 +291,12 @@ impl ClusterBuilder {
     /// One more option for every member.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.options.push((name.into(), value.into()));
+        self
+    }
+
+    /// The server to start, in this folder; the one of all tests unless said otherwise. At least 3.5.
+    pub fn programs_in(mut self, folder: &Path) -> Self {
+        self.program = Some(folder.join("etcd").into());
         self
     }
 
@@ -338,6 +345,7 @@ impl ClusterBuilder {
                 scheme,
                 arguments: Vec::new(),
                 log: scratch.path().join(format!("m{index}.log")),
+                program: Mutex::new(self.program.clone().unwrap_or_else(binary)),
                 process: Mutex::new(None),
             })
             .collect();

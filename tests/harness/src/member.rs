@@ -29,6 +29,8 @@ pub struct Member {
     /// Everything it is started with, the first time and again.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) log: PathBuf,
+    /// The server that it is started with the next time.
+    pub(crate) program: Mutex<OsString>,
     pub(crate) process: Mutex<Option<Process>>,
 }
 
@@ -94,6 +96,15 @@ impl Member {
         self.signal(Signal::SIGCONT);
     }
 
+    /// Stops it as an administrator does, and starts it again with its data: with the `etcd` of this folder if there is one.
+    pub fn roll(&self, folder: Option<&Path>) {
+        self.stop();
+        if let Some(folder) = folder {
+            *lock(&self.program) = folder.join("etcd").into();
+        }
+        self.start();
+    }
+
     /// Ends it if it runs, and starts it again with the data that it had.
     pub fn restart(&self) {
         self.kill();
@@ -131,7 +142,7 @@ impl Member {
     /// If it does not start.
     pub fn start(&self) {
         let log = OpenOptions::new().append(true).create(true).open(&self.log).expect("the member's log");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&*lock(&self.program));
         // Its own variables would be settings.
         command.env_clear().args(&self.arguments).stdin(Stdio::null());
         if let Some(path) = std::env::var_os("PATH") {

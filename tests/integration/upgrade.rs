@@ -1,0 +1,110 @@
+//! Maintenance of etcd, one member at a time: nothing happens to the leader, and nobody else starts.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use harness::{Candidate, Cluster, ClusterBuilder, Timing, World, eventually, throughout};
+
+use crate::{undisturbed, world_on};
+
+/// Long enough for a member to come back within a lease, short enough that a renewal that is missed shows.
+const TIMING: Timing = Timing::MEDIUM;
+
+/// A leader and two standbys.
+fn fleet(cluster: ClusterBuilder) -> (World, [Arc<Candidate>; 3]) {
+    let world = world_on(cluster.create());
+    let fleet = ["a", "b", "c"].map(|name| {
+        let candidate = world.candidate(name).timing(TIMING).start();
+        if name == "a" {
+            candidate.leads();
+        } else {
+            candidate.waits();
+        }
+        candidate
+    });
+    (world, fleet)
+}
+
+/// Each member is stopped and started again, and the next one only when all answer.
+#[track_caller]
+fn roll(world: &World, leader: &Candidate, folder: Option<&Path>) {
+    for member in world.cluster().members() {
+        member.roll(folder);
+        world.cluster().wait_healthy();
+        undisturbed(leader, TIMING.retry);
+    }
+}
+
+/// The leader ends, and the standbys lead in their order: they have lost neither lease nor entry.
+#[track_caller]
+fn served_in_order(world: &World, [a, b, c]: &[Arc<Candidate>; 3]) {
+    let first = a.lives();
+    assert!(first.len() == 1 && b.lives().is_empty() && c.lives().is_empty(), "{first:?}");
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    b.terminate();
+    c.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+#[test]
+fn a_rolling_restart_disturbs_nobody() {
+    let (world, fleet) = fleet(Cluster::builder());
+    roll(&world, &fleet[0], None);
+    served_in_order(&world, &fleet);
+}
+
+#[test]
+fn a_rolling_restart_disturbs_nobody_where_clients_log_in() {
+    let (world, fleet) = fleet(Cluster::builder().auth("app", "secret-password"));
+    roll(&world, &fleet[0], None);
+    served_in_order(&world, &fleet);
+}
+
+#[test]
+fn a_rolling_upgrade_disturbs_nobody() {
+    upgrade(Cluster::builder());
+}
+
+#[test]
+fn a_rolling_upgrade_disturbs_nobody_where_clients_log_in() {
+    upgrade(Cluster::builder().auth("app", "secret-password"));
+}
+
+/// From the first version of `ETCD_UPGRADE` to its last: folders with `etcd`, separated by colons, each with the next minor
+/// version.
+fn upgrade(cluster: ClusterBuilder) {
+    let folders: Vec<PathBuf> = env::var_os("ETCD_UPGRADE").map_or_else(Vec::new, |it| env::split_paths(&it).collect());
+    let [first, later @ ..] = folders.as_slice() else {
+        eprintln!("SKIPPED: rolling upgrade: ETCD_UPGRADE names no versions (cargo xtask test --etcd all sets it)");
+        return;
+    };
+    let (world, fleet) = fleet(cluster.programs_in(first).option("snapshot-count", "10"));
+    for folder in later {
+        let before = cluster_version(&world);
+        // A member of 3.7 that finds entries of 3.5 after its last snapshot panics.
+        for number in 0..30 {
+            world.cluster().etcdctl().must(&["put", "tests/to-fill-a-snapshot", &number.to_string()]);
+        }
+        roll(&world, &fleet[0], Some(folder));
+        // Only when the last member has been replaced.
+        eventually(Timing::START, "the cluster has the new version", || match cluster_version(&world) {
+            version if version != before => Ok(()),
+            version => Err(version),
+        });
+    }
+    throughout(TIMING.lease(), "the standbys wait", || match (fleet[1].lives(), fleet[2].lives()) {
+        (b, c) if b.is_empty() && c.is_empty() => Ok(()),
+        lives => Err(format!("{lives:?}")),
+    });
+    served_in_order(&world, &fleet);
+}
+
+/// The version that all members have agreed on, from the metrics of one.
+fn cluster_version(world: &World) -> String {
+    let metrics = world.cluster().member(0).metrics().unwrap_or_default();
+    metrics.lines().find(|line| line.starts_with("etcd_cluster_version{")).unwrap_or_default().to_owned()
+}
