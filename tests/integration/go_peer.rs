@@ -31,7 +31,8 @@ impl GoPeer {
 
 /// A whole Go instance, with a command: it polls for the key with a new lease each time, runs the command while it has
 /// the key, kills it when the key is deleted, and revokes its lease when the command has ended. It misses no deletion, as the real
-/// one can: its watch begins with its own revision.
+/// one can: its watch begins with its own revision. What it puts into the background is no shell function, or a shell would be
+/// killed at the end and `etcdctl` would stay.
 fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
     let script = format!(
         r#"etcd() {{ {etcdctl} "$@"; }}
@@ -40,12 +41,12 @@ fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
             printf 'create("%s") = "0"\n\nput %s {name} --lease=%s\n\n\n' {lock} {lock} "$lease" | etcd txn | grep -q SUCCESS && break
             sleep 0.2
         done
-        etcd lease keep-alive "$lease" >&2 & alive=$!
+        {etcdctl} lease keep-alive "$lease" >&2 & alive=$!
         ETCD_AWAIT_ELECTION_FENCING_TOKEN=$(etcd get {lock} -w fields | sed -n 's/^"ModRevision" : //p')
         export ETCD_AWAIT_ELECTION_FENCING_TOKEN
         "$@" & command=$!
         trap 'kill $command' TERM
-        (etcd watch --rev=$((ETCD_AWAIT_ELECTION_FENCING_TOKEN + 1)) {lock} & echo $! >"$0.watch"; wait) | {{ grep -q -m1 DELETE && kill -9 $command; }} & watch=$!
+        ({etcdctl} watch --rev=$((ETCD_AWAIT_ELECTION_FENCING_TOKEN + 1)) {lock} & echo $! >"$0.watch"; wait) | {{ grep -q -m1 DELETE && kill -9 $command; }} & watch=$!
         while kill -0 $command 2>&-; do wait $command; done
         kill $alive "$(cat "$0.watch")"
         etcd lease revoke "$lease"
