@@ -7,7 +7,7 @@ set -euo pipefail
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 "$@" 2>&1 | tee "$said"
-if grep --quiet '^LEFT OUT' "$said"; then
-  echo "nothing may be left out here" >&2
+if grep --quiet --extended-regexp '^(LEFT OUT|SKIPPED)' "$said"; then
+  echo "nothing may be skipped here" >&2
   exit 1
 fi
