@@ -208,11 +208,10 @@ impl<'a> Striker<'a> {
     fn member(&mut self, step: &Step, outage: Outage, index: usize, chronicle: &mut Chronicle) {
         let member = self.world.cluster().member(index);
         let at = now();
-        // With an etcd that revokes leases of its own accord two may lead: that is the edge of the promise.
-        let outage = match outage {
-            Outage::Frozen if Cluster::revokes_after_a_stall() => Outage::Killed,
-            outage => outage,
-        };
+        // A raft leader that continues may revoke leases that were renewed meanwhile, and two may lead: a limit of the guarantee.
+        let may_freeze =
+            || !Cluster::revokes_after_a_pause() || self.raft_leader().is_some_and(|leader| leader != index);
+        let outage = if outage == Outage::Frozen && !may_freeze() { Outage::Killed } else { outage };
         match outage {
             Outage::Killed => member.kill(),
             Outage::Stopped => member.stop(),

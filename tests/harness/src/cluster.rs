@@ -57,12 +57,13 @@ impl Cluster {
         version()
     }
 
-    /// Whether a member of this version that led, and was stalled, revokes living leases when it wakes
-    /// (<https://github.com/etcd-io/etcd/issues/15247>).
+    /// Returns whether a member of this version that was the raft leader, was paused and continues, may revoke leases that were
+    /// renewed meanwhile. Before etcd-io/etcd#16822 it did not check whether it still leads; since etcd-io/etcd#18428 it does
+    /// not check if its first heartbeat tick comes before it looks for expired leases.
     #[must_use]
-    pub fn revokes_after_a_stall() -> bool {
+    pub fn revokes_after_a_pause() -> bool {
         let version = version();
-        version < (3, 4, 31) || ((3, 5, 0)..(3, 5, 13)).contains(&version)
+        !((3, 4, 31)..(3, 4, 34)).contains(&version) && !((3, 5, 13)..(3, 5, 16)).contains(&version)
     }
 
     /// A cluster of one's own.
