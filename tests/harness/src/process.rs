@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command},
+    ptr,
     sync::{LazyLock, Mutex, mpsc},
     thread,
     time::Duration,
@@ -13,7 +14,7 @@ use nix::{
     libc,
     sys::{
         prctl,
-        signal::{SigHandler, Signal, kill, signal},
+        signal::{Signal, kill},
     },
     unistd::{Pid, setsid},
 };
@@ -117,9 +118,12 @@ fn spawn(command: Command) -> io::Result<Child> {
     // SAFETY: a few system calls, which are all that happens between fork and exec; nothing allocates or locks.
     unsafe {
         command.pre_exec(|| {
-            // A shell's `&` and nohup have some ignored, and that would be inherited.
-            for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
-                signal(default, SigHandler::SigDfl)?;
+            // A shell's `&` and nohup have some ignored, cargo and whatever else uses glibc's `posix_spawn` 32 and 33, and that
+            // would be inherited. The kernel's call, as a C library refuses its own; all zeros is the default.
+            let default = [0u64; 4];
+            for number in 1..=64 {
+                let none = ptr::null_mut::<u64>();
+                libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, size_of::<u64>());
             }
             setsid()?;
             // If stdin is a terminal it becomes that of the session; else this fails.
