@@ -4,9 +4,11 @@
 use std::{
     ffi::{CString, OsString},
     fs,
+    io::ErrorKind,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -148,14 +150,14 @@ fn a_setuid_program_that_takes_all_user_ids_keeps_the_lease() {
     );
 }
 
-/// A cgroup v2 of its own, as systemd delegates one to a unit with `Delegate=yes`: removed at the end, if it is empty.
+/// A cgroup v2 of its own, as systemd delegates one to a unit with `Delegate=yes`: removed at the end, with all that is in it.
 struct Delegated(PathBuf);
 
 impl Delegated {
     fn new(name: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let mount = mounts.lines().find(|mount| mount.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-        let path = Path::new(mount).join(name.replace('/', "-"));
+        let path = Path::new(mount).join(format!("{}-{}", std::process::id(), name.replace('/', "-")));
         fs::create_dir(&path).ok()?;
         let cgroup = Self(path);
         let path = CString::new(cgroup.0.as_os_str().as_encoded_bytes()).expect("no NUL");
@@ -167,7 +169,18 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        // After a failure the processes still live, and those of the program, too, are in it or in the one that it made below.
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        for _ in 0..100 {
+            for below in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(below.path());
+            }
+            match fs::remove_dir(&self.0) {
+                Err(error) if error.kind() != ErrorKind::NotFound => thread::sleep(Duration::from_millis(10)),
+                _ => return,
+            }
+        }
+        eprintln!("could not remove {}", self.0.display());
     }
 }
 
