@@ -37,7 +37,7 @@ use nix::{
 
 pub use self::{
     handle::{Guarded, Handle, Reaper},
-    spawn::{exec, resolve},
+    spawn::{exec, exit_of, resolve},
 };
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{

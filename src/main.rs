@@ -20,7 +20,10 @@ use etcd_await_election::{
     text,
 };
 use futures_util::stream;
-use nix::sys::{prctl, signal::Signal};
+use nix::{
+    errno::Errno,
+    sys::{prctl, signal::Signal},
+};
 use tokio::{runtime::Runtime, sync::watch};
 
 fn main() -> ExitCode {
@@ -65,7 +68,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
 
 /// Everything that can be wrong is found out before this instance joins. The guard is forked before any thread exists.
 fn gate(config: &Config, style: Style, stderr: Option<OwnedFd>, original: Original) -> Result<Exit, Refused> {
-    let program = guard::resolve(&config.command[0]).map_err(|exit| not_executed(&config.command[0], exit))?;
+    let program = guard::resolve(&config.command[0]).map_err(|errno| not_executed(&config.command[0], errno))?;
     let signals = Signals::open().map_err(internal("signals"))?;
     let setup = GuardSetup {
         program,
@@ -89,8 +92,12 @@ fn gate(config: &Config, style: Style, stderr: Option<OwnedFd>, original: Origin
     exit
 }
 
-fn not_executed(command: &OsStr, exit: Exit) -> Refused {
-    let why = if exit == Exit::NotFound { "was not found" } else { "cannot be executed" };
+fn not_executed(command: &OsStr, errno: Errno) -> Refused {
+    let exit = guard::exit_of(errno);
+    let why = match exit {
+        Exit::NotFound => "was not found".to_owned(),
+        _ => format!("cannot be executed: {}", errno.desc()),
+    };
     Refused::new(exit, format!("the command {} {why}", command.display()))
 }
 

@@ -32,41 +32,39 @@ use crate::{election::keys::LeaseId, exit_code::Exit};
 /// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
 ///
 /// # Errors
-/// [`Exit::NotFound`], and [`Exit::NotExecutable`] if there is something of that name that cannot be executed.
-pub fn resolve(program: &OsStr) -> Result<PathBuf, Exit> {
+/// The reason, which [`exit_of`] makes an exit code.
+pub fn resolve(program: &OsStr) -> Result<PathBuf, Errno> {
     if program.is_empty() {
-        return Err(Exit::NotFound);
+        return Err(Errno::ENOENT);
     }
     if program.as_bytes().contains(&b'/') {
         return executable(Path::new(program));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
-    let mut answer = Exit::NotFound;
+    let mut answer = Errno::ENOENT;
     for directory in env::split_paths(&path) {
         // An empty entry is the working directory, and joining it must not give a bare name: `execve` takes it, but the
         // next reader would take it for a name to be looked up.
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
         match executable(&directory.join(program)) {
             Ok(found) => return Ok(found),
-            Err(Exit::NotExecutable) => answer = Exit::NotExecutable,
+            Err(errno) if exit_of(errno) == Exit::NotExecutable => answer = errno,
             Err(_) => {}
         }
     }
     Err(answer)
 }
 
-fn executable(path: &Path) -> Result<PathBuf, Exit> {
+fn executable(path: &Path) -> Result<PathBuf, Errno> {
     if path.is_dir() {
-        return Err(Exit::NotExecutable);
+        return Err(Errno::EISDIR);
     }
-    match eaccess(path, AccessFlags::X_OK) {
-        Ok(()) => Ok(path.to_owned()),
-        Err(errno) => Err(exit_of(errno)),
-    }
+    eaccess(path, AccessFlags::X_OK).map(|()| path.to_owned())
 }
 
 /// What a shell answers when `execve` fails: 127 if there is no such file, 126 if it cannot be executed.
-const fn exit_of(errno: Errno) -> Exit {
+#[must_use]
+pub const fn exit_of(errno: Errno) -> Exit {
     match errno {
         Errno::ENOENT | Errno::ENOTDIR => Exit::NotFound,
         _ => Exit::NotExecutable,
@@ -76,15 +74,15 @@ const fn exit_of(errno: Errno) -> Exit {
 /// Becomes `command`, in this process, with the mask and dispositions that this process was started with. Returns only
 /// if that fails.
 #[must_use]
-pub fn exec(command: &[OsString], original: &Original) -> Exit {
-    let Some(program) = command.first() else { return Exit::NotFound };
+pub fn exec(command: &[OsString], original: &Original) -> Errno {
+    let Some(program) = command.first() else { return Errno::ENOENT };
     let program = match resolve(program) {
         Ok(program) => program,
-        Err(exit) => return exit,
+        Err(errno) => return errno,
     };
     let environment = env::vars_os().filter_map(|(name, value)| variable(&name, &value).ok());
-    let Ok(image) = Image::new(&program, command, environment.collect()) else { return Exit::NotExecutable };
-    exit_of(image.execute(original))
+    let Ok(image) = Image::new(&program, command, environment.collect()) else { return Errno::EINVAL };
+    image.execute(original)
 }
 
 /// A program with its arguments and environment, ready to be executed.

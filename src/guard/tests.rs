@@ -26,7 +26,7 @@ use nix::{
 
 use self::scene::*;
 use super::*;
-use crate::clock::Instant;
+use crate::{clock::Instant, exit_code::Exit};
 
 #[test]
 fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
@@ -463,7 +463,7 @@ fn without_an_election_the_process_becomes_the_command() {
     let directory = tempfile::tempdir().expect("a directory");
     let (status, output) = ending(second_run(NAME, "", directory.path()), directory.path());
     assert_eq!(status.code(), Some(7), "{output}");
-    let fails = |program: &str| exec(&[program.into()], &Original::save()).code();
+    let fails = |program: &str| exit_of(exec(&[program.into()], &Original::save())).code();
     assert_eq!((fails("/nonexistent"), fails("/etc/passwd"), fails("/etc"), fails("")), (127, 126, 126, 127));
 }
 
@@ -471,6 +471,6 @@ fn without_an_election_the_process_becomes_the_command() {
 fn programs_are_found_as_a_shell_finds_them() {
     assert!(resolve("sh".as_ref()).expect("a shell").is_absolute());
     assert_eq!(resolve("/bin/sh".as_ref()), Ok("/bin/sh".into()));
-    assert_eq!(resolve("no-such-program".as_ref()).map_err(crate::exit_code::Exit::code), Err(127));
-    assert_eq!(resolve("/etc/passwd/x".as_ref()).map_err(crate::exit_code::Exit::code), Err(127));
+    assert_eq!(resolve("no-such-program".as_ref()).map_err(exit_of), Err(Exit::NotFound));
+    assert_eq!(resolve("/etc/passwd/x".as_ref()).map_err(exit_of), Err(Exit::NotFound));
 }

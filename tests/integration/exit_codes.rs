@@ -59,15 +59,16 @@ fn a_command_that_cannot_be_executed_is_found_out_before_campaigning() {
     let directory = world.directory().to_str().expect("a plain path").to_owned();
     let plain_file = format!("{directory}/plain");
     std::fs::write(&plain_file, "no program").expect("writing it");
-    for (command, code) in [
-        ("no-such-command".to_owned(), 127),
-        (format!("{directory}/no-such-command"), 127),
-        (plain_file, 126),
-        (directory, 126),
+    for (command, code, why) in [
+        ("no-such-command".to_owned(), 127, "was not found"),
+        (format!("{directory}/no-such-command"), 127, "was not found"),
+        (plain_file, 126, "Permission denied"),
+        (directory, 126, "Is a directory"),
     ] {
         let (end, candidate) = world.candidate("a").set("ENDPOINTS", "127.0.0.1:1").command([&command]).run();
         assert_eq!(end, End::Code(code), "{command}: {}", candidate.stderr());
-        assert!(candidate.stderr().contains(&command), "{}", candidate.stderr());
+        let log = candidate.stderr();
+        assert!(log.contains(&command) && log.contains(why), "{log}");
     }
     world.verdict();
 }

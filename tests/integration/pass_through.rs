@@ -87,11 +87,16 @@ fn a_signal_is_the_commands_own() {
 
 #[test]
 fn a_command_that_cannot_be_executed_is_126_or_127_and_named() {
-    for (command, code) in [("no-such-command", 127), ("/no/such/command", 127), ("/", 126), ("/etc/passwd", 126)] {
+    for (command, code, why) in [
+        ("no-such-command", 127, "was not found"),
+        ("/no/such/command", 127, "was not found"),
+        ("/", 126, "Is a directory"),
+        ("/etc/passwd", 126, "Permission denied"),
+    ] {
         let (output, _) = output(bare(&["--", command]));
         assert_eq!(output.status.code(), Some(code), "{command}");
         let message = String::from_utf8_lossy(&output.stderr);
-        assert!(message.contains(command), "{command}: {message}");
+        assert!(message.contains(command) && message.contains(why), "{command}: {message}");
     }
 }
 
