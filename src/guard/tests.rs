@@ -11,21 +11,22 @@ mod scene;
 use std::{
     collections::BTreeSet,
     env, fs,
+    io::Write as _,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use nix::{
-    libc::{SIGHUP, SIGKILL, SIGSTOP, SIGTERM},
+    libc::{self, SIGHUP, SIGKILL, SIGSTOP, SIGTERM},
     sys::{
         signal::{Signal, kill},
-        wait::waitpid,
+        wait::{WaitStatus, waitpid},
     },
 };
 
 use self::scene::*;
-use super::*;
+use super::{signals::Signals, *};
 use crate::{clock::Instant, exit_code::Exit};
 
 #[test]
@@ -447,8 +448,65 @@ fn orphans_of_the_gatekeeper_are_reaped_and_the_guard_is_not() {
         drop(guarded);
         eventually("the guard has left", || is_dead(guard).then_some(()));
         reaper.reap_orphans();
-        assert_eq!(waitpid(guard, None), Ok(nix::sys::wait::WaitStatus::Exited(guard, 0)));
+        assert_eq!(waitpid(guard, None), Ok(WaitStatus::Exited(guard, 0)));
     });
+}
+
+/// Nobody else is meant by a file or a time on the processor that reached its limit; by what another process sends, the
+/// command is.
+#[test]
+fn a_limit_that_this_process_reaches_is_no_signal_for_the_command() {
+    in_own_process("a_limit_that_this_process_reaches_is_no_signal_for_the_command", |directory| {
+        let mut full = fs::File::create(directory.join("full")).expect("a file");
+        // SAFETY: the thread that runs the tests only waits here; this needs a process in which no thread takes the signals.
+        let ForkResult::Parent { child } = unsafe { fork() }.expect("a child") else {
+            let passes = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| limits(&mut full)));
+            // SAFETY: ends this process without what the test runner would run at its exit.
+            unsafe { libc::_exit(i32::from(passes.is_err())) }
+        };
+        assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+    });
+}
+
+fn limits(full: &mut fs::File) {
+    let signals = Signals::open().expect("a descriptor");
+    let read = || std::iter::from_fn(|| signals.read()).find(|signal| *signal != libc::SIGCHLD);
+    let is_pending = |signal: i32| {
+        let status = fs::read_to_string("/proc/self/status").expect("/proc");
+        status
+            .lines()
+            .filter_map(|line| line.split_once("Pnd:\t"))
+            .any(|(_, pending)| u64::from_str_radix(pending, 16).expect("a set of signals") & 1 << (signal - 1) != 0)
+    };
+    limit(libc::RLIMIT_FSIZE, 0);
+    assert_eq!(full.write(b"x").map_err(|error| error.raw_os_error()), Err(Some(libc::EFBIG)));
+    assert!(is_pending(libc::SIGXFSZ));
+    assert_eq!(read(), None);
+    limit(libc::RLIMIT_FSIZE, libc::RLIM_INFINITY);
+
+    limit(libc::RLIMIT_CPU, 1);
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_pending(libc::SIGXCPU) {
+        assert!(Instant::now() < until, "no SIGXCPU");
+    }
+    limit(libc::RLIMIT_CPU, libc::RLIM_INFINITY);
+    assert_eq!(read(), None);
+
+    for signal in [libc::SIGXFSZ, libc::SIGXCPU] {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} $PPID")]).status().expect("a shell");
+        assert!(sent.success());
+        assert_eq!(read(), Some(signal));
+    }
+}
+
+/// Sets what is warned of, not what cannot be raised again.
+fn limit(what: impl Into<i64>, value: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: reads one structure that lives through the call.
+    let set = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, what.into(), &raw const limit, std::ptr::null_mut::<libc::rlimit>())
+    };
+    assert_eq!(set, 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs};
 
-use harness::{End, Terminal, Timing, eventually, process::children};
+use harness::{End, Terminal, Timing, eventually};
 use nix::{libc, sys::signal::Signal};
 
 use crate::{shared_world, undisturbed};
@@ -70,29 +70,6 @@ fn signals_that_a_c_library_keeps_for_itself_are_forwarded_like_others() {
         b.leads_within(Timing::SWIFT);
         world.verdict();
     }
-}
-
-/// The limit is the gatekeeper's, and so is the signal that the kernel sends for it; the command has limits of its own.
-#[test]
-fn a_log_that_reaches_the_limit_of_a_files_size_does_not_end_the_command() {
-    let world = shared_world();
-    let a = world.candidate("a").set("LOG", "trace").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
-    // The guard and the log writer too.
-    for pid in children(a.pid()).into_iter().chain([a.pid()]) {
-        let least = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
-        // SAFETY: reads one structure that lives through the call.
-        assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const least, std::ptr::null_mut()) }, 0);
-    }
-    // At least one renewal, with all that is logged of it.
-    undisturbed(&a, Timing::LONG.retry * 2);
-    // From somebody else it is for the command, as any other is.
-    a.signal(Signal::SIGXFSZ);
-    assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGXFSZ as i32));
-    b.leads_within(Timing::SWIFT);
-    world.verdict();
 }
 
 /// Whether there is a terminal cannot be asked any more when it has gone.
