@@ -98,7 +98,8 @@ pub const RENEW_DEADLINE: Setting =
     Setting::new("renew-deadline", "TIME", "The command is stopped when its lease was not renewed for so long")
         .default("10");
 /// The retry period.
-pub const RETRY_PERIOD: Setting = Setting::new("retry-period", "TIME", "How often a leader renews").default("2");
+pub const RETRY_PERIOD: Setting =
+    Setting::new("retry-period", "TIME", "How often a leader renews; at most half of RENEW_DEADLINE").default("2");
 /// How long to wait.
 pub const ACQUIRE_TIMEOUT: Setting = Setting::new(
     "acquire-timeout",

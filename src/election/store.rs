@@ -1,4 +1,4 @@
-//! What the election needs of etcd: six calls on one endpoint, and no more.
+//! What the election needs of etcd: a few calls on one endpoint, and no more.
 //!
 //! [`crate::etcd`] has the real one.
 
