@@ -38,7 +38,7 @@ in
     type = types.nullOr (types.strMatching "(0x)?[0-9a-fA-F]{1,16}");
     example = "cdf818194e3a8c32";
     description = ''
-      Use only the etcd cluster of this id, in hexadecimal, instead of the one that at least half of the endpoints report.
+      Use only the etcd cluster of this id, in hexadecimal, instead of the one that more than half of the endpoints report.
     '';
   };
 

@@ -73,7 +73,7 @@ pub const ENDPOINTS: Setting = Setting::new(
 /// The only cluster to use.
 pub const CLUSTER_ID: Setting =
     Setting::new("cluster-id", "HEX", "Use only the etcd cluster of this id, and endpoints of no other")
-        .otherwise("the cluster that at least half of the endpoints report");
+        .otherwise("the cluster that more than half of the endpoints report");
 /// Who we are.
 pub const IDENTITY: Setting = Setting::new(
     "identity",

@@ -16,7 +16,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{self, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
 use tokio::sync::{Notify, watch};
 
 pub(super) use self::attempts::Attempts;
@@ -28,7 +32,7 @@ use self::{
 };
 use super::{
     keys::LeaseId,
-    membership::{self, Membership, Verdict},
+    membership::{self, Membership},
     store::{Granted, Outcome, Range, Store, StoreError, Txn, Watch as _},
 };
 use crate::{
@@ -38,6 +42,9 @@ use crate::{
 
 /// Later than anything.
 pub(super) const NEVER: Instant = Instant::from_boot(Duration::MAX);
+
+/// Who was asked for its cluster, and whether it answered.
+type Vote<S> = (Rc<S>, Result<(), StoreError>);
 
 /// How long to wait for whom.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +92,8 @@ pub struct Cluster<S, C> {
     preferred: watch::Sender<Id>,
     /// An attempt has failed, or is slow.
     trouble: Notify,
+    /// Some endpoints are other ones than before.
+    others: Notify,
     jitter: Jitter,
     /// Whether any endpoint ever answered: certificates that once were right will be right again.
     known: Cell<bool>,
@@ -102,6 +111,10 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     const MOST_REASONS: usize = 30;
     /// From one question to all endpoints which cluster they belong to, to the next.
     const ASK_AGAIN: Duration = Duration::from_secs(60);
+    /// The same while they contradict each other, which has to be noticed when it gets worse.
+    const ASK_AGAIN_IN_CONFLICT: Duration = Duration::from_secs(5);
+    /// So many connections to the only endpoint are asked, as there may be several servers behind it.
+    const CONNECTIONS: usize = 3;
 
     /// All `endpoints`, which vote by their names in `membership`; the first is preferred until another one answers faster.
     ///
@@ -118,6 +131,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             patience,
             preferred: watch::Sender::new(0),
             trouble: Notify::new(),
+            others: Notify::new(),
             known: Cell::new(false),
             silent: Cell::new(false),
             latency: Cell::default(),
@@ -182,37 +196,80 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         Ok(())
     }
 
-    /// Looks all names up again, and asks all endpoints which cluster they belong to: once a minute; and the former also when
-    /// attempts fail.
+    /// Looks all names up again, and asks all endpoints which cluster they belong to: once a minute; the former also when
+    /// attempts fail, the latter when there are other endpoints, and every few seconds while there is a conflict.
     pub async fn keep_asking(&self) -> ! {
-        let mut ask_at = self.clock.now() + Duration::from_secs(1);
+        // Who does not answer must not keep new addresses from being found.
+        let (never, _) = future::join(self.keep_resolving(), self.keep_voting()).await;
+        never
+    }
+
+    async fn keep_resolving(&self) -> ! {
+        let mut resolve_at = self.clock.now() + Duration::from_secs(1);
         loop {
             tokio::select! {
                 biased;
-                () = self.clock.sleep_until(ask_at) => {}
+                () = self.clock.sleep_until(resolve_at) => {}
                 () = self.trouble.notified() => {}
             }
-            // Until then whoever decides does both.
+            // Until then whoever decides does it.
             if self.membership.ours().is_some() {
-                self.resolve().await;
-                if self.clock.now() >= ask_at {
-                    let mut asked = self.ask_all();
-                    while asked.next().await.is_some() {}
-                    ask_at = self.clock.now() + Self::ASK_AGAIN;
+                if self.resolve().await {
+                    self.others.notify_one();
+                }
+                if self.clock.now() >= resolve_at {
+                    resolve_at = self.clock.now() + Self::ASK_AGAIN;
                 }
             } else {
-                ask_at = ask_at.max(self.clock.now() + Duration::from_secs(1));
+                resolve_at = resolve_at.max(self.clock.now() + Duration::from_secs(1));
             }
             self.clock.sleep(self.patience.pause).await;
         }
     }
 
-    /// Looks all names up. What a name stood for before is kept while it cannot be looked up.
-    async fn resolve(&self) {
+    async fn keep_voting(&self) -> ! {
+        let mut ask_at = self.clock.now() + Duration::from_secs(1);
+        loop {
+            let in_conflict_at = self.clock.now() + Self::ASK_AGAIN_IN_CONFLICT;
+            let others = tokio::select! {
+                biased;
+                () = self.others.notified() => true,
+                () = self.clock.sleep_until(ask_at.min(in_conflict_at)) => false,
+            };
+            // Until then whoever decides does it.
+            if self.membership.ours().is_none() {
+                ask_at = ask_at.max(self.clock.now() + Duration::from_secs(1));
+            } else if others || self.membership.in_conflict() || self.clock.now() >= ask_at {
+                self.ask_again().await;
+                ask_at = self.clock.now() + Self::ASK_AGAIN;
+            }
+        }
+    }
+
+    /// Asks all endpoints which cluster they belong to. If that decides without those that have left DNS, only those of them
+    /// are kept that are still of our cluster.
+    async fn ask_again(&self) {
+        let mut answered = BTreeSet::new();
+        let mut asked = self.ask_all();
+        while let Some((store, answer)) = asked.next().await {
+            answer.is_ok().then(|| answered.insert(store.name().to_owned()));
+        }
+        let is_ours = |store: &S| answered.contains(store.name()) && self.membership.includes(store.name());
+        let present = self.endpoints.present();
+        if 2 * present.iter().filter(|store| is_ours(store)).count() > present.len() {
+            self.endpoints.retain_left(is_ours);
+            self.set_voters();
+        }
+    }
+
+    /// Looks all names up. What a name stood for before is kept while it cannot be looked up. Returns whether other endpoints
+    /// vote now.
+    async fn resolve(&self) -> bool {
         let limit = self.clock.now() + 4 * self.patience.hedge_delay;
         let names = self.endpoints.names().iter().enumerate();
         let mut lookups: FuturesUnordered<_> =
             names.map(async |(n, name)| (n, self.clock.before(limit, name.resolve()).await)).collect();
+        let before = self.endpoints.present();
         while let Some((name, found)) = lookups.next().await {
             match found {
                 Some(Ok(found)) => self.endpoints.resolved(name, found),
@@ -220,20 +277,31 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                 None => {}
             }
         }
+        self.endpoints.retain_left(|store| self.membership.keeps(store.name()));
+        self.set_voters();
+        let present = self.endpoints.present();
+        let names = |stores: &[Rc<S>]| stores.iter().map(|store| store.name().to_owned()).collect::<BTreeSet<_>>();
+        names(&before) != names(&present)
+    }
+
+    fn set_voters(&self) {
         self.membership.set_endpoints(self.endpoints().iter().map(|store| store.name()));
         let preferred = *self.preferred.borrow();
         self.prefer(self.endpoints.after(preferred, 0).0);
     }
 
-    /// Asks all endpoints until no answer that is missing can change the result, or is likely to.
+    /// Asks all endpoints until no answer that is missing can change the result.
     async fn vote(&self) -> Vec<StoreError> {
         let endpoints = self.endpoints();
         let mut missing: BTreeSet<&str> = endpoints.iter().map(|store| store.name()).collect();
         let mut failures = Vec::new();
         let mut asked = self.ask_all();
-        let mut enough = pin!(self.clock.sleep_until(NEVER));
+        if self.membership.rests_on_one() {
+            let more = (1..Self::CONNECTIONS).flat_map(|_| self.endpoints.all());
+            asked.extend(more.map(|(id, store)| self.ask_within_limit(id, Rc::new(store.again())).boxed_local()));
+        }
         let mut slow = pin!(self.clock.sleep(self.silence()));
-        let (mut likely, mut told) = (false, false);
+        let mut told = false;
         loop {
             let (store, answer) = tokio::select! {
                 biased;
@@ -241,7 +309,6 @@ impl<S: Store, C: Clock> Cluster<S, C> {
                     Some(answer) => answer,
                     None => break,
                 },
-                () = enough.as_mut() => break,
                 () = slow.as_mut(), if !told => {
                     told = true;
                     let silent = missing.iter().map(|name| format!("{name}: no answer within {}", show(self.silence())));
@@ -251,32 +318,28 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             };
             missing.remove(store.name());
             failures.extend(answer.err());
-            match self.membership.verdict(&missing) {
-                Verdict::Decided => break,
-                Verdict::Likely if !likely => {
-                    likely = true;
-                    enough.set(self.clock.sleep_until(self.clock.now() + 4 * self.patience.hedge_delay));
-                }
-                Verdict::Likely | Verdict::Open => {}
+            if self.membership.is_certain(&missing) {
+                break;
             }
         }
         failures
     }
 
     /// Asks all endpoints at once which cluster they belong to.
-    fn ask_all(&self) -> FuturesUnordered<impl Future<Output = (Rc<S>, Result<(), StoreError>)>> {
-        let ask = async |(id, store): (Id, Rc<S>)| {
-            let limit = self.clock.now() + self.patience.attempt_limit;
-            let answer = self.clock.before(limit, self.ask_one(id, &store)).await;
-            let answer = answer.unwrap_or_else(|| {
-                self.give_up_connection(id, &store);
-                let limit = show(self.patience.attempt_limit);
-                Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
-            });
-            let answer = answer.map(|cluster| self.membership.heard(store.name(), cluster));
-            (store, answer)
-        };
-        self.endpoints.all().into_iter().map(ask).collect()
+    fn ask_all(&self) -> FuturesUnordered<LocalBoxFuture<'_, Vote<S>>> {
+        self.endpoints.all().into_iter().map(|(id, store)| self.ask_within_limit(id, store).boxed_local()).collect()
+    }
+
+    async fn ask_within_limit(&self, id: Id, store: Rc<S>) -> Vote<S> {
+        let limit = self.clock.now() + self.patience.attempt_limit;
+        let answer = self.clock.before(limit, self.ask_one(id, &store)).await;
+        let answer = answer.unwrap_or_else(|| {
+            self.give_up_connection(id, &store);
+            let limit = show(self.patience.attempt_limit);
+            Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
+        });
+        let answer = answer.map(|cluster| self.membership.heard(store.name(), cluster));
+        (store, answer)
     }
 
     /// Asks one endpoint for its cluster; over new connections as well if there is no answer, since behind one address there may
@@ -326,9 +389,11 @@ impl<S: Store, C: Clock> Cluster<S, C> {
             return self.tell_silence(reasons);
         }
         if self.undecided.borrow().as_ref() != Some(&summary) {
+            let colon = if reasons.is_empty() { "" } else { ": " };
             tracing::warn!(
-                "could not decide which etcd cluster to use: {summary}, and at least half of {} must report the same cluster, \
-                 more than any other; retrying at least every {}: {}",
+                "could not decide which etcd cluster to use: {summary}, and more than half of {} must report the same cluster, \
+                 the only one over several connections; list all members in ETCD_AWAIT_ELECTION_ENDPOINTS or set \
+                 ETCD_AWAIT_ELECTION_CLUSTER_ID; retrying at least every {}{colon}{}",
                 membership::endpoints(self.len()),
                 show(self.patience.pause),
                 reasons.join("; ")

@@ -1,7 +1,8 @@
 //! Which etcd cluster is ours: two clusters are two locks.
 //!
-//! Every endpoint has one vote, the cluster that it reported last. Ours is the cluster that at least half of the endpoints
-//! report, and more than report any other. Before that is decided nothing is sent to etcd except the question.
+//! Every endpoint has one vote, the cluster that it reported last. Ours is the cluster that more than half of the endpoints
+//! report, so that no two sides of a partition can decide on two clusters. Behind the only endpoint there may be several servers:
+//! it has to report the same cluster over several connections. Before that is decided nothing is sent to etcd except the question.
 
 use std::{
     cell::{Cell, RefCell},
@@ -19,23 +20,48 @@ pub struct Membership {
     /// What each endpoint reported last; `None` if it never answered.
     votes: RefCell<BTreeMap<String, Option<u64>>>,
     ours: Cell<Option<u64>>,
-    /// How many answers in a row were of another cluster, where there is one endpoint only.
-    strikes: Cell<u32>,
+    /// Whether that was ever decided: who had a vote then keeps it, see [`keeps`](Self::keeps).
+    was_decided: Cell<bool>,
+    /// What the only endpoint reported, where there is one only.
+    streak: Cell<Streak>,
     /// Whether the endpoints report another cluster than the decided one by now.
     lost: watch::Sender<bool>,
     /// The conflict that was logged last.
     told: RefCell<String>,
 }
 
-/// What the votes come to while some endpoints have not answered yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// No cluster has enough votes.
-    Open,
-    /// A cluster has enough votes, unless the endpoints that are still being asked say otherwise.
-    Likely,
-    /// No answer can change it any more.
-    Decided,
+/// The latest answers of the only endpoint that were of the same cluster.
+#[derive(Clone, Copy, Debug)]
+struct Streak {
+    id: Option<u64>,
+    length: u32,
+    /// How long it has to be for a decision.
+    enough: u32,
+    /// Another cluster that was reported while nothing was decided.
+    other: Option<u64>,
+}
+
+impl Streak {
+    const ENOUGH: u32 = 3;
+    /// After answers of another cluster: so often no balancer leads to the same one of several servers by chance.
+    const ENOUGH_IN_DOUBT: u32 = 12;
+
+    fn add(&mut self, id: u64, decided: bool) {
+        if self.id.replace(id).is_none_or(|before| before == id) {
+            self.length = self.length.saturating_add(1);
+            return;
+        }
+        self.length = 1;
+        if !decided {
+            self.enough = Self::ENOUGH_IN_DOUBT;
+        }
+    }
+}
+
+impl Default for Streak {
+    fn default() -> Self {
+        Self { id: None, length: 0, enough: Self::ENOUGH, other: None }
+    }
 }
 
 impl Membership {
@@ -46,7 +72,8 @@ impl Membership {
             pinned,
             votes: RefCell::new(endpoints.into_iter().map(|endpoint| (endpoint, None)).collect()),
             ours: Cell::default(),
-            strikes: Cell::default(),
+            was_decided: Cell::default(),
+            streak: Cell::default(),
             lost: watch::Sender::new(false),
             told: RefCell::default(),
         }
@@ -77,6 +104,23 @@ impl Membership {
         }
     }
 
+    /// Whether an endpoint that is not among the addresses of its name any more has a vote all the same: where one decision was
+    /// made, the next one may not come of DNS leaving out those that would know better.
+    pub(super) fn keeps(&self, endpoint: &str) -> bool {
+        let voted = || self.votes.borrow().get(endpoint).copied().flatten().is_some();
+        self.pinned.is_none() && self.was_decided.get() && voted()
+    }
+
+    /// Whether a conflict was logged that still stands.
+    pub(super) fn in_conflict(&self) -> bool {
+        !self.told.borrow().is_empty()
+    }
+
+    /// Whether there is one endpoint only, and nothing that says which cluster it must belong to.
+    pub(super) fn rests_on_one(&self) -> bool {
+        self.pinned.is_none() && self.votes.borrow().len() == 1
+    }
+
     /// Records an answer of an endpoint from this cluster.
     pub fn heard(&self, endpoint: &str, id: u64) {
         if self.is_another_server(id) {
@@ -96,39 +140,38 @@ impl Membership {
     /// Whether this answer of the only endpoint is probably of one server among several behind it: a balancer may lead to a stray
     /// one now and then. A cluster that was made anew goes on answering.
     fn is_another_server(&self, id: u64) -> bool {
-        const ENOUGH: u32 = 3;
-        if self.votes.borrow().len() > 1 || self.ours.get().is_none_or(|ours| ours == id) {
-            self.strikes.set(0);
+        if self.votes.borrow().len() > 1 {
             return false;
         }
-        self.strikes.set(self.strikes.get() + 1);
-        self.strikes.get() < ENOUGH
+        let (mut streak, ours) = (self.streak.get(), self.ours.get());
+        if ours.is_none() && streak.id.is_some_and(|before| before != id) {
+            streak.other = streak.id;
+        }
+        streak.add(id, ours.is_some());
+        self.streak.set(streak);
+        ours.is_some_and(|ours| ours != id) && streak.length < Streak::ENOUGH
     }
 
     /// Forgets the decision: nothing of ours is in the cluster.
     pub(super) fn forget(&self) {
-        self.ours.set(None);
+        let ours = self.ours.take();
         self.lost.send_replace(false);
+        if ours.is_some() && self.streak.get().id != ours {
+            self.streak.set(Streak { enough: Streak::ENOUGH_IN_DOUBT, ..Streak::default() });
+        }
     }
 
-    /// What the votes come to while these endpoints are being asked.
-    pub(super) fn verdict(&self, asked: &BTreeSet<&str>) -> Verdict {
-        let votes = self.votes.borrow();
-        let open = votes.keys().filter(|endpoint| asked.contains(endpoint.as_str())).count();
-        let settled = votes.iter().filter(|(endpoint, _)| !asked.contains(endpoint.as_str()));
-        let tally = Tally::of(settled.filter_map(|(_, vote)| *vote), votes.len());
-        match (self.pinned, tally.winner) {
-            (Some(pinned), _) if votes.values().any(|vote| *vote == Some(pinned)) => Verdict::Decided,
-            (Some(_), _) | (None, None) => Verdict::Open,
-            (None, Some(_)) if tally.lead > open => Verdict::Decided,
-            (None, Some(_)) => Verdict::Likely,
-        }
+    /// Whether no answer of these endpoints, which are being asked, can change the result.
+    pub(super) fn is_certain(&self, asked: &BTreeSet<&str>) -> bool {
+        self.winner_among(|endpoint| !asked.contains(endpoint)).is_some()
     }
 
     /// Decides by the votes as they are. Logs what that comes to.
     pub(super) fn decide(&self) {
         let Some(winner) = self.winner() else { return self.tell() };
         self.ours.set(Some(winner));
+        self.was_decided.set(true);
+        self.streak.set(Streak { enough: Streak::ENOUGH, other: None, ..self.streak.get() });
         let votes = self.votes.borrow();
         let count = votes.values().filter(|vote| **vote == Some(winner)).count();
         tracing::info!("etcd cluster {winner:x}, as reported by {count} of {}", endpoints(votes.len()));
@@ -153,8 +196,8 @@ impl Membership {
         let votes = self.votes.borrow();
         let mut clusters = BTreeMap::<u64, Vec<&str>>::new();
         for (endpoint, vote) in votes.iter() {
-            if let Some(id) = vote {
-                clusters.entry(*id).or_default().push(endpoint);
+            for id in vote.iter().copied().chain(self.other_of(*vote)) {
+                clusters.entry(id).or_default().push(endpoint);
             }
         }
         let mut text = String::new();
@@ -167,11 +210,29 @@ impl Membership {
     }
 
     fn winner(&self) -> Option<u64> {
+        self.winner_among(|_| true)
+    }
+
+    /// The cluster that wins by the votes of these endpoints alone, whatever the others say.
+    fn winner_among(&self, counts: impl Fn(&str) -> bool) -> Option<u64> {
         let votes = self.votes.borrow();
-        match self.pinned {
-            Some(pinned) => votes.values().any(|vote| *vote == Some(pinned)).then_some(pinned),
-            None => Tally::of(votes.values().filter_map(|vote| *vote), votes.len()).winner,
+        if let Some(pinned) = self.pinned {
+            return votes.values().any(|vote| *vote == Some(pinned)).then_some(pinned);
         }
+        let streak = self.streak.get();
+        if votes.len() == 1 && self.ours.get().is_none() && streak.length < streak.enough {
+            return None;
+        }
+        let counted: Vec<u64> =
+            votes.iter().filter(|(endpoint, _)| counts(endpoint)).filter_map(|(_, vote)| *vote).collect();
+        let supporters = |id: u64| counted.iter().filter(|vote| **vote == id).count();
+        counted.iter().copied().find(|id| 2 * supporters(*id) > votes.len())
+    }
+
+    /// What the endpoint of this vote reported as well, if it is the only one.
+    fn other_of(&self, vote: Option<u64>) -> Option<u64> {
+        let undecided = self.ours.get().is_none() && self.votes.borrow().len() == 1;
+        self.streak.get().other.filter(|other| undecided && vote.is_some_and(|id| id != *other))
     }
 
     /// Notices when the decision has become wrong.
@@ -189,7 +250,8 @@ impl Membership {
     fn tell(&self) {
         let votes = self.votes.borrow();
         let expected = self.ours.get().or(self.pinned);
-        let mut ids = votes.values().flatten().copied().chain(self.pinned);
+        let all = votes.values().flat_map(|vote| vote.iter().copied().chain(self.other_of(*vote)));
+        let mut ids = all.chain(self.pinned);
         let first = ids.next();
         let conflict = ids.any(|id| Some(id) != first);
         drop(votes);
@@ -217,25 +279,6 @@ pub(super) fn endpoints(count: usize) -> String {
     if count == 1 { "1 endpoint".to_owned() } else { format!("{count} endpoints") }
 }
 
-/// The count of the votes.
-struct Tally {
-    winner: Option<u64>,
-    /// By how many votes the winner is ahead of the next cluster.
-    lead: usize,
-}
-
-impl Tally {
-    /// Of these votes, among so many voters.
-    fn of(votes: impl Iterator<Item = u64>, voters: usize) -> Self {
-        let mut counts = BTreeMap::<u64, usize>::new();
-        votes.for_each(|id| *counts.entry(id).or_default() += 1);
-        let first = counts.iter().max_by_key(|(_, count)| **count).map(|(id, count)| (*id, *count));
-        let Some((id, most)) = first else { return Self { winner: None, lead: 0 } };
-        let next = counts.iter().filter(|(other, _)| **other != id).map(|(_, count)| *count).max().unwrap_or(0);
-        Self { winner: (2 * most >= voters && most > next).then_some(id), lead: most - next }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,19 +295,20 @@ mod tests {
     }
 
     #[test]
-    fn at_least_half_must_agree_and_more_than_on_any_other() {
+    fn more_than_half_must_agree() {
         for (votes, endpoints, ours) in [
             (&[][..], &["a"][..], None),
-            (&[("a", 1)], &["a"], Some(1)),
-            (&[("a", 1)], &["a", "b"], Some(1)),
+            (&[("a", 1), ("a", 1), ("a", 1)], &["a"], Some(1)),
+            (&[("a", 1)], &["a", "b"], None),
+            (&[("a", 1), ("b", 1)], &["a", "b"], Some(1)),
             (&[("a", 1), ("b", 2)], &["a", "b"], None),
             (&[("a", 1)], &["a", "b", "c"], None),
             (&[("a", 1), ("b", 1)], &["a", "b", "c"], Some(1)),
             (&[("a", 2), ("b", 1), ("c", 1)], &["a", "b", "c"], Some(1)),
             (&[("a", 1), ("b", 2), ("c", 3)], &["a", "b", "c"], None),
-            (&[("a", 1), ("b", 1)], &["a", "b", "c", "d"], Some(1)),
-            (&[("a", 1), ("b", 1), ("c", 2), ("d", 2)], &["a", "b", "c", "d"], None),
-            (&[("a", 1), ("b", 1), ("c", 2), ("d", 3)], &["a", "b", "c", "d"], Some(1)),
+            (&[("a", 1), ("b", 1)], &["a", "b", "c", "d"], None),
+            (&[("a", 1), ("b", 1), ("c", 2), ("d", 3)], &["a", "b", "c", "d"], None),
+            (&[("a", 1), ("b", 1), ("c", 2), ("d", 1)], &["a", "b", "c", "d"], Some(1)),
         ] {
             assert_eq!(decided(votes, endpoints), ours, "{votes:?} of {endpoints:?}");
         }
@@ -272,20 +316,52 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_waited_for_only_while_it_can_change_the_result() {
-        let verdict = |endpoints: &[&str], votes: &[(&str, u64)], asked: &[&str]| {
+        let is_certain = |endpoints: &[&str], votes: &[(&str, u64)], asked: &[&str]| {
             let membership = membership(endpoints);
             votes.iter().for_each(|(endpoint, id)| membership.heard(endpoint, *id));
-            membership.verdict(&asked.iter().copied().collect())
+            membership.is_certain(&asked.iter().copied().collect())
         };
         let three = ["a", "b", "c"];
-        assert_eq!(verdict(&three, &[("a", 1)], &["b", "c"]), Verdict::Open);
-        assert_eq!(verdict(&three, &[("a", 1), ("b", 1)], &["c"]), Verdict::Decided);
-        assert_eq!(verdict(&three, &[("a", 1), ("b", 2)], &["c"]), Verdict::Open);
-        assert_eq!(verdict(&["a", "b"], &[("a", 1)], &["b"]), Verdict::Likely);
-        assert_eq!(verdict(&["a", "b"], &[("a", 1)], &[]), Verdict::Decided);
-        assert_eq!(verdict(&["a"], &[("a", 1)], &[]), Verdict::Decided);
+        assert!(!is_certain(&three, &[("a", 1)], &["b", "c"]));
+        assert!(is_certain(&three, &[("a", 1), ("b", 1)], &["c"]));
+        assert!(!is_certain(&three, &[("a", 1), ("b", 2)], &["c"]));
+        assert!(!is_certain(&["a", "b"], &[("a", 1)], &["b"]));
         // What it said before does not count while it is being asked.
-        assert_eq!(verdict(&["a", "b"], &[("a", 1), ("b", 1)], &["b"]), Verdict::Likely);
+        assert!(!is_certain(&["a", "b"], &[("a", 1), ("b", 1)], &["b"]));
+        assert!(is_certain(&["a", "b"], &[("a", 1), ("b", 1)], &[]));
+    }
+
+    /// Behind it there may be several servers.
+    #[test]
+    fn the_only_endpoint_must_report_the_same_cluster_over_several_connections() {
+        let answers = |answers: &[u64]| {
+            let membership = membership(&["a"]);
+            answers.iter().for_each(|id| membership.heard("a", *id));
+            membership.decide();
+            membership
+        };
+        assert_eq!(answers(&[1, 1]).ours(), None);
+        assert_eq!(answers(&[1, 1, 1]).ours(), Some(1));
+        let mixed = answers(&[2, 1, 1, 1]);
+        assert_eq!((mixed.ours(), mixed.in_conflict()), (None, true));
+        assert_eq!(mixed.summary(), "a belongs to cluster 1, a belongs to cluster 2");
+        (4..=Streak::ENOUGH_IN_DOUBT).for_each(|_| mixed.heard("a", 1));
+        mixed.decide();
+        assert_eq!((mixed.ours(), mixed.in_conflict()), (Some(1), false));
+    }
+
+    #[test]
+    fn who_has_gone_keeps_the_vote_that_it_had_in_a_decision() {
+        let membership = membership(&["a", "b", "c"]);
+        ["a", "b"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
+        assert!(!membership.keeps("a"), "nothing was decided");
+        membership.decide();
+        membership.forget();
+        assert!(membership.keeps("a") && membership.keeps("b") && !membership.keeps("c") && !membership.keeps("d"));
+        let pinned = Membership::of(["a".to_owned()], Some(1));
+        pinned.heard("a", 1);
+        pinned.decide();
+        assert!(!pinned.keeps("a"));
     }
 
     #[test]
@@ -310,14 +386,22 @@ mod tests {
     #[test]
     fn one_stray_server_behind_the_only_endpoint_takes_nothing_away() {
         let membership = membership(&["a"]);
-        membership.heard("a", 1);
+        [1; 3].iter().for_each(|id| membership.heard("a", *id));
         membership.decide();
         for id in [2, 2, 1, 2, 2, 1] {
             membership.heard("a", id);
             assert!(!membership.lost() && membership.includes("a"));
         }
-        [2, 2, 2].iter().for_each(|id| membership.heard("a", *id));
+        [2; 3].iter().for_each(|id| membership.heard("a", *id));
         assert!(membership.lost());
+        // Now it is in doubt which one it is.
+        membership.forget();
+        [2; 11].iter().for_each(|id| membership.heard("a", *id));
+        membership.decide();
+        assert_eq!(membership.ours(), None);
+        membership.heard("a", 2);
+        membership.decide();
+        assert_eq!(membership.ours(), Some(2));
     }
 
     #[test]
@@ -326,9 +410,12 @@ mod tests {
         membership.heard("a", 1);
         membership.heard("b", 2);
         membership.set_endpoints(["b", "c"].into_iter());
+        membership.heard("a", 2);
+        membership.decide();
+        assert_eq!(membership.ours(), None);
+        membership.heard("c", 2);
         membership.decide();
         assert_eq!(membership.ours(), Some(2));
-        membership.heard("a", 1);
         membership.set_endpoints(["a", "b", "c"].into_iter());
         assert!(!membership.lost() && !membership.includes("a"), "nobody has asked it since");
     }
@@ -336,7 +423,7 @@ mod tests {
     #[test]
     fn a_tie_takes_nothing_away_and_gives_nothing() {
         let membership = membership(&["a", "b"]);
-        membership.heard("a", 1);
+        ["a", "b"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
         membership.decide();
         membership.heard("b", 2);
         assert!(!membership.lost());
@@ -353,7 +440,7 @@ mod tests {
         membership.decide();
         assert_eq!(membership.ours(), None, "nobody belongs to it");
         membership.heard("c", 1);
-        assert_eq!(membership.verdict(&["a"].into()), Verdict::Decided);
+        assert!(membership.is_certain(&["a"].into()));
         membership.decide();
         membership.heard("a", 2);
         assert_eq!((membership.ours(), membership.lost()), (Some(1), false));

@@ -39,6 +39,7 @@ mod trees;
 mod unreachable;
 mod upgrade;
 mod upkeep;
+mod votes;
 mod waiting;
 
 use std::{

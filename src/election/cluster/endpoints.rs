@@ -17,7 +17,7 @@ pub(super) struct Endpoints<S> {
     names: Vec<Rc<S>>,
     /// What each name was resolved to last; before that it stands for itself, and cannot be asked anything.
     resolved: RefCell<Vec<Vec<Rc<S>>>>,
-    /// Each address once, with its standing connection.
+    /// Each address once, with its standing connection; at the end those that no name is resolved to any more.
     list: RefCell<Vec<(Id, Rc<S>)>>,
     next: Cell<Id>,
 }
@@ -71,6 +71,19 @@ impl<S: Store> Endpoints<S> {
         }
     }
 
+    /// Those that a name stands for.
+    pub(super) fn present(&self) -> Vec<Rc<S>> {
+        let present = self.resolved.borrow();
+        let is_present = |store: &Rc<S>| present.iter().flatten().any(|other| other.address() == store.address());
+        self.list.borrow().iter().map(|(_, store)| store).filter(|store| is_present(store)).cloned().collect()
+    }
+
+    /// Of those that no name stands for any more, keeps only these.
+    pub(super) fn retain_left(&self, keep: impl Fn(&S) -> bool) {
+        let present: Vec<_> = self.present().iter().map(|store| store.address()).collect();
+        self.list.borrow_mut().retain(|(_, store)| present.contains(&store.address()) || keep(store));
+    }
+
     fn list_anew(&self) {
         let mut before = self.list.take();
         let mut list: Vec<(Id, Rc<S>)> = Vec::new();
@@ -84,6 +97,7 @@ impl<S: Store> Endpoints<S> {
                 known.map_or_else(|| (self.next.replace(self.next.get() + 1), Rc::clone(store)), |n| before.remove(n)),
             );
         }
+        list.append(&mut before);
         self.list.replace(list);
     }
 }
