@@ -174,7 +174,11 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             self.first = self.cluster.preferred_index();
         }
         let again = (self.tried + 1).saturating_sub(endpoints);
-        let longest = patience.pause.max(patience.attempt_limit / Self::MOST_PERIODS).max(patience.hedge_delay);
+        // Behind a single address, which member a connection leads to may be chance.
+        let longest = match endpoints {
+            1 => 2 * patience.hedge_delay,
+            _ => patience.pause.max(patience.attempt_limit / Self::MOST_PERIODS).max(patience.hedge_delay),
+        };
         let hedge_delay = patience.hedge_delay * 2_u32.saturating_pow(u32::try_from(again).unwrap_or(u32::MAX).min(16));
         self.next_at = now + hedge_delay.min(longest);
         if self.in_flight.len() >= endpoints + Self::MOST_AGAIN {
