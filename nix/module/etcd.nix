@@ -36,7 +36,7 @@ in
 
   clusterId = inherited "clusterId" null {
     type = types.nullOr (types.strMatching "(0x)?[0-9a-fA-F]{1,16}");
-    example = "cdf818194e3a8c32";
+    example = "3b1f6a9c02d7e845";
     description = ''
       Use only the etcd cluster of this id, in hexadecimal, instead of the one that more than half of the endpoints report.
     '';

@@ -105,7 +105,7 @@ pub(super) fn cluster_id(text: &str) -> Result<u64, &'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     let id =
         u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0 && digits.bytes().all(|d| d.is_ascii_hexdigit()));
-    id.ok_or("is not a valid cluster id; use up to 16 hexadecimal digits, such as cdf818194e3a8c32")
+    id.ok_or("is not a valid cluster id; use up to 16 hexadecimal digits, such as 3b1f6a9c02d7e845")
 }
 
 #[cfg(test)]
