@@ -7,7 +7,7 @@ use std::{
     ptr,
     sync::{LazyLock, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -97,6 +97,10 @@ impl Drop for Process {
     }
 }
 
+/// How long a script that was just written may seem to be open for writing: a child that another thread forked meanwhile has
+/// a copy of that descriptor until it executes its program.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// Starts a process on the one thread that lives as long as the test process: the parent-death signal comes when the
 /// *thread* that forked ends, and a test's thread ends with its test.
 fn spawn(command: Command) -> io::Result<Child> {
@@ -107,7 +111,14 @@ fn spawn(command: Command) -> io::Result<Child> {
             .name("spawner".into())
             .spawn(move || {
                 for (mut command, reply) in queue {
-                    let _ = reply.send(command.spawn());
+                    let until = Instant::now() + BUSY;
+                    let busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
+                    let mut child = command.spawn();
+                    while child.as_ref().is_err_and(busy) && Instant::now() < until {
+                        thread::sleep(Duration::from_millis(1));
+                        child = command.spawn();
+                    }
+                    let _ = reply.send(child);
                 }
             })
             .expect("a thread");
