@@ -8,6 +8,7 @@
 mod endpoint;
 mod failure;
 mod handshake;
+mod lease;
 mod login;
 mod resolve;
 mod tls;
@@ -84,6 +85,11 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     let endpoints = config.endpoints.iter().map(endpoint).collect();
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod rogue_tests;
 
 #[cfg(test)]
 mod tests {

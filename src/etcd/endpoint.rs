@@ -20,7 +20,8 @@ use tower::service_fn;
 use super::{
     failure::{Meaning, translate},
     handshake::{self, Heard},
-    login::{self, Login, Token},
+    lease,
+    login::{Authorized, Login, Token},
     resolve::Name,
     tls,
     watch::Watch,
@@ -112,7 +113,7 @@ impl Endpoint {
     /// One call to a member of our cluster: where it is not known to be one, it is asked first.
     async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
         self.verify().await?;
-        self.request(ask).await
+        self.request(async |channel| ask(&mut client(channel).await?).await).await
     }
 
     /// Returns if what answered last at this endpoint was of our cluster.
@@ -128,12 +129,12 @@ impl Endpoint {
     }
 
     /// One request, and a second one after a new login if the token was not valid any more (nothing was done then).
-    async fn request<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
-        let (mut client, token) = self.client().await?;
-        let result = match ask(&mut client).await {
+    async fn request<T>(&self, ask: impl AsyncFn(Authorized) -> Result<T, Error>) -> Result<T, StoreError> {
+        let channel = self.authorized().await?;
+        let result = match ask(channel.clone()).await {
             Err(error) if self.can_log_in_again(&error) => {
-                self.configured.login.forget(&token);
-                ask(&mut self.client().await?.0).await
+                self.configured.login.forget(&channel.token);
+                ask(self.authorized().await?).await
             }
             result => result,
         };
@@ -177,12 +178,11 @@ impl Endpoint {
         translate(&self.name, error)
     }
 
-    /// A client with the present token, or with that of a new login.
-    async fn client(&self) -> Result<(Client, Token), StoreError> {
+    /// The connection with the present token, or with that of a new login.
+    async fn authorized(&self) -> Result<Authorized, StoreError> {
         let channel = self.channel()?;
         let token = self.token(&channel).await?;
-        let client = Client::from_channel(login::with_token(channel, token.clone()), Some(options())).await;
-        Ok((client.map_err(|error| translate(&self.name, &error))?, token))
+        Ok(Authorized { channel, token })
     }
 
     async fn token(&self, channel: &Channel) -> Result<Token, StoreError> {
@@ -242,11 +242,14 @@ impl Endpoint {
 
     /// Checks that an answer is from our cluster. Only then it counts.
     fn check_answer(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
-        self.cluster_of(header).and_then(|id| self.heard_of(id))
+        self.check_cluster(header.map(ResponseHeader::cluster_id))
     }
 
-    fn cluster_of(&self, header: Option<&ResponseHeader>) -> Result<u64, StoreError> {
-        let id = header.map(ResponseHeader::cluster_id);
+    fn check_cluster(&self, id: Option<u64>) -> Result<(), StoreError> {
+        self.cluster_of(id).and_then(|id| self.heard_of(id))
+    }
+
+    fn cluster_of(&self, id: Option<u64>) -> Result<u64, StoreError> {
         id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.name)))
     }
 
@@ -364,7 +367,7 @@ impl Store for Endpoint {
         match answer {
             Ok(answer) => {
                 self.trusted.set(true);
-                self.cluster_of(answer.header())
+                self.cluster_of(answer.header().map(ResponseHeader::cluster_id))
             }
             Err(error) => Err(self.explain(&error).await),
         }
@@ -399,31 +402,31 @@ impl Store for Endpoint {
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<bool, StoreError> {
-        // A stream of one message: it always has the present token, and nothing of it can break between two renewals.
-        // `etcd-client` reads the first answer itself, and turns a TTL of zero into an error.
-        let alive = self.call(async |client| match client.lease_keep_alive(lease.0).await {
-            Ok(_) => Ok(true),
-            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
+        self.verify().await?;
+        let alive = self.request(async |channel| match lease::keep_alive(channel, lease).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(None),
             Err(error) => Err(error),
         });
-        let alive = alive.await?;
-        if !alive {
-            self.lease_is_gone().await?;
+        let Some(answer) = alive.await? else { return self.lease_is_gone().await.map(|()| false) };
+        // The id of a lease is ours: another cluster may have one of the same.
+        self.check_cluster(answer.cluster())?;
+        if answer.lease != lease.0 {
+            let kept = answer.lease;
+            return Err(StoreError::Unavailable(format!("{}: kept lease {kept:x} alive, not {lease}", self.name)));
         }
-        Ok(alive)
+        Ok(answer.ttl > 0)
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let revoked = self.call(async |client| match client.lease_revoke(lease.0).await {
-            Ok(_) => Ok(true),
-            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(false),
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if Meaning::of(&error) == Meaning::LeaseGone => Ok(None),
             Err(error) => Err(error),
         });
-        let revoked = revoked.await?;
-        if !revoked {
-            self.lease_is_gone().await?;
-        }
-        Ok(revoked)
+        let Some(answer) = revoked.await? else { return self.lease_is_gone().await.map(|()| false) };
+        self.check_answer(answer.header())?;
+        Ok(true)
     }
 
     async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
@@ -452,8 +455,14 @@ impl Store for Endpoint {
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
         self.verify().await?;
         let membership = Rc::clone(&self.configured.membership);
-        Watch::open(&self.name, membership, &mut self.client().await?.0, ranges, from).await
+        let client = client(self.authorized().await?).await;
+        let mut client = client.map_err(|error| translate(&self.name, &error))?;
+        Watch::open(&self.name, membership, &mut client, ranges, from).await
     }
+}
+
+async fn client(channel: Authorized) -> Result<Client, Error> {
+    Client::from_channel(channel.into(), Some(options())).await
 }
 
 fn options() -> ConnectOptions {

@@ -143,24 +143,23 @@ async fn falls_silent(channel: Channel, limit: Duration) {
     }
 }
 
-/// A channel whose requests carry this token.
-pub(super) fn with_token(channel: Channel, token: Token) -> etcd_client::Channel {
-    match token.value {
-        Some(token) => {
-            let service = WithToken { channel, token }.map_err(Into::into);
-            etcd_client::Channel::Custom(BoxCloneSyncService::new(service))
+/// A connection whose requests carry this token.
+#[derive(Clone)]
+pub(super) struct Authorized {
+    pub(super) channel: Channel,
+    pub(super) token: Token,
+}
+
+impl From<Authorized> for etcd_client::Channel {
+    fn from(authorized: Authorized) -> Self {
+        match authorized.token.value {
+            Some(_) => Self::Custom(BoxCloneSyncService::new(authorized.map_err(Into::into))),
+            None => Self::Tonic(authorized.channel),
         }
-        None => etcd_client::Channel::Tonic(channel),
     }
 }
 
-#[derive(Clone)]
-struct WithToken {
-    channel: Channel,
-    token: HeaderValue,
-}
-
-impl Service<Request<Body>> for WithToken {
+impl Service<Request<Body>> for Authorized {
     type Response = Response<Body>;
     type Error = tonic::transport::Error;
     type Future = <Channel as Service<Request<Body>>>::Future;
@@ -170,7 +169,9 @@ impl Service<Request<Body>> for WithToken {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        request.headers_mut().insert("token", self.token.clone());
+        if let Some(token) = &self.token.value {
+            request.headers_mut().insert("token", token.clone());
+        }
         self.channel.call(request)
     }
 }

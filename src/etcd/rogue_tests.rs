@@ -1,0 +1,120 @@
+//! Endpoints that answer what no etcd of ours would.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+use super::{
+    Endpoint,
+    fake::{Answer, Fake, message, says},
+};
+use crate::{
+    clock::BootClock,
+    config::{EtcdConfig, TlsFiles},
+    election::{
+        cluster::{Cluster, Patience},
+        keys::LeaseId,
+        store::{Outcome, Store as _, StoreError, Txn},
+    },
+};
+
+const OURS: u64 = 0xcafe;
+const STRAY: u64 = 0xdead;
+const LEASE: LeaseId = LeaseId(7);
+const TTL: Duration = Duration::from_secs(15);
+const PATIENCE: Patience = Patience {
+    hedge_delay: Duration::from_millis(100),
+    attempt_limit: Duration::from_secs(2),
+    pause: Duration::from_millis(400),
+};
+
+fn cluster<const N: usize>(urls: [&String; N]) -> Cluster<Endpoint, BootClock> {
+    let endpoints = urls.map(Clone::clone).to_vec();
+    let config = EtcdConfig { endpoints, cluster_id: None, tls: TlsFiles::default(), credentials: None };
+    super::cluster(&config, PATIENCE).expect("no files")
+}
+
+/// The only endpoint, which has said that it is of our cluster, and answers everything else like this.
+async fn endpoint(answer: impl Fn(&str) -> Answer + Clone + Send + 'static) -> (Fake, Rc<Endpoint>) {
+    let fake = Fake::new(answer).await;
+    let cluster = cluster([&fake.url]);
+    cluster.decide().await.expect("it answers");
+    (fake, Rc::clone(&cluster.endpoints()[0]))
+}
+
+/// Ours when it is asked for its cluster, and what it is otherwise.
+fn or_ours(method: &str, otherwise: Answer) -> Answer {
+    if method == "Txn" { message(OURS, 1, 0) } else { otherwise }
+}
+
+/// Behind a balancer another cluster may have a lease of the same id, as the id is ours.
+#[tokio::test]
+async fn another_cluster_neither_keeps_a_lease_alive_nor_revokes_it() {
+    for (cluster, ttl, alive) in [(OURS, 15, Some(true)), (OURS, 0, Some(false)), (STRAY, 15, None), (STRAY, 0, None)] {
+        let (_fake, endpoint) = endpoint(move |method| or_ours(method, message(cluster, LEASE.0, ttl))).await;
+        assert_eq!(endpoint.keep_alive(LEASE).await.ok(), alive, "{cluster:x}, {ttl}");
+        let (_fake, endpoint) = self::endpoint(move |method| or_ours(method, message(cluster, 0, 0))).await;
+        assert_eq!(endpoint.revoke(LEASE).await.ok(), (cluster == OURS).then_some(true), "{cluster:x}");
+    }
+    let (_fake, endpoint) = endpoint(|method| or_ours(method, message(OURS, LEASE.0 + 1, 15))).await;
+    endpoint.keep_alive(LEASE).await.expect_err("another lease");
+}
+
+#[tokio::test]
+async fn a_lease_that_was_not_asked_for_is_not_used_and_asked_for_again_after_pauses() {
+    for (id, ttl) in [(LEASE.0, 0), (LEASE.0, -1), (LEASE.0, 14), (LEASE.0, i64::MAX), (0, 15), (LEASE.0 + 1, 15)] {
+        let fake = Fake::new(move |method| or_ours(method, message(OURS, id, ttl))).await;
+        let cluster = cluster([&fake.url]);
+        let granted = timeout(Duration::from_secs(1), cluster.grant(LEASE, TTL)).await;
+        assert!(granted.is_err(), "{id}, {ttl}: {granted:?}");
+        // After 50, 100, 200 and 400 ms, an eighth less or more, and then once in 350 ms.
+        let count = fake.count("LeaseGrant");
+        assert!((2..=7).contains(&count), "{id}, {ttl}: {count}");
+    }
+    let (_fake, endpoint) = endpoint(|method| or_ours(method, message(OURS, LEASE.0, 15))).await;
+    assert_eq!(endpoint.grant(LEASE, TTL).await.map(|granted| granted.ttl), Ok(TTL));
+}
+
+#[tokio::test]
+async fn one_endpoint_that_denies_a_commit_decides_nothing() {
+    let txn = Txn::default();
+    let works = async || Fake::new(|_| message(OURS, 1, 0)).await;
+    let denies = async || {
+        let asked = Arc::new(AtomicBool::new(false));
+        // First it is asked for its cluster.
+        Fake::new(move |_| match asked.swap(true, Ordering::Relaxed) {
+            false => message(OURS, 1, 0),
+            true => Err((7, "etcdserver: permission denied")),
+        })
+        .await
+    };
+    let (one, two, three) = (denies().await, works().await, works().await);
+    let cluster = cluster([&one.url, &two.url, &three.url]);
+    cluster.decide().await.expect("they answer");
+    assert!(matches!(cluster.commit(&txn).await, Ok(Outcome::Then(_))));
+    assert_eq!(one.count("Txn"), 2, "it was asked first");
+}
+
+/// Nothing that speaks something else is a question of trust, so that it passes.
+#[tokio::test]
+async fn what_is_no_etcd_may_pass_and_is_named() {
+    for words in
+        ["SSH-2.0-OpenSSH_9.9\r\n", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "hello, who is there?\n"]
+    {
+        for https in [true, false] {
+            let url = says(words).await.replace("http:", if https { "https:" } else { "http:" });
+            let cluster = cluster([&url]);
+            let failure = cluster.endpoints()[0].cluster_id().await.expect_err(words);
+            let StoreError::Unavailable(text) = failure else { panic!("{words:?}: {failure:?}") };
+            assert!(text.starts_with(&url), "{text}");
+            assert_eq!(text.contains("no TLS handshake; use http://"), https, "{words:?}: {text}");
+        }
+    }
+}
