@@ -18,7 +18,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{prctl, stat::fstat},
-    unistd::{chdir, read, write},
+    unistd::{Pid, chdir, read, setpgid, write},
 };
 
 use super::{Style, stderr::dropped_lines};
@@ -117,6 +117,8 @@ fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {
 /// Copies whole lines from fd 0 to fd 2 until the other ends of the pipe are closed.
 fn copy_lines(style: Style) {
     let _ = prctl::set_name(NAME);
+    // Out of the gatekeeper's group: SIGKILL to a whole group cannot be blocked, and the guard still has something to say then.
+    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _ = chdir("/");
     // SAFETY: placed there by `start`, and open as long as this process lives.
     let (lines, stderr) = unsafe { (BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(2)) };

@@ -10,7 +10,7 @@ use harness::{
 };
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, getpgid},
 };
 
 use crate::{between, program, shared_world, stand_in, undisturbed};
@@ -197,6 +197,8 @@ fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
     for _ in 0..5 {
         let a = world.candidate("a").start();
         a.leads();
+        let group = |pid| getpgid(Some(Pid::from_raw(pid))).expect("a group");
+        assert_ne!(group(log_writer(&a)), group(a.pid()), "SIGKILL to a group cannot be blocked");
         let below = children(a.pid());
         for pid in below.into_iter().chain([a.pid()]) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
