@@ -63,18 +63,23 @@ while read -r variable; do
   grep --quiet "^| .* | \`$variable\` |" README.md || wrong "$variable: an example sets it, and there is no such setting"
 done < <(grep --only-matching --no-filename --recursive 'ETCD_AWAIT_ELECTION_[A-Z_]*' "$examples" | sort --unique)
 
-# Who stops an instance has to wait for STOP_GRACE and for the hand-over.
+# Who stops an instance has to wait for STOP_GRACE and for the hand-over (`patience_at_the_end`).
+hand_over=5
 seconds() { sed --quiet "s/.*$2[^0-9]*\([0-9][0-9]*\).*/\1/p" "$examples/$1" | head -n 1; }
 longer() {
   local grace stop
   # In Kubernetes the value has a line of its own.
   grace=$(grep --after-context=1 'ETCD_AWAIT_ELECTION_STOP_GRACE' "$examples/$1" | grep --only-matching '"[0-9]*"' | tr -d '"')
   stop=$(seconds "$1" "$2")
-  [ "$stop" -ge $((grace + 10)) ] || wrong "$1: $2 is $stop, with a STOP_GRACE of $grace"
+  [ "$stop" -gt $((grace + hand_over)) ] || wrong "$1: $2 is $stop, with a STOP_GRACE of $grace"
 }
 longer kubernetes.yaml terminationGracePeriodSeconds:
 longer compose.yaml stop_grace_period:
 longer nomad.hcl kill_timeout
+# With the default of STOP_GRACE.
+grace=$(sed --quiet 's/.*`ETCD_AWAIT_ELECTION_STOP_GRACE` | `\([0-9]*\)`.*/\1/p' README.md)
+stop=$(sed --quiet 's/.*--stop-timeout=\([0-9]*\).*/\1/p' README.md | sort --numeric-sort | head -n 1)
+[ "$stop" -gt $((grace + hand_over)) ] || wrong "README.md: --stop-timeout is $stop, with a STOP_GRACE of $grace"
 
 # The configuration of the proxy, where HAProxy is.
 if command -v haproxy >/dev/null; then

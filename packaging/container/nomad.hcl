@@ -61,7 +61,7 @@ job "my-service" {
     task "my-service" {
       driver = "docker"
 
-      # STOP_GRACE, and ten seconds to hand over.
+      # STOP_GRACE, five seconds at most to hand over, and some to spare.
       kill_timeout = "30s"
 
       config {
