@@ -143,6 +143,9 @@ fn tls_files(given: &Given, remarks: &mut Vec<String>) -> Result<TlsFiles, Refus
     let cacert = file(&setting::CACERT, files::Kind::Certificate)?;
     let cert = file(&setting::CERT, files::Kind::Certificate)?;
     let key = file(&setting::KEY, files::Kind::Key)?;
+    if let (Some(value), Some(cert)) = (given.get(&setting::CERT), &cert) {
+        files::check_version(cert).map_err(|why| value.unusable(why))?;
+    }
     Ok(TlsFiles { cacert, client: cert.zip(key), server_name })
 }
 

@@ -3,6 +3,8 @@
 
 use std::{fs, io::Read, os::unix::fs::PermissionsExt as _, path::Path};
 
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
 /// What a file must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -16,6 +18,32 @@ pub(super) enum Kind {
 pub(super) fn check(path: &Path, kind: Kind) -> Result<(), String> {
     let bytes = read(path)?;
     check_pem(&bytes, kind).map_err(|why| format!("{} {why}", path.display()))
+}
+
+/// Refuses a client certificate of X.509 version 1, as `openssl x509 -req` makes it without extensions: TLS would fail with it at
+/// every endpoint, as if the server were not to be trusted.
+pub(super) fn check_version(path: &Path) -> Result<(), String> {
+    let bytes = read(path)?;
+    match CertificateDer::from_pem_slice(&bytes) {
+        Ok(certificate) if is_version_1(&certificate) => Err(format!(
+            "{} holds a certificate of X.509 version 1, which cannot be used: issue it as version 3, with extensions",
+            path.display()
+        )),
+        // What is wrong with it is not this.
+        _ => Ok(()),
+    }
+}
+
+/// A certificate begins with two sequences; the inner one with a tag of its own (0xa0) for any version but the first.
+fn is_version_1(der: &[u8]) -> bool {
+    let content = |der: &[u8]| match *der {
+        [0x30, length, ..] if length < 0x80 => Some(2),
+        [0x30, length, ..] => Some(2 + usize::from(length & 0x7f)),
+        _ => None,
+    };
+    let inner = content(der).and_then(|begin| der.get(begin..));
+    let first = inner.and_then(|inner| inner.get(content(inner)?));
+    first.is_some_and(|tag| *tag == 0x02)
 }
 
 /// What others than its owner and its group may do with a file that they should not, in the words of a warning: read or write a
@@ -128,6 +156,37 @@ mod tests {
             let refused = check_pem(&bytes, kind).expect_err(why);
             assert!(refused.contains(why), "{refused}");
         }
+    }
+
+    /// By `openssl x509 -req -in a.csr -signkey a.key`.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBETCBuQIUN0q0eEu73VTfWt/tGhyrQwz8y/wwCgYIKoZIzj0EAwIwDDEKMAgG\n\
+        A1UEAwwBYTAeFw0yNjExMjQyMDM0NDZaFw0zNjExMjEyMDM0NDZaMAwxCjAIBgNV\n\
+        BAMMAWEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARPWpeGWEsBYWv0+Uo88gHp\n\
+        MOPih8UOC7SL7CZqWEZJy7wXlRqNmkTYu4L1h5RZaVXbo990fXJKP3obLr4ExXkU\n\
+        MAoGCCqGSM49BAMCA0cAMEQCIDrLM1bRYEqMTPj3XT9wtDL3u69/HNWnAhzAFLLl\n\
+        7vMuAiAzcaqbgSRDQBK8Oy5cowlagc4yNyrI5T0tuVYoUSjPpQ==\n\
+        -----END CERTIFICATE-----\n\
+        ";
+
+    #[test]
+    fn a_client_certificate_of_version_1_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let check = |text: &str| {
+            fs::write(file.path(), text).expect("written");
+            check_version(file.path())
+        };
+        let refused = check(VERSION_1).expect_err("version 1");
+        assert!(refused.starts_with(&file.path().display().to_string()), "{refused}");
+        assert!(refused.contains("X.509 version 1"), "{refused}");
+        // Of a version that is named: 30 81 .. 30 81 .. a0, and 30 .. 30 .. a0.
+        assert!(!is_version_1(&[0x30, 0x81, 0xff, 0x30, 0x81, 0xfc, 0xa0, 0x03, 0x02, 0x01, 0x02]));
+        assert!(!is_version_1(&[0x30, 0x70, 0x30, 0x60, 0xa0, 0x03, 0x02, 0x01, 0x02]));
+        assert!(is_version_1(&[0x30, 0x70, 0x30, 0x60, 0x02, 0x01, 0x07]));
+        for other in [&b""[..], &[0x30], &[0x30, 0xff], &[0x30, 0x70, 0x30], &[4, 2, 0x02]] {
+            assert!(!is_version_1(other), "{other:?}");
+        }
+        assert_eq!(check(&pem("CERTIFICATE")), Ok(()), "something else is wrong with it");
     }
 
     #[test]

@@ -52,6 +52,23 @@ fn a_missing_client_certificate_is_refused() {
     refused(&world, setup, &first_member(&world));
 }
 
+/// What is wrong is in our file, so that trying again helps nobody.
+#[test]
+fn a_client_certificate_of_version_1_is_refused_with_its_setting() {
+    let world = shared_world();
+    let directory = world.directory();
+    let script = "openssl req -new -newkey rsa:2048 -nodes -keyout v1.key -subj /CN=a -out v1.csr && \
+                  openssl x509 -req -in v1.csr -signkey v1.key -out v1.crt";
+    let made = std::process::Command::new("sh").args(["-c", script]).current_dir(directory).output();
+    assert!(made.as_ref().is_ok_and(|made| made.status.success()), "openssl: {made:?}");
+    let (cert, key) = (directory.join("v1.crt"), directory.join("v1.key"));
+    let (end, candidate) = world.candidate("a").set("CERT", &cert).set("KEY", &key).run();
+    assert_eq!(end, End::Code(78), "{}", candidate.stderr());
+    let said = format!("ETCD_AWAIT_ELECTION_CERT: {} holds a certificate of X.509 version 1", cert.display());
+    assert!(candidate.stderr().contains(&said), "{}", candidate.stderr());
+    world.verdict();
+}
+
 /// As in an image made from nothing. There, trying again helps nobody.
 #[test]
 fn https_without_any_ca_is_refused_with_the_setting_that_is_missing() {
