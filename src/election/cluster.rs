@@ -590,3 +590,6 @@ impl<S: Store, C: Clock> Watch<'_, S, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

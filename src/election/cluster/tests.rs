@@ -1,0 +1,183 @@
+use std::{cell::RefCell, future::pending};
+
+use super::{
+    super::store::{Change, Get, Snapshot},
+    *,
+};
+
+const HEDGE: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// Tokio's clock, which stands still while anything can be done.
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn now(&self) -> Instant {
+        Instant::from_boot(self.0.elapsed())
+    }
+
+    async fn sleep_until(&self, deadline: Instant) {
+        tokio::time::sleep(deadline.saturating_since(self.now())).await;
+    }
+}
+
+/// Answers after a time of its own; `None` is never. Another one after it holds for new connections.
+#[derive(Clone)]
+struct Script {
+    name: &'static str,
+    first: (Option<Duration>, Result<&'static str, StoreError>),
+    again: (Option<Duration>, Result<&'static str, StoreError>),
+    asked: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl Script {
+    async fn ask(&self) -> Result<&'static str, StoreError> {
+        self.asked.borrow_mut().push(self.name);
+        match self.first.0 {
+            Some(time) => tokio::time::sleep(time).await,
+            None => pending().await,
+        }
+        self.first.1.clone()
+    }
+}
+
+struct NoWatch;
+
+impl super::super::store::Watch for NoWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        pending().await
+    }
+}
+
+impl Store for Script {
+    type Watch = NoWatch;
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn again(&self) -> Self {
+        Self { first: self.again.clone(), ..self.clone() }
+    }
+
+    fn new_lease(&self) -> LeaseId {
+        LeaseId(7)
+    }
+
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+
+    async fn grant(&self, _: LeaseId, _: Duration) -> Result<Granted, StoreError> {
+        pending().await
+    }
+
+    async fn keep_alive(&self, _: LeaseId) -> Result<bool, StoreError> {
+        pending().await
+    }
+
+    async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
+        pending().await
+    }
+
+    async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
+        pending().await
+    }
+
+    async fn commit(&self, _: &Txn) -> Result<Outcome, StoreError> {
+        pending().await
+    }
+
+    async fn watch(&self, _: &[Range], _: i64) -> Result<NoWatch, StoreError> {
+        pending().await
+    }
+}
+
+type Answers = (Option<Duration>, Result<&'static str, StoreError>);
+
+fn after(time: Duration) -> Answers {
+    (Some(time), Ok("answer"))
+}
+
+const SILENT: Answers = (None, Ok(""));
+
+fn refused() -> Answers {
+    (Some(Duration::ZERO), Err(StoreError::Refused("no".into())))
+}
+
+/// Endpoints `a`, `b` and `c` that answer like this, on their standing connection and on new ones.
+fn cluster<const N: usize>(
+    answers: [(Answers, Answers); N],
+) -> (Cluster<Script, Paused>, Rc<RefCell<Vec<&'static str>>>) {
+    let asked: Rc<RefCell<Vec<_>>> = Rc::default();
+    let script = |(name, (first, again))| Script { name, first, again, asked: Rc::clone(&asked) };
+    let scripts: Vec<_> = ["a", "b", "c"].into_iter().zip(answers).map(script).collect();
+    let membership = Membership::of(scripts.iter().map(|script| script.name.to_owned()), None).into();
+    let patience = Patience { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
+    (Cluster::new(scripts, membership, Paused(tokio::time::Instant::now()), patience), asked)
+}
+
+/// When the request of the answer was sent, and when the answer came; timers are good to a millisecond.
+async fn once(cluster: &Cluster<Script, Paused>) -> (u128, u128) {
+    let begun = cluster.clock.now();
+    let (sent, _) = Attempts::once(cluster, async |store: &Script| store.ask().await).next().await.expect("an answer");
+    let since = |instant: Instant| instant.saturating_since(begun).as_millis();
+    (since(sent) / 10 * 10, since(cluster.clock.now()) / 10 * 10)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_answered_soon_is_asked_of_the_next_endpoint_which_is_preferred_then() {
+    let (cluster, asked) = cluster([(SILENT, SILENT), (after(Duration::ZERO), SILENT)]);
+    assert_eq!(once(&cluster).await, (100, 100));
+    assert_eq!(once(&cluster).await, (0, 0));
+    assert_eq!(*asked.borrow(), ["a", "b", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_the_next_endpoint_is_asked_at_once() {
+    let failed = (Some(Duration::ZERO), Err(StoreError::Unavailable("down".into())));
+    let (cluster, asked) = cluster([(failed.clone(), failed), (after(Duration::ZERO), SILENT)]);
+    assert_eq!(once(&cluster).await, (0, 0));
+    assert_eq!(*asked.borrow(), ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_counts_from_when_it_was_asked_for() {
+    let (cluster, _) = cluster([(after(Duration::from_secs(1)), SILENT)]);
+    assert_eq!(once(&cluster).await, (0, 1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_single_address_the_hedge_is_a_new_connection() {
+    let (cluster, _) = cluster([(SILENT, after(Duration::ZERO))]);
+    assert_eq!(once(&cluster).await, (100, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_most_endpoints_refuse_is_final_and_what_one_refuses_is_not() {
+    let (one, _) = cluster([(refused(), refused()), (after(HEDGE), SILENT), (after(HEDGE), SILENT)]);
+    assert_eq!(once(&one).await, (0, 100));
+    let (two, _) = cluster([(refused(), refused()), (refused(), refused()), (SILENT, SILENT)]);
+    let answer = Attempts::once(&two, async |store: &Script| store.ask().await).next().await;
+    assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_double_up_to_the_limit_and_are_short_without_a_leader_for_as_long_as_that_may_pass() {
+    let (cluster, _) = cluster([(SILENT, SILENT)]);
+    let near = |pause: Duration, ms: u64| {
+        let exact = Duration::from_millis(ms);
+        assert!(pause >= exact * 7 / 8 && pause <= exact * 9 / 8, "{pause:?} instead of {exact:?}");
+    };
+    let (begin, mut pauses) = (cluster.clock.now(), Pauses::default());
+    for ms in [50, 100, 200, 400, 400] {
+        near(pauses.next(begin, false, &cluster), ms);
+    }
+    let mut pauses = Pauses::default();
+    for ms in [10, 20, 40, 80, 100, 100] {
+        near(pauses.next(begin, true, &cluster), ms);
+    }
+    near(pauses.next(begin + LIMIT, true, &cluster), 50);
+    near(pauses.next(begin + LIMIT, true, &cluster), 100);
+}
