@@ -262,3 +262,25 @@ fn with_on_loss_campaign_an_isolated_leader_comes_back_as_standby() {
     assert!(a.leads() > first);
     world.verdict();
 }
+
+/// The answer to its grant is still on the way, and the id of the lease is its own.
+#[test]
+fn a_program_that_is_ended_during_the_grant_leaves_no_lease() {
+    let world = crate::world_on(harness::Cluster::builder().size(1).plain().create());
+    let proxies = world.proxies();
+    slowed(&proxies, Duration::from_millis(400));
+    let a = world.candidate("a").via(&proxies).start();
+    let leases = || world.cluster().etcdctl().leases();
+    harness::eventually(Timing::START, "the lease is granted", || match leases()?.len() {
+        1 => Ok(()),
+        count => Err(format!("{count} leases: {}", a.stderr())),
+    });
+    a.terminate();
+    a.wait_exit(Timing::SWIFT);
+    harness::eventually(Timing::SWIFT, "the lease is given back", || match leases()?.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} leases: {}", a.stderr())),
+    });
+    assert!(a.lives().is_empty());
+    world.verdict();
+}
