@@ -47,13 +47,21 @@ impl<S: Store, C: Clock> Election<S, C> {
             });
             let candidacy = tokio::select! {
                 biased;
-                () = self.cluster.membership().is_lost() => Candidacy::Over,
+                () = self.cluster.membership().is_lost() => Candidacy::ClusterLost,
                 candidacy = self.candidacy(granted, sent) => candidacy?,
             };
             let pause = match candidacy {
                 Candidacy::Elected(term) => return Ok(*term),
                 Candidacy::NotJoined => pauses.next(self.clock().now(), false, &self.cluster),
                 Candidacy::InVain => self.timing.retry_period(),
+                Candidacy::ClusterLost => {
+                    let lease = self.timing.lease();
+                    tracing::warn!(
+                        "joining the other etcd cluster in {}: the leader of this one may run until then",
+                        crate::timing::show(lease)
+                    );
+                    lease
+                }
                 Candidacy::Over => {
                     pauses = Pauses::default();
                     Duration::ZERO
@@ -467,6 +475,9 @@ enum Candidacy {
     Over,
     /// The same, for a reason that may still be there: not at once.
     InVain,
+    /// The endpoints belong to another cluster by now, whose lock says nothing about the leader of this one: not before that
+    /// leader's lease would have run out.
+    ClusterLost,
 }
 
 /// What the waiting came to.

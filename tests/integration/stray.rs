@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Balancer, Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout};
+use harness::{
+    Balancer, Behaviour, Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout,
+};
 
 use crate::{undisturbed, world_on};
 
@@ -221,6 +223,26 @@ fn a_cluster_that_was_made_anew_is_joined_by_all() {
         let holder = keys.iter().filter(|key| key.name == world.lock()).count();
         if holder == 1 && keys.len() == 3 { Ok(()) } else { Err(format!("{keys:?}: {} {}", a.stderr(), b.stderr())) }
     });
+    world.verdict();
+}
+
+/// All endpoints lead to another cluster at once; the command of the old leader ends only when it is killed.
+#[test]
+fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let anew = stray(&world);
+    for n in 0..20 {
+        anew.etcdctl().must(&["put", "other", &n.to_string()]);
+    }
+    let proxy = Proxy::of(world.cluster().member(0));
+    let start =
+        |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).behaviour(Behaviour::stubborn()).start();
+    let a = start("a");
+    a.leads();
+    let b = start("b");
+    b.waits();
+    proxy.lead_to(anew.member(0));
+    b.leads_within(TIMING.lease() + Timing::START);
     world.verdict();
 }
 
