@@ -285,6 +285,8 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     fn set_voters(&self) {
+        let way = |store: &Rc<S>| Some((store.name().to_owned(), store.way()?));
+        self.membership.set_ways(self.endpoints().iter().filter_map(way));
         self.membership.set_endpoints(self.endpoints().iter().map(|store| store.name()));
         let preferred = *self.preferred.borrow();
         self.prefer(self.endpoints.after(preferred, 0).0);

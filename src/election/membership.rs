@@ -19,6 +19,8 @@ pub struct Membership {
     pinned: Option<u64>,
     /// What each endpoint reported last; `None` if it never answered.
     votes: RefCell<BTreeMap<String, Option<u64>>>,
+    /// The endpoints that are addresses of a name.
+    ways: RefCell<BTreeMap<String, Way>>,
     ours: Cell<Option<u64>>,
     /// Whether that was ever decided: who had a vote then keeps it, see [`keeps`](Self::keeps).
     was_decided: Cell<bool>,
@@ -28,6 +30,15 @@ pub struct Membership {
     lost: watch::Sender<bool>,
     /// The conflict that was logged last.
     told: RefCell<String>,
+}
+
+/// One of the two ways to the servers that a name stands for: its addresses of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The name, as it was configured.
+    pub name: String,
+    /// Whether it is that of IPv6.
+    pub is_ipv6: bool,
 }
 
 /// The latest answers of the only endpoint that were of the same cluster.
@@ -71,6 +82,7 @@ impl Membership {
         Self {
             pinned,
             votes: RefCell::new(endpoints.into_iter().map(|endpoint| (endpoint, None)).collect()),
+            ways: RefCell::default(),
             ours: Cell::default(),
             was_decided: Cell::default(),
             streak: Cell::default(),
@@ -89,6 +101,25 @@ impl Membership {
     #[must_use]
     pub fn includes(&self, endpoint: &str) -> bool {
         self.ours.get().is_some_and(|ours| self.votes.borrow().get(endpoint) == Some(&Some(ours)))
+    }
+
+    /// Has these endpoints be addresses of names, and no others.
+    pub(super) fn set_ways(&self, ways: impl Iterator<Item = (String, Way)>) {
+        self.ways.replace(ways.collect());
+    }
+
+    /// How many have a vote, those that were asked and may still answer among them. A name often has addresses of a family that
+    /// its servers do not listen on: where nothing of one family ever answered, and something of the other one did, it has none.
+    fn voters(&self, has_been_asked: impl Fn(&str) -> bool) -> usize {
+        let (votes, ways) = (self.votes.borrow(), self.ways.borrow());
+        let answers =
+            |way: &Way| votes.iter().any(|(endpoint, vote)| vote.is_some() && ways.get(endpoint) == Some(way));
+        let is_closed = |way: &Way| !answers(way) && answers(&Way { name: way.name.clone(), is_ipv6: !way.is_ipv6 });
+        votes.keys().filter(|endpoint| !has_been_asked(endpoint) || !ways.get(*endpoint).is_some_and(is_closed)).count()
+    }
+
+    fn is_single(&self) -> bool {
+        self.voters(|_| true) == 1
     }
 
     /// Has these endpoints vote, and no others. What they reported before is kept.
@@ -118,7 +149,7 @@ impl Membership {
 
     /// Whether there is one endpoint only, and nothing that says which cluster it must belong to.
     pub(super) fn rests_on_one(&self) -> bool {
-        self.pinned.is_none() && self.votes.borrow().len() == 1
+        self.pinned.is_none() && self.is_single()
     }
 
     /// Records an answer of an endpoint from this cluster.
@@ -140,7 +171,7 @@ impl Membership {
     /// Whether this answer of the only endpoint is probably of one server among several behind it: a balancer may lead to a stray
     /// one now and then. A cluster that was made anew goes on answering.
     fn is_another_server(&self, id: u64) -> bool {
-        if self.votes.borrow().len() > 1 {
+        if !self.is_single() {
             return false;
         }
         let (mut streak, ours) = (self.streak.get(), self.ours.get());
@@ -220,18 +251,19 @@ impl Membership {
             return votes.values().any(|vote| *vote == Some(pinned)).then_some(pinned);
         }
         let streak = self.streak.get();
-        if votes.len() == 1 && self.ours.get().is_none() && streak.length < streak.enough {
+        if self.is_single() && self.ours.get().is_none() && streak.length < streak.enough {
             return None;
         }
         let counted: Vec<u64> =
             votes.iter().filter(|(endpoint, _)| counts(endpoint)).filter_map(|(_, vote)| *vote).collect();
         let supporters = |id: u64| counted.iter().filter(|vote| **vote == id).count();
-        counted.iter().copied().find(|id| 2 * supporters(*id) > votes.len())
+        let voters = self.voters(&counts);
+        counted.iter().copied().find(|id| 2 * supporters(*id) > voters)
     }
 
     /// What the endpoint of this vote reported as well, if it is the only one.
     fn other_of(&self, vote: Option<u64>) -> Option<u64> {
-        let undecided = self.ours.get().is_none() && self.votes.borrow().len() == 1;
+        let undecided = self.ours.get().is_none() && self.is_single();
         self.streak.get().other.filter(|other| undecided && vote.is_some_and(|id| id != *other))
     }
 
@@ -402,6 +434,38 @@ mod tests {
         membership.heard("a", 2);
         membership.decide();
         assert_eq!(membership.ours(), Some(2));
+    }
+
+    /// As `localhost` where etcd listens on 127.0.0.1, or three members with an AAAA each that listen on IPv4 only.
+    #[test]
+    fn addresses_of_a_family_that_nobody_listens_on_have_no_vote() {
+        let way = |endpoint: &str, name: &str, is_ipv6| (endpoint.to_owned(), Way { name: name.to_owned(), is_ipv6 });
+        let both = membership(&["a4", "a6", "b4", "b6", "c4", "c6"]);
+        let ways = ["a", "b", "c"]
+            .map(|name| [false, true].map(|v6| way(&format!("{name}{}", if v6 { 6 } else { 4 }), name, v6)));
+        both.set_ways(ways.into_iter().flatten());
+        both.heard("a4", 1);
+        both.heard("b4", 1);
+        both.decide();
+        assert_eq!(both.ours(), None, "2 of 4, as c may answer in either way");
+        both.heard("c4", 1);
+        assert!(!both.is_certain(&["a6", "b6", "c6"].into()), "they may still answer");
+        both.decide();
+        assert_eq!(both.ours(), Some(1));
+
+        let localhost = membership(&["4", "6"]);
+        localhost.set_ways([way("4", "localhost", false), way("6", "localhost", true)].into_iter());
+        (0..4).for_each(|_| localhost.heard("4", 1));
+        localhost.decide();
+        assert_eq!(localhost.ours(), Some(1));
+        localhost.heard("4", 2);
+        assert!(!localhost.lost(), "it counts as the only endpoint");
+
+        let other_names = membership(&["a4", "b6"]);
+        other_names.set_ways([way("a4", "a", false), way("b6", "b", true)].into_iter());
+        other_names.heard("a4", 1);
+        other_names.decide();
+        assert_eq!(other_names.ours(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::keys::LeaseId;
+use super::{keys::LeaseId, membership::Way};
 
 /// A connection to one endpoint of an etcd cluster.
 ///
@@ -19,6 +19,11 @@ pub trait Store: Sized {
     /// Where it is: two endpoints with the same address are one.
     fn address(&self) -> String {
         self.name().to_owned()
+    }
+
+    /// Which way to its servers this is, if it is an address of a name.
+    fn way(&self) -> Option<Way> {
+        None
     }
 
     /// Looks its name up: one endpoint for each address.

@@ -30,7 +30,7 @@ use crate::{
     config::{Credentials, EtcdConfig},
     election::{
         keys::LeaseId,
-        membership::Membership,
+        membership::{Membership, Way},
         store::{Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
     timing::show,
@@ -334,6 +334,12 @@ impl Store for Endpoint {
 
     fn address(&self) -> String {
         self.address.map_or_else(|| self.name.clone(), |address| address.to_string())
+    }
+
+    fn way(&self) -> Option<Way> {
+        let Configured { url, host, .. } = &*self.configured;
+        let address = self.address.filter(|_| host.address().is_none())?;
+        Some(Way { name: url.clone(), is_ipv6: address.is_ipv6() })
     }
 
     async fn resolve(&self) -> Result<Vec<Self>, StoreError> {

@@ -128,6 +128,19 @@ fn addresses_of_both_families_are_used() {
     world.verdict();
 }
 
+/// As `localhost` where etcd listens on 127.0.0.1 only.
+#[test]
+fn a_family_that_nobody_listens_on_keeps_nobody_from_starting() {
+    let Some(names) = Names::new() else { return };
+    let world = world_on(Cluster::builder().size(1).plain().create());
+    let mut both = ips(&world);
+    both.insert(0, "::1".parse().expect("an address"));
+    names.set(NAME, &both);
+    let a = start(&world, &names, "a");
+    a.leads();
+    world.verdict();
+}
+
 /// The guard's errand and `--show` resolve names as well.
 #[test]
 fn a_killed_gatekeeper_gives_its_lease_back_where_the_name_leads() {
