@@ -49,6 +49,8 @@ pub struct Election<S, C> {
     /// Whether etcd confirmed that lease.
     granted: Cell<bool>,
     claim: Cell<Claim>,
+    /// Whether this candidate itself was the leader of the cluster that was lost: its command has ended.
+    led_the_lost: Cell<bool>,
     /// Who was last said to lead.
     told_leader: RefCell<String>,
     status: watch::Sender<Status>,
@@ -123,6 +125,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             lease: Cell::new(None),
             granted: Cell::new(false),
             claim: Cell::new(claim),
+            led_the_lost: Cell::default(),
             told_leader: RefCell::default(),
             status,
         }

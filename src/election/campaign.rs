@@ -29,7 +29,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.cluster.set_urgent(false);
         loop {
             self.publish(|status| status.phase = Phase::Joining);
-            self.cluster.forget_cluster();
+            self.leave_cluster().await;
             let lease = self.cluster.new_lease();
             // Before it is granted: whatever happens to us, it can be given back.
             self.lease.set(Some(lease));
@@ -47,21 +47,13 @@ impl<S: Store, C: Clock> Election<S, C> {
             });
             let candidacy = tokio::select! {
                 biased;
-                () = self.cluster.membership().is_lost() => Candidacy::ClusterLost,
+                () = self.cluster.membership().is_lost() => Candidacy::Over,
                 candidacy = self.candidacy(granted, sent) => candidacy?,
             };
             let pause = match candidacy {
                 Candidacy::Elected(term) => return Ok(*term),
                 Candidacy::NotJoined => pauses.next(self.clock().now(), false, &self.cluster),
                 Candidacy::InVain => self.timing.retry_period(),
-                Candidacy::ClusterLost => {
-                    let lease = self.timing.lease();
-                    tracing::warn!(
-                        "joining the other etcd cluster in {}: the leader of this one may run until then",
-                        crate::timing::show(lease)
-                    );
-                    lease
-                }
                 Candidacy::Over => {
                     pauses = Pauses::default();
                     Duration::ZERO
@@ -70,6 +62,19 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.give_back(guard).await;
             self.clock().sleep(pause).await;
         }
+    }
+
+    /// Forgets which cluster is ours. If the endpoints belong to another one by now, whose lock says nothing about the leader of
+    /// this one, not before that leader's lease would have run out: wherever this candidate was when it learned that.
+    async fn leave_cluster(&self) {
+        let led = self.led_the_lost.take();
+        if self.cluster.membership().lost() && !led {
+            let lease = self.timing.lease();
+            let shown = crate::timing::show(lease);
+            tracing::warn!("joining the other etcd cluster in {shown}: the leader of this one may run until then");
+            self.clock().sleep(lease).await;
+        }
+        self.cluster.forget_cluster();
     }
 
     /// With one lease from joining to leading, or to the end of that lease.
@@ -475,9 +480,6 @@ enum Candidacy {
     Over,
     /// The same, for a reason that may still be there: not at once.
     InVain,
-    /// The endpoints belong to another cluster by now, whose lock says nothing about the leader of this one: not before that
-    /// leader's lease would have run out.
-    ClusterLost,
 }
 
 /// What the waiting came to.

@@ -175,7 +175,10 @@ mod tests {
 
     /// Does not answer the first time that it is told to revoke a lease.
     #[derive(Clone, Default)]
-    struct Slow(Rc<Cell<u32>>);
+    struct Slow {
+        revoked: Rc<Cell<u32>>,
+        leases: Rc<Cell<u32>>,
+    }
 
     struct NoWatch;
 
@@ -201,6 +204,7 @@ mod tests {
         }
 
         fn new_lease(&self) -> LeaseId {
+            self.leases.set(self.leases.get() + 1);
             LeaseId(7)
         }
 
@@ -213,8 +217,8 @@ mod tests {
         }
 
         async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
-            self.0.set(self.0.get() + 1);
-            if self.0.get() == 1 { pending().await } else { Ok(true) }
+            self.revoked.set(self.revoked.get() + 1);
+            if self.revoked.get() == 1 { pending().await } else { Ok(true) }
         }
 
         async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
@@ -240,9 +244,7 @@ mod tests {
         }
     }
 
-    /// A signal drops the campaign wherever it is; also where it gives back one lease to join with another.
-    #[tokio::test]
-    async fn a_lease_that_was_being_given_back_is_not_forgotten() {
+    fn election(store: Slow) -> Election<Slow, BootClock> {
         let s = Duration::from_secs;
         let config = ElectionConfig {
             lock: "a".parse().expect("a name"),
@@ -254,9 +256,38 @@ mod tests {
             on_loss: OnLoss::Exit,
         };
         let membership = Membership::of(["slow".to_owned()], None).into();
-        let cluster = Cluster::new(vec![Slow::default()], membership, BootClock, Patience::default());
+        let cluster = Cluster::new(vec![store], membership, BootClock, Patience::default());
         let status = watch::Sender::new(Status::new("a".into(), "me".into(), s(15)));
-        let election = Election::new(&config, cluster, status);
+        Election::new(&config, cluster, status)
+    }
+
+    /// The leader of the cluster that was lost may run for a lease; also where a candidate had not even joined.
+    #[tokio::test]
+    async fn another_cluster_is_not_joined_at_once_by_whoever_waits_for_a_lease() {
+        let store = Slow::default();
+        let election = election(store.clone());
+        let campaign = election.campaign(&Idle);
+        let changes = async {
+            let membership = election.cluster().membership();
+            while membership.ours().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // It waits for the lease, and the endpoint is another cluster by now.
+            (0..3).for_each(|_| membership.heard("slow", 2));
+            assert!(membership.lost());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            _ = campaign => panic!("nobody grants anything"),
+            () = changes => {}
+        }
+        assert_eq!(store.leases.get(), 1, "a second lease is one in the other cluster");
+    }
+
+    /// A signal drops the campaign wherever it is; also where it gives back one lease to join with another.
+    #[tokio::test]
+    async fn a_lease_that_was_being_given_back_is_not_forgotten() {
+        let election = election(Slow::default());
         election.lease.set(Some(LeaseId(7)));
         tokio::select! {
             biased;
@@ -264,7 +295,7 @@ mod tests {
             () = tokio::task::yield_now() => {}
         }
         election.give_back(&Idle).await;
-        assert_eq!(election.cluster().endpoints()[0].0.get(), 2);
+        assert_eq!(election.cluster().endpoints()[0].revoked.get(), 2);
         assert_eq!(election.lease.get(), None);
     }
 }

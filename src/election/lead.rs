@@ -93,7 +93,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         loop {
             tokio::select! {
                 biased;
-                report = guard.report() => if let Some(end) = lead.on_report(report) { return end },
+                report = guard.report() => if let Some(end) = lead.on_report(report) {
+                    self.led_the_lost.set(end == End::Lost(Loss::AnotherCluster));
+                    return end;
+                },
                 Some(()) = cluster_lost.next() => lead.on_loss(Loss::AnotherCluster),
                 Some(loss) = observation.next() => lead.on_loss(loss),
                 Some(renewal) = renewals.next() => lead.on_renewal(renewal),
