@@ -49,6 +49,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections served at a time: a new one takes the place of the oldest. Port scanners must cost neither the election its
 /// file descriptors nor a probe its answer.
 const MOST_CONNECTIONS: usize = 64;
+/// How long every connection may have: enough to read and answer a request that was sent with it, however many came together.
+const GRACE: Duration = Duration::from_millis(20);
 /// How often a port that another process occupies is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -135,11 +137,19 @@ impl Bound {
         let service = TowerToHyperService::new(router(status, clock));
         let listener = self.listener().await?;
         let mut connections = JoinSet::new();
-        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+        let mut oldest_first: VecDeque<(tokio::time::Instant, AbortHandle)> = VecDeque::new();
         loop {
+            let full = oldest_first.len() >= MOST_CONNECTIONS;
+            let room_at = oldest_first.front().filter(|_| full).map(|(accepted_at, _)| *accepted_at + GRACE);
+            let accept = async {
+                if let Some(room_at) = room_at {
+                    tokio::time::sleep_until(room_at).await;
+                }
+                listener.accept().await
+            };
             tokio::select! {
-                Some(_) = connections.join_next() => oldest_first.retain(|connection| !connection.is_finished()),
-                accepted = listener.accept() => match accepted {
+                Some(_) = connections.join_next() => oldest_first.retain(|(_, connection)| !connection.is_finished()),
+                accepted = accept => match accepted {
                     Ok((stream, _)) => {
                         let connection = http1::Builder::new()
                             .timer(TokioTimer::new())
@@ -147,10 +157,11 @@ impl Bound {
                             .keep_alive(false)
                             .serve_connection(TokioIo::new(stream), service.clone());
                         // None of them does anything but wait: for its request, or for a client that does not read.
-                        if oldest_first.len() >= MOST_CONNECTIONS && let Some(oldest) = oldest_first.pop_front() {
+                        if full && let Some((_, oldest)) = oldest_first.pop_front() {
                             oldest.abort();
                         }
-                        oldest_first.push_back(connections.spawn(tokio::time::timeout(TIMEOUT, connection)));
+                        let connection = connections.spawn(tokio::time::timeout(TIMEOUT, connection));
+                        oldest_first.push_back((tokio::time::Instant::now(), connection));
                     }
                     // No file descriptors, or a client that is gone already: the next one may fare better.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -1,6 +1,7 @@
 //! The status endpoint in each phase, and when etcd is dark.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
@@ -172,6 +173,27 @@ fn idle_connections_do_not_silence_the_endpoint() {
         assert_eq!(a.code("/healthz"), 200);
         // Far less than an idle connection is kept for.
         assert!(begun.elapsed() < scaled(Duration::from_millis(500)), "{:?}", begun.elapsed());
+    }
+    world.verdict();
+}
+
+/// A gatekeeper that was busy for a moment finds a probe and more idle connections than it serves at a time, all at once.
+#[test]
+fn a_probe_before_a_burst_of_idle_connections_is_answered() {
+    let world = shared_world();
+    let a = world.candidate("a").start();
+    a.leads();
+    for round in 0..10 {
+        a.pause();
+        let mut probe = TcpStream::connect(a.status_address()).expect("it listens");
+        probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").expect("written");
+        let idle: Vec<_> = (0..70).map(|_| TcpStream::connect(a.status_address()).expect("it listens")).collect();
+        a.resume();
+        probe.set_read_timeout(Some(scaled(Duration::from_secs(2)))).expect("a limit");
+        let mut answer = [0; 12];
+        probe.read_exact(&mut answer).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        drop(idle);
     }
     world.verdict();
 }
