@@ -48,6 +48,8 @@ pub struct Election<S, C> {
     lease: Cell<Option<LeaseId>>,
     /// Whether etcd confirmed that lease.
     granted: Cell<bool>,
+    /// The time to live of the latest lease: what etcd grants can be more than what is asked for.
+    ttl: Cell<Duration>,
     claim: Cell<Claim>,
     /// Whether this candidate itself was the leader of the cluster that was lost: its command has ended.
     led_the_lost: Cell<bool>,
@@ -124,6 +126,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             timing: config.timing,
             lease: Cell::new(None),
             granted: Cell::new(false),
+            ttl: Cell::new(config.timing.lease()),
             claim: Cell::new(claim),
             led_the_lost: Cell::default(),
             told_leader: RefCell::default(),

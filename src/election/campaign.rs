@@ -41,6 +41,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 granted = self.cluster.grant(lease, self.timing.lease()) => granted?,
             };
             self.granted.set(true);
+            self.ttl.set(granted.ttl);
             self.publish(|status| {
                 status.ttl = granted.ttl;
                 status.renewed_at = Some(sent);
@@ -69,7 +70,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn leave_cluster(&self) {
         let led = self.led_the_lost.take();
         if self.cluster.membership().lost() && !led {
-            let lease = self.timing.lease();
+            let lease = self.ttl.get();
             let shown = crate::timing::show(lease);
             tracing::warn!("joining the other etcd cluster in {shown}: the leader of this one may run until then");
             self.clock().sleep(lease).await;
