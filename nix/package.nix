@@ -24,8 +24,8 @@ rustPlatform.buildRustPackage {
       ../packaging/pages
       ../packaging/xtask
       ../tests
-      # Its tables are compared with the program's own by a test.
-      ../README.md
+      # A test compares their tables with the program's own.
+      ../docs
     ];
   };
 

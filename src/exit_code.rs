@@ -51,7 +51,7 @@ impl Exit {
 }
 
 impl Exit {
-    /// One of each, in the order of the README's table.
+    /// One of each, in the order of the table in docs/operations.md.
     pub const ALL: [Self; 11] = [
         Self::Command(0),
         Self::Signal(0),
@@ -66,7 +66,7 @@ impl Exit {
         Self::IdentityTaken,
     ];
 
-    /// The code and what it means, for the help and the README.
+    /// The code and what it means, for the help and for docs/operations.md.
     #[must_use]
     pub const fn meaning(self) -> (&'static str, &'static str) {
         match self {

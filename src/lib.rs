@@ -1,12 +1,12 @@
 //! Runs a command only while it holds leadership in an etcd election.
 //!
-//! This is the architecture, for whoever wants to judge or to change the program; the README is for whoever uses it.
+//! This is the architecture, for whoever wants to judge or to change the program; the README and docs/ are for those who use it.
 //!
 //! # The promise
 //!
 //! While etcd holds a lock for one instance, no other instance's command runs; and a command outlives its lock under no
 //! single failure: not when its gatekeeper is killed, frozen or cut off, not when the command ignores SIGTERM, forks, or
-//! daemonizes. What no lease can give is the edge of the promise (see the README), and the fencing token is for that.
+//! daemonizes. What no lease can give is the edge of the promise (see docs/guarantees.md), and the fencing token is for that.
 //!
 //! # Two processes
 //!

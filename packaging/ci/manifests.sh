@@ -56,11 +56,11 @@ if grep --line-number --extended-regexp '(moby/buildkit|buildkit-syft-scanner)' 
   wrong "a workflow executes an image without a digest"
 fi
 
-# Every setting in an example is one that the program has, as the README's table lists them.
+# Every setting in an example is one that the program has, as the table in docs/settings.md lists them.
 while read -r variable; do
   # The command gets these.
   case $variable in *_FENCING_TOKEN | *_LEADER_KEY | *_LEASE_ID) continue ;; esac
-  grep --quiet "^| .* | \`$variable\` |" README.md || wrong "$variable: an example sets it, and there is no such setting"
+  grep --quiet "^| .* | \`$variable\` |" docs/settings.md || wrong "$variable: an example sets it, and there is no such setting"
 done < <(grep --only-matching --no-filename --recursive 'ETCD_AWAIT_ELECTION_[A-Z_]*' "$examples" | sort --unique)
 
 # Who stops an instance has to wait for STOP_GRACE and for the hand-over (`patience_at_the_end`).
@@ -77,9 +77,9 @@ longer kubernetes.yaml terminationGracePeriodSeconds:
 longer compose.yaml stop_grace_period:
 longer nomad.hcl kill_timeout
 # With the default of STOP_GRACE.
-grace=$(sed --quiet 's/.*`ETCD_AWAIT_ELECTION_STOP_GRACE` | `\([0-9]*\)`.*/\1/p' README.md)
-stop=$(sed --quiet 's/.*--stop-timeout=\([0-9]*\).*/\1/p' README.md | sort --numeric-sort | head -n 1)
-[ "$stop" -gt $((grace + hand_over)) ] || wrong "README.md: --stop-timeout is $stop, with a STOP_GRACE of $grace"
+grace=$(sed --quiet 's/.*`ETCD_AWAIT_ELECTION_STOP_GRACE` | `\([0-9]*\)`.*/\1/p' docs/settings.md)
+stop=$(sed --quiet 's/.*--stop-timeout=\([0-9]*\).*/\1/p' docs/containers.md | sort --numeric-sort | head -n 1)
+[ "$stop" -gt $((grace + hand_over)) ] || wrong "docs/containers.md: --stop-timeout is $stop, with a STOP_GRACE of $grace"
 
 # The configuration of the proxy, where HAProxy is.
 if command -v haproxy >/dev/null; then

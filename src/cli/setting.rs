@@ -1,6 +1,6 @@
 //! Every setting: its one name, its default, its one help text.
 //!
-//! The flag is written here and the variable follows from it. `--help`, the README's table and every error are rendered
+//! The flag is written here and the variable follows from it. `--help`, the table in docs/settings.md and every error are rendered
 //! from this table.
 
 /// What all variables begin with.

@@ -47,22 +47,22 @@ pub(super) fn exit_codes_help() -> String {
 mod tests {
     use super::*;
 
-    /// README.md must have the table between its markers; to mend it, copy what the failure prints.
+    /// The page must have the table between its markers; to mend it, copy what the failure prints.
     #[track_caller]
-    fn readme_has(name: &str, table: &str) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).expect("README.md");
+    fn page_has(page: &str, name: &str, table: &str) {
+        let path = format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).expect("the page");
         let expected = format!("<!-- {name} -->\n\n{table}\n<!-- /{name} -->");
-        assert!(readme.contains(&expected), "README.md must have this part:\n{expected}\n");
+        assert!(text.contains(&expected), "docs/{page} must have this part:\n{expected}\n");
     }
 
     #[test]
-    fn the_readme_has_every_setting() {
-        readme_has("settings", &settings_table());
+    fn the_settings_page_has_every_setting() {
+        page_has("settings.md", "settings", &settings_table());
     }
 
     #[test]
-    fn the_readme_has_every_exit_code() {
-        readme_has("exit codes", &exit_codes_table());
+    fn the_operations_page_has_every_exit_code() {
+        page_has("operations.md", "exit codes", &exit_codes_table());
     }
 }

@@ -97,22 +97,22 @@ fn bench(options: &Options) -> Result<(), Failure> {
     write(&folder.join("bench.json"), &format!("{:#}\n", report.json()))?;
     write(&folder.join("bench.svg"), &plot)?;
     eprintln!("written to {}: bench.md, bench.json, bench.svg", folder.display());
-    if options.readme { publish(&markdown, &plot) } else { Ok(()) }
+    if options.publish { publish(&markdown, &plot) } else { Ok(()) }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Puts the tables between the marks in the README, and the plot where it shows it.
+/// Puts the tables between the marks in docs/benchmarks.md, and the plot beside it.
 fn publish(markdown: &str, plot: &str) -> Result<(), Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = root.join("README.md");
-    let text = fs::read_to_string(&readme).map_err(|error| format!("{}: {error}", readme.display()))?;
+    let page = root.join("docs/benchmarks.md");
+    let text = fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
     let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = parts.ok_or_else(|| format!("{}: no {BEGIN} and {END}", readme.display()))?;
-    write(&readme, &format!("{before}{BEGIN}\n\n{markdown}\n{END}{after}"))?;
-    write(&root.join("packaging/bench.svg"), plot)
+    let (before, after) = parts.ok_or_else(|| format!("{}: no {BEGIN} and {END}", page.display()))?;
+    write(&page, &format!("{before}{BEGIN}\n\n{markdown}\n{END}{after}"))?;
+    write(&root.join("docs/benchmarks.svg"), plot)
 }
 
 const BEGIN: &str = "<!-- bench -->";

@@ -10,7 +10,7 @@ cargo xtask bench [OPTION …]
   --parts A,B           only these of: start exit sigterm killed cut-off force pass-through fleet
   --waiting A,B         how many wait in the fleets (1,10,50,100)
   --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)
-  --readme              put what was found into the README, and the plot beside it";
+  --publish             write the tables to docs/benchmarks.md and the plot to docs/benchmarks.svg";
 
 /// The parts that are times, in the order in which they are taken.
 const TIMES: [&str; 7] = ["pass-through", "start", "exit", "sigterm", "killed", "cut-off", "force"];
@@ -22,21 +22,21 @@ pub(crate) struct Options {
     parts: Vec<String>,
     pub(crate) waiting: Vec<usize>,
     pub(crate) waiting_etcdctl: usize,
-    pub(crate) readme: bool,
+    pub(crate) publish: bool,
 }
 
 impl Options {
     pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Self, Failure> {
         let mut options =
-            Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50, readme: false };
+            Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50, publish: false };
         let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
         while let Some(word) = words.next() {
             // What cargo tells every bench.
             if word == "--bench" {
                 continue;
             }
-            if word == "--readme" {
-                options.readme = true;
+            if word == "--publish" {
+                options.publish = true;
                 continue;
             }
             let value = words.next().unwrap_or_default();

@@ -43,7 +43,7 @@ fn is_refused(world: &World, setup: harness::Setup, secret: &str) {
     assert_eq!(world.keys().expect("etcd answers"), []);
 }
 
-/// The README names the oldest etcd for a cluster whose users do not trust each other: an older one lets each of them keep the
+/// SECURITY.md names the oldest etcd for a cluster whose users do not trust each other: an older one lets each of them keep the
 /// lease of a lost leader alive for ever.
 #[test]
 fn a_user_without_rights_on_the_lock_keeps_its_lease_alive_only_on_an_old_etcd() {

@@ -6,7 +6,7 @@ use crate::world_on;
 
 const TIMING: Timing = Timing::SHORT;
 
-/// A snapshot is older than the latest fencing token; what the README tells operators keeps tokens growing.
+/// A snapshot is older than the latest fencing token; what docs/operations.md tells operators keeps tokens growing.
 #[test]
 fn fencing_tokens_grow_over_a_restore_that_bumps_the_revision() {
     // etcdutl learned it with 3.5.10.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, binary, date,
-    files::{DROP_INS, install, item, licences},
+    files::{DROP_INS, install, item, licences, pages_of_docs},
     folder, work,
 };
 use crate::tools;
@@ -19,6 +19,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     for file in ["README.md", "SECURITY.md", "CHANGELOG.md", "LICENSE"] {
         items.push(item(file, format!("{name}/{file}")));
     }
+    items.extend(pages_of_docs(&name)?);
     items.extend(licences(&format!("{name}/licences")));
     items.push(item(pages.join("etcd-await-election.1"), format!("{name}/man/etcd-await-election.1")));
     for file in ["etcd-await-election.bash", "_etcd-await-election", "etcd-await-election.fish"] {

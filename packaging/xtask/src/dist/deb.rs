@@ -25,7 +25,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     fs::write(&changelog, text).map_err(at(&changelog))?;
 
     let mut items = installed(&binary::path(arch), pages, "usr/share/zsh/vendor-completions");
-    items.extend(documents(doc));
+    items.extend(documents(doc)?);
     items.extend(licences(&format!("{doc}/licences")));
     items.push(item("packaging/deb/copyright", format!("{doc}/copyright")));
     items.push(item("packaging/deb/lintian-overrides", format!("usr/share/lintian/overrides/{NAME}")));

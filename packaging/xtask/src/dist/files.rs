@@ -46,13 +46,24 @@ pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
 pub(super) const DROP_INS: [&str; 6] =
     ["credentials.conf", "cron.conf", "gate.conf", "nginx.conf", "postgresql.conf", "redis-server.conf"];
 
+/// Lists the pages of `docs/`, with the pictures that they show.
+pub(super) fn pages_of_docs(folder: &str) -> Result<Vec<Item>, String> {
+    let docs = tools::root().join("docs");
+    let entries = fs::read_dir(&docs).map_err(at(&docs))?;
+    let names: Vec<_> =
+        entries.map(|entry| Ok(entry.map_err(at(&docs))?.file_name())).collect::<Result<_, String>>()?;
+    let names = names.iter().map(|name| name.to_string_lossy());
+    Ok(names.map(|name| item(format!("docs/{name}"), format!("{folder}/docs/{name}"))).collect())
+}
+
 /// Papers to read and files to copy from.
-pub(super) fn documents(folder: &str) -> Vec<Item> {
+pub(super) fn documents(folder: &str) -> Result<Vec<Item>, String> {
     let mut items = vec![item("README.md", format!("{folder}/README.md"))];
+    items.extend(pages_of_docs(folder)?);
     for name in DROP_INS {
         items.push(item(format!("packaging/systemd/{name}"), format!("{folder}/examples/{name}")));
     }
-    items
+    Ok(items)
 }
 
 /// The terms of what the program is made of.

@@ -18,7 +18,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     let work = work(&format!("{}/rpm", arch.name))?;
     let root = work.join("root");
     let mut items = installed(&binary::path(arch), pages, "usr/share/zsh/site-functions");
-    items.extend(documents("usr/share/doc/etcd-await-election"));
+    items.extend(documents("usr/share/doc/etcd-await-election")?);
     items.push(item("CHANGELOG.md", "usr/share/doc/etcd-await-election/CHANGELOG.md"));
     items.extend(licences("usr/share/licenses/etcd-await-election"));
     items.push(item("LICENSE", "usr/share/licenses/etcd-await-election/LICENSE"));
