@@ -17,8 +17,10 @@ pub use self::{
 };
 use crate::{
     config::{Config, EtcdConfig, Refused, StatusEndpoint},
-    election::keys::{LeaseId, LockName},
-    exit_code::Exit,
+    core::{
+        exit_code::Exit,
+        names::{LeaseId, LockName},
+    },
     log::LogConfig,
 };
 

@@ -8,7 +8,7 @@ mod values;
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 pub use self::address::StatusEndpoint;
-use crate::{election::keys::LockName, exit_code::Exit, timing::Timing};
+use crate::core::{exit_code::Exit, names::LockName, timing::Timing};
 
 /// One gated run.
 #[derive(Clone, Debug)]

@@ -9,12 +9,9 @@
 //! Every transaction compares what it rests on. So one whose answer was lost does no harm when it is applied later.
 
 pub mod campaign;
-pub mod cluster;
 mod hand_over;
 pub mod keys;
 pub mod lead;
-pub mod membership;
-pub mod store;
 pub mod view;
 
 use std::{
@@ -25,16 +22,21 @@ use std::{
 use tokio::sync::watch;
 
 use self::{
-    cluster::Cluster,
-    keys::{LeaseId, LockName, Request},
-    store::{Get, KeyValue, Range, Store, StoreError},
+    keys::Request,
     view::{Entry, View},
 };
 use crate::{
-    clock::{Clock, Instant},
     config::ElectionConfig,
+    core::{
+        clock::{Clock, Instant},
+        names::{LeaseId, LockName},
+        timing::Timing,
+    },
+    etcd::{
+        client::Cluster,
+        store::{Get, KeyValue, Range, Store, StoreError},
+    },
     status::Status,
-    timing::Timing,
 };
 
 /// One candidate in one election.

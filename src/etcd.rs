@@ -1,16 +1,19 @@
-//! The real [`Store`](crate::election::store::Store): one address of an etcd cluster, through `etcd-client`.
+//! The real [`Store`](crate::etcd::store::Store): one address of an etcd cluster, through `etcd-client`.
 //!
 //! One client per endpoint, since tonic's balancer goes on using dead endpoints
 //! (<https://github.com/grpc/grpc-rust/issues/2839>). A connection is built from the files at the first
 //! call and after every failure: so rotated certificates and passwords are picked up, and an expired token costs one
 //! more round trip. Limits are the caller's: tonic's own timeout does not cover the messages of a stream.
 
+pub mod client;
 mod endpoint;
 mod failure;
 mod handshake;
 mod lease;
 mod login;
+pub mod membership;
 mod resolve;
+pub mod store;
 mod tls;
 mod watch;
 
@@ -20,10 +23,10 @@ use std::{rc::Rc, time::Duration};
 
 use self::login::Login;
 use crate::{
-    clock::{BootClock, Clock},
     config::EtcdConfig,
-    election::{
-        cluster::{Cluster, Patience},
+    core::clock::{BootClock, Clock},
+    etcd::{
+        client::{Cluster, Patience},
         membership::Membership,
         store::Store as _,
     },

@@ -7,17 +7,20 @@ use nix::sys::signal::{self, Signal};
 use tokio::sync::watch;
 
 use crate::{
-    clock::Clock,
     config::{ElectionConfig, OnLoss},
+    core::{
+        clock::Clock,
+        exit_code::Exit,
+        names::shown,
+        timing::{Timing, show},
+    },
     election::{
         Election,
         lead::{End, Loss},
-        store::{Store, StoreError, shown},
     },
-    exit_code::Exit,
+    etcd::store::{Store, StoreError},
     guard::{CommandEnd, Guard, Order, Report},
     status::{Phase, Status},
-    timing::{Timing, show},
 };
 
 /// How often the status says that the election is alive.

@@ -41,9 +41,11 @@ pub use self::{
 };
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{
-    election::keys::{LeaseId, LockName},
+    core::{
+        names::{LeaseId, LockName},
+        timing::Deadlines,
+    },
     log::Style,
-    timing::Deadlines,
 };
 
 /// What the guard has to know, once for all terms.

@@ -25,10 +25,10 @@
 //!
 //! # The election
 //!
-//! [`election`] speaks to etcd through a small trait, [`election::store::Store`], so that it also runs on simulated time against a
+//! [`election`] speaks to etcd through a small trait, [`etcd::store::Store`], so that it also runs on simulated time against a
 //! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
 //! [`campaign`](election::campaign) (join, wait, claim, verify), [`lead`](election::lead) and the hand-over.
-//! [`election::cluster`] makes one cluster of many endpoints, and [`election::membership`] decides which one it is. [`etcd`] is the
+//! [`etcd::client`] makes one cluster of many endpoints, and [`etcd::membership`] decides which one it is. [`etcd`] is the
 //! real store: every address of a configured name is an endpoint, and all of them share one login.
 //!
 //! What holds everywhere:
@@ -38,26 +38,22 @@
 //!   or its lease runs out, and by then the guard has killed the tree.
 //! - Nothing is written to etcd before it is decided which cluster is ours.
 //! - No transaction is sent without comparing what it rests on; so a late one does no harm.
-//! - Only [`clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
-//! - [`timing`] is checked once, when it is made.
+//! - Only [`core::clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
+//! - [`core::timing`] is checked once, when it is made.
 //!
 //! # The rim
 //!
 //! [`cli`] and [`config`] turn words into a complete, typed configuration; nothing is decided later. [`status`] is one published
-//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`text`] escapes what
-//! comes from outside where it is shown. [`exit_code`] is the table of how the program ends. [`show`] and [`release`] are errands.
+//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`core::text`] escapes what
+//! comes from outside where it is shown. [`core::exit_code`] is the table of how the program ends. [`ctl`] has the errands.
 
 pub mod cli;
-pub mod clock;
 pub mod config;
+pub mod core;
+pub mod ctl;
 pub mod election;
 pub mod etcd;
-pub mod exit_code;
 pub mod gatekeeper;
 pub mod guard;
 pub mod log;
-pub mod release;
-pub mod show;
 pub mod status;
-pub mod text;
-pub mod timing;

@@ -30,7 +30,7 @@ use self::{journal::Prefixed, stderr::Stderr};
 use crate::{
     cli::{Given, setting},
     config::Refused,
-    text,
+    core::text,
 };
 
 /// What to log and how.

@@ -4,20 +4,23 @@ use std::{env, ffi::OsStr, os::fd::OwnedFd, process::ExitCode, time::Duration};
 
 use etcd_await_election::{
     cli::{self, Invocation, Mode},
-    clock::{BootClock, Clock as _},
     config::{Config, ElectionConfig, EtcdConfig, Refused},
-    election::{Election, cluster::Patience, keys::LockName},
-    etcd,
-    exit_code::Exit,
+    core::{
+        clock::{BootClock, Clock as _},
+        exit_code::Exit,
+        names::LockName,
+        text,
+    },
+    ctl::{healthcheck, release, show},
+    election::Election,
+    etcd::{self, client::Patience},
     gatekeeper,
     guard::{
         self, GuardSetup, Guarded,
         signals::{Original, Signals},
     },
     log::{self, Style},
-    release, show,
-    status::{Phase, Status, healthcheck, http, systemd},
-    text,
+    status::{Phase, Status, http, systemd},
 };
 use futures_util::stream;
 use nix::{

@@ -1,14 +1,13 @@
 //! What is known about the election, published once as one value; the HTTP endpoint, the metrics, `sd_notify` and
 //! `--healthcheck` are views of it. Nobody here asks etcd.
 
-pub mod healthcheck;
 pub mod http;
 pub mod metrics;
 pub mod systemd;
 
 use std::time::Duration;
 
-use crate::{clock::Instant, text, timing::Deadlines};
+use crate::core::{clock::Instant, text, timing::Deadlines};
 
 /// Where this instance stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ let
   longestLease = 9000000000 * 1000;
   shortestRetry = 100;
 
-  # The room for SIGKILL before the lease can end, and as much again for the stop signal before it: src/timing.rs.
+  # The room for SIGKILL before the lease can end, and as much again for the stop signal before it: src/core/timing.rs.
   margin = lease: lib.min (lease / 20 + 250) (lease / 4);
 
   check = assertion: message: { inherit assertion message; };

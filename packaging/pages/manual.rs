@@ -6,7 +6,7 @@ use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
 };
-use etcd_await_election::{cli, exit_code::Exit};
+use etcd_await_election::{cli, core::exit_code::Exit};
 
 /// The page, for man(1).
 pub(crate) fn page() -> io::Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::setting::{self, PREFIX, Setting};
-use crate::{config::Refused, exit_code::Exit};
+use crate::{config::Refused, core::exit_code::Exit};
 
 /// The environment, as a value: tests pass their own.
 pub type Variables = BTreeMap<OsString, OsString>;

@@ -1,7 +1,7 @@
 //! The tables of the manual, rendered from the definitions so that they cannot drift from the program.
 
 use super::{command, setting};
-use crate::exit_code::Exit;
+use crate::core::exit_code::Exit;
 
 /// "Every setting" as a Markdown table.
 #[must_use]

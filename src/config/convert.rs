@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     cli::{Given, Setting, Value, setting},
-    exit_code::Exit,
-    timing::Timing,
+    core::{exit_code::Exit, timing::Timing},
 };
 
 impl Config {

@@ -4,16 +4,23 @@ use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time:
 
 use super::{
     Claim, Election, Term,
-    cluster::Pauses,
-    keys::{LeaseId, Request},
-    store::{Change, Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Store, StoreError, Txn},
+    keys::Request,
     view::{Entry, View},
 };
 use crate::{
-    clock::{Clock, Instant},
+    core::names::LeaseId,
+    etcd::{
+        client::Pauses,
+        store::{Change, Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Store, StoreError, Txn},
+    },
+};
+use crate::{
+    core::{
+        clock::{Clock, Instant},
+        timing::Timing,
+    },
     guard::{Guard, Order},
     status::Phase,
-    timing::Timing,
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
@@ -71,7 +78,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let led = self.led_the_lost.take();
         if self.cluster.membership().lost() && !led {
             let lease = self.ttl.get();
-            let shown = crate::timing::show(lease);
+            let shown = crate::core::timing::show(lease);
             tracing::warn!("joining the other etcd cluster in {shown}: the leader of this one may run until then");
             self.clock().sleep(lease).await;
         }

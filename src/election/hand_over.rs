@@ -6,14 +6,16 @@ use std::time::Duration;
 use super::{
     Election, Term,
     keys::Request,
-    store::{Compare, Get, Op, Outcome, Store, Txn},
     view::{Entry, Successor, View},
 };
+use crate::etcd::store::{Compare, Get, Op, Outcome, Store, Txn};
 use crate::{
-    clock::{Clock, Instant},
+    core::{
+        clock::{Clock, Instant},
+        timing::show,
+    },
     guard::{Guard, Order},
     status::Phase,
-    timing::show,
 };
 
 /// How long an ending program tries to give back a lease that etcd never confirmed. A grant may be on its way; while etcd is
@@ -160,17 +162,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::BootClock,
         config::{ElectionConfig, OnLoss},
-        election::{
-            cluster::{Cluster, Patience},
-            keys::LeaseId,
+        core::{clock::BootClock, names::LeaseId, timing::Timing},
+        etcd::{
+            client::{Cluster, Patience},
             membership::Membership,
             store::{self, Change, Granted, Range, Snapshot, StoreError},
         },
         guard::Report,
         status::Status,
-        timing::Timing,
     };
 
     /// Does not answer the first time that it is told to revoke a lease.

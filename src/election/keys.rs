@@ -11,9 +11,10 @@
 //! All our keys below `L` begin with `~`, and no segment of a lock name does. So the keys of another lock, or of an application,
 //! are never mistaken for ours.
 
-use std::fmt;
-
-use super::store::Range;
+use crate::{
+    core::names::{LeaseId, LockName},
+    etcd::store::Range,
+};
 
 const ENTRY: &str = "~entry/";
 const FORCE: &str = "~force/";
@@ -22,31 +23,6 @@ const OUSTED: &str = "~ousted/";
 
 /// The digits of the longest lease id.
 const LONGEST: usize = 16;
-
-/// The id of a lease, as etcd gave it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeaseId(pub i64);
-
-impl fmt::Display for LeaseId {
-    /// Hexadecimal without leading zeros, as `etcdctl` prints it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}", self.0)
-    }
-}
-
-impl fmt::Debug for LeaseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LeaseId({self})")
-    }
-}
-
-impl LeaseId {
-    /// Reads a lease id as we write it: lower-case hexadecimal without leading zeros, of a positive number.
-    fn from_hex(hex: &str) -> Option<Self> {
-        let lease = i64::from_str_radix(hex, 16).ok().filter(|lease| *lease > 0).map(Self)?;
-        (lease.to_string() == hex).then_some(lease)
-    }
-}
 
 /// The kind of a key below a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,54 +55,11 @@ impl Request {
     }
 }
 
-/// The name of a lock: a valid etcd key that is its own prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockName(String);
-
-/// Why a lock name cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LockNameError {
-    /// Nothing to lock.
-    #[error("must not be empty")]
-    Empty,
-    /// `a/` would be the entries' own prefix.
-    #[error("must not end with '/': the queue's keys are kept below LOCK_NAME/")]
-    TrailingSlash,
-    /// `a/~entry/1` would be a key of the lock `a`.
-    #[error("must not contain a segment that begins with '~': such keys belong to the lock above them")]
-    Reserved,
-}
-
-impl std::str::FromStr for LockName {
-    type Err = LockNameError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "" => Err(LockNameError::Empty),
-            _ if name.ends_with('/') => Err(LockNameError::TrailingSlash),
-            _ if name.split('/').any(|segment| segment.starts_with('~')) => Err(LockNameError::Reserved),
-            _ => Ok(Self(name.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for LockName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl LockName {
-    /// The name as given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The holder key: the lock's own name.
     #[must_use]
     pub fn holder(&self) -> Vec<u8> {
-        self.0.clone().into_bytes()
+        self.as_str().as_bytes().to_vec()
     }
 
     /// The prefix of everything but the holder.
@@ -256,7 +189,7 @@ impl LockName {
     }
 
     fn below(&self, name: &str) -> Vec<u8> {
-        format!("{}/{name}", self.0).into_bytes()
+        format!("{self}/{name}").into_bytes()
     }
 }
 
@@ -268,18 +201,6 @@ mod tests {
 
     fn lock() -> LockName {
         "a".parse().expect("a name")
-    }
-
-    #[test]
-    fn a_lock_name_has_no_segment_that_begins_with_a_tilde() {
-        for name in ["a", "a/b", "a~b", "a/b~", "/a", "a//b"] {
-            assert!(name.parse::<LockName>().is_ok(), "{name}");
-        }
-        for name in ["~a", "a/~b", "a/~entry/1", "jobs/~", "/~x/y"] {
-            assert_eq!(name.parse::<LockName>(), Err(LockNameError::Reserved), "{name}");
-        }
-        assert_eq!("a/".parse::<LockName>(), Err(LockNameError::TrailingSlash));
-        assert_eq!("".parse::<LockName>(), Err(LockNameError::Empty));
     }
 
     #[test]

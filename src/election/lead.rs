@@ -4,18 +4,21 @@ use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{
-    Claim, Election, Term,
-    cluster::{Attempts, NEVER, Pauses},
-    keys::LeaseId,
-    store::{Change, Get, KeyOnly, Range, Snapshot, Store, StoreError, shown},
-    view::View,
+use super::{Claim, Election, Term, view::View};
+use crate::{
+    core::names::{LeaseId, shown},
+    etcd::{
+        client::{Attempts, NEVER, Pauses},
+        store::{Change, Get, KeyOnly, Range, Snapshot, Store, StoreError},
+    },
 };
 use crate::{
-    clock::{Clock, Instant},
+    core::{
+        clock::{Clock, Instant},
+        timing::{Deadlines, show},
+    },
     guard::{CommandEnd, Guard, Order, Reason, Report},
     status::Phase,
-    timing::{Deadlines, show},
 };
 
 /// How a term ended. Nothing of the command is left.

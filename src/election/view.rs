@@ -3,9 +3,10 @@
 //! Other clients can keep more keys below the name of the lock than fit into one answer. So the queue is read in pages, and
 //! the keys of other clients are read without their values.
 
-use super::{
-    keys::{Kind, LeaseId, LockName, Request},
-    store::{Get, KeyOnly, KeyValue, Range, Snapshot, StoreError, shown},
+use super::keys::{Kind, Request};
+use crate::{
+    core::names::{LeaseId, LockName, shown},
+    etcd::store::{Get, KeyOnly, KeyValue, Range, Snapshot, StoreError},
 };
 
 /// Everything below one lock at one revision.

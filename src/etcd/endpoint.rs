@@ -28,12 +28,11 @@ use super::{
 };
 use crate::{
     config::{Credentials, EtcdConfig},
-    election::{
-        keys::LeaseId,
+    core::{names::LeaseId, timing::show},
+    etcd::{
         membership::{Membership, Way},
         store::{Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
-    timing::show,
 };
 
 /// One address of the cluster, or a name that has not been resolved.

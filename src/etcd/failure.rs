@@ -4,7 +4,7 @@ use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
 use etcd_client::Error;
 
-use crate::{cli::setting, election::store::StoreError};
+use crate::{cli::setting, etcd::store::StoreError};
 
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

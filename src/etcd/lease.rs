@@ -7,7 +7,7 @@ use tonic::{Status, client::Grpc, metadata::MetadataValue};
 use tonic_prost::ProstCodec;
 
 use super::login::Authorized;
-use crate::election::keys::LeaseId;
+use crate::core::names::LeaseId;
 
 /// Asks once for a lease to be kept alive. In a stream of its own, so that it has the present token, and nothing of it can break
 /// between two renewals.

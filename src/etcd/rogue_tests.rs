@@ -16,11 +16,10 @@ use super::{
     fake::{Answer, Fake, message, says},
 };
 use crate::{
-    clock::BootClock,
     config::{EtcdConfig, TlsFiles},
-    election::{
-        cluster::{Cluster, Patience},
-        keys::LeaseId,
+    core::{clock::BootClock, names::LeaseId},
+    etcd::{
+        client::{Cluster, Patience},
         store::{Outcome, Store as _, StoreError, Txn},
     },
 };

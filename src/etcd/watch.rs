@@ -6,7 +6,7 @@ use etcd_client::{Client, EventType, ResponseHeader, WatchOptions, WatchStream};
 use futures_util::FutureExt as _;
 
 use super::{endpoint::key_value, failure::translate};
-use crate::election::{
+use crate::etcd::{
     membership::Membership,
     store::{self, Change, Range, StoreError},
 };

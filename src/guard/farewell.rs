@@ -25,7 +25,7 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::{clock::Instant, election::keys::LeaseId};
+use crate::core::{clock::Instant, names::LeaseId};
 
 /// What is needed to run the program once more.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use nix::{
 };
 
 use super::{CommandEnd, Order, Reason, Report};
-use crate::{clock::Instant, election::keys::LeaseId, timing::Deadlines};
+use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 /// A message on the wire: what it is, and up to four numbers. Unused ones are zero.
 pub type Packet = [u8; 40];

@@ -17,7 +17,7 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::{
+use crate::core::{
     clock::{BootClock, Clock, Instant},
     timing::Deadlines,
 };

@@ -35,7 +35,10 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::{clock::Instant, log::Style, timing::Deadlines};
+use crate::{
+    core::{clock::Instant, timing::Deadlines},
+    log::Style,
+};
 
 /// What the guard needs, all made before the fork.
 pub(super) struct Equipment {

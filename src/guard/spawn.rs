@@ -27,7 +27,7 @@ use super::{
     signals::Original,
     terminal::Terminal,
 };
-use crate::{election::keys::LeaseId, exit_code::Exit};
+use crate::core::{exit_code::Exit, names::LeaseId};
 
 /// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
 ///

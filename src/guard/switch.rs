@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::libc::{SIGCONT, SIGTERM};
 
 use super::{CommandEnd, Order, Reason, Report};
-use crate::{clock::Instant, election::keys::LeaseId, timing::Deadlines};
+use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use nix::{
 use tracing::Level;
 
 use super::{LogFormat, Style};
-use crate::text;
+use crate::core::text;
 
 /// Lines of this process that were dropped and not reported yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);

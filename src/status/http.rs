@@ -35,11 +35,13 @@ use tokio::{
 use super::{Phase, Status, metrics};
 use crate::{
     cli::setting,
-    clock::{Clock, Instant},
     config::{Refused, StatusEndpoint},
-    exit_code::Exit,
-    text,
-    timing::show,
+    core::{
+        clock::{Clock, Instant},
+        exit_code::Exit,
+        text,
+        timing::show,
+    },
 };
 
 /// From accepting a connection to its last byte: there is one request in each, and no body.

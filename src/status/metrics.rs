@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{Phase, Status};
-use crate::clock::Instant;
+use crate::core::clock::Instant;
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

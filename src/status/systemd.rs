@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Phase, Status};
-use crate::{clock::Clock, config::NotifyReady};
+use crate::{config::NotifyReady, core::clock::Clock};
 
 /// To hand over and to give the lease back, which together take five seconds at most; the rest is for a slow machine.
 const FAREWELL: Duration = Duration::from_secs(10);

@@ -3,10 +3,12 @@
 
 use std::rc::Rc;
 
-use etcd_await_election::election::{
-    cluster::Patience,
-    store::{Op, Txn},
-    view::View,
+use etcd_await_election::{
+    election::view::View,
+    etcd::{
+        client::Patience,
+        store::{Op, Txn},
+    },
 };
 
 use crate::{

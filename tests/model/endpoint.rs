@@ -2,9 +2,12 @@
 
 use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
-use etcd_await_election::election::{
-    keys::{LeaseId, LockName, Request},
-    store::{self, Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+use etcd_await_election::{
+    core::names::{LeaseId, LockName},
+    election::keys::Request,
+    etcd::store::{
+        self, Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn,
+    },
 };
 use tokio::sync::oneshot;
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use etcd_await_election::election::{
-    keys::LeaseId,
-    store::{Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
+use etcd_await_election::{
+    core::names::LeaseId,
+    etcd::store::{Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
 };
 
 use crate::sim::{SECOND, Time};

@@ -8,13 +8,15 @@ use std::{
 };
 
 use etcd_await_election::{
-    clock::{Clock as _, Instant},
-    election::keys::LeaseId,
+    core::{
+        clock::{Clock as _, Instant},
+        names::LeaseId,
+        timing::Timing,
+    },
     guard::{
         Guard, Order, Report,
         switch::{Action, Event, Switch},
     },
-    timing::Timing,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 

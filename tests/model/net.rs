@@ -7,9 +7,9 @@ use std::{
     rc::{Rc, Weak},
 };
 
-use etcd_await_election::election::{
-    keys::LeaseId,
-    store::{Range, StoreError},
+use etcd_await_election::{
+    core::names::LeaseId,
+    etcd::store::{Range, StoreError},
 };
 
 use crate::{

@@ -5,9 +5,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use etcd_await_election::election::{
-    keys::LeaseId,
-    store::{Change, KeyValue, Op},
+use etcd_await_election::{
+    core::names::LeaseId,
+    etcd::store::{Change, KeyValue, Op},
 };
 
 use crate::sim::Sim;

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use etcd_await_election::election::{
-    keys::LeaseId,
-    store::{Compare, Op, Outcome, Range, Txn},
+use etcd_await_election::{
+    core::names::LeaseId,
+    etcd::store::{Compare, Op, Outcome, Range, Txn},
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use etcd_await_election::{
     config::{ElectionConfig, OnLoss},
-    timing::Timing,
+    core::timing::Timing,
 };
 
 use crate::{

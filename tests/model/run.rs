@@ -5,10 +5,9 @@ use std::{
     rc::Rc,
 };
 
-use etcd_await_election::election::{
-    keys::Request,
-    store::{Change, Op, Txn},
-    view::View,
+use etcd_await_election::{
+    election::{keys::Request, view::View},
+    etcd::store::{Change, Op, Txn},
 };
 
 use crate::{

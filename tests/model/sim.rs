@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_await_election::clock::{Clock, Instant};
+use etcd_await_election::core::clock::{Clock, Instant};
 
 /// Microseconds of true time since the start of the run.
 pub(crate) type Time = u64;

@@ -7,7 +7,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use etcd_await_election::election::store::{self, Change, Range, StoreError};
+use etcd_await_election::etcd::store::{self, Change, Range, StoreError};
 
 use crate::net::Net;
 

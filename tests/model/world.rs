@@ -7,16 +7,14 @@ use std::{
 };
 
 use etcd_await_election::{
-    clock::Clock as _,
     config::ElectionConfig,
-    election::{
-        Election,
-        cluster::{Cluster, Patience},
-        keys::LeaseId,
+    core::{clock::Clock as _, exit_code::Exit, names::LeaseId},
+    election::Election,
+    etcd::{
+        client::{Cluster, Patience},
         membership::Membership,
         store::Store as _,
     },
-    exit_code::Exit,
     gatekeeper,
     status::Status,
 };

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::{keys::LeaseId, membership::Way};
+use super::membership::Way;
+use crate::core::names::{LeaseId, shown};
 
 /// A connection to one endpoint of an etcd cluster.
 ///
@@ -190,18 +191,6 @@ impl KeyValue {
     #[must_use]
     pub fn identity(&self) -> String {
         shown(&self.value)
-    }
-}
-
-/// An identity as it is said to people and compared with ours. Anybody can write a value, of any bytes and up to a megabyte:
-/// it must not fill the log or the status.
-#[must_use]
-pub fn shown(identity: &[u8]) -> String {
-    const LONGEST: usize = 256;
-    let text = String::from_utf8_lossy(identity);
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.into_owned(),
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{config::StatusEndpoint, exit_code::Exit, text};
+use crate::{
+    config::StatusEndpoint,
+    core::{exit_code::Exit, text},
+};
 
 /// From the first attempt to connect to the answer.
 const TIMEOUT: Duration = Duration::from_secs(4);

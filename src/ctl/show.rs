@@ -5,15 +5,13 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    clock::Clock,
-    election::{
-        cluster::Cluster,
-        keys::{LockName, Request},
+    core::{clock::Clock, names::LockName, text},
+    election::{keys::Request, view::View},
+    etcd::{
+        Endpoint,
+        client::Cluster,
         store::{Get, KeyValue, Store as _, StoreError},
-        view::View,
     },
-    etcd::Endpoint,
-    text,
 };
 
 /// Reads a lock, and the time its holder's lease has left.

@@ -3,11 +3,11 @@
 use std::{cell::Cell, time::Duration};
 
 use super::{Cluster, Patience};
-use crate::clock::{Clock, Instant};
+use crate::core::clock::{Clock, Instant};
 
 /// How often something has failed in a row.
 #[derive(Clone, Debug, Default)]
-pub(in crate::election) struct Pauses {
+pub(crate) struct Pauses {
     failures: u32,
     leaderless: u32,
     since: Option<Instant>,
@@ -21,12 +21,7 @@ impl Pauses {
 
     /// The pause after one more failure. An election among etcd's members is over before an attempt is given up; when it is
     /// not, it has failed like anything else.
-    pub(in crate::election) fn next<S, C: Clock>(
-        &mut self,
-        now: Instant,
-        leaderless: bool,
-        cluster: &Cluster<S, C>,
-    ) -> Duration {
+    pub(crate) fn next<S, C: Clock>(&mut self, now: Instant, leaderless: bool, cluster: &Cluster<S, C>) -> Duration {
         let Patience { pause, attempt_limit, .. } = cluster.patience;
         let since = *self.since.get_or_insert(now);
         let double = |first: Duration, times: u32| first * 2_u32.saturating_pow(times.min(20));
@@ -44,11 +39,11 @@ impl Pauses {
 /// Chance, so that many instances that lost etcd at one moment do not come back at one moment: xorshift, as nothing depends on
 /// its being good.
 #[derive(Debug)]
-pub(in crate::election) struct Jitter(Cell<u64>);
+pub(crate) struct Jitter(Cell<u64>);
 
 impl Jitter {
     /// No two machines, and no two processes of one, read the same time.
-    pub(in crate::election) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self(Cell::new(u64::try_from(now.since_boot().as_nanos()).unwrap_or(u64::MAX) | 1))
     }
 

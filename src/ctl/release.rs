@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use crate::{
-    clock::{BootClock, Clock as _},
     config::EtcdConfig,
-    election::{cluster::Patience, keys::LeaseId},
-    etcd,
-    exit_code::Exit,
-    timing::show,
+    core::{
+        clock::{BootClock, Clock as _},
+        exit_code::Exit,
+        names::LeaseId,
+        timing::show,
+    },
+    etcd::{self, client::Patience},
 };
 
 /// A little less than after which the guard ends this role, so that it can say so.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use super::{Cluster, NEVER, Store, StoreError, pauses::Pauses};
-use crate::clock::{Clock, Instant};
+use crate::core::clock::{Clock, Instant};
 
 type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
 type Ask<'a, S, T> = Box<dyn Fn(Rc<S>) -> Asked<'a, T> + 'a>;
@@ -22,7 +22,7 @@ pub(super) struct Answer<S, T> {
 }
 
 /// The attempts at one question.
-pub(in crate::election) struct Attempts<'a, S, C, T> {
+pub(crate) struct Attempts<'a, S, C, T> {
     cluster: &'a Cluster<S, C>,
     ask: Ask<'a, S, T>,
     /// How often the question is asked again while answers are outstanding, and after each answer.
@@ -109,7 +109,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     ///
     /// # Errors
     /// What only a person can mend. Whoever calls again tries again, after a pause.
-    pub(in crate::election) async fn next(&mut self) -> Result<(Instant, T), StoreError> {
+    pub(crate) async fn next(&mut self) -> Result<(Instant, T), StoreError> {
         self.next_answer().await.map(|answer| (answer.sent, answer.value))
     }
 
@@ -271,7 +271,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     }
 
     fn no_answer(&self, attempt: &Attempt<'a, S, T>) -> String {
-        format!("{}: no answer within {}", attempt.store.name(), crate::timing::show(self.cluster.silence()))
+        format!("{}: no answer within {}", attempt.store.name(), crate::core::timing::show(self.cluster.silence()))
     }
 }
 

@@ -23,25 +23,25 @@ use futures_util::{
 };
 use tokio::sync::{Notify, watch};
 
-pub(super) use self::attempts::Attempts;
-pub(super) use self::pauses::Pauses;
+pub(crate) use self::attempts::Attempts;
+pub(crate) use self::pauses::Pauses;
 use self::{
     attempts::Answer,
     endpoints::{Endpoints, Id},
     pauses::Jitter,
 };
 use super::{
-    keys::LeaseId,
     membership::{self, Membership},
     store::{Granted, Outcome, Range, Store, StoreError, Txn, Watch as _},
 };
-use crate::{
+use crate::core::names::LeaseId;
+use crate::core::{
     clock::{Clock, Instant},
     timing::{Timing, show},
 };
 
 /// Later than anything.
-pub(super) const NEVER: Instant = Instant::from_boot(Duration::MAX);
+pub(crate) const NEVER: Instant = Instant::from_boot(Duration::MAX);
 
 /// Who was asked for its cluster, and whether it answered.
 type Vote<S> = (Rc<S>, Result<(), StoreError>);
@@ -419,7 +419,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     /// Whether this instance leads.
-    pub(super) fn set_urgent(&self, urgent: bool) {
+    pub(crate) fn set_urgent(&self, urgent: bool) {
         self.endpoints.names()[0].set_urgent(urgent);
     }
 
@@ -468,7 +468,7 @@ impl<S: Store, C: Clock> Cluster<S, C> {
     }
 
     /// Asks every `period` from `begin` on, whether or not the answers before have come; see [`Attempts`].
-    pub(super) fn asked_every<'a, T: 'a>(
+    pub(crate) fn asked_every<'a, T: 'a>(
         &'a self,
         period: Duration,
         begin: Instant,

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Instant;
+use crate::core::clock::Instant;
 
 /// The two instants of the dead man's switch that one confirmed renewal sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

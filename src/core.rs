@@ -1,0 +1,7 @@
+//! The words that everything else is written in: no IO, and nothing that waits.
+
+pub mod clock;
+pub mod exit_code;
+pub mod names;
+pub mod text;
+pub mod timing;

@@ -1,0 +1,102 @@
+//! What names a lock, a lease and an instance.
+
+use std::fmt;
+
+/// The id of a lease, as etcd gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub i64);
+
+impl fmt::Display for LeaseId {
+    /// Hexadecimal without leading zeros, as `etcdctl` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({self})")
+    }
+}
+
+impl LeaseId {
+    /// Reads a lease id as we write it: lower-case hexadecimal without leading zeros, of a positive number.
+    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
+        let lease = i64::from_str_radix(hex, 16).ok().filter(|lease| *lease > 0).map(Self)?;
+        (lease.to_string() == hex).then_some(lease)
+    }
+}
+
+/// The name of a lock: a valid etcd key that is its own prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockName(String);
+
+/// Why a lock name cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LockNameError {
+    /// Nothing to lock.
+    #[error("must not be empty")]
+    Empty,
+    /// `a/` would be the entries' own prefix.
+    #[error("must not end with '/': the queue's keys are kept below LOCK_NAME/")]
+    TrailingSlash,
+    /// `a/~entry/1` would be a key of the lock `a`.
+    #[error("must not contain a segment that begins with '~': such keys belong to the lock above them")]
+    Reserved,
+}
+
+impl std::str::FromStr for LockName {
+    type Err = LockNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "" => Err(LockNameError::Empty),
+            _ if name.ends_with('/') => Err(LockNameError::TrailingSlash),
+            _ if name.split('/').any(|segment| segment.starts_with('~')) => Err(LockNameError::Reserved),
+            _ => Ok(Self(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl LockName {
+    /// The name as given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An identity as it is said to people and compared with ours. Anybody can write a value, of any bytes and up to a megabyte:
+/// it must not fill the log or the status.
+#[must_use]
+pub fn shown(identity: &[u8]) -> String {
+    const LONGEST: usize = 256;
+    let text = String::from_utf8_lossy(identity);
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_name_has_no_segment_that_begins_with_a_tilde() {
+        for name in ["a", "a/b", "a~b", "a/b~", "/a", "a//b"] {
+            assert!(name.parse::<LockName>().is_ok(), "{name}");
+        }
+        for name in ["~a", "a/~b", "a/~entry/1", "jobs/~", "/~x/y"] {
+            assert_eq!(name.parse::<LockName>(), Err(LockNameError::Reserved), "{name}");
+        }
+        assert_eq!("a/".parse::<LockName>(), Err(LockNameError::TrailingSlash));
+        assert_eq!("".parse::<LockName>(), Err(LockNameError::Empty));
+    }
+}

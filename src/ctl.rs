@@ -1,0 +1,5 @@
+//! What an operator, a container engine or the guard has this program do once.
+
+pub mod healthcheck;
+pub mod release;
+pub mod show;
