@@ -16,12 +16,12 @@ pub use self::{
     tables::{exit_codes_table, settings_table},
 };
 use crate::{
+    config::LogConfig,
     config::{Config, EtcdConfig, Refused, StatusEndpoint},
     core::{
         exit_code::Exit,
         names::{LeaseId, LockName},
     },
-    log::LogConfig,
 };
 
 /// What this run is.

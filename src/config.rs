@@ -3,12 +3,18 @@
 mod address;
 mod convert;
 mod files;
+mod log;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-pub use self::address::StatusEndpoint;
-use crate::core::{exit_code::Exit, names::LockName, timing::Timing};
+pub(crate) use self::log::TARGET;
+pub use self::{
+    address::StatusEndpoint,
+    log::{LogConfig, LogFormat},
+};
+pub use crate::core::start_error::Refused;
+use crate::core::{names::LockName, timing::Timing};
 
 /// One gated run.
 #[derive(Clone, Debug)]
@@ -127,22 +133,5 @@ impl std::fmt::Debug for Password {
             Self::Value(_) => f.write_str("Value(…)"),
             Self::File(path) => write!(f, "File({})", path.display()),
         }
-    }
-}
-
-/// Why the program cannot do what it was told: one text for the operator, and the code to end with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
-pub struct Refused {
-    /// The code to end with: [`Exit::Usage`] or [`Exit::Config`].
-    pub exit: Exit,
-    text: String,
-}
-
-impl Refused {
-    /// A refusal with this text.
-    #[must_use]
-    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into() }
     }
 }

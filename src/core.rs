@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod exit_code;
 pub mod names;
+pub mod start_error;
 pub mod text;
 pub mod timing;

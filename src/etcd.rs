@@ -6,6 +6,7 @@
 //! more round trip. Limits are the caller's: tonic's own timeout does not cover the messages of a stream.
 
 pub mod client;
+mod convert;
 mod endpoint;
 mod failure;
 mod handshake;

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time::Duration};
 
 use super::{
-    Claim, Election, Term,
+    candidate::{Claim, Election, Term},
     keys::Request,
     view::{Entry, View},
 };

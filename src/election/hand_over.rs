@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    Election, Term,
+    candidate::{Election, Term},
     keys::Request,
     view::{Entry, Successor, View},
 };

@@ -4,7 +4,10 @@ use std::{fmt, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 
-use super::{Claim, Election, Term, view::View};
+use super::{
+    candidate::{Claim, Election, Term},
+    view::View,
+};
 use crate::{
     core::names::{LeaseId, shown},
     etcd::{

@@ -9,8 +9,7 @@ use std::{
 };
 
 use etcd_client::{
-    Client, Compare as EtcdCompare, CompareOp, ConnectOptions, DeleteOptions, Error, GetOptions, LeaseGrantOptions,
-    PutOptions, ResponseHeader, SortOrder, SortTarget, Txn as EtcdTxn, TxnOp, TxnOpResponse,
+    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, ResponseHeader, Txn as EtcdTxn, TxnOpResponse,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -18,6 +17,7 @@ use tonic::transport::Channel;
 use tower::service_fn;
 
 use super::{
+    convert,
     failure::{Meaning, translate},
     handshake::{self, Heard},
     lease,
@@ -31,7 +31,7 @@ use crate::{
     core::{names::LeaseId, timing::show},
     etcd::{
         membership::{Membership, Way},
-        store::{Compare, Get, Granted, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn},
+        store::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
 };
 
@@ -299,7 +299,7 @@ impl Endpoint {
 
     /// Returns `None` if the answer is too large.
     async fn get_at_once(&self, gets: &[Get], options: &GetOptions) -> Result<Option<Snapshot>, StoreError> {
-        let ops: Vec<_> = gets.iter().map(|each| get(each, options.clone())).collect();
+        let ops: Vec<_> = gets.iter().map(|each| convert::get(each, options.clone())).collect();
         let answer = self.call(async |client| match client.txn(EtcdTxn::new().and_then(ops.clone())).await {
             Err(error) if Meaning::of(&error) == Meaning::TooLarge => Ok(None),
             answer => answer.map(Some),
@@ -312,7 +312,7 @@ impl Endpoint {
             if let TxnOpResponse::Get(mut got) = response {
                 let last = got.kvs().last().filter(|_| got.more()).map(|kv| (n, kv.key().to_vec()));
                 snapshot.cut.extend(last);
-                let keys = got.take_kvs().into_iter().map(key_value);
+                let keys = got.take_kvs().into_iter().map(convert::key_value);
                 if gets[n].values {
                     snapshot.keys.extend(keys);
                 } else {
@@ -443,7 +443,7 @@ impl Store for Endpoint {
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        let answer = self.call(async |client| client.txn(etcd_txn(txn)).await).await?;
+        let answer = self.call(async |client| client.txn(convert::txn(txn)).await).await?;
         // What another cluster found of its compares says nothing about ours.
         self.check_answer(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
@@ -472,64 +472,4 @@ async fn client(channel: Authorized) -> Result<Client, Error> {
 
 fn options() -> ConnectOptions {
     ConnectOptions::new().with_require_leader(true)
-}
-
-fn get(get: &Get, mut options: GetOptions) -> TxnOp {
-    options = options.with_limit(get.most.into()).with_revision(get.at.unwrap_or(0));
-    if !get.values {
-        options = options.with_keys_only();
-    }
-    if let Some(revision) = get.next_after {
-        options = options.with_min_create_revision(revision + 1).with_sort(SortTarget::Create, SortOrder::Ascend);
-    }
-    match &get.range {
-        Range::Key(key) => TxnOp::get(key.clone(), Some(options)),
-        Range::Prefix(prefix) => TxnOp::get(prefix.clone(), Some(options.with_prefix())),
-        Range::Between(from, to) => TxnOp::get(from.clone(), Some(options.with_range(to.clone()))),
-    }
-}
-
-pub(super) fn key_value(kv: etcd_client::KeyValue) -> KeyValue {
-    KeyValue {
-        create_revision: kv.create_revision(),
-        mod_revision: kv.mod_revision(),
-        lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
-        key: kv.key().to_vec(),
-        value: kv.value().to_vec(),
-    }
-}
-
-fn etcd_txn(txn: &Txn) -> EtcdTxn {
-    let when: Vec<_> = txn.when.iter().map(etcd_compare).collect();
-    let then: Vec<_> = txn.then.iter().map(etcd_op).collect();
-    let etcd = EtcdTxn::new().when(when).and_then(then);
-    match &txn.otherwise {
-        Some(otherwise) => etcd.or_else([TxnOp::txn(etcd_txn(otherwise))]),
-        None => etcd,
-    }
-}
-
-fn etcd_compare(compare: &Compare) -> EtcdCompare {
-    let each = |range: &Range, op, revision| {
-        let created = |key: &Vec<u8>| EtcdCompare::create_revision(key.clone(), op, revision);
-        match range {
-            Range::Key(key) => created(key),
-            Range::Prefix(prefix) => created(prefix).with_prefix(),
-            Range::Between(from, to) => created(from).with_range(to.clone()),
-        }
-    };
-    match compare {
-        Compare::Absent(range) => each(range, CompareOp::Equal, 0),
-        Compare::Older(range, revision) => each(range, CompareOp::Less, *revision),
-        Compare::Unchanged(key, revision) => EtcdCompare::mod_revision(key.clone(), CompareOp::Equal, *revision),
-    }
-}
-
-fn etcd_op(op: &Op) -> TxnOp {
-    match op {
-        Op::Put(key, value, lease) => {
-            TxnOp::put(key.clone(), value.clone(), Some(PutOptions::new().with_lease(lease.0)))
-        }
-        Op::Delete(key) => TxnOp::delete(key.clone(), Some(DeleteOptions::new())),
-    }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use etcd_client::{Client, EventType, ResponseHeader, WatchOptions, WatchStream};
 use futures_util::FutureExt as _;
 
-use super::{endpoint::key_value, failure::translate};
+use super::{convert::key_value, failure::translate};
 use crate::etcd::{
     membership::Membership,
     store::{self, Change, Range, StoreError},

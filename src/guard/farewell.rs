@@ -19,7 +19,7 @@ use nix::{
 };
 
 use super::{
-    CommandEnd,
+    protocol::CommandEnd,
     signals::{Original, Signals},
     spawn::{Image, start_image},
     tree,

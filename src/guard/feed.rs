@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
 };
 
-use super::{CommandEnd, Order, Reason, Report};
+use super::protocol::{CommandEnd, Order, Reason, Report};
 use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 /// A message on the wire: what it is, and up to four numbers. Unused ones are zero.

@@ -10,9 +10,9 @@ use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    Guard, Order, Reason, Report,
     cgroup::Cgroup,
     feed::{Line, Received},
+    protocol::{Guard, Order, Reason, Report},
     switch::Switch,
     tree,
     wait::{self, Waited},

@@ -24,10 +24,10 @@ use nix::{
 };
 
 use super::{
-    CommandEnd, Order, Reason, Report,
     cgroup::Cgroup,
     farewell::Farewell,
     feed::{Line, Received},
+    protocol::{CommandEnd, Order, Reason, Report},
     signals::Signals,
     spawn::{Command, Executed, Spawned, end_of},
     switch::{Action, Event, Switch},

@@ -22,8 +22,8 @@ use nix::{
 };
 
 use super::{
-    CommandEnd,
     cgroup::{self, Cgroup},
+    protocol::CommandEnd,
     signals::Original,
     terminal::Terminal,
 };

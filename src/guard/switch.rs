@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::libc::{SIGCONT, SIGTERM};
 
-use super::{CommandEnd, Order, Reason, Report};
+use super::protocol::{CommandEnd, Order, Reason, Report};
 use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 /// What happened.

@@ -27,7 +27,7 @@ use nix::{
 
 use self::scene::*;
 use super::{signals::Signals, *};
-use crate::core::{clock::Instant, exit_code::Exit};
+use crate::core::{clock::Instant, exit_code::Exit, timing::Deadlines};
 
 #[test]
 fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {

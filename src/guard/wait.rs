@@ -5,7 +5,7 @@
 
 use nix::{errno::Errno, libc, unistd::Pid};
 
-use super::CommandEnd;
+use super::protocol::CommandEnd;
 
 /// The answer of `waitpid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -68,7 +68,7 @@ mod tests {
         let layer = tracing_fmt::layer()
             .with_ansi(false)
             .with_writer(move || Sink(Arc::clone(&sink)))
-            .fmt_fields(crate::log::fields())
+            .fmt_fields(super::super::style::fields())
             .map_event_format(|format| Prefixed(format.without_time()));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!("late");

@@ -15,8 +15,8 @@ use nix::{
 };
 use tracing::Level;
 
-use super::{LogFormat, Style};
-use crate::core::text;
+use super::style::Style;
+use crate::{config::LogFormat, core::text};
 
 /// Lines of this process that were dropped and not reported yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -41,6 +41,15 @@ impl Write for Stderr {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Style {
+    /// Writes one line as a warning, if there is room for it.
+    pub fn warn(self, target: &str, message: &str) {
+        if self.warnings {
+            write_line(self, self.line(Level::WARN, target, message).as_bytes());
+        }
     }
 }
 

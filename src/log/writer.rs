@@ -21,7 +21,7 @@ use nix::{
     unistd::{Pid, chdir, read, setpgid, write},
 };
 
-use super::{Style, stderr::dropped_lines};
+use super::{stderr::dropped_lines, style::Style};
 
 /// Its name in `ps`.
 pub const NAME: &std::ffi::CStr = c"log-writer";

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     cli::{Variables, setting::PREFIX},
+    config::LogConfig,
     config::{NotifyReady, OnLoss},
-    log::LogConfig,
 };
 
 /// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.

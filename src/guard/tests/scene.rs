@@ -18,7 +18,7 @@ use nix::{
 };
 
 use super::super::*;
-use crate::core::clock::Instant;
+use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 pub(super) const DIRECTORY: &str = "GUARD_TEST_DIRECTORY";
 /// Saved once: the first guard's start blocks the signals of this process for good.
