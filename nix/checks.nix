@@ -27,12 +27,4 @@ prefixed "package" self.packages.${system}
 // lib.mapAttrs (
   _: file: pkgs.callPackage file (builtins.intersectAttrs (lib.functionArgs (import file)) arguments)
 ) (nixFilesIn ./checks)
-// prefixed "vm" (
-  lib.mapAttrs (
-    _: file:
-    pkgs.testers.runNixOSTest {
-      imports = [ file ];
-      _module.args = { inherit self; };
-    }
-  ) (nixFilesIn ./tests)
-)
+// prefixed "nixos" self.packages.${system}.default.tests

@@ -58,10 +58,13 @@ in
     };
   };
 
-  config = {
-    # For `etcd-await-election --show`.
-    environment.systemPackages = lib.optional (elections != [ ]) cfg.package;
+  meta = {
+    # A placeholder: NixOS accepts entries of lib.maintainers only, and none of them has agreed to stand here.
+    maintainers = [ ];
+    doc = ./module.md;
+  };
 
+  config = {
     assertions =
       unique
         (settings: if settings.identity == null then "" else "${settings.lock} as ${settings.identity}")

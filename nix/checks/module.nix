@@ -33,6 +33,7 @@ let
       inherit lib;
       evaluate = modules: (system' modules).config;
       evaluateOptions = modules: (system' modules).options;
+      package = self.packages.${system}.default;
       program = lib.getExe self.packages.${system}.default;
     }
   ) files;

@@ -47,11 +47,6 @@ let
       etcd.${one} == null || etcd.${other} != null
     ) "${path}.etcd.${one} is of no use alone: set ${path}.etcd.${other} as well.";
 
-  secret =
-    path: option: example: value:
-    check (value == null || !(lib.isPath value || lib.hasPrefix builtins.storeDir (toString value)))
-      "${path}.etcd.${option} is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/${example}\".";
-
   endpoint =
     { path, usesTls }:
     url: [
@@ -83,8 +78,6 @@ let
       (pair path etcd "keyFile" "certFile")
       (pair path etcd "user" "passwordFile")
       (pair path etcd "passwordFile" "user")
-      (secret path "keyFile" "client-key.pem" etcd.keyFile)
-      (secret path "passwordFile" "password" etcd.passwordFile)
     ]
     ++ lib.concatMap (endpoint { inherit path usesTls; }) etcd.endpoints;
 in

@@ -17,8 +17,9 @@ let
           }
       )
     );
-  # A path and not only a string, so that a Nix path gets an answer in words (see checks.nix).
   file = types.nullOr types.path;
+  # In the Nix store every user of the host can read it.
+  secretFile = types.nullOr types.externalPath;
 in
 {
   endpoints = inherited "endpoints" [ ] {
@@ -55,9 +56,9 @@ in
   };
 
   keyFile = inherited "keyFile" null {
-    type = file;
+    type = secretFile;
     example = "/var/lib/secrets/etcd/client-key.pem";
-    description = "The key of the client certificate (PEM), outside of the Nix store.";
+    description = "The key of the client certificate (PEM): a string with a path outside of the Nix store.";
   };
 
   tlsServerName = inherited "tlsServerName" null {
@@ -73,9 +74,9 @@ in
   };
 
   passwordFile = inherited "passwordFile" null {
-    type = file;
+    type = secretFile;
     example = "/var/lib/secrets/etcd/password";
-    description = "A file whose first line is the user's password, outside of the Nix store.";
+    description = "A file whose first line is the user's password: a string with a path outside of the Nix store.";
   };
 
   loadCredentials = inherited "loadCredentials" true {

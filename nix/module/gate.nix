@@ -53,7 +53,7 @@ let
         };
         # What is wrong with the unit for a gatekeeper can only be seen here, and is told outside.
         etcd-await-election = mkOption {
-          type = types.attrsOf types.unspecified;
+          type = types.attrsOf types.anything;
           internal = true;
           readOnly = true;
           default = lib.optionalAttrs isGated {

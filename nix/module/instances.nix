@@ -38,12 +38,17 @@ let
       };
 
   # What most commands can do without. Definitions of the unit's own serviceConfig win over it, one by one.
-  hardening = {
+  hardening = instance: {
     CapabilityBoundingSet = "";
+    DeviceAllow = "";
+    DevicePolicy = "closed";
     LockPersonality = true;
     NoNewPrivileges = true;
     PrivateDevices = true;
+    PrivateMounts = true;
     PrivateTmp = true;
+    # In a user namespace a capability holds for nothing outside of it, such as a port below 1024.
+    PrivateUsers = (instance.serviceConfig.AmbientCapabilities or "") == "";
     ProtectClock = true;
     ProtectControlGroups = true;
     ProtectHome = true;
@@ -67,6 +72,8 @@ let
     SystemCallFilter = [
       "@system-service"
       "~@privileged"
+      # nice, ionice, taskset. Limits can still be raised up to their hard limits (prlimit64).
+      "~@resources"
     ];
     UMask = "0077";
     # Not MemoryDenyWriteExecute: no just-in-time compiler would run. Not ProcSubset=pid: many runtimes look up how much
@@ -118,19 +125,20 @@ in
             };
 
             environmentFiles = mkOption {
-              type = types.listOf types.path;
+              type = types.listOf types.externalPath;
               default = [ ];
               example = [ "/var/lib/secrets/web.env" ];
-              description = "Files with more variables for the unit, for what must not be in the Nix store.";
+              description = "Files with more variables for the unit, outside of the Nix store.";
             };
 
             hardening = mkOption {
               type = types.bool;
               default = true;
               description = ''
-                Whether the unit is hardened: no privileges, no devices, a file system that is read-only but for the
-                state directory {file}`/var/lib/etcd-await-election-NAME`. What is too strict for the command can be
-                loosened one by one in {option}`serviceConfig`.
+                Whether the unit is hardened: no privileges, no devices, no other users than root and its own, no change
+                of its priority or its CPUs, a file system that is read-only but for the state directory
+                {file}`/var/lib/etcd-await-election-NAME`. What is too strict for the command can be loosened one by one
+                in {option}`serviceConfig`.
               '';
             };
 
@@ -191,7 +199,7 @@ in
               StateDirectory = unitOf name;
               WorkingDirectory = "%S/${unitOf name}";
             }
-            // lib.optionalAttrs instance.hardening hardening
+            // lib.optionalAttrs instance.hardening (hardening instance)
           ))
           (if instance.user == null then { DynamicUser = true; } else { User = instance.user; })
           (lib.mkIf (instance.group != null) { Group = instance.group; })

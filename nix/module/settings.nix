@@ -153,7 +153,7 @@ in
     };
 
     serviceConfig = mkOption {
-      type = types.attrsOf types.unspecified;
+      type = types.attrsOf types.anything;
       default = { };
       example = {
         WatchdogSec = 60;

@@ -1,6 +1,7 @@
 # A service of another module, gated on two hosts, by three members of etcd with TLS: whatever happens to a host, the
-# service runs on the other, and never on both.
-{ self, pkgs, ... }:
+# service runs on the other, and never on both. Beside it a command in a unit of this module's own, as hardened as it is by
+# default.
+{ pkgs, ... }:
 let
   members = [
     "etcd1"
@@ -27,10 +28,7 @@ let
   };
 
   candidate = {
-    imports = [
-      self.nixosModules.default
-      beacon
-    ];
+    imports = [ beacon ];
     environment.systemPackages = [ pkgs.curl ];
 
     # As a secret comes to a host: not through the store, and for root alone.
@@ -53,6 +51,15 @@ let
       gate.beacon = {
         stopGrace = 5;
         statusEndpoint = "127.0.0.1:8080";
+      };
+      instances.clock = {
+        # One word of a shell's for each thing that the hardening could take away.
+        command = [
+          "${pkgs.runtimeShell}"
+          "-c"
+          "set -e; date >now; test -w /tmp; cat /proc/meminfo >/dev/null; ulimit -S -n hard; exec sleep infinity"
+        ];
+        path = [ pkgs.coreutils ];
       };
     };
   };
@@ -124,6 +131,24 @@ in
 
     with subtest("the key is root's, and the gatekeeper has it"):
         leader.succeed("test $(stat --dereference --format=%a /etc/etcd-client/key.pem) = 400")
+
+    with subtest("a hardened command runs on one host, without privileges"):
+        CLOCK = "etcd-await-election-clock"
+        RUNS = f"pgrep --exact sleep --euid {CLOCK}"
+        for _ in range(PATIENCE):
+            runs = [node for node in (web1, web2) if node.execute(RUNS)[0] == 0]
+            assert len(runs) < 2, "it runs on both hosts"
+            if runs:
+                break
+            web1.succeed("sleep 1")
+        else:
+            raise Exception(f"it runs nowhere after {PATIENCE} s")
+        pid = runs[0].succeed(RUNS).strip()
+        runs[0].succeed(
+            f"test -s /var/lib/{CLOCK}/now",
+            f"grep --quiet '^CapEff:\\s*0*$' /proc/{pid}/status",
+            f"systemd-analyze security --threshold=12 {CLOCK}.service",
+        )
 
     with subtest("a stop hands over, and is no failure"):
         leader.succeed("systemctl stop beacon.service")

@@ -1,23 +1,24 @@
-# A command with a unit of this module's own, as hardened as it is by default, and an etcd that asks for a password.
-{ self, pkgs, ... }:
+# A command with a unit of this module's own, and an etcd that asks for a password. In a container, where nixpkgs' manual
+# warns of systemd's namespaces: failover.nix tests the hardening, the dynamic user and the credentials, which need them.
+{ pkgs, ... }:
 {
   name = "etcd-await-election-instance";
   globalTimeout = 10 * 60;
 
-  nodes.machine = {
-    imports = [ self.nixosModules.default ];
+  containers.machine = {
     environment.systemPackages = [ pkgs.curl ];
 
     services.etcd.enable = true;
 
     services.etcd-await-election.instances.clock = {
-      # One word of a shell's for each thing that the hardening could take away.
       command = [
         "${pkgs.runtimeShell}"
         "-c"
-        "set -e; date >now; test -w /tmp; cat /proc/meminfo >/dev/null; exec sleep infinity"
+        "date >now; exec sleep infinity"
       ];
       path = [ pkgs.coreutils ];
+      hardening = false;
+      user = "clock";
       stopSignal = "INT";
       notifyReady = "elected";
       statusEndpoint = "127.0.0.1:8080";
@@ -25,12 +26,19 @@
         endpoints = [ "127.0.0.1:2379" ];
         user = "clock";
         passwordFile = "/var/lib/secrets/password";
+        loadCredentials = false;
       };
     };
 
+    users.users.clock = {
+      isSystemUser = true;
+      group = "clock";
+    };
+    users.groups.clock = { };
+
     # Comes when etcd knows the user: see the script.
     systemd.services.etcd-await-election-clock.wantedBy = pkgs.lib.mkForce [ ];
-    systemd.tmpfiles.rules = [ "d /var/lib/secrets 0700 root root" ];
+    systemd.tmpfiles.rules = [ "d /var/lib/secrets 0750 root clock" ];
   };
 
   testScript = ''
@@ -39,7 +47,7 @@
     machine.wait_for_unit("etcd.service")
     machine.wait_until_succeeds("etcdctl endpoint health", 60)
     machine.succeed(
-        "install -m 0400 /dev/stdin /var/lib/secrets/password <<<secret",
+        "install -m 0400 -o clock /dev/stdin /var/lib/secrets/password <<<secret",
         "etcdctl user add root:root",
         "etcdctl user grant-role root root",
         "etcdctl role add clock",
@@ -55,11 +63,9 @@
         machine.succeed("curl --fail --silent 127.0.0.1:8080/leader")
         machine.wait_until_succeeds("test -s /var/lib/etcd-await-election-clock/now", 10)
 
-    with subtest("the command has neither password nor privileges"):
-        pid = machine.succeed("pgrep --exact sleep").strip()
+    with subtest("the command has its user, and not the password"):
+        pid = machine.succeed("pgrep --exact sleep --euid clock").strip()
         machine.fail(f"grep --text --quiet secret /proc/{pid}/environ /proc/{pid}/cmdline")
-        machine.succeed(f"grep --quiet '^CapEff:\\s*0*$' /proc/{pid}/status")
-        machine.succeed(f"systemd-analyze security --threshold=30 {UNIT}")
 
     with subtest("a stop with another signal is no failure"):
         machine.succeed(f"systemctl stop {UNIT}")

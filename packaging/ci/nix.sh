@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Evaluates the flake on a Debian machine without Nix: the package, the dev shell, every check, and the NixOS module with
 # its tests; then lets this machine's systemd read the units that the module makes. Nothing is built, and nothing is
-# left behind outside of target/.
+# left behind outside of target/. At the end it says what was real, what was a mock, and what was SKIPPED.
 #
 #   packaging/ci/nix.sh
 #   NIXPKGS_LIB=DIR packaging/ci/nix.sh   with DIR holding nixpkgs' lib/, instead of fetching it
@@ -21,8 +21,8 @@ target=$PWD/target
 root=$target/nix-root
 work=$root/checks
 
-leave_out() {
-  printf 'LEFT OUT: %s\n' "$*"
+skip() {
+  printf 'SKIPPED: %s\n' "$*"
 }
 
 as_root() {
@@ -30,7 +30,7 @@ as_root() {
 }
 
 if ! as_root true 2>/dev/null; then
-  leave_out "the evaluation of the flake: it needs root, for a chroot with Nix"
+  skip "the evaluation of the flake: it needs root, for a chroot with Nix"
   exit 0
 fi
 
@@ -64,6 +64,14 @@ git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done |
   tar --create --null --files-from - | as_root tar --extract --no-same-owner --directory "$work/flake"
 
+# The formatter is a Haskell program that no Debian has.
+if command -v nixfmt >/dev/null; then
+  git ls-files -z --cached --others --exclude-standard '*.nix' | xargs --null nixfmt --check
+  echo "nixfmt: all Nix files are formatted"
+else
+  skip "the format of the Nix files: there is no nixfmt on this machine"
+fi
+
 lib=${NIXPKGS_LIB:-}
 if [ -z "$lib" ]; then
   lib=$target/nixpkgs.lib
@@ -80,7 +88,7 @@ if [ ! -d "$lib/lib" ]; then
   find "$work/flake" -name '*.nix' -printf '/checks/flake/%P\0' |
     while IFS= read -r -d '' file; do in_root nix-instantiate --parse "$file" </dev/null >/dev/null; done
   echo "all Nix files can be parsed"
-  leave_out "the evaluation of the flake: nixpkgs' lib cannot be had from $LIB_REPOSITORY"
+  skip "the evaluation of the flake: could not get nixpkgs' lib from $LIB_REPOSITORY; set NIXPKGS_LIB to a copy"
   exit 0
 fi
 
@@ -89,8 +97,41 @@ with_stand_in=(--override-input nixpkgs path:/checks/nixpkgs --no-write-lock-fil
 
 in_root nix --offline flake check path:/checks/flake --no-build --all-systems "${with_stand_in[@]}"
 
+# The stand-in is of use only if it refuses what nixpkgs would: one misspelled name at a time.
+refuses() {
+  local file=$1 right=$2 wrong=$3 check=$4
+  as_root rm -rf "$work/typo"
+  as_root cp -r "$work/flake" "$work/typo"
+  as_root sed --in-place "s/$right/$wrong/" "$work/typo/$file"
+  if cmp --quiet "$work/flake/$file" "$work/typo/$file"; then
+    echo "$file has no \"$right\" any more: correct packaging/ci/nix.sh"
+    exit 1
+  fi
+  if in_root nix --offline eval "path:/checks/typo#checks.x86_64-linux.$check.drvPath" "${with_stand_in[@]}" >/dev/null 2>&1; then
+    echo "the stand-in accepts \"$wrong\" for \"$right\" in $file"
+    exit 1
+  fi
+}
+refuses nix/package.nix __structuredAttrs __structuredAttr package
+refuses nix/package.nix mainProgram mainProgramm package
+refuses nix/package.nix nix-update-script nix-update-scripts package
+refuses nix/module.nix 'meta = {' 'metadata = {' module
+refuses nix/module/instances.nix 'wantedBy = ' 'wantdBy = ' module
+refuses nix/tests/instance.nix 'etcd.enable = true' 'etcd.enable = 1' nixos-instance
+refuses nix/tests/instance.nix containers container nixos-instance
+refuses nix/tests/instance.nix 'etcd.enable' 'etcd.enabled' nixos-instance
+refuses nix/tests/failover.nix 'stopGrace = 5' 'stopGrace = true' nixos-failover
+refuses nix/tests/common/member.nix clientCertAuth clientCertAuthentication nixos-failover
+as_root rm -rf "$work/typo"
+
+cat <<'END'
+real: Nix's parser, evaluator and flake schema; nixpkgs' lib with the module system; this flake, its module and tests
+mock (nix/tests/stand-in): nixpkgs' packages and builders, NixOS's options, the test driver
+END
+skip "the builds, the image and nixosTests (a VM and a container): they need nixpkgs itself; run nix flake check"
+
 if ! command -v systemd-analyze >/dev/null; then
-  leave_out "the units: this machine has no systemd-analyze"
+  skip "the units: this machine has no systemd-analyze"
   exit 0
 fi
 as_root rm -rf "$target/units"
@@ -111,4 +152,4 @@ for unit in *; do
     exit 1
   fi
 done
-echo "systemd takes all units of the module's tests"
+echo "real: systemd $(systemctl --version | awk 'NR == 1 {print $2}') takes all units of the module's tests"

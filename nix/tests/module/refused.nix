@@ -76,21 +76,6 @@ let
       settings.etcd.passwordFile = "/password";
       says = ".etcd.passwordFile is of no use alone: set services.etcd-await-election.instances.only-password.etcd.user as well.";
     };
-    published-key = {
-      settings.etcd = {
-        certFile = "/cert.pem";
-        keyFile = "${builtins.storeDir}/0000-key.pem";
-      };
-      says = ".etcd.keyFile is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/client-key.pem\".";
-    };
-    # A Nix path would be copied to the store.
-    published-password = {
-      settings.etcd = {
-        user = "web";
-        passwordFile = /password;
-      };
-      says = ".etcd.passwordFile is in the Nix store, where every user can read it: give a path outside of it, written as a string, such as \"/var/lib/secrets/etcd/password\".";
-    };
     published-variable = {
       settings.extraEnvironment.ETCD_AWAIT_ELECTION_PASSWORD = "secret";
       says = ".extraEnvironment has the password, which every user of the host could read there: use services.etcd-await-election.instances.published-variable.etcd.passwordFile.";
@@ -316,6 +301,16 @@ let
     "no command" = {
       command = [ ];
     };
+    "a key in the Nix store" = {
+      etcd.keyFile = "${builtins.storeDir}/${lib.fixedWidthString 32 "0" ""}-key.pem";
+    };
+    # It would be copied to the Nix store.
+    "a password by a Nix path" = {
+      etcd.passwordFile = /password;
+    };
+    "variables in the Nix store" = {
+      environmentFiles = [ "${builtins.storeDir}/${lib.fixedWidthString 32 "0" ""}-web.env" ];
+    };
   };
 in
 {
@@ -326,5 +321,8 @@ in
     ++ lib.optional (
       !lib.any (lib.hasPrefix "${prefix}: networking.hostName is \"nixos\"") config.warnings
     ) "no warning about the host name"
+    ++ lib.optional (
+      !accepts { etcd.keyFile = "/var/lib/secrets/key.pem"; }
+    ) "refused: a key outside of the Nix store"
     ++ lib.mapAttrsToList (name: _: "not refused: ${name}") (lib.filterAttrs (_: accepts) wronglyTyped);
 }

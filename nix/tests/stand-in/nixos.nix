@@ -69,6 +69,7 @@ let
             type = types.lines;
             default = "";
           };
+          # Whether systemd knows the settings by these names is for systemd-analyze(1).
           serviceConfig = mkOption {
             default = { };
             type = types.addCheck (types.attrsOf setting) (_: true);
@@ -121,15 +122,46 @@ let
       ))
     ];
 
-  anything = mkOption {
-    type = types.attrsOf types.anything;
-    default = { };
+  option =
+    type: default:
+    mkOption {
+      inherit type default;
+    };
+  text = option types.str "";
+  flag = option types.bool false;
+  optionalPath = option (types.nullOr types.path) null;
+
+  # NixOS takes nobody whom nixpkgs does not know.
+  maintainer = lib.mkOptionType {
+    name = "maintainer";
+    check = value: lib.elem value (lib.attrValues (lib.maintainers or { }));
   };
 in
 {
   options = {
+    meta = {
+      maintainers = mkOption {
+        type = types.listOf maintainer;
+        default = [ ];
+      };
+      # Who defines it is kept, as by NixOS.
+      doc = mkOption {
+        type = types.path // {
+          merge = _: definitions: definitions;
+        };
+        default = [ ];
+        apply = lib.toList;
+      };
+    };
     assertions = mkOption {
-      type = types.listOf types.unspecified;
+      type = types.listOf (
+        types.submodule {
+          options = {
+            assertion = mkOption { type = types.bool; };
+            message = mkOption { type = types.str; };
+          };
+        }
+      );
       default = [ ];
     };
     warnings = names;
@@ -137,7 +169,10 @@ in
       type = types.attrsOf (types.submodule service);
       default = { };
     };
-    systemd.sockets = anything;
+    systemd.sockets = mkOption {
+      type = types.attrsOf (types.submodule { options.listenStreams = names; });
+      default = { };
+    };
     systemd.units = mkOption {
       type = types.attrsOf types.attrs;
       readOnly = true;
@@ -162,7 +197,27 @@ in
         );
         default = { };
       };
-      variables = anything;
+      variables = mkOption {
+        type = types.attrsOf types.str;
+        default = { };
+      };
+    };
+    users = {
+      users = mkOption {
+        type = types.attrsOf (
+          types.submodule {
+            options = {
+              isSystemUser = flag;
+              group = text;
+            };
+          }
+        );
+        default = { };
+      };
+      groups = mkOption {
+        type = types.attrsOf (types.submodule { });
+        default = { };
+      };
     };
     networking = {
       hostName = mkOption {
@@ -174,7 +229,20 @@ in
         default = [ ];
       };
     };
-    services.etcd = anything;
+    services.etcd = {
+      enable = flag;
+      openFirewall = flag;
+      listenClientUrls = names;
+      listenPeerUrls = names;
+      advertiseClientUrls = names;
+      initialAdvertisePeerUrls = names;
+      initialCluster = names;
+      trustedCaFile = optionalPath;
+      certFile = optionalPath;
+      keyFile = optionalPath;
+      clientCertAuth = flag;
+      peerClientCertAuth = flag;
+    };
     system.stateVersion = mkOption { type = types.str; };
   };
 

@@ -5,10 +5,64 @@
   nixosSystem,
 }:
 let
+  # Refuses what the real function would not know, or would put into the environment with no effect.
+  strict =
+    function: known: attributes:
+    let
+      unknown = lib.subtractLists known (lib.attrNames attributes);
+    in
+    if unknown == [ ] then
+      attributes
+    else
+      throw "${function} has no attribute ${lib.concatStringsSep ", " unknown}";
+
+  known = {
+    derivation = [
+      "__intentionallyOverridingVersion"
+      "__structuredAttrs"
+      "buildInputs"
+      "buildPhase"
+      "doCheck"
+      "doInstallCheck"
+      "env"
+      "installPhase"
+      "meta"
+      "name"
+      "nativeBuildInputs"
+      "nativeInstallCheckInputs"
+      "passthru"
+      "pname"
+      "postInstall"
+      "src"
+      "strictDeps"
+      "version"
+    ];
+    rust = [
+      "cargoLock"
+      "cargoTestFlags"
+    ];
+    meta = [
+      "changelog"
+      "description"
+      "homepage"
+      "license"
+      "longDescription"
+      "mainProgram"
+      "maintainers"
+      "platforms"
+    ];
+  };
+
   fake =
     attributes:
     let
       name = attributes.name or "${attributes.pname}-${attributes.version}";
+      # As mkDerivation has them, before it calls the builder.
+      inputs =
+        attributes.nativeBuildInputs or [ ]
+        ++ lib.optionals (attributes.doInstallCheck or false) (
+          attributes.nativeInstallCheckInputs or [ ]
+        );
       derivation' = derivation {
         inherit name system;
         builder = "/pretended";
@@ -25,9 +79,46 @@ let
     // lib.filterAttrs (attribute: _: !(derivation' ? ${attribute})) attributes
     // attributes.passthru or { }
     // {
-      meta = attributes.meta or { };
-      overrideAttrs = change: fake (attributes // change attributes);
+      meta = strict "meta" known.meta (attributes.meta or { });
+      nativeBuildInputs = inputs;
+      drvAttrs = removeAttrs attributes [
+        "meta"
+        "passthru"
+        "nativeInstallCheckInputs"
+      ]
+      // {
+        nativeBuildInputs = inputs;
+      };
     };
+
+  # From attributes or, to let them refer to what they become, a function from the final ones.
+  fromFinal =
+    check: attributesOf:
+    let
+      of' = if lib.isFunction attributesOf then attributesOf else _: attributesOf;
+      attributes = check (of' (attributes // { inherit finalPackage; }));
+      finalPackage = fake attributes // {
+        overrideAttrs =
+          change:
+          fromFinal check (
+            final:
+            let
+              previous = of' final;
+            in
+            previous
+            // (
+              if !lib.isFunction change then
+                change
+              else
+                let
+                  changed = change previous;
+                in
+                if lib.isFunction changed then change final previous else changed
+            )
+          );
+      };
+    in
+    finalPackage;
   package =
     pname:
     fake {
@@ -43,7 +134,10 @@ let
         inherit system;
         rust.rustcTarget = "pretended";
       };
-      buildPlatform.canExecute = _: true;
+      buildPlatform = {
+        canExecute = _: true;
+        rust.rustcTarget = "pretended";
+      };
     };
     runtimeShell = "${package "bash"}/bin/bash";
     callPackage =
@@ -55,16 +149,31 @@ let
         builtins.intersectAttrs (lib.functionArgs function) packages // arguments
       );
     pkgsStatic = packages;
-    rustPlatform.buildRustPackage = attributes: fake ({ nativeBuildInputs = [ ]; } // attributes);
+    rustPlatform.buildRustPackage = fromFinal (
+      attributes:
+      { nativeBuildInputs = [ ]; }
+      // strict "buildRustPackage" (known.derivation ++ known.rust) attributes
+    );
+    nix-update-script =
+      arguments:
+      strict "nix-update-script" [
+        "attrPath"
+        "extraArgs"
+      ] arguments;
     runCommand =
       name: attributes: script:
-      fake (attributes // { inherit name script; });
+      fake (strict "runCommand" known.derivation attributes // { inherit name script; });
     writeText = name: text: fake { inherit name text; };
-    mkShell = attributes: fake ({ name = "shell"; } // attributes);
+    mkShell = attributes: fake ({ name = "shell"; } // strict "mkShell" [ "packages" ] attributes);
     dockerTools.buildLayeredImage =
       attributes:
       fake (
-        attributes
+        strict "buildLayeredImage" [
+          "config"
+          "extraCommands"
+          "name"
+          "tag"
+        ] attributes
         // {
           pname = attributes.name;
           name = "${attributes.name}.tar.gz";
@@ -74,6 +183,10 @@ let
       test:
       let
         nodeOf = modules: (nixosSystem { inherit system modules; }).config;
+        machines = lib.mkOption {
+          type = lib.types.lazyAttrsOf lib.types.deferredModule;
+          default = { };
+        };
         inherit
           (lib.evalModules {
             modules = [
@@ -88,7 +201,13 @@ let
                       type = lib.types.deferredModule;
                       default = { };
                     };
-                    nodes = lib.mkOption { type = lib.types.lazyAttrsOf lib.types.deferredModule; };
+                    meta.maintainers = lib.mkOption {
+                      type = lib.types.listOf lib.types.raw;
+                      default = [ ];
+                    };
+                    # Virtual machines and nspawn containers, of which no two have one name.
+                    nodes = machines;
+                    containers = machines;
                     testScript = lib.mkOption { type = lib.types.str; };
                   };
                   config._module.args = {
@@ -101,7 +220,7 @@ let
                         config.defaults
                         node
                       ]
-                    ) config.nodes;
+                    ) (lib.attrsets.unionOfDisjoint config.nodes config.containers);
                   };
                 }
               )
@@ -128,8 +247,9 @@ let
           ;
       in
       fake {
-        name = "vm-test-${config.name}";
+        name = "vm-test-run-${config.name}";
         inherit (config) testScript units globalTimeout;
+        passthru = { inherit (config) nodes containers; };
       };
   }
   // lib.genAttrs [
@@ -148,6 +268,7 @@ let
     "rust-analyzer"
     "rustc"
     "rustfmt"
+    "versionCheckHook"
   ] package;
 in
 packages
