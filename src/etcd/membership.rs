@@ -3,6 +3,7 @@
 //! Every endpoint has one vote, the cluster that it reported last. Ours is the cluster that more than half of the endpoints
 //! report, so that no two sides of a partition can decide on two clusters. Behind the only endpoint there may be several servers:
 //! it has to report the same cluster over several connections. Before that is decided nothing is sent to etcd except the question.
+//! After that DNS may add endpoints of our cluster, and none that could outvote it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,8 +23,12 @@ pub struct Membership {
     /// The endpoints that are addresses of a name.
     ways: RefCell<BTreeMap<String, Way>>,
     ours: Cell<Option<u64>>,
-    /// Whether that was ever decided: who had a vote then keeps it, see [`keeps`](Self::keeps).
-    was_decided: Cell<bool>,
+    /// The cluster that was decided last, even if that is forgotten by now: who had a vote then keeps it, see
+    /// [`keeps`](Self::keeps).
+    decided: Cell<Option<u64>>,
+    /// The endpoints that DNS has added since a decision and that have not reported the decided cluster. They have no vote: an
+    /// answer of DNS can name any number of servers of another cluster.
+    newcomers: RefCell<BTreeSet<String>>,
     /// What the only endpoint reported, where there is one only.
     streak: Cell<Streak>,
     /// Whether the endpoints report another cluster than the decided one by now.
@@ -84,7 +89,8 @@ impl Membership {
             votes: RefCell::new(endpoints.into_iter().map(|endpoint| (endpoint, None)).collect()),
             ways: RefCell::default(),
             ours: Cell::default(),
-            was_decided: Cell::default(),
+            decided: Cell::default(),
+            newcomers: RefCell::default(),
             streak: Cell::default(),
             lost: watch::Sender::new(false),
             told: RefCell::default(),
@@ -112,10 +118,18 @@ impl Membership {
     /// its servers do not listen on: where nothing of one family ever answered, and something of the other one did, it has none.
     fn voters(&self, has_been_asked: impl Fn(&str) -> bool) -> usize {
         let (votes, ways) = (self.votes.borrow(), self.ways.borrow());
-        let answers =
-            |way: &Way| votes.iter().any(|(endpoint, vote)| vote.is_some() && ways.get(endpoint) == Some(way));
+        let answers = |way: &Way| {
+            votes.iter().any(|(endpoint, vote)| {
+                vote.is_some() && !self.is_newcomer(endpoint) && ways.get(endpoint) == Some(way)
+            })
+        };
         let is_closed = |way: &Way| !answers(way) && answers(&Way { name: way.name.clone(), is_ipv6: !way.is_ipv6 });
-        votes.keys().filter(|endpoint| !has_been_asked(endpoint) || !ways.get(*endpoint).is_some_and(is_closed)).count()
+        let counts = |endpoint: &str| !has_been_asked(endpoint) || !ways.get(endpoint).is_some_and(is_closed);
+        votes.keys().filter(|endpoint| !self.is_newcomer(endpoint) && counts(endpoint)).count()
+    }
+
+    fn is_newcomer(&self, endpoint: &str) -> bool {
+        self.newcomers.borrow().contains(endpoint)
     }
 
     fn is_single(&self) -> bool {
@@ -126,6 +140,13 @@ impl Membership {
     pub(super) fn set_endpoints<'a>(&self, endpoints: impl Iterator<Item = &'a str>) {
         let mut votes = self.votes.borrow_mut();
         let before = std::mem::take(&mut *votes);
+        let endpoints: Vec<_> = endpoints.collect();
+        self.newcomers.borrow_mut().retain(|newcomer| endpoints.contains(&&**newcomer));
+        if self.decided.get().is_some() {
+            let new = endpoints.iter().filter(|endpoint| !before.contains_key(**endpoint));
+            self.newcomers.borrow_mut().extend(new.map(ToString::to_string));
+        }
+        let endpoints = endpoints.into_iter();
         votes.extend(endpoints.map(|endpoint| (endpoint.to_owned(), before.get(endpoint).copied().flatten())));
         let changed = *votes != before;
         drop(votes);
@@ -139,7 +160,7 @@ impl Membership {
     /// made, the next one may not come of DNS leaving out those that would know better.
     pub(super) fn keeps(&self, endpoint: &str) -> bool {
         let voted = || self.votes.borrow().get(endpoint).copied().flatten().is_some();
-        self.pinned.is_none() && self.was_decided.get() && voted()
+        self.pinned.is_none() && self.decided.get().is_some() && !self.is_newcomer(endpoint) && voted()
     }
 
     /// Whether a conflict was logged that still stands.
@@ -154,7 +175,10 @@ impl Membership {
 
     /// Records an answer of an endpoint from this cluster.
     pub fn heard(&self, endpoint: &str, id: u64) {
-        if self.is_another_server(id) {
+        if self.decided.get() == Some(id) {
+            self.newcomers.borrow_mut().remove(endpoint);
+        }
+        if !self.is_newcomer(endpoint) && self.is_another_server(id) {
             return;
         }
         let changed = match self.votes.borrow_mut().get_mut(endpoint) {
@@ -201,7 +225,8 @@ impl Membership {
     pub(super) fn decide(&self) {
         let Some(winner) = self.winner() else { return self.tell() };
         self.ours.set(Some(winner));
-        self.was_decided.set(true);
+        self.decided.set(Some(winner));
+        self.newcomers.borrow_mut().retain(|newcomer| self.votes.borrow().get(newcomer) != Some(&Some(winner)));
         self.streak.set(Streak { enough: Streak::ENOUGH, other: None, ..self.streak.get() });
         let votes = self.votes.borrow();
         let count = votes.values().filter(|vote| **vote == Some(winner)).count();
@@ -254,8 +279,11 @@ impl Membership {
         if self.is_single() && self.ours.get().is_none() && streak.length < streak.enough {
             return None;
         }
-        let counted: Vec<u64> =
-            votes.iter().filter(|(endpoint, _)| counts(endpoint)).filter_map(|(_, vote)| *vote).collect();
+        let counted: Vec<u64> = votes
+            .iter()
+            .filter(|(endpoint, _)| counts(endpoint) && !self.is_newcomer(endpoint))
+            .filter_map(|(_, vote)| *vote)
+            .collect();
         let supporters = |id: u64| counted.iter().filter(|vote| **vote == id).count();
         let voters = self.voters(&counts);
         counted.iter().copied().find(|id| 2 * supporters(*id) > voters)
@@ -482,6 +510,47 @@ mod tests {
         assert_eq!(membership.ours(), Some(2));
         membership.set_endpoints(["a", "b", "c"].into_iter());
         assert!(!membership.lost() && !membership.includes("a"), "nobody has asked it since");
+    }
+
+    /// However many there are: DNS says where our cluster is, and never which one it is.
+    #[test]
+    fn what_dns_adds_after_a_decision_has_a_vote_once_it_has_reported_our_cluster() {
+        let membership = membership(&["a", "b", "c"]);
+        ["a", "b", "c"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
+        membership.decide();
+        let strays = ["w", "x", "y", "z"];
+        membership.set_endpoints(["a", "b", "c"].into_iter().chain(strays));
+        (0..20).for_each(|_| strays.iter().for_each(|endpoint| membership.heard(endpoint, 2)));
+        assert!(!membership.lost() && membership.in_conflict());
+        assert!(strays.iter().all(|endpoint| !membership.includes(endpoint) && !membership.keeps(endpoint)));
+        membership.forget();
+        membership.decide();
+        assert_eq!(membership.ours(), Some(1));
+
+        // A member that was replaced.
+        membership.set_endpoints(["b", "c", "d"].into_iter());
+        membership.heard("d", 1);
+        assert!(membership.includes("d") && membership.keeps("d"));
+        // The whole cluster was made anew: those that were of it say so.
+        ["b", "d"].iter().for_each(|endpoint| membership.heard(endpoint, 2));
+        assert!(membership.lost());
+    }
+
+    #[test]
+    fn what_dns_adds_has_no_part_in_the_streak_of_the_only_endpoint() {
+        let membership = membership(&["a"]);
+        (0..3).for_each(|_| membership.heard("a", 1));
+        membership.decide();
+        membership.set_endpoints(["a", "b"].into_iter());
+        (0..20).for_each(|_| membership.heard("b", 2));
+        assert!(!membership.lost());
+        membership.heard("a", 2);
+        assert!(!membership.lost(), "one answer of the only one is not enough");
+        // Without the first one there is nobody left to ask.
+        membership.set_endpoints(["b"].into_iter());
+        membership.forget();
+        membership.decide();
+        assert_eq!(membership.ours(), None);
     }
 
     #[test]
