@@ -9,6 +9,7 @@
   cargo-deny,
   protobuf,
   etcd,
+  dnsmasq,
   nixfmt-tree,
 }:
 mkShell {
@@ -21,6 +22,7 @@ mkShell {
     cargo-deny
     protobuf
     etcd
+    dnsmasq
     nixfmt-tree
   ];
 }

@@ -258,6 +258,7 @@ let
     "cargo"
     "cargo-deny"
     "clippy"
+    "dnsmasq"
     "etcd"
     "curl"
     "nixfmt"

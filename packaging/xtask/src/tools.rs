@@ -17,10 +17,12 @@ struct Tool {
     missing: fn() -> bool,
 }
 
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 4] = [
     Tool { name: "protoc with its well-known types", missing: || !has_protoc() },
     Tool { name: "etcd", missing: || find("etcd").is_none() },
     Tool { name: "etcdctl", missing: || find("etcdctl").is_none() },
+    // Only root can give it its port.
+    Tool { name: "dnsmasq", missing: || is_root() && find("dnsmasq").is_none() },
 ];
 
 /// Installs what is missing, or says what to install.
@@ -32,15 +34,15 @@ pub(crate) fn install() -> Result<(), String> {
     if on_path("apt-get") {
         with_apt()?;
     } else if on_path("dnf") {
-        run(as_root("dnf").args(["install", "-y", "protobuf-compiler", "protobuf-devel", "etcd"]))?;
+        run(as_root("dnf").args(["install", "-y", "protobuf-compiler", "protobuf-devel", "etcd", "dnsmasq"]))?;
     } else if on_path("nix") && env::var_os("IN_NIX_SHELL").is_none() {
         return Err("Nix has them: nix develop --command cargo xtask …".to_owned());
     }
     match missing() {
         missing if missing.is_empty() => Ok(()),
         missing => Err(format!(
-            "still missing: {}. Install them (packages are often called protobuf-compiler, libprotobuf-dev, etcd-server and \
-             etcd-client) and try again",
+            "still missing: {}. Install them (packages are often called protobuf-compiler, libprotobuf-dev, etcd-server, \
+             etcd-client and dnsmasq-base) and try again",
             missing.join(", ")
         )),
     }
@@ -67,6 +69,10 @@ fn with_apt() -> Result<(), String> {
     apt_update()?;
     if !has_protoc() {
         apt_install(&["protobuf-compiler", "libprotobuf-dev"])?;
+    }
+    // The program without the service.
+    if is_root() && find("dnsmasq").is_none() {
+        apt_install(&["dnsmasq-base"])?;
     }
     for (tool, package) in [("etcd", "etcd-server"), ("etcdctl", "etcd-client")] {
         if find(tool).is_none() {

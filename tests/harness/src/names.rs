@@ -6,10 +6,10 @@ use std::{
     ffi::CString,
     fs,
     io::{self, Error},
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, TcpStream, UdpSocket},
     os::unix::{ffi::OsStrExt, fs::FileExt, process::CommandExt},
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     sync::{Arc, LazyLock, Mutex},
 };
 
@@ -20,7 +20,7 @@ use nix::{
     unistd::{getgid, getuid},
 };
 
-use crate::{address::Address, scratch::Scratch, wait::lock};
+use crate::{address::Address, process::Process, scratch::Scratch, wait::lock};
 
 /// Files are replaced in place and always this long, by one write: a bind mount would not see a new file under the old
 /// name, and a reader must not find an empty one.
@@ -42,7 +42,11 @@ struct Inner {
     address: Address,
     known: Mutex<BTreeMap<String, Vec<IpAddr>>>,
     silent: Mutex<Option<UdpSocket>>,
+    dns: Mutex<Option<Process>>,
 }
+
+/// An SRV record: the service with its protocol and domain, the target, and its port. All have the same priority.
+pub type Srv<'a> = (&'a str, &'a str, u16);
 
 impl Names {
     /// Knows nothing yet. None, and a line that says so, where the machine does not let us mount anything: then there is
@@ -73,6 +77,7 @@ impl Names {
             address: Address::claim(),
             known: Mutex::default(),
             silent: Mutex::default(),
+            dns: Mutex::default(),
         };
         let names = Self { inner: Arc::new(inner) };
         names.write("hosts", "");
@@ -95,8 +100,40 @@ impl Names {
         self.write_hosts(&known);
     }
 
+    /// With a DNS server that is asked for all others. None, and a line that says so, where there can be none.
+    #[must_use]
+    pub fn with_dns() -> Option<Self> {
+        let names = Self::new()?;
+        let has_server = Command::new("dnsmasq").arg("--version").stdout(Stdio::null()).status().is_ok();
+        if has_server && getuid().is_root() {
+            return Some(names);
+        }
+        eprintln!("SKIPPED: DNS: needs dnsmasq, and root for its port");
+        None
+    }
+
+    /// DNS has these SRV records, and no others.
+    ///
+    /// # Panics
+    /// If the server does not start.
+    pub fn dns_serves(&self, records: &[Srv]) {
+        let ip = self.inner.address.ip();
+        self.dns_fails();
+        let mut command = Command::new("dnsmasq");
+        command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root"]);
+        command.args(["--pid-file=", "--log-facility=-", "--bind-interfaces", "--local=/test/"]);
+        command.arg(format!("--listen-address={ip}"));
+        command.args(records.iter().map(|(service, target, port)| format!("--srv-host={service},{target},{port}")));
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        *lock(&self.inner.dns) = Some(Process::start(command));
+        crate::eventually(crate::Timing::SWIFT, "DNS is served", || {
+            TcpStream::connect((ip, DNS_PORT)).map(drop).map_err(|error| error.to_string())
+        });
+    }
+
     /// Nobody listens where DNS is asked.
     pub fn dns_fails(&self) {
+        *lock(&self.inner.dns) = None;
         *lock(&self.inner.silent) = None;
         self.write_resolv_conf(1);
     }
@@ -106,6 +143,7 @@ impl Names {
     /// # Panics
     /// If the port of DNS cannot be bound, which takes root.
     pub fn dns_hangs(&self) {
+        *lock(&self.inner.dns) = None;
         let socket =
             UdpSocket::bind((self.inner.address.ip(), DNS_PORT)).expect("the address is ours, and we are root");
         *lock(&self.inner.silent) = Some(socket);
