@@ -216,7 +216,12 @@ fn complete(
     needed: &[&'static Setting],
     command: Option<&Vec<OsString>>,
 ) -> Result<(), Refused> {
-    let missing = needed.iter().filter(|setting| given.get(setting).is_none());
+    let is_missing = |setting: &Setting| match setting.flag {
+        // Either of the two says where etcd is.
+        flag if flag == setting::ENDPOINTS.flag && given.get(&setting::DISCOVERY_SRV).is_some() => false,
+        _ => true,
+    };
+    let missing = needed.iter().filter(|setting| given.get(setting).is_none() && is_missing(setting));
     let mut missing: Vec<_> = missing.map(|setting| setting.either()).collect();
     match command {
         Some(command) if command.is_empty() => missing.push("the COMMAND to run".to_owned()),

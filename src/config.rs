@@ -1,6 +1,6 @@
 //! What the program was told to do: complete, typed and checked; nothing here is decided later.
 
-mod address;
+pub(crate) mod address;
 mod convert;
 mod files;
 mod log;
@@ -75,14 +75,34 @@ pub enum NotifyReady {
 /// Where etcd is and how to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// At least one URL with scheme, in the order given.
-    pub endpoints: Vec<String>,
+    /// The members.
+    pub endpoints: Endpoints,
     /// The only cluster to use; decided by vote if unset.
     pub cluster_id: Option<u64>,
     /// The certificate files.
     pub tls: TlsFiles,
     /// User and password, if etcd wants them.
     pub credentials: Option<Credentials>,
+}
+
+/// Where the members of etcd are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// At least one URL with scheme and port, in the order given.
+    Listed(Vec<String>),
+    /// Where SRV records say.
+    Discovered(Discovery),
+}
+
+/// The SRV records that name the members of etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// The domain that has them, without a dot at its end.
+    pub domain: String,
+    /// What follows the service in their names.
+    pub suffix: Option<String>,
+    /// Whether only those count that are for TLS.
+    pub tls_only: bool,
 }
 
 /// The certificate files, read again at each connect so that they can be rotated.

@@ -7,6 +7,7 @@
 
 pub mod client;
 mod convert;
+mod discovery;
 mod endpoint;
 mod failure;
 mod handshake;
@@ -22,9 +23,9 @@ pub use self::{endpoint::Endpoint, failure::ConfigError};
 
 use std::{rc::Rc, time::Duration};
 
-use self::login::Login;
+use self::{discovery::Records, endpoint::Host, login::Login};
 use crate::{
-    config::EtcdConfig,
+    config::{Endpoints, EtcdConfig},
     core::clock::{BootClock, Clock},
     etcd::{
         client::{Cluster, Patience},
@@ -76,17 +77,29 @@ fn is_older(version: &str, sound: &[(u64, u64, u64)]) -> bool {
 /// A certificate, key or password file that cannot be used.
 pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
-    if config.endpoints.iter().any(|url| url.starts_with("https://")) {
+    let uses_tls = match &config.endpoints {
+        Endpoints::Listed(urls) => urls.iter().any(|url| url.starts_with("https://")),
+        // Without a setting for TLS there may be members without it.
+        Endpoints::Discovered(discovery) => discovery.tls_only,
+    };
+    if uses_tls {
         tls::verifiable(&config.tls)?;
     }
     let shared = Rc::new(config.clone());
-    let membership = Rc::new(Membership::of(config.endpoints.iter().cloned(), config.cluster_id));
-    let login = Rc::new(Login::new(patience.attempt_limit));
-    let endpoint = |url: &String| {
-        let (shared, membership, login) = (Rc::clone(&shared), Rc::clone(&membership), Rc::clone(&login));
-        Endpoint::new(url.clone(), shared, patience.attempt_limit, membership, login)
+    let hosts: Vec<_> = match &config.endpoints {
+        Endpoints::Listed(urls) => urls.iter().map(|url| (url.clone(), Host::of_url(url))).collect(),
+        Endpoints::Discovered(discovery) => {
+            let records = Records::new(discovery, 3 * patience.hedge_delay);
+            vec![(records.name(), Host::Records(Box::new(records)))]
+        }
     };
-    let endpoints = config.endpoints.iter().map(endpoint).collect();
+    let membership = Rc::new(Membership::of(hosts.iter().map(|(name, _)| name.clone()), config.cluster_id));
+    let login = Rc::new(Login::new(patience.attempt_limit));
+    let endpoint = |(url, host)| {
+        let (shared, membership, login) = (Rc::clone(&shared), Rc::clone(&membership), Rc::clone(&login));
+        Endpoint::new(url, host, shared, patience.attempt_limit, membership, login)
+    };
+    let endpoints = hosts.into_iter().map(endpoint).collect();
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }
 

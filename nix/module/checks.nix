@@ -71,9 +71,13 @@ let
         || etcd.tlsServerName != null;
     in
     [
-      (check (etcd.endpoints != [ ])
+      (check (etcd.endpoints != [ ] || etcd.discoverySrv != null)
         "${path}.etcd.endpoints is empty: list the members of etcd there, or for all elections in services.etcd-await-election.etcd.endpoints."
       )
+      (check (etcd.endpoints == [ ] || etcd.discoverySrv == null)
+        "${path}.etcd.discoverySrv and endpoints are both set: leave one of them out, as both say where etcd is."
+      )
+      (pair path etcd "discoverySrvName" "discoverySrv")
       (pair path etcd "certFile" "keyFile")
       (pair path etcd "keyFile" "certFile")
       (pair path etcd "user" "passwordFile")

@@ -35,6 +35,21 @@ in
     '';
   };
 
+  discoverySrv = inherited "discoverySrv" null {
+    type = types.nullOr types.str;
+    example = "example.org";
+    description = ''
+      Use the members that the SRV records `_etcd-client-ssl._tcp` and `_etcd-client._tcp` of this domain name, instead of
+      {option}`endpoints`. If any of the TLS options is set, only the former are used.
+    '';
+  };
+
+  discoverySrvName = inherited "discoverySrvName" null {
+    type = types.nullOr (types.strMatching "[0-9a-zA-Z_-]{1,46}");
+    example = "west";
+    description = "A suffix of the service in the names of these records: `west` for `_etcd-client-west._tcp`.";
+  };
+
   clusterId = inherited "clusterId" null {
     type = types.nullOr (types.strMatching "(0x)?[0-9a-fA-F]{1,16}");
     example = "3b1f6a9c02d7e845";

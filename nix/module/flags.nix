@@ -37,7 +37,10 @@ in
         inherit (settings) identity;
       }
       // lib.mapAttrs (_: text) {
-        endpoints = lib.concatStringsSep "," settings.etcd.endpoints;
+        endpoints =
+          if settings.etcd.endpoints == [ ] then null else lib.concatStringsSep "," settings.etcd.endpoints;
+        discovery-srv = settings.etcd.discoverySrv;
+        discovery-srv-name = settings.etcd.discoverySrvName;
         lease-duration = settings.leaseDuration;
         renew-deadline = settings.renewDeadline;
         retry-period = settings.retryPeriod;

@@ -70,6 +70,19 @@ pub const ENDPOINTS: Setting = Setting::new(
     "The members of etcd, separated by commas: host:port, or a URL. Without a scheme it is https if a certificate is \
      set, else http",
 );
+/// The domain whose SRV records name etcd's members.
+pub const DISCOVERY_SRV: Setting = Setting::new(
+    "discovery-srv",
+    "DOMAIN",
+    "Instead of endpoints: use the members that the SRV records _etcd-client-ssl._tcp.DOMAIN and _etcd-client._tcp.DOMAIN \
+     name, only the former if a certificate is set",
+);
+/// What follows the service in the names of those records.
+pub const DISCOVERY_SRV_NAME: Setting = Setting::new(
+    "discovery-srv-name",
+    "SUFFIX",
+    "With a domain: look up _etcd-client-ssl-SUFFIX._tcp.DOMAIN and _etcd-client-SUFFIX._tcp.DOMAIN",
+);
 /// The only cluster to use.
 pub const CLUSTER_ID: Setting =
     Setting::new("cluster-id", "HEX", "Use only the etcd cluster of this id, and endpoints of no other")
@@ -179,9 +192,11 @@ pub const LOG_FORMAT: Setting = Setting {
 };
 
 /// All of them, in the order of the help.
-pub const ALL: [&Setting; 23] = [
+pub const ALL: [&Setting; 25] = [
     &LOCK_NAME,
     &ENDPOINTS,
+    &DISCOVERY_SRV,
+    &DISCOVERY_SRV_NAME,
     &CLUSTER_ID,
     &IDENTITY,
     &STATUS_ENDPOINT,

@@ -127,6 +127,35 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<Endpoint>, String> {
     Ok(endpoints)
 }
 
+/// The domain of `DISCOVERY_SRV`; a dot at its end is tolerated.
+pub(super) fn domain(text: &str) -> Result<String, &'static str> {
+    let domain = text.strip_suffix('.').unwrap_or(text);
+    let labels = domain.split('.');
+    if domain.parse::<IpAddr>().is_ok() || domain.len() > 200 || labels.map(str::len).any(|n| n == 0 || n > 63) {
+        return Err("is not a valid domain; use a name such as example.com");
+    }
+    if is_host(domain) {
+        Ok(domain.to_owned())
+    } else {
+        Err("has characters that no domain has; use a name such as example.com")
+    }
+}
+
+/// The suffix of `DISCOVERY_SRV_NAME`, which becomes a part of one label.
+pub(super) fn service_suffix(text: &str) -> Result<String, &'static str> {
+    let longest = 63 - "_etcd-client-ssl-".len();
+    let is_label = is_host(text) && !text.contains('.');
+    if is_label && text.len() <= longest {
+        return Ok(text.to_owned());
+    }
+    Err("is not a valid suffix; use up to 46 letters, digits and hyphens, such as west for _etcd-client-west._tcp")
+}
+
+/// Whether these are characters of a host name, and not too many.
+pub(crate) fn is_host(text: &str) -> bool {
+    text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+}
+
 /// Splits `host:port`, `host`, `[v6]:port` and `:port`; the host comes without brackets and is plausible.
 fn split(text: &str) -> Result<(Option<&str>, Option<u16>), String> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -149,7 +178,7 @@ fn split(text: &str) -> Result<(Option<&str>, Option<u16>), String> {
     };
     if let Some(host) = host
         && host.parse::<IpAddr>().is_err()
-        && (host.len() > 253 || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)))
+        && !is_host(host)
     {
         return Err("has characters that no host name has".into());
     }
@@ -218,6 +247,22 @@ mod tests {
             let refused = endpoints(text).expect_err(text);
             assert!(refused.contains(why), "{text}: {refused}");
             assert!(!refused.contains("pw"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn domains_and_suffixes_of_srv_records() {
+        for (text, expected) in [("example.com", "example.com"), ("etcd.svc.cluster.local.", "etcd.svc.cluster.local")]
+        {
+            assert_eq!(domain(text).as_deref(), Ok(expected));
+        }
+        let long = format!("{}.com", "a".repeat(64));
+        for text in ["", ".", "a..b", ".a", "10.0.0.1", "[::1]", "a b", "a/b", "http://a", "a:1", &long] {
+            assert!(domain(text).is_err(), "{text}");
+        }
+        assert_eq!(service_suffix("west-1").as_deref(), Ok("west-1"));
+        for text in ["", "a.b", "a b", "a/b", &"a".repeat(47)] {
+            assert!(service_suffix(text).is_err() || text.is_empty(), "{text}");
         }
     }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Config, Credentials, ElectionConfig, EtcdConfig, Password, Refused, StatusEndpoint, TlsFiles, address, files,
-    values,
+    Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, Password, Refused, StatusEndpoint, TlsFiles,
+    address, files, values,
 };
 use crate::{
     cli::{Given, Setting, Value, setting},
@@ -60,29 +60,59 @@ impl EtcdConfig {
     /// # Errors
     /// With the first setting that cannot be understood or used.
     pub fn new(given: &Given, remarks: &mut Vec<String>) -> Result<Self, Refused> {
-        let endpoints = given.required(&setting::ENDPOINTS)?;
-        let list = address::endpoints(endpoints.text()?).map_err(|why| endpoints.refuse(why))?;
         let credentials = credentials(given, remarks)?;
-        // With one of these set, TLS is meant everywhere: an endpoint without it would silently not get it.
-        let tls = [&setting::CACERT, &setting::CERT, &setting::KEY, &setting::TLS_SERVER_NAME];
-        let tls = tls.into_iter().find_map(|setting| given.get(setting));
-        let tls_without_scheme = tls.is_some();
-        let plain = list.iter().find(|endpoint| !endpoint.tls.unwrap_or(tls_without_scheme));
-        if let (Some(plain), Some(tls)) = (plain, &tls) {
-            let (url, tls) = (plain.url(false), tls.spelled());
-            return Err(
-                endpoints.refuse(format!("{url} is without TLS, but {tls} is set: write https:// or no scheme"))
-            );
-        }
-        if let (Some(plain), Some(_)) = (plain, &credentials) {
-            remarks.push(format!("the etcd password goes to {} without encryption", plain.url(false)));
-        }
         Ok(Self {
-            endpoints: list.iter().map(|endpoint| endpoint.url(tls_without_scheme)).collect(),
+            endpoints: endpoints(given, credentials.is_some(), remarks)?,
             cluster_id: given.get(&setting::CLUSTER_ID).map(|value| value.parse(values::cluster_id)).transpose()?,
             tls: tls_files(given, remarks)?,
             credentials,
         })
+    }
+}
+
+/// Where etcd is: what is listed, or what SRV records name.
+fn endpoints(given: &Given, has_password: bool, remarks: &mut Vec<String>) -> Result<Endpoints, Refused> {
+    let listed = given.get(&setting::ENDPOINTS);
+    let (domain, suffix) = (given.get(&setting::DISCOVERY_SRV), given.get(&setting::DISCOVERY_SRV_NAME));
+    // With one of these set, TLS is meant everywhere: an endpoint without it would silently not get it.
+    let tls = [&setting::CACERT, &setting::CERT, &setting::KEY, &setting::TLS_SERVER_NAME];
+    let tls = tls.into_iter().find_map(|setting| given.get(setting));
+    let tls_without_scheme = tls.is_some();
+    match (domain, listed) {
+        (Some(domain), Some(listed)) => Err(domain
+            .refuse(format!("{} is set as well: leave one of them out, as both say where etcd is", listed.spelled()))),
+        (Some(domain), None) => {
+            let discovery = Discovery {
+                domain: domain.parse(address::domain)?,
+                suffix: suffix.map(|value| value.parse(address::service_suffix)).transpose()?,
+                tls_only: tls_without_scheme,
+            };
+            if has_password && !tls_without_scheme {
+                remarks.push(format!(
+                    "the etcd password goes without encryption to members of {} that have no record for TLS; set {} to use \
+                     only those that have one",
+                    discovery.domain,
+                    setting::CACERT.either()
+                ));
+            }
+            Ok(Endpoints::Discovered(discovery))
+        }
+        (None, _) => {
+            pair(given, &setting::DISCOVERY_SRV_NAME, &setting::DISCOVERY_SRV)?;
+            let endpoints = given.required(&setting::ENDPOINTS)?;
+            let list = address::endpoints(endpoints.text()?).map_err(|why| endpoints.refuse(why))?;
+            let plain = list.iter().find(|endpoint| !endpoint.tls.unwrap_or(tls_without_scheme));
+            if let (Some(plain), Some(tls)) = (plain, &tls) {
+                let (url, tls) = (plain.url(false), tls.spelled());
+                return Err(
+                    endpoints.refuse(format!("{url} is without TLS, but {tls} is set: write https:// or no scheme"))
+                );
+            }
+            if let (Some(plain), true) = (plain, has_password) {
+                remarks.push(format!("the etcd password goes to {} without encryption", plain.url(false)));
+            }
+            Ok(Endpoints::Listed(list.iter().map(|endpoint| endpoint.url(tls_without_scheme)).collect()))
+        }
     }
 }
 

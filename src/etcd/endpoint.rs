@@ -18,6 +18,7 @@ use tower::service_fn;
 
 use super::{
     convert,
+    discovery::Records,
     failure::{Meaning, translate},
     handshake::{self, Heard},
     lease,
@@ -51,12 +52,27 @@ pub struct Endpoint {
 /// What all addresses of one URL share.
 struct Configured {
     url: String,
-    host: Name,
+    host: Host,
     config: Rc<EtcdConfig>,
     connect_limit: Duration,
     /// The cluster that all endpoints must belong to.
     membership: Rc<Membership>,
     login: Rc<Login>,
+}
+
+/// What has to be looked up before anything can be asked.
+pub(super) enum Host {
+    /// A name or an address.
+    Name(Name),
+    /// Records that name members, which are looked up in turn.
+    Records(Box<Records<Target>>),
+}
+
+/// A member that a record names.
+pub(super) struct Target {
+    configured: Rc<Configured>,
+    /// The last good answer.
+    addresses: RefCell<Vec<SocketAddr>>,
 }
 
 /// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
@@ -73,20 +89,20 @@ impl Endpoint {
     #[must_use]
     pub(super) fn new(
         url: String,
+        host: Host,
         config: Rc<EtcdConfig>,
         connect_limit: Duration,
         membership: Rc<Membership>,
         login: Rc<Login>,
     ) -> Self {
-        let host = Name::of_url(&url);
-        let address = host.address();
-        Self::at(address, Rc::new(Configured { url, host, config, connect_limit, membership, login }))
+        let configured = Configured { url, host, config, connect_limit, membership, login };
+        Self::at(configured.address(), Rc::new(configured))
     }
 
     fn at(address: Option<SocketAddr>, configured: Rc<Configured>) -> Self {
         let url = &configured.url;
         let name = match address {
-            Some(address) if configured.host.address().is_none() => format!("{url} ({})", address.ip()),
+            Some(address) if configured.address().is_none() => format!("{url} ({})", address.ip()),
             _ => url.clone(),
         };
         Self { configured, address, name, channel: RefCell::default(), trusted: Cell::new(false) }
@@ -163,7 +179,7 @@ impl Endpoint {
             && let Some(address) = self.address
         {
             let Configured { url, host, config, .. } = &*self.configured;
-            let heard = handshake::listen(address, &host.host, &config.tls).await;
+            let heard = handshake::listen(address, host.name(), &config.tls).await;
             let unavailable = |why: &str| StoreError::Unavailable(format!("{}: {why}", self.name));
             match (url.starts_with("https://"), heard) {
                 (true, Some(Heard::Untrusted(why))) => return StoreError::Untrusted(format!("{}: {why}", self.name)),
@@ -324,6 +340,63 @@ impl Endpoint {
     }
 }
 
+impl Host {
+    pub(super) fn of_url(url: &str) -> Self {
+        Self::Name(Name::of_url(url))
+    }
+
+    /// The name for TLS.
+    fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => &name.host,
+            Self::Records(_) => "",
+        }
+    }
+
+    /// Why there is no address.
+    fn failure(&self) -> String {
+        match self {
+            Self::Name(name) => name.failure(),
+            Self::Records(records) => records.failure(),
+        }
+    }
+}
+
+impl Configured {
+    /// The address, if the host is one.
+    fn address(&self) -> Option<SocketAddr> {
+        match &self.host {
+            Host::Name(name) => name.address(),
+            Host::Records(_) => None,
+        }
+    }
+
+    /// A member that is reached as this one, except for its URL.
+    fn target(&self, url: &str) -> Target {
+        let Self { config, connect_limit, membership, login, .. } = self;
+        let host = Host::of_url(url);
+        let (config, membership, login) = (Rc::clone(config), Rc::clone(membership), Rc::clone(login));
+        let configured = Self { url: url.to_owned(), host, config, connect_limit: *connect_limit, membership, login };
+        Target { configured: Rc::new(configured), addresses: RefCell::default() }
+    }
+}
+
+impl Target {
+    /// Looks its name up, and keeps what was found before if that fails.
+    async fn look_up(self: Rc<Self>) {
+        if let Host::Name(name) = &self.configured.host
+            && let Ok(found) = name.look_up().await
+        {
+            self.addresses.replace(found);
+        }
+    }
+
+    fn addresses(&self) -> Vec<Option<SocketAddr>> {
+        let addresses = self.addresses.borrow();
+        if addresses.is_empty() { vec![None] } else { addresses.iter().copied().map(Some).collect() }
+    }
+}
+
 impl Store for Endpoint {
     type Watch = Watch;
 
@@ -336,16 +409,29 @@ impl Store for Endpoint {
     }
 
     fn way(&self) -> Option<Way> {
-        let Configured { url, host, .. } = &*self.configured;
-        let address = self.address.filter(|_| host.address().is_none())?;
-        Some(Way { name: url.clone(), is_ipv6: address.is_ipv6() })
+        let address = self.address.filter(|_| self.configured.address().is_none())?;
+        Some(Way { name: self.configured.url.clone(), is_ipv6: address.is_ipv6() })
     }
 
     async fn resolve(&self) -> Result<Vec<Self>, StoreError> {
-        let found = self.configured.host.look_up().await;
-        let found =
-            found.map_err(|_| StoreError::Unavailable(format!("{}: {}", self.name, self.configured.host.failure())))?;
-        Ok(found.into_iter().map(|address| Self::at(Some(address), Rc::clone(&self.configured))).collect())
+        let at = |address, configured: &Rc<Configured>| Self::at(address, Rc::clone(configured));
+        let found = match &self.configured.host {
+            Host::Name(name) => {
+                name.look_up().await.map(|found| found.into_iter().map(|it| at(Some(it), &self.configured)).collect())
+            }
+            Host::Records(records) => {
+                let targets = records.look_up(|url| self.configured.target(url), Target::look_up).await;
+                // One that has no address yet counts as well, as a name that is configured does.
+                Ok(targets
+                    .iter()
+                    .flat_map(|target| target.addresses().into_iter().map(|it| at(it, &target.configured)))
+                    .collect())
+            }
+        };
+        match found {
+            Ok(found) if !Vec::is_empty(&found) => Ok(found),
+            _ => Err(StoreError::Unavailable(format!("{}: {}", self.name, self.configured.host.failure()))),
+        }
     }
 
     fn again(&self) -> Self {

@@ -16,7 +16,7 @@ use super::{
     fake::{Answer, Fake, message, says},
 };
 use crate::{
-    config::{EtcdConfig, TlsFiles},
+    config::{Endpoints, EtcdConfig, TlsFiles},
     core::{clock::BootClock, names::LeaseId},
     etcd::{
         client::{Cluster, Patience},
@@ -35,7 +35,7 @@ const PATIENCE: Patience = Patience {
 };
 
 fn cluster<const N: usize>(urls: [&String; N]) -> Cluster<Endpoint, BootClock> {
-    let endpoints = urls.map(Clone::clone).to_vec();
+    let endpoints = Endpoints::Listed(urls.map(Clone::clone).to_vec());
     let config = EtcdConfig { endpoints, cluster_id: None, tls: TlsFiles::default(), credentials: None };
     super::cluster(&config, PATIENCE).expect("no files")
 }

@@ -29,6 +29,7 @@ mod pass_through;
 mod rotation;
 mod show;
 mod signals;
+mod srv;
 mod status;
 mod storm;
 mod stray;

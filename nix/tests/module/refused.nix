@@ -45,6 +45,14 @@ let
       settings.etcd.endpoints = lib.mkForce [ ];
       says = ".etcd.endpoints is empty: list the members of etcd there, or for all elections in services.etcd-await-election.etcd.endpoints.";
     };
+    listed-and-discovered = {
+      settings.etcd.discoverySrv = "example.org";
+      says = ".etcd.discoverySrv and endpoints are both set: leave one of them out, as both say where etcd is.";
+    };
+    only-suffix = {
+      settings.etcd.discoverySrvName = "west";
+      says = ".etcd.discoverySrvName is of no use alone: set services.etcd-await-election.instances.only-suffix.etcd.discoverySrv as well.";
+    };
     listed-in-one = {
       settings.etcd.endpoints = lib.mkForce [ "a:1,b:2" ];
       says = ".etcd.endpoints: \"a:1,b:2\" is no endpoint: write each member as an element of the list, as host:port or a URL.";

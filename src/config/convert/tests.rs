@@ -34,6 +34,14 @@ fn config(variables: &[(&str, &str)]) -> Config {
 }
 
 #[track_caller]
+fn listed(etcd: &EtcdConfig) -> &[String] {
+    match &etcd.endpoints {
+        Endpoints::Listed(urls) => urls,
+        Endpoints::Discovered(discovery) => panic!("{discovery:?}"),
+    }
+}
+
+#[track_caller]
 fn refused(exit: Exit, variables: &[(&str, &str)], why: &[&str]) {
     let given: Vec<_> = variables.iter().map(|(name, value)| (*name, OsStr::new(*value))).collect();
     let refused = read(&given).0.expect_err("must be refused");
@@ -80,7 +88,7 @@ fn the_defaults() {
     assert_eq!(
         config.etcd,
         EtcdConfig {
-            endpoints: vec!["http://e:2379".into()],
+            endpoints: Endpoints::Listed(vec!["http://e:2379".into()]),
             cluster_id: None,
             tls: TlsFiles::default(),
             credentials: None
@@ -104,21 +112,48 @@ fn tls_follows_from_the_certificates() {
     let files = Files::new();
     let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
     let etcd = config(&[("CACERT", &ca)]).etcd;
-    assert_eq!(etcd.endpoints, ["https://e:2379"]);
+    assert_eq!(listed(&etcd), ["https://e:2379"]);
     assert_eq!((etcd.tls.cacert.as_deref(), etcd.tls.client), (Some(Path::new(&ca)), None));
     let etcd = config(&[("CERT", &cert), ("KEY", &key), ("ENDPOINTS", "https://a,b")]).etcd;
-    assert_eq!(etcd.endpoints, ["https://a:2379", "https://b:2379"]);
+    assert_eq!(listed(&etcd), ["https://a:2379", "https://b:2379"]);
     assert_eq!(etcd.tls.client, Some((cert.clone().into(), key.clone().into())));
-    assert_eq!(config(&[("TLS_SERVER_NAME", "x")]).etcd.endpoints, ["https://e:2379"]);
+    assert_eq!(listed(&config(&[("TLS_SERVER_NAME", "x")]).etcd), ["https://e:2379"]);
 
     let plain = ("ENDPOINTS", "https://a,http://b");
-    assert_eq!(config(&[plain]).etcd.endpoints, ["https://a:2379", "http://b:2379"]);
+    assert_eq!(listed(&config(&[plain]).etcd), ["https://a:2379", "http://b:2379"]);
     refused(Exit::Usage, &[plain, ("CACERT", &ca)], &["_ENDPOINTS: http://b:2379 is without TLS", "_CACERT is set"]);
     refused(Exit::Usage, &[("CERT", &cert)], &["_CERT: ", "no use alone", "--key or ETCD_AWAIT_ELECTION_KEY"]);
     refused(Exit::Usage, &[("KEY", &key)], &["_KEY: ", "no use alone", "--cert or ETCD_AWAIT_ELECTION_CERT"]);
     refused(Exit::Config, &[("CACERT", &key)], &["_CACERT: ", &key, "holds no certificate"]);
     refused(Exit::Config, &[("CERT", &key), ("KEY", &cert)], &["_CERT: ", "holds no certificate, but PRIVATE KEY"]);
     refused(Exit::Config, &[("CACERT", "/nowhere/ca")], &["_CACERT: /nowhere/ca cannot be read"]);
+}
+
+/// An empty variable is an unset one.
+const UNSET: (&str, &str) = ("ENDPOINTS", "");
+
+#[test]
+fn srv_records_are_instead_of_endpoints() {
+    let discovery = |more: &[(&str, &str)]| match config(&[&[UNSET], more].concat()).etcd.endpoints {
+        Endpoints::Discovered(discovery) => discovery,
+        Endpoints::Listed(urls) => panic!("{urls:?}"),
+    };
+    let domain = ("DISCOVERY_SRV", "example.com.");
+    let expected = Discovery { domain: "example.com".into(), suffix: None, tls_only: false };
+    assert_eq!(discovery(&[domain]), expected);
+    let tls = [domain, ("DISCOVERY_SRV_NAME", "west"), ("TLS_SERVER_NAME", "x")];
+    assert_eq!(discovery(&tls), Discovery { suffix: Some("west".into()), tls_only: true, ..expected });
+    refused(Exit::Usage, &[domain], &["_DISCOVERY_SRV: ETCD_AWAIT_ELECTION_ENDPOINTS is set as well"]);
+    refused(Exit::Usage, &[("DISCOVERY_SRV_NAME", "west")], &["_DISCOVERY_SRV_NAME: ", "set --discovery-srv or"]);
+    refused(Exit::Usage, &[UNSET, ("DISCOVERY_SRV", "a b")], &["_DISCOVERY_SRV: 'a b' has characters"]);
+    refused(Exit::Usage, &[UNSET, domain, ("DISCOVERY_SRV_NAME", "a.b")], &["_DISCOVERY_SRV_NAME: 'a.b' is not"]);
+    let remarks = |more: &[(&str, &str)]| {
+        let all = [&[UNSET, domain, ("USER", "u"), ("PASSWORD", "p")], more].concat();
+        let all: Vec<_> = all.iter().map(|(name, value)| (*name, OsStr::new(*value))).collect();
+        read(&all).1
+    };
+    assert!(remarks(&[]).iter().any(|remark| remark.contains("without encryption to members of example.com")));
+    assert_eq!(remarks(&[("TLS_SERVER_NAME", "x")]), [""; 0]);
 }
 
 #[test]

@@ -87,15 +87,17 @@ impl<S: Store> Endpoints<S> {
     fn list_anew(&self) {
         let mut before = self.list.take();
         let mut list: Vec<(Id, Rc<S>)> = Vec::new();
-        for store in self.resolved.borrow().iter().flatten() {
+        let resolved = self.resolved.borrow();
+        let is_named = |name: &str| resolved.iter().flatten().any(|store| store.name() == name);
+        for store in resolved.iter().flatten() {
             let address = store.address();
             if list.iter().any(|(_, other)| other.address() == address) {
                 continue;
             }
             let known = before.iter().position(|(_, other)| other.address() == address);
-            list.push(
-                known.map_or_else(|| (self.next.replace(self.next.get() + 1), Rc::clone(store)), |n| before.remove(n)),
-            );
+            // At the same address there may be something else by another name: TLS instead of none.
+            let known = known.map(|n| before.remove(n)).filter(|(_, known)| is_named(known.name()));
+            list.push(known.unwrap_or_else(|| (self.next.replace(self.next.get() + 1), Rc::clone(store))));
         }
         list.append(&mut before);
         self.list.replace(list);

@@ -1,0 +1,297 @@
+//! SRV records that name the members of etcd, as `etcdctl --discovery-srv` uses them.
+//!
+//! The records of both services count, those for TLS first. Where a setting for TLS is set, only those for TLS do: a forged
+//! answer must not lead to a member without it.
+
+use std::{cell::RefCell, cmp::Reverse, collections::BTreeSet, rc::Rc, time::Duration};
+
+use futures_util::future;
+use hickory_resolver::{
+    TokioResolver,
+    config::ResolveHosts,
+    net::{DnsError, NetError},
+    proto::{
+        op::ResponseCode,
+        rr::{RData, rdata::SRV},
+    },
+};
+use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+
+use crate::config::{Discovery, address::is_host};
+
+/// The records of a domain, and what was made of the members that they name.
+pub(super) struct Records<T> {
+    services: Vec<Service>,
+    domain: String,
+    /// How long all that is looked up is waited for at once. What takes longer goes on, and the next call finds it.
+    limit: Duration,
+    /// The lookup that is under way.
+    lookup: Mutex<Option<Lookup>>,
+    failure: RefCell<Option<String>>,
+    /// What the last good answer names, by URL.
+    targets: RefCell<Vec<(String, Rc<T>)>>,
+}
+
+/// On its way to the URLs of the members.
+type Lookup = JoinHandle<Result<Vec<String>, String>>;
+
+/// One name that has SRV records.
+#[derive(Clone)]
+struct Service {
+    name: String,
+    scheme: &'static str,
+}
+
+/// How long a lookup may take, whatever the system's resolver is told.
+const LIMIT: Duration = Duration::from_secs(10);
+/// More members than this has no etcd.
+const MOST_TARGETS: usize = 64;
+
+impl<T> Records<T> {
+    pub(super) fn new(discovery: &Discovery, limit: Duration) -> Self {
+        let Discovery { domain, suffix, tls_only } = discovery;
+        let suffix = suffix.as_ref().map(|suffix| format!("-{suffix}")).unwrap_or_default();
+        let service = |scheme, service: &str| Service { name: format!("_{service}{suffix}._tcp.{domain}"), scheme };
+        let mut services = vec![service("https", "etcd-client-ssl"), service("http", "etcd-client")];
+        if *tls_only {
+            services.truncate(1);
+        }
+        Self {
+            services,
+            domain: domain.clone(),
+            limit,
+            lookup: Mutex::default(),
+            failure: RefCell::default(),
+            targets: RefCell::default(),
+        }
+    }
+
+    /// What to call them all in a message.
+    pub(super) fn name(&self) -> String {
+        format!("the SRV records of {}", self.domain)
+    }
+
+    /// Why no member is known.
+    pub(super) fn failure(&self) -> String {
+        self.failure.borrow().clone().unwrap_or_else(|| "no answer from the resolver yet".to_owned())
+    }
+
+    /// Looks the records up, and what they name by `look_up`. Where that fails, or finds nothing, everything stays as it was.
+    pub(super) async fn look_up<F: Future<Output = ()>>(
+        &self,
+        make: impl Fn(&str) -> T,
+        look_up: impl Fn(Rc<T>) -> F,
+    ) -> Vec<Rc<T>> {
+        let look_up_all = |targets: Vec<Rc<T>>| future::join_all(targets.into_iter().map(&look_up));
+        let known = self.targets();
+        let records = async {
+            let found = self.ask().await;
+            self.failure.replace(found.as_ref().err().cloned());
+            match found {
+                Ok(urls) => drop(look_up_all(self.set_targets(urls, make)).await),
+                Err(failure) => tracing::debug!("{}: {failure}", self.name()),
+            }
+        };
+        // Whatever has been found by then counts.
+        let _ = timeout(self.limit, future::join(records, look_up_all(known))).await;
+        self.targets()
+    }
+
+    fn targets(&self) -> Vec<Rc<T>> {
+        self.targets.borrow().iter().map(|(_, target)| Rc::clone(target)).collect()
+    }
+
+    /// Has the records name these. Returns those that they did not name before.
+    fn set_targets(&self, urls: Vec<String>, make: impl Fn(&str) -> T) -> Vec<Rc<T>> {
+        let mut targets = self.targets.borrow_mut();
+        let before = std::mem::take(&mut *targets);
+        let mut new = Vec::new();
+        for url in urls {
+            let known = before.iter().find(|(other, _)| *other == url).map(|(_, target)| Rc::clone(target));
+            let target = known.unwrap_or_else(|| {
+                let target = Rc::new(make(&url));
+                new.push(Rc::clone(&target));
+                target
+            });
+            targets.push((url, target));
+        }
+        let urls = |targets: &[(String, Rc<T>)]| targets.iter().map(|(url, _)| url.clone()).collect::<BTreeSet<_>>();
+        if urls(&before) != urls(&targets) {
+            let list: Vec<_> = targets.iter().map(|(url, _)| &**url).collect();
+            tracing::info!("{} name {}", self.name(), list.join(", "));
+        }
+        new
+    }
+
+    /// Asks DNS. Can be dropped: the next call waits for the same lookup.
+    async fn ask(&self) -> Result<Vec<String>, String> {
+        let mut lookup = self.lookup.lock().await;
+        let handle = lookup.get_or_insert_with(|| {
+            let all = look_up_all(self.services.clone());
+            tokio::spawn(async move {
+                let limit = format!("could not look up SRV records: no answer within {}s", LIMIT.as_secs());
+                timeout(LIMIT, all).await.unwrap_or(Err(limit))
+            })
+        });
+        let answer = handle.await;
+        *lookup = None;
+        answer.map_err(|error| error.to_string())?
+    }
+}
+
+/// Looks up the records of all these. One lookup that fails has them all fail: what is left out of the answer would look as if it
+/// were not there.
+async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
+    let resolver = resolver().map_err(|error| format!("could not look up SRV records: {error}"))?;
+    let answers = services.iter().map(async |service| match resolver.srv_lookup(format!("{}.", service.name)).await {
+        Ok(lookup) => Ok(lookup.answers().iter().filter_map(|record| srv(&record.data)).cloned().collect()),
+        Err(error) if is_empty(&error) => Ok(Vec::new()),
+        Err(error) => Err(format!("could not look up {}: {error}", service.name)),
+    });
+    let mut all = Vec::new();
+    for (service, answer) in services.iter().zip(future::join_all(answers).await) {
+        all.extend(urls(service, answer?)?.into_iter().filter(|url| !all.contains(url)).collect::<Vec<_>>());
+    }
+    let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
+    match all.len() {
+        0 => Err(format!("there are no SRV records {}", names.join(" or "))),
+        1..=MOST_TARGETS => Ok(all),
+        n => Err(format!(
+            "the SRV records {} name {n} members, and at most {MOST_TARGETS} are used",
+            names.join(" and ")
+        )),
+    }
+}
+
+/// By `/etc/resolv.conf` as it is now. Nothing is cached: what was replaced has to be noticed, and questions are rare.
+fn resolver() -> Result<TokioResolver, NetError> {
+    let mut builder = TokioResolver::builder_tokio()?;
+    let options = builder.options_mut();
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    builder.build()
+}
+
+fn srv(data: &RData) -> Option<&SRV> {
+    match data {
+        RData::SRV(srv) => Some(srv),
+        _ => None,
+    }
+}
+
+/// Whether this is the answer that there are no such records, and not the lack of an answer.
+fn is_empty(error: &NetError) -> bool {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(answer)) => {
+            matches!(answer.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
+        }
+        _ => false,
+    }
+}
+
+/// The URLs of one service's records, the preferred ones first.
+fn urls(service: &Service, mut records: Vec<SRV>) -> Result<Vec<String>, String> {
+    records.sort_by_key(|record| (record.priority, Reverse(record.weight), record.target.clone(), record.port));
+    // The root as target says that there is no such service.
+    let records = records.iter().filter(|record| !record.target.is_root() && record.port > 0);
+    records
+        .map(|record| {
+            let target = record.target.to_ascii().to_ascii_lowercase();
+            let host = target.trim_end_matches('.');
+            if is_host(host) {
+                Ok(format!("{}://{host}:{}", service.scheme, record.port))
+            } else {
+                Err(format!("the SRV record {} names {host:?}, which is not a valid host name", service.name))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use hickory_resolver::proto::rr::{Name, domain::Label};
+
+    use super::*;
+
+    fn record(priority: u16, weight: u16, port: u16, target: &str) -> SRV {
+        SRV::new(priority, weight, port, target.parse().expect("a name"))
+    }
+
+    fn records(suffix: Option<&str>, tls_only: bool) -> Records<String> {
+        let suffix = suffix.map(str::to_owned);
+        Records::new(&Discovery { domain: "example.com".into(), suffix, tls_only }, Duration::from_millis(50))
+    }
+
+    #[test]
+    fn the_services_are_those_of_etcdctl() {
+        for (suffix, tls_only, expected) in [
+            (None, false, &["_etcd-client-ssl._tcp.example.com", "_etcd-client._tcp.example.com"][..]),
+            (None, true, &["_etcd-client-ssl._tcp.example.com"]),
+            (Some("x"), false, &["_etcd-client-ssl-x._tcp.example.com", "_etcd-client-x._tcp.example.com"]),
+        ] {
+            let services = records(suffix, tls_only).services;
+            assert_eq!(services.iter().map(|service| &*service.name).collect::<Vec<_>>(), expected);
+            assert_eq!(services[0].scheme, "https");
+        }
+    }
+
+    #[test]
+    fn records_become_urls_in_the_order_of_preference() {
+        let service = Service { name: "_etcd-client._tcp.example.com".into(), scheme: "http" };
+        let found = [
+            record(2, 9, 2379, "last.example.com."),
+            record(1, 1, 2379, "second.example.com."),
+            record(1, 5, 23790, "First.example.com."),
+            record(0, 0, 2379, "."),
+            record(0, 0, 0, "no-port.example.com."),
+        ];
+        let expected = ["first.example.com:23790", "second.example.com:2379", "last.example.com:2379"];
+        assert_eq!(urls(&service, found.to_vec()), Ok(expected.map(|host| format!("http://{host}")).to_vec()));
+        let label = Label::from_raw_bytes(b"a/b").expect("a label");
+        let odd = SRV::new(0, 0, 1, Name::from_labels([label]).expect("a name"));
+        assert!(urls(&service, vec![odd]).is_err_and(|why| why.contains("not a valid host name")));
+    }
+
+    #[test]
+    fn members_stay_what_they_are_while_the_records_name_them() {
+        let records = records(None, false);
+        let set = |urls: &[&str]| records.set_targets(urls.iter().map(ToString::to_string).collect(), str::to_owned);
+        assert_eq!(set(&["a", "b"]).len(), 2);
+        let before = records.targets();
+        assert_eq!(set(&["c", "b"]), ["c".to_owned().into()]);
+        assert!(Rc::ptr_eq(&records.targets()[1], &before[1]));
+        assert_eq!(records.targets()[0].as_str(), "c");
+    }
+
+    /// Without DNS, as the lookup is made up.
+    #[tokio::test]
+    async fn a_lookup_that_fails_or_hangs_changes_nothing_and_keeps_nothing_from_being_looked_up() {
+        let records = records(None, false);
+        records.set_targets(vec!["a".into()], str::to_owned);
+        let looked_up = Cell::new(0);
+        for answer in [Some(Err("dark".to_owned())), None] {
+            *records.lookup.lock().await = Some(tokio::spawn(async {
+                match answer {
+                    Some(answer) => answer,
+                    None => future::pending().await,
+                }
+            }));
+            let targets = records.look_up(str::to_owned, async |_| looked_up.set(looked_up.get() + 1)).await;
+            assert_eq!(targets, ["a".to_owned().into()]);
+            assert_eq!(records.failure(), "dark");
+        }
+        assert_eq!(looked_up.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_is_found_by_the_next_call() {
+        let records = records(None, false);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        *records.lookup.lock().await = Some(tokio::spawn(async { told.await.map_err(|_| "never told".to_owned()) }));
+        assert!(records.look_up(str::to_owned, async |_| ()).await.is_empty());
+        tell.send(vec!["a".to_owned()]).expect("it still waits");
+        assert_eq!(records.look_up(str::to_owned, async |_| future::pending().await).await, ["a".to_owned().into()]);
+    }
+}
