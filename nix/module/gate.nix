@@ -121,7 +121,7 @@ in
         Services of other modules that run only on the host that holds the lead; each is named as in
         {option}`systemd.services`. The unit keeps its name, its user, its sandbox and its `ExecStartPre` (which runs on
         every host, as the unit is started on every host), its `ExecStart` is run by the gatekeeper, and its `PIDFile` is
-        cleared. A unit of `Type=forking` is refused, and so is what else cannot work.
+        cleared, as is an `ExecReload` that does not signal `$MAINPID`: it may start the service on a standby. A unit of `Type=forking` is refused, and so is what else cannot work.
       '';
     };
   };

@@ -26,6 +26,10 @@ let
   lines = lib.toList (original.ExecStart or [ ]);
   commands = lib.filter (line: line != "") (map toString lines);
 
+  # A reload that is no signal to the main process may start the service on a standby, or signal what an old PID file names.
+  reloads = lib.filter (line: line != "") (map toString (lib.toList (original.ExecReload or [ ])));
+  reloadIsForwarded = lib.any (lib.hasInfix "MAINPID") reloads;
+
   # systemd's own default is as good as written in the unit.
   unitsGrace = duration.fromSystemd (original.TimeoutStopSec or original.TimeoutSec or 90);
   known = settings // {
@@ -109,7 +113,10 @@ in
 {
   # In the order of the settings' names: what was there, what a gatekeeper needs, what the operator knows better.
   serviceConfig =
-    removeAttrs original [ "RestartKillSignal" ]
+    removeAttrs original [
+      "RestartKillSignal"
+      "ReloadSignal"
+    ]
     // {
       ExecStart =
         if lib.isList (original.ExecStart or "") then map wrapLine lines else wrapLine original.ExecStart;
@@ -120,6 +127,16 @@ in
       # systemd would take the process that it names for the unit's main process. An empty line also takes back that of a
       # package's unit file.
       PIDFile = "";
+
+      # The gatekeeper forwards signals to its command. An empty line also takes back that of a package's unit file.
+      ExecReload =
+        if reloadIsForwarded then
+          original.ExecReload
+        else if type == "notify-reload" && reloads == [ ] then
+          # What systemd would send by itself.
+          "${runtimeShell} -c 'kill -${lib.removePrefix "SIG" (original.ReloadSignal or "HUP")} $$MAINPID'"
+        else
+          "";
 
       # 128 + the signal, as a shell says it: what a stopped command's exit code is.
       SuccessExitStatus =
@@ -208,7 +225,9 @@ in
   ];
 
   warnings =
-    lib.optional
+    lib.optional (reloads != [ ] && !reloadIsForwarded && !settings.serviceConfig ? ExecReload)
+      "${path}: the unit's ExecReload is cleared, as it does not signal $MAINPID and may start the service on a standby: set ${path}.serviceConfig.ExecReload to a command that has no effect where the service does not run."
+    ++ lib.optional
       (
         !isOneshot
         && settings.notifyReady != "elected"

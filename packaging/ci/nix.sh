@@ -140,8 +140,8 @@ as_root cp -r "$work/units" "$target/units"
 as_root chown -R "$(id -u)" "$target/units"
 cd "$target/units"
 for unit in *; do
-  # The program is nowhere, as nothing was built.
-  sed --in-place 's|/nix/store/[^ ]*/bin/etcd-await-election|/bin/true|' "$unit"
+  # The program and the shell of a reload are nowhere, as nothing was built.
+  sed --in-place 's|/nix/store/[^ ]*/bin/etcd-await-election|/bin/true|; s|^ExecReload=/nix/store/[^ ]*/bin/|ExecReload=/bin/|' "$unit"
   # A template is verified by an instance of it.
   instance=${unit/@./@instance.}
   [ "$instance" = "$unit" ] || mv "$unit" "$instance"

@@ -254,6 +254,32 @@ let
         ];
       };
     };
+    # It would start the daemon on a standby.
+    graceful = {
+      service = {
+        ExecStart = "/bin/daemon";
+        ExecReload = "/bin/daemon -k graceful";
+      };
+      expect.ExecReload = "";
+    };
+    # The operator knows what a reload does.
+    reloaded = {
+      service = {
+        ExecStart = "/bin/daemon";
+        ExecReload = "/bin/daemonctl reload";
+      };
+      gate.serviceConfig.ExecReload = "/bin/true --if-running";
+      expect.ExecReload = "/bin/true --if-running";
+    };
+    # systemd would send the signal itself, and wait for an answer.
+    signaled = {
+      service = {
+        Type = "notify-reload";
+        ReloadSignal = "SIGUSR1";
+        ExecStart = "/bin/daemon";
+      };
+      expect.Type = "notify";
+    };
     # Of a package: the first, empty line takes back the package's command.
     packaged = {
       service.ExecStart = [
@@ -426,6 +452,9 @@ in
       in
       require "renamed: ExecStart is ${found}" (lib.hasPrefix begins found && lib.hasSuffix ends found)
     )
+    ++ require "signaled: ExecReload is ${services.signaled.serviceConfig.ExecReload}" (
+      lib.hasSuffix "/bin/bash -c 'kill -USR1 $$MAINPID'" services.signaled.serviceConfig.ExecReload
+    )
     ++ require "scripted: the script is not behind the gatekeeper" (
       lib.hasPrefix (gatekeeper {
         lock = "scripted";
@@ -444,6 +473,7 @@ in
     ++ require "warnings: ${asText warned}" (
       warned == [
         "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
+        "services.etcd-await-election.gate.graceful: the unit's ExecReload is cleared, as it does not signal $MAINPID and may start the service on a standby: set services.etcd-await-election.gate.graceful.serviceConfig.ExecReload to a command that has no effect where the service does not run."
       ]
     );
 }
