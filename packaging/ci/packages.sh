@@ -69,6 +69,10 @@ for rpm in "${rpms[@]}"; do
   root=$PWD/$work/$(basename "$rpm")
   mkdir -p "$root"
   rpm --checksig --nosignature "$rpm"
+  # From a file of its own: see packaging/rpm/etcd-await-election.spec.
+  script=$(rpm --query --package --queryformat '%{PREUN}' "$rpm")
+  bash -n <<<"$script"
+  [[ $script == *"units start the program that is being removed"* ]] || fail "$rpm names nothing that needs the program"
   rpm --root "$root" --initdb
   # There is no shell in there for the scripts.
   rpm --force-debian --root "$root" --install --nodeps --noscripts --ignorearch "$rpm"

@@ -1,12 +1,20 @@
 //! The Debian package in the life of a machine: installed, at work, upgraded, removed, purged.
 
+mod reload;
+mod removal;
+
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use harness::{Behaviour, Timing, journal::now, wait::scaled};
+use harness::{
+    Behaviour, Timing, eventually,
+    journal::{Life, now},
+    wait::scaled,
+};
 
 use crate::{
     engine::{Machine, Network},
@@ -15,7 +23,7 @@ use crate::{
 
 /// The folder with what was built, in the machine.
 const PACKAGES: &str = "/packages";
-const UNIT: &str = "etcd-await-election@job.service";
+const JOB: &str = "etcd-await-election@job.service";
 const EXAMPLE: &str = "/etc/etcd-await-election/example.env";
 const SETTINGS: &str = "/etc/etcd-await-election/job.env";
 const SANDBOX: &str = "/etc/systemd/system/etcd-await-election@job.service.d/journal.conf";
@@ -30,49 +38,35 @@ const EVERYTHING: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /d
 
 #[test]
 fn the_package_is_installed_upgraded_removed_and_purged() {
-    let network = Network::new();
-    let gated = Gated::new();
-    let machine = gated.install(network.machine("debian").mount(&dist(), PACKAGES, "ro")).boot();
+    let host = Host::bare(&Network::new());
+    let Host { machine, gated } = &host;
     let before = machine.must(EVERYTHING);
 
-    install(&machine, &format!("{PACKAGES}/{}", package()));
+    install(machine, &format!("{PACKAGES}/{}", package()));
     machine.must("test -s /usr/share/man/man1/etcd-await-election.1.gz");
     let version = machine.must("etcd-await-election --version");
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let units = machine.must("systemctl list-unit-files --no-legend 'etcd-await-election@*'");
     assert!(units.contains("etcd-await-election@.service"), "systemd does not know the unit: {units:?}");
 
-    // As the example says, with a command and an etcd that are there.
     machine.must("systemctl start etcd.service");
-    machine.must(&format!("sed -E '/^(COMMAND|ETCD_AWAIT_ELECTION_ENDPOINTS)=/d' {EXAMPLE} >{SETTINGS}"));
-    let journaled = Gated::variables("debian", &Behaviour::default());
-    let ours = format!("COMMAND={}\nETCD_AWAIT_ELECTION_ENDPOINTS=127.0.0.1:2379\n{journaled}", gated::COMMAND);
-    machine.must(&format!("cat >>{SETTINGS} <<'END-OF-FILE'\n{ours}END-OF-FILE"));
-    machine.write(SANDBOX, "[Service]\nReadWritePaths=/journal");
-    machine.must("systemctl daemon-reload");
-    let moment = now();
-    machine.must(&format!("systemctl start {UNIT}"));
-    let first = gated.runs_since(moment, scaled(A_WHILE), Some("debian"));
+    let first = host.job("");
 
     // Through an upgrade it runs on, and what the operator wrote stays.
     machine.must(&format!("echo '# ours' >>{EXAMPLE}"));
-    machine.must(&format!("dpkg-deb --raw-extract {PACKAGES}/{} /tmp/next", package()));
-    machine.must("sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control");
-    machine.must(&format!("echo '# theirs' >>/tmp/next{EXAMPLE}"));
-    machine.must("dpkg-deb --root-owner-group --build /tmp/next /tmp/next.deb");
-    let main_pid = || machine.must(&format!("systemctl show --property=MainPID {UNIT}"));
-    let pid = main_pid();
-    install(&machine, "/tmp/next.deb");
+    host.next_package();
+    let pid = host.main_pid(JOB);
+    install(machine, "/tmp/next.deb");
     assert!(machine.must("dpkg-query --show etcd-await-election").contains("+next"), "it was not upgraded");
     assert_eq!(machine.must(&format!("tail -n 1 {EXAMPLE}")).trim(), "# ours");
-    assert_eq!(main_pid(), pid, "the upgrade restarted the instance");
+    assert_eq!(host.main_pid(JOB), pid, "the upgrade restarted the instance");
     let moment = now();
     gated.runs_since(first.from, scaled(A_WHILE), Some("debian"));
     assert!(gated.again(&first).asked.is_none(), "the upgrade asked the command to stop");
     assert!(gated.again(&first).to > moment - 1_000_000_000, "the upgrade ended the command");
 
     // And the old program, whose file is gone, still hands over: the new one need not wait for a lease.
-    machine.must(&format!("systemctl restart {UNIT}"));
+    machine.must(&format!("systemctl restart {JOB}"));
     let second = gated.runs_since(moment, Timing::SWIFT, Some("debian"));
     assert!(gated.again(&first).ended, "the command was killed");
 
@@ -90,6 +84,114 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     let left: Vec<_> = left.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();
     assert!(left.is_empty(), "left behind: {left:#?}");
     gated.verdict(2);
+}
+
+/// A machine with etcd, and with what `dist` has made.
+struct Host {
+    machine: Machine,
+    gated: Gated,
+}
+
+impl Host {
+    /// Without the package, and without etcd.
+    fn bare(network: &Arc<Network>) -> Self {
+        let gated = Gated::new();
+        let machine = gated.install(network.machine("debian").mount(&dist(), PACKAGES, "ro")).boot();
+        Self { machine, gated }
+    }
+
+    /// With both.
+    fn boot(network: &Arc<Network>) -> Self {
+        let host = Self::bare(network);
+        host.machine.must("systemctl start etcd.service");
+        host.apt(&format!("install {PACKAGES}/{}", package()));
+        host
+    }
+
+    /// Runs `apt-get`; what it and the scripts of the packages say.
+    #[track_caller]
+    fn apt(&self, words: &str) -> String {
+        // Without lists, as no mirror can be reached: what is installed needs nothing.
+        let words = format!("-o Dpkg::Options::=--force-confold --yes --quiet --allow-downgrades {words}");
+        // dpkg writes to a terminal that apt makes.
+        self.machine.must(&format!("DEBIAN_FRONTEND=noninteractive apt-get {words} 2>&1")).replace('\r', "")
+    }
+
+    /// Makes `/tmp/next.deb`, a newer version of the package.
+    #[track_caller]
+    fn next_package(&self) {
+        self.machine.must(&format!("dpkg-deb --raw-extract {PACKAGES}/{} /tmp/next", package()));
+        self.machine.must("sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control");
+        self.machine.must(&format!("echo '# theirs' >>/tmp/next{EXAMPLE}"));
+        self.machine.must("dpkg-deb --root-owner-group --build /tmp/next /tmp/next.deb");
+    }
+
+    /// Starts an instance as the example says, with a command and an etcd that are there; its command.
+    #[track_caller]
+    fn job(&self, more: &str) -> Life {
+        let machine = &self.machine;
+        machine.must(&format!("sed -E '/^(COMMAND|ETCD_AWAIT_ELECTION_ENDPOINTS)=/d' {EXAMPLE} >{SETTINGS}"));
+        let journaled = Gated::variables("debian", &Behaviour::default());
+        let ours =
+            format!("COMMAND={}\nETCD_AWAIT_ELECTION_ENDPOINTS=127.0.0.1:2379\n{journaled}{more}", gated::COMMAND);
+        machine.must(&format!("cat >>{SETTINGS} <<'END-OF-FILE'\n{ours}\nEND-OF-FILE"));
+        machine.write(SANDBOX, "[Service]\nReadWritePaths=/journal");
+        machine.must("systemctl daemon-reload");
+        let moment = now();
+        machine.must(&format!("systemctl start {JOB}"));
+        self.gated.runs_since(moment, scaled(A_WHILE), Some("debian"))
+    }
+
+    /// Gates a unit by its drop-in that ships, as the README says.
+    #[track_caller]
+    fn gate(&self, unit: &str, dropin: &str) {
+        let examples = "/usr/share/doc/etcd-await-election/examples";
+        let folder = format!("/etc/systemd/system/{unit}.d");
+        let files = format!("{examples}/gate.conf {examples}/{dropin}");
+        self.machine.must(&format!("install -D --mode=644 --target-directory={folder} {files}"));
+        self.settings(unit.trim_end_matches(".service"));
+        self.machine.must("systemctl daemon-reload");
+    }
+
+    /// Writes the settings of a gated unit.
+    #[track_caller]
+    fn settings(&self, name: &str) {
+        let settings = "ETCD_AWAIT_ELECTION_ENDPOINTS=127.0.0.1:2379";
+        self.machine.write(&format!("/etc/etcd-await-election/{name}.env"), settings);
+    }
+
+    /// Has an instance called `other`, in the unit of that name, lead this lock.
+    #[track_caller]
+    fn another_leads(&self, lock: &str) {
+        let flags = format!("--endpoints=127.0.0.1:2379 --lock-name={lock} --identity=other --notify-ready=elected");
+        // It returns when its command runs.
+        self.machine.must(&format!(
+            "systemd-run --quiet --unit=other --service-type=notify \
+             /usr/bin/etcd-await-election {flags} -- /bin/sleep infinity"
+        ));
+    }
+
+    /// Waits until `systemctl status` says these words of a unit that runs.
+    #[track_caller]
+    fn says(&self, unit: &str, words: &str) {
+        eventually(A_WHILE, &format!("{unit} says {words:?}"), || {
+            let line = format!("systemctl status --no-pager --lines=0 --full {unit} || true");
+            let said = self.machine.exec(&["sh", "-c", &line])?;
+            if said.contains(words) && said.contains("active (running)") { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// The process of the gatekeeper.
+    #[track_caller]
+    fn main_pid(&self, unit: &str) -> String {
+        self.machine.must(&format!("systemctl show --value --property=MainPID {unit}")).trim().to_owned()
+    }
+
+    /// The names of all keys of a lock.
+    #[track_caller]
+    fn keys(&self, lock: &str) -> String {
+        self.machine.must(&format!("ETCDCTL_API=3 etcdctl get --prefix --keys-only {lock}")).trim().to_owned()
+    }
 }
 
 fn install(machine: &Machine, package: &str) {

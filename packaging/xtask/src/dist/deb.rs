@@ -60,8 +60,9 @@ fn control(arch: &Arch, root: &Path) -> Result<PathBuf, String> {
     let find = |arguments: &[&str]| tools::output(Command::new("sh").arg("-c").args(arguments).current_dir(root));
     write("conffiles", find(&["find etc -type f | sed 's|^|/|' | LC_ALL=C sort"])? + "\n")?;
     write("md5sums", find(&["find usr -type f | LC_ALL=C sort | xargs md5sum"])? + "\n")?;
+    let removal = filled("packaging/removal.sh", &[])?;
     for script in ["postinst", "prerm", "postrm"] {
-        write(script, filled(&format!("packaging/deb/{script}"), &[])?)?;
+        write(script, filled(&format!("packaging/deb/{script}"), &[("REMOVAL", removal.trim_end())])?)?;
     }
     Ok(folder)
 }

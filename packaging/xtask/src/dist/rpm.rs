@@ -30,6 +30,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
         ("_topdir", work.join("build").display().to_string()),
         ("release_version", VERSION.to_owned()),
         ("installed", root.display().to_string()),
+        ("removal", tools::root().join("packaging/removal.sh").display().to_string()),
         ("_binary_payload", "w19.zstdio".to_owned()),
         ("_buildhost", "localhost".to_owned()),
         ("use_source_date_epoch_as_buildtime", "1".to_owned()),
