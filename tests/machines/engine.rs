@@ -1,10 +1,11 @@
 //! The container engine, and machines in it: containers that are removed when they are dropped.
 //!
 //! Docker is used if it runs, else one of our own is started for as long as the tests run. Images come from no registry:
-//! the base image is this machine's own release, made by mmdebstrap once and kept in `target/machines/`.
+//! mmdebstrap makes them once, and they are kept in `target/machines/`. The base image is this machine's own release; those
+//! of Debian's suites are for the tests of systemd.
 
 use std::{
-    collections::hash_map::DefaultHasher,
+    collections::{BTreeMap, hash_map::DefaultHasher},
     env,
     fmt::Write as _,
     fs,
@@ -12,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, LazyLock,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
     thread,
@@ -64,8 +65,23 @@ pub(crate) fn label() -> &'static str {
 
 /// The base image, made now if it is not there.
 pub(crate) fn base_image() -> &'static str {
-    static IMAGE: LazyLock<String> = LazyLock::new(make_base_image);
+    static IMAGE: LazyLock<String> = LazyLock::new(|| make_image(&OWN.release, &OWN.sources));
     &IMAGE
+}
+
+/// The image of one of Debian's suites, made now if it is not there.
+fn image_of(suite: &'static str) -> String {
+    if suite == OWN.release {
+        return base_image().to_owned();
+    }
+    // One at a time, also of different suites: the network is the same.
+    static IMAGES: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    let mut images = IMAGES.lock().expect("no image could be made before");
+    let make = || {
+        let mirror = env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
+        make_image(suite, &format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+    };
+    images.entry(suite).or_insert_with(make).clone()
 }
 
 /// An image made of a folder by a recipe, with `NAME=value` for its arguments; its name. Gone when the tests are.
@@ -156,6 +172,12 @@ impl Blueprint {
     pub(crate) fn image(mut self, image: &str) -> Self {
         self.image = Some(image.to_owned());
         self
+    }
+
+    /// One of Debian's suites instead of this machine's own release.
+    pub(crate) fn suite(self, suite: &'static str) -> Self {
+        let image = image_of(suite);
+        self.image(&image)
     }
 
     /// More words for `docker run`.
@@ -447,9 +469,8 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn make_base_image() -> String {
-    let sources = sources();
-    let release = sources.split(' ').nth(2).expect("a source has a release").to_owned();
+/// Makes the image of a release, unless the engine or `target/machines/` has it.
+fn make_image(release: &str, sources: &str) -> String {
     // Other packages make another image.
     let mut hasher = DefaultHasher::new();
     (PACKAGES, UNUSED).hash(&mut hasher);
@@ -468,7 +489,7 @@ fn make_base_image() -> String {
             .args(["--variant=minbase", "--format=tar", "--aptopt=Acquire::Check-Valid-Until \"false\""])
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {UNUSED}"))
-            .args([Path::new(&release), &partial, &list]))
+            .args([Path::new(release), &partial, &list]))
         .and_then(|_| fs::rename(&partial, &archive).map_err(|error| error.to_string()))
         .unwrap_or_else(|error| panic!("mmdebstrap, for {}: {error}", archive.display()));
     }
@@ -479,21 +500,29 @@ fn make_base_image() -> String {
 /// What the packages would start by themselves.
 const UNUSED: &str = "cron.service etcd.service haproxy.service nginx.service postgresql.service redis-server.service";
 
-/// Where this machine gets the packages of its own release from, as lines of a `sources.list`. Its own release, because
-/// the test binary runs in these machines, too, with their C library.
-fn sources() -> String {
+/// What signs Debian's suites, on Debian and where its package of this name is installed.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// This machine's own release, and where it gets its packages from, as lines of a `sources.list`.
+struct Own {
+    release: String,
+    sources: String,
+}
+
+static OWN: LazyLock<Own> = LazyLock::new(|| {
     let format = "$(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)";
     let targets = run(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))
         .expect("apt-get knows its sources");
-    let mut lines = String::new();
+    let mut sources = String::new();
     for target in targets.lines() {
         if let Some(source) = ["Debian ", "Ubuntu "].iter().find_map(|origin| target.strip_prefix(origin)) {
-            let _ = writeln!(lines, "deb {source}");
+            let _ = writeln!(sources, "deb {source}");
         }
     }
-    assert!(!lines.is_empty(), "apt-get has no lists of Debian or Ubuntu: run apt-get update");
-    lines
-}
+    assert!(!sources.is_empty(), "apt-get has no lists of Debian or Ubuntu: run apt-get update");
+    let release = sources.split(' ').nth(2).expect("a source has a release").to_owned();
+    Own { release, sources }
+});
 
 /// What it prints.
 fn run(command: &mut Command) -> Result<String, String> {

@@ -23,6 +23,33 @@ use crate::{
     gated::{self, Gated},
 };
 
+on_each_suite! {
+    a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over
+    on_a_stop_the_command_gets_its_own_signal_alone
+    a_stop_takes_as_long_as_the_stop_grace_allows
+    a_units_own_way_to_stop_is_taken_and_may_fail
+    a_stop_hands_over_at_once
+    a_killed_guard_is_followed_at_once
+    a_killed_gatekeeper_is_followed_long_before_its_lease_ends
+    a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease
+    what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term
+    a_frozen_gatekeeper_is_followed_after_its_lease
+    a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog
+    a_reboot_hands_over_at_once_and_the_host_takes_part_again
+    a_lost_host_is_followed_after_its_lease
+    a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes
+    a_host_that_was_paused_for_a_moment_goes_on
+    a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts
+    a_host_that_cannot_reach_etcd_is_started_and_stops_at_once
+    debians_redis_runs_on_the_leading_host_only
+    a_command_is_split_into_words_and_has_a_folder_to_write_in
+    a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted
+    the_units_are_well_formed_and_hardened
+}
+
+/// One of Debian's suites.
+type Suite = &'static str;
+
 /// What gates the journaling command.
 const UNIT: &str = "etcd-await-election@journaled.service";
 /// Its settings, and its command.
@@ -55,10 +82,10 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 /// A host with the program, its units and what it needs for etcd; nothing is enabled yet.
-fn host(name: &str) -> Blueprint {
+fn host(suite: Suite, name: &str) -> Blueprint {
     let (network, cluster) = &*SHARED;
     let template = "etcd-await-election@.service";
-    let mut host = network.machine(name).mount(&gated::program(), gated::PROGRAM, "ro").mount(
+    let mut host = network.machine(name).suite(suite).mount(&gated::program(), gated::PROGRAM, "ro").mount(
         &shipped(template),
         &format!("/usr/lib/systemd/system/{template}"),
         "ro",
@@ -70,8 +97,8 @@ fn host(name: &str) -> Blueprint {
 }
 
 /// The same for `unit`, with the certificates as its credentials.
-fn host_of(name: &str, unit: &str) -> Blueprint {
-    host(name).mount(&shipped("credentials.conf"), &format!("{ADMIN}/{unit}.d/credentials.conf"), "ro")
+fn host_of(suite: Suite, name: &str, unit: &str) -> Blueprint {
+    host(suite, name).mount(&shipped("credentials.conf"), &format!("{ADMIN}/{unit}.d/credentials.conf"), "ro")
 }
 
 /// Two hosts for one lock, and the journal of what ran on them.
@@ -85,9 +112,9 @@ struct Hosts {
 impl Hosts {
     /// Boots both. The first leads, and the second waits.
     #[track_caller]
-    fn gating(lock: &str, behaviour: &Behaviour, more: &str) -> Self {
+    fn gating(suite: Suite, lock: &str, behaviour: &Behaviour, more: &str) -> Self {
         let gated = Gated::new();
-        let [a, b] = ["a", "b"].map(|name| gated.install(host_of(name, UNIT)).boot());
+        let [a, b] = ["a", "b"].map(|name| gated.install(host_of(suite, name, UNIT)).boot());
         let hosts = Self { lock: format!("systemd/{lock}"), gated, a, b };
         for host in [&hosts.a, &hosts.b] {
             host.write(SETTINGS, &hosts.settings(host, behaviour, more));
@@ -171,10 +198,9 @@ fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
 }
 
 /// As it would end by itself: asked with its own signal, by nobody else, and given its time.
-#[test]
-fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over() {
+fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over(suite: Suite) {
     let slow = Behaviour { daemon: true, ..Behaviour::slow(Duration::from_secs(2)) };
-    let hosts = Hosts::gating("stop", &slow, "");
+    let hosts = Hosts::gating(suite, "stop", &slow, "");
     let life = hosts.on_a();
     let fault = now();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
@@ -187,10 +213,9 @@ fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over() {
 }
 
 /// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
-#[test]
-fn on_a_stop_the_command_gets_its_own_signal_alone() {
+fn on_a_stop_the_command_gets_its_own_signal_alone(suite: Suite) {
     let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
-    let hosts = Hosts::gating("signal", &Behaviour::default(), more);
+    let hosts = Hosts::gating(suite, "signal", &Behaviour::default(), more);
     let life = hosts.on_a();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     let life = hosts.gated.again(&life);
@@ -200,11 +225,10 @@ fn on_a_stop_the_command_gets_its_own_signal_alone() {
 }
 
 /// The unit's own limit is shorter than that: the gatekeeper asks for the time.
-#[test]
-fn a_stop_takes_as_long_as_the_stop_grace_allows() {
+fn a_stop_takes_as_long_as_the_stop_grace_allows(suite: Suite) {
     let limit = Duration::from_secs(12);
     let slow = Behaviour::slow(limit + Duration::from_secs(2));
-    let hosts = Hosts::gating("grace", &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
+    let hosts = Hosts::gating(suite, "grace", &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
     let own = hosts.a.must(&format!("systemctl show --value --property=TimeoutStopUSec {UNIT}"));
     assert_eq!(own.trim(), format!("{}s", limit.as_secs()));
     let life = hosts.on_a();
@@ -216,9 +240,8 @@ fn a_stop_takes_as_long_as_the_stop_grace_allows() {
 }
 
 /// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
-#[test]
-fn a_units_own_way_to_stop_is_taken_and_may_fail() {
-    let hosts = Hosts::gating("own", &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
+fn a_units_own_way_to_stop_is_taken_and_may_fail(suite: Suite) {
+    let hosts = Hosts::gating(suite, "own", &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
     for host in [&hosts.a, &hosts.b] {
         // By a name that no other process has.
         let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
@@ -236,10 +259,28 @@ fn a_units_own_way_to_stop_is_taken_and_may_fail() {
     hosts.verdict(1);
 }
 
+fn a_stop_hands_over_at_once(suite: Suite) {
+    let hosts = Hosts::gating(suite, "swift", &Behaviour::default(), "");
+    let fault = now();
+    hosts.a.must(&format!("systemctl stop {UNIT}"));
+    hosts.moves_to_b(fault, "stop", Timing::SWIFT);
+    hosts.verdict(2);
+}
+
+/// The gatekeeper ends what the guard leaves behind.
+fn a_killed_guard_is_followed_at_once(suite: Suite) {
+    let hosts = Hosts::gating(suite, "guard", &Behaviour { daemon: true, ..Behaviour::default() }, "");
+    let fault = now();
+    hosts.a.must("kill -KILL $(pgrep await-guard)");
+    hosts.moves_to_b(fault, "kill -9 of the guard", Timing::SWIFT);
+    // It takes part again by itself.
+    hosts.says(&hosts.a, "b leads");
+    hosts.verdict(2);
+}
+
 /// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
-#[test]
-fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends() {
-    let hosts = Hosts::gating("kill", &Behaviour::default(), "");
+fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends(suite: Suite) {
+    let hosts = Hosts::gating(suite, "kill", &Behaviour::default(), "");
     let life = hosts.on_a();
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.moves_to_b(fault, "kill -9", Timing::SWIFT);
@@ -251,10 +292,9 @@ fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends() {
 }
 
 /// Neither TERM nor its gatekeeper's death ends it: the guard has to.
-#[test]
-fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease() {
+fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease(suite: Suite) {
     let stubborn = Behaviour { daemon: true, children: 1, ..Behaviour::stubborn() };
-    let hosts = Hosts::gating("stubborn", &stubborn, "");
+    let hosts = Hosts::gating(suite, "stubborn", &stubborn, "");
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.moves_to_b(fault, "kill -9, stubborn", after_its_lease());
     hosts.says(&hosts.a, "b leads");
@@ -262,9 +302,8 @@ fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_le
 }
 
 /// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
-#[test]
-fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term() {
-    let hosts = Hosts::gating("both", &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
+fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term(suite: Suite) {
+    let hosts = Hosts::gating(suite, "both", &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
     // On either host: the killed one is started anew, and may ask for what it held.
@@ -273,9 +312,8 @@ fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term() {
     hosts.verdict(2);
 }
 
-#[test]
-fn a_frozen_gatekeeper_is_followed_after_its_lease() {
-    let hosts = Hosts::gating("freeze", &Behaviour::default(), "");
+fn a_frozen_gatekeeper_is_followed_after_its_lease(suite: Suite) {
+    let hosts = Hosts::gating(suite, "freeze", &Behaviour::default(), "");
     let fault = signal_gatekeeper(&hosts.a, "STOP");
     hosts.moves_to_b(fault, "SIGSTOP", after_its_lease());
     hosts.says(&hosts.b, "leader of");
@@ -285,9 +323,8 @@ fn a_frozen_gatekeeper_is_followed_after_its_lease() {
 }
 
 /// The watchdog hears nothing more, and the unit is started anew.
-#[test]
-fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog() {
-    let hosts = Hosts::gating("watchdog", &Behaviour::default(), "");
+fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog(suite: Suite) {
+    let hosts = Hosts::gating(suite, "watchdog", &Behaviour::default(), "");
     signal_gatekeeper(&hosts.a, "STOP");
     let restarted = format!("journalctl --unit={UNIT} --boot --no-pager | grep --quiet 'Watchdog timeout'");
     hosts.a.until(2 * TIMING.lease() + PATIENCE, &restarted);
@@ -295,9 +332,8 @@ fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog() {
     hosts.verdict(2);
 }
 
-#[test]
-fn a_reboot_hands_over_at_once_and_the_host_takes_part_again() {
-    let hosts = Hosts::gating("reboot", &Behaviour::default(), "");
+fn a_reboot_hands_over_at_once_and_the_host_takes_part_again(suite: Suite) {
+    let hosts = Hosts::gating(suite, "reboot", &Behaviour::default(), "");
     let fault = now();
     hosts.a.reboot();
     hosts.moves_to_b(fault, "reboot", Timing::SWIFT);
@@ -305,9 +341,8 @@ fn a_reboot_hands_over_at_once_and_the_host_takes_part_again() {
     hosts.verdict(2);
 }
 
-#[test]
-fn a_lost_host_is_followed_after_its_lease() {
-    let hosts = Hosts::gating("power", &Behaviour::stubborn(), "");
+fn a_lost_host_is_followed_after_its_lease(suite: Suite) {
+    let hosts = Hosts::gating(suite, "power", &Behaviour::stubborn(), "");
     let fault = now();
     hosts.a.kill();
     hosts.moves_to_b(fault, "power cut", after_its_lease());
@@ -319,9 +354,8 @@ fn a_lost_host_is_followed_after_its_lease() {
 
 /// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
 /// guard has looked at the clock. It is that moment, and the token was larger already.
-#[test]
-fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes() {
-    let hosts = Hosts::gating("pause", &Behaviour::stubborn(), "");
+fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes(suite: Suite) {
+    let hosts = Hosts::gating(suite, "pause", &Behaviour::stubborn(), "");
     let life = hosts.on_a();
     let fault = now();
     hosts.a.pause();
@@ -342,9 +376,8 @@ fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wak
 }
 
 /// Shorter than the renew deadline: nobody notices.
-#[test]
-fn a_host_that_was_paused_for_a_moment_goes_on() {
-    let hosts = Hosts::gating("moment", &Behaviour::default(), "");
+fn a_host_that_was_paused_for_a_moment_goes_on(suite: Suite) {
+    let hosts = Hosts::gating(suite, "moment", &Behaviour::default(), "");
     let life = hosts.on_a();
     hosts.a.pause();
     throughout(TIMING.retry, "b waits", || {
@@ -359,9 +392,8 @@ fn a_host_that_was_paused_for_a_moment_goes_on() {
     hosts.verdict(1);
 }
 
-#[test]
-fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts() {
-    let hosts = Hosts::gating("cut", &Behaviour::default(), "");
+fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts(suite: Suite) {
+    let hosts = Hosts::gating(suite, "cut", &Behaviour::default(), "");
     let life = hosts.on_a();
     let fault = now();
     hosts.a.cut_off();
@@ -373,9 +405,8 @@ fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts() {
 }
 
 /// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
-#[test]
-fn a_host_that_cannot_reach_etcd_is_started_and_stops_at_once() {
-    let hosts = Hosts::gating("dark", &Behaviour::default(), "");
+fn a_host_that_cannot_reach_etcd_is_started_and_stops_at_once(suite: Suite) {
+    let hosts = Hosts::gating(suite, "dark", &Behaviour::default(), "");
     hosts.b.must(&format!("systemctl stop {UNIT}"));
     hosts.b.cut_off();
     // A boot, or an upgrade of a package, waits for this.
@@ -394,11 +425,10 @@ fn a_host_that_cannot_reach_etcd_is_started_and_stops_at_once() {
 }
 
 /// A packaged service of the distribution, with the drop-ins that ship: two files beside its unit.
-#[test]
-fn debians_redis_runs_on_the_leading_host_only() {
+fn debians_redis_runs_on_the_leading_host_only(suite: Suite) {
     let unit = "redis-server.service";
     let [a, b] = ["a", "b"].map(|name| {
-        let host = host_of(name, unit);
+        let host = host_of(suite, name, unit);
         ["gate.conf", "redis-server.conf"]
             .into_iter()
             .fold(host, |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
@@ -440,10 +470,9 @@ fn debians_redis_runs_on_the_leading_host_only() {
 }
 
 /// As the example says it, with quotes inside; and in the folder that the unit gives it.
-#[test]
-fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
+fn a_command_is_split_into_words_and_has_a_folder_to_write_in(suite: Suite) {
     let unit = "etcd-await-election@words.service";
-    let host = host_of("a", "etcd-await-election@.service").boot();
+    let host = host_of(suite, "a", "etcd-await-election@.service").boot();
     let settings =
         format!("COMMAND=/usr/bin/touch \"two words\" one\nETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
     host.write("/etc/etcd-await-election/words.env", &settings);
@@ -457,10 +486,9 @@ fn a_command_is_split_into_words_and_has_a_folder_to_write_in() {
 }
 
 /// A restart each second would help nobody, and hide it.
-#[test]
-fn a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted() {
+fn a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted(suite: Suite) {
     let unit = "etcd-await-election@wrong.service";
-    let host = host_of("a", "etcd-await-election@.service").boot();
+    let host = host_of(suite, "a", "etcd-await-election@.service").boot();
     let settings = "COMMAND=/bin/true\nETCD_AWAIT_ELECTION_ENDPOINTS=e\nETCD_AWAIT_ELECTION_LEASE_DURATION=long";
     host.write("/etc/etcd-await-election/wrong.env", settings);
     host.must(&format!("systemctl start --no-block {unit}"));
@@ -470,22 +498,22 @@ fn a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted() {
 }
 
 /// systemd has nothing to say about what ships, and finds it hardened.
-#[test]
-fn the_units_are_well_formed_and_hardened() {
+fn the_units_are_well_formed_and_hardened(suite: Suite) {
     let gated = [
         ("redis-server.service", "redis-server.conf"),
         ("nginx.service", "nginx.conf"),
         ("postgresql@.service", "postgresql.conf"),
         ("cron.service", "cron.conf"),
     ];
-    let host = gated.into_iter().fold(host_of("a", UNIT), |host, (unit, own)| {
+    let host = gated.into_iter().fold(host_of(suite, "a", UNIT), |host, (unit, own)| {
         ["gate.conf", own, "credentials.conf"]
             .into_iter()
             .fold(host, |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"))
     });
     let host = host.boot();
+    let cluster = services::cluster(&host);
     for unit in gated.into_iter().map(|(unit, _)| unit).chain([UNIT]) {
-        let unit = unit.replace("@.", "@15-main.");
+        let unit = unit.replace("@.", &format!("@{cluster}."));
         // Its exit code is 0 for unknown names and bad values, too.
         let said = host.must(&format!("systemd-analyze verify --man=no {unit} 2>&1"));
         assert_eq!(said, "", "{unit}");

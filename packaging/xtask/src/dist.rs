@@ -95,6 +95,11 @@ pub(crate) fn binary() -> Result<PathBuf, String> {
     binary::build(Arch::here()?)
 }
 
+/// Makes the command that the tests gate, for this machine's architecture, after [`binary`].
+pub(crate) fn journaled() -> Result<PathBuf, String> {
+    binary::build_journaled(Arch::here()?)
+}
+
 /// Whether this machine can make the program at all; what is missing for it is installed.
 pub(crate) fn ready() -> Result<(), String> {
     binary::install_standard_library(Arch::here()?)

@@ -3,6 +3,7 @@
 //! Depends on next to nothing, so that it is soon built.
 
 mod dist;
+mod suites;
 mod tools;
 mod verify;
 mod versions;
@@ -23,6 +24,7 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
+               --suite bookworm,trixie,forky: systemd only as it is in these suites of Debian; all that can be had unless it is given
 cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
                --arch amd64|arm64|all: instead of this machine's
                --binary: only the program; --without-sbom: all but the bill of materials, whose tool takes minutes to compile

@@ -2,11 +2,11 @@
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use crate::{dist, tools};
+use crate::{dist, suites, tools, versions::debian};
 
 /// What can be verified: the modules of `tests/machines/`.
 const PARTS: [&str; 3] = ["packages", "systemd", "containers"];
@@ -15,54 +15,99 @@ const PARTS: [&str; 3] = ["packages", "systemd", "containers"];
 const STATIC: [&str; 2] = ["packages", "containers"];
 
 /// What the machine must have, and the Debian package it comes with.
-const NEEDED: [(&str, &str); 4] =
-    [("docker", "docker.io"), ("dockerd", "docker.io"), ("iptables", "iptables"), ("mmdebstrap", "mmdebstrap")];
+const NEEDED: [(&str, &str); 5] = [
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("iptables", "iptables"),
+    ("mmdebstrap", "mmdebstrap"),
+    (debian::KEYRING, "debian-archive-keyring"),
+];
+
+/// What the command line asked for.
+struct Order {
+    parts: Vec<&'static str>,
+    /// Of Debian, for the part `systemd`; all that can be had unless they are named.
+    suites: Option<Vec<&'static str>>,
+}
+
+impl Order {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut order = Self { parts: Vec::new(), suites: None };
+        let mut words = arguments.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            match word {
+                "--suite" => order.suites = suites::named(words.next().unwrap_or_default())?,
+                name => match PARTS.into_iter().find(|part| *part == name) {
+                    Some(part) => order.parts.push(part),
+                    None => return Err(format!("verify {name}: must be --suite or of {}", PARTS.join(", "))),
+                },
+            }
+        }
+        if order.parts.is_empty() {
+            order.parts = PARTS.to_vec();
+        }
+        if order.suites.is_some() && !order.parts.contains(&"systemd") {
+            return Err("verify --suite is for the part systemd, which was not asked for".to_owned());
+        }
+        Ok(order)
+    }
+}
 
 /// Verifies the parts named, or all.
 pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
-    if let Some(unknown) = arguments.iter().find(|name| !PARTS.contains(&name.as_str())) {
-        return Err(format!("verify {unknown}: must be of {}", PARTS.join(", ")));
-    }
-    let mut parts: Vec<&str> =
-        if arguments.is_empty() { PARTS.to_vec() } else { arguments.iter().map(String::as_str).collect() };
+    let Order { mut parts, suites: named } = Order::parse(arguments)?;
     if let Err(why) = ready() {
-        eprintln!("LEFT OUT: {}: {why}", parts.join(", "));
+        eprintln!("SKIPPED: {}: {why}", parts.join(", "));
         return Ok(());
     }
     tools::install()?;
-    let mut programs = Vec::new();
+    let mut variables = Vec::new();
+    // What runs in machines was built here, and need not run with an older C library.
+    let mut own_suite_only = None;
     match dist::ready() {
         Ok(()) => {
             // What ships, and not what cargo would build for the tests.
-            programs.push(("PROGRAM_BIN", dist::binary()?));
+            variables.push(("PROGRAM_BIN", dist::binary()?));
+            variables.push(("JOURNALED_BIN", dist::journaled()?));
             if parts.contains(&"packages") {
                 dist::deb()?;
             }
         }
         Err(why) => {
             let (without, rest): (Vec<_>, _) = parts.into_iter().partition(|part| STATIC.contains(part));
-            eprintln!("LEFT OUT: {}: {why}", without.join(", "));
+            if !without.is_empty() {
+                eprintln!("SKIPPED: {}: {why}", without.join(", "));
+            }
             parts = rest;
+            own_suite_only = Some(why);
         }
+    }
+    let mut run_on = Vec::new();
+    if parts.contains(&"systemd") {
+        variables.push(("DEBIAN_MIRROR", suites::mirror()?.into()));
+        run_on = suites::available(named.as_deref(), own_suite_only.as_deref())?;
     }
     if parts.is_empty() {
         return Ok(());
     }
-    let parts: Vec<_> = parts.iter().map(|part| format!("{part}::")).collect();
     // What does not compile says nothing about this machine.
-    crate::cargo(&["test", "--test", "machines", "--no-run"], &[], &programs)?;
-    if let Err(why) = machines(&["engine::"], &programs) {
+    crate::cargo(&["test", "--test", "machines", "--no-run"], &[], &variables)?;
+    if let Err(why) = machines(&["engine::"], &variables) {
         // Some kernels, and some containers, let nobody have one.
-        eprintln!("LEFT OUT: {}: no engine runs here, as said above: {why}", parts.join(", "));
+        eprintln!("SKIPPED: {}: no engine runs here, as said above: {why}", parts.join(", "));
         return Ok(());
     }
-    machines(&parts.iter().map(String::as_str).collect::<Vec<_>>(), &programs)
+    let mut words: Vec<_> = parts.iter().map(|part| format!("{part}::")).collect();
+    for suite in suites::ALL.iter().filter(|suite| !run_on.contains(suite)) {
+        words.extend(["--skip".to_owned(), format!("::{suite}::")]);
+    }
+    machines(&words.iter().map(String::as_str).collect::<Vec<_>>(), &variables)
 }
 
 /// Two tests at once: each is a handful of machines.
-fn machines(filters: &[&str], programs: &[(&str, PathBuf)]) -> Result<(), String> {
-    let words = [&["test", "--test", "machines", "--", "--test-threads=2"], filters].concat();
-    crate::cargo(&words, &[], programs)
+fn machines(words: &[&str], variables: &[(&str, PathBuf)]) -> Result<(), String> {
+    let words = [&["test", "--test", "machines", "--", "--test-threads=2"], words].concat();
+    crate::cargo(&words, &[], variables)
 }
 
 /// Whether machines can be made here; what is missing is only installed where nobody minds.
@@ -95,6 +140,7 @@ fn has(program: &str) -> bool {
     };
     // Not on the PATH of every root.
     tools::on_path(program)
+        || Path::new(program).is_file()
         || ["/usr/sbin", "/sbin"].iter().any(|folder| fs::metadata(format!("{folder}/{program}")).is_ok())
         || matches!(program, "dockerd" | "iptables") && answers()
 }

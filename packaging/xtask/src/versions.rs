@@ -1,6 +1,6 @@
 //! The versions of etcd to test against: the one on PATH, those of the Debian suites, and those built from Go modules.
 
-mod debian;
+pub(crate) mod debian;
 mod go;
 
 use std::{env, path::PathBuf};

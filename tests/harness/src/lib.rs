@@ -38,6 +38,7 @@ pub mod process;
 mod proxy;
 pub mod scratch;
 mod setup;
+pub mod suites;
 mod terminal;
 mod timing;
 pub mod wait;

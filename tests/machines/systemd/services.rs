@@ -18,8 +18,15 @@ use std::{
 
 use harness::{Timing, eventually, throughout};
 
-use super::{ADMIN, PATIENCE, SHARED, after_its_lease, host_of, shipped, status};
+use super::{ADMIN, PATIENCE, SHARED, Suite, after_its_lease, host_of, shipped, status};
 use crate::engine::Machine;
+
+on_each_suite! {
+    debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process
+    debians_postgres_does_not_outlive_gatekeeper_and_guard
+    debians_cron_runs_its_jobs_on_the_leading_host_only
+    a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark
+}
 
 /// How often the processes are looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -41,18 +48,16 @@ struct Service {
 impl Service {
     /// Boots both hosts with a drop-in beside `gate.conf` in the folder of the unit, or of its template. The first leads, and the second waits.
     #[track_caller]
-    fn gating(folder: &str, dropin: &str, belongs: Belongs, more: &str) -> Self {
+    fn gating(suite: Suite, folder: &str, dropin: &str, belongs: Belongs, more: &str) -> Self {
         let [a, b] = ["a", "b"].map(|name| {
             let files = ["gate.conf", dropin];
-            let host = files.into_iter().fold(host_of(name, folder), |host, file| {
+            let host = files.into_iter().fold(host_of(suite, name, folder), |host, file| {
                 host.mount(&shipped(file), &format!("{ADMIN}/{folder}.d/{file}"), "ro")
             });
             host.boot()
         });
         let lookout = Lookout::start([&a, &b].map(namespace), belongs);
-        // Of PostgreSQL's clusters the one that its package makes.
-        let instance = a.must("pg_lsclusters --no-header | awk '{print $1 \"-\" $2}'");
-        let unit = folder.replace('@', &format!("@{}", instance.trim()));
+        let unit = folder.replace('@', &format!("@{}", cluster(&a)));
         let service = Self { unit: unit.clone(), belongs, a, b, lookout };
         let settings = format!("ETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
         let name = unit.trim_end_matches(".service");
@@ -114,6 +119,11 @@ impl Service {
     }
 }
 
+/// The instance of `postgresql@.service` for the cluster that the package makes.
+pub(super) fn cluster(host: &Machine) -> String {
+    host.must("pg_lsclusters --no-header | awk '{print $1 \"-\" $2}'").trim().to_owned()
+}
+
 /// Watches two process namespaces for the same service.
 struct Lookout {
     ended: Arc<AtomicBool>,
@@ -173,10 +183,9 @@ fn processes(namespace: u64, belongs: Belongs) -> Vec<(u32, String)> {
 
 /// Its unit has a `PIDFile=`. Were that heeded, the reload would make nginx the unit's main process, and systemd would hear
 /// nothing more of the gatekeeper.
-#[test]
-fn debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process() {
+fn debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process(suite: Suite) {
     let watchdog = format!("WatchdogSec={}", WATCHDOG.as_secs());
-    let nginx = Service::gating("nginx.service", "nginx.conf", |line| line.starts_with("nginx: "), &watchdog);
+    let nginx = Service::gating(suite, "nginx.service", "nginx.conf", |line| line.starts_with("nginx: "), &watchdog);
     let listens = |host: &Machine| TcpStream::connect((host.ip(), 80)).is_ok();
     nginx.answers(&nginx.a, Timing::SWIFT, listens);
     let before = nginx.gatekeeper(&nginx.a);
@@ -203,10 +212,9 @@ fn debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_pro
 
 /// Its unit has a `PIDFile=`, too. Were that heeded, the database would be taken for the unit's main process when both of
 /// ours are killed, and live on beside the next.
-#[test]
-fn debians_postgres_does_not_outlive_gatekeeper_and_guard() {
+fn debians_postgres_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
     let belongs = |line: &str| line.starts_with("postgres: ") || line.contains("/bin/postgres ");
-    let postgres = Service::gating("postgresql@.service", "postgresql.conf", belongs, "");
+    let postgres = Service::gating(suite, "postgresql@.service", "postgresql.conf", belongs, "");
     let unit = &postgres.unit;
     let ready = |host: &Machine| host.exec(&["pg_isready", "--quiet"]).is_ok();
     postgres.answers(&postgres.a, PATIENCE, ready);
@@ -241,10 +249,9 @@ fn debians_postgres_does_not_outlive_gatekeeper_and_guard() {
 }
 
 /// And its jobs, which it leaves behind when it is stopped.
-#[test]
-fn debians_cron_runs_its_jobs_on_the_leading_host_only() {
+fn debians_cron_runs_its_jobs_on_the_leading_host_only(suite: Suite) {
     let belongs = |line: &str| line.starts_with("/usr/sbin/cron ") || line.starts_with("/bin/sleep 4321");
-    let cron = Service::gating("cron.service", "cron.conf", belongs, "");
+    let cron = Service::gating(suite, "cron.service", "cron.conf", belongs, "");
     // The first host's cron runs already.
     for host in [&cron.a, &cron.b] {
         host.write("/etc/cron.d/job", "@reboot root /bin/sleep 4321");
@@ -261,12 +268,11 @@ fn debians_cron_runs_its_jobs_on_the_leading_host_only() {
 
 /// While nobody answers at the address of etcd, nothing else may have to wait: neither a boot, nor a package's own scripts,
 /// which start the service again while dpkg holds its lock.
-#[test]
-fn a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark() {
+fn a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark(suite: Suite) {
     let unit = "redis-server.service";
-    let host = ["gate.conf", "redis-server.conf"]
-        .into_iter()
-        .fold(host_of("a", unit), |host, file| host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro"));
+    let host = ["gate.conf", "redis-server.conf"].into_iter().fold(host_of(suite, "a", unit), |host, file| {
+        host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro")
+    });
     let host = host.boot();
     // Of the network that the tests are on, and nobody's.
     let nobody = format!("ETCD_AWAIT_ELECTION_ENDPOINTS=https://{}:2379", SHARED.0.unused_ip());
@@ -281,7 +287,9 @@ fn a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark() {
     };
     says("joining the election");
     let limit = PATIENCE.as_secs();
-    host.must(&format!("DEBIAN_FRONTEND=noninteractive timeout {limit} dpkg-reconfigure redis-server"));
+    // With the variable that dpkg sets for the scripts of a package, which they need since trixie.
+    let reconfigure = "DPKG_ROOT= DEBIAN_FRONTEND=noninteractive timeout";
+    host.must(&format!("{reconfigure} {limit} dpkg-reconfigure redis-server"));
     says("joining the election");
     host.must(&format!("timeout {limit} systemctl stop {unit}"));
     assert_eq!(host.must(&format!("systemctl show --value --property=Result {unit}")).trim(), "success");

@@ -16,7 +16,7 @@ pub(super) fn build(arch: &Arch) -> Result<PathBuf, String> {
     // For protoc.
     tools::install()?;
     install_standard_library(arch)?;
-    compile(arch)?;
+    compile(arch, &["--release", "--package", NAME])?;
     let built = tools::root().join("target").join(arch.target).join("release").join(NAME);
     let binary = path(arch);
     fs::create_dir_all(binary.parent().unwrap_or(&binary)).map_err(at(&binary))?;
@@ -27,6 +27,12 @@ pub(super) fn build(arch: &Arch) -> Result<PathBuf, String> {
     }
     eprintln!("{}: {size} bytes", binary.display());
     Ok(binary)
+}
+
+/// The command that the tests gate, for machines with any C library.
+pub(super) fn build_journaled(arch: &Arch) -> Result<PathBuf, String> {
+    compile(arch, &["--package", "harness", "--bin", "journaled"])?;
+    Ok(tools::root().join("target").join(arch.target).join("debug/journaled"))
 }
 
 pub(super) fn path(arch: &Arch) -> PathBuf {
@@ -45,11 +51,12 @@ pub(super) fn install_standard_library(arch: &Arch) -> Result<(), String> {
     })
 }
 
-fn compile(arch: &Arch) -> Result<(), String> {
+fn compile(arch: &Arch, what: &[&str]) -> Result<(), String> {
     let variable = arch.target.replace('-', "_");
     let mut cargo = Command::new(tools::cargo());
     cargo
-        .args(["build", "--release", "--locked", "--package", NAME, "--target", arch.target])
+        .args(["build", "--locked", "--target", arch.target])
+        .args(what)
         .current_dir(tools::root())
         .env("PATH", tools::path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))

@@ -14,8 +14,11 @@ use crate::tools;
 /// The suites whose etcd is tested against.
 pub(super) const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
 
+/// What signs the suites.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
 /// The suite that this machine is; `Err` with the reason where it is not Debian.
-pub(super) fn own_suite() -> Result<String, String> {
+pub(crate) fn own_suite() -> Result<String, String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if value(&release, "ID") != Some("debian") || !tools::on_path("apt-get") {
         return Err("this machine is not Debian".to_owned());
@@ -31,7 +34,7 @@ pub(super) fn programs(suite: &str) -> Result<PathBuf, String> {
         return Ok(programs);
     }
     own_suite()?;
-    let apt = Apt::new(suite)?;
+    let apt = Apt::new(tools::unpacked_in(&format!("apt-{suite}")), suite, &mirror()?)?;
     tools::run(apt.get().args(["update", "-qq"]))?;
     for package in ["etcd-server", "etcd-client"] {
         tools::unpack(apt.get(), package, &folder)?;
@@ -40,24 +43,23 @@ pub(super) fn programs(suite: &str) -> Result<PathBuf, String> {
 }
 
 /// `apt-get` for another suite, with lists and caches of its own: the machine's stay as they are.
-struct Apt {
+pub(crate) struct Apt {
     home: PathBuf,
 }
 
 impl Apt {
-    fn new(suite: &str) -> Result<Self, String> {
-        let home = tools::unpacked_in(&format!("apt-{suite}"));
+    /// Keeps its files in the folder `home`.
+    pub(crate) fn new(home: PathBuf, suite: &str, mirror: &str) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", home.display());
         for folder in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(home.join(folder)).map_err(failed)?;
         }
-        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let source = format!("deb [signed-by={keyring}] {} {suite} main\n", mirror()?);
+        let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         fs::write(home.join("sources.list"), source).map_err(failed)?;
         Ok(Self { home })
     }
 
-    fn get(&self) -> Command {
+    pub(crate) fn get(&self) -> Command {
         let mut apt = Command::new("apt-get");
         let mut option = |name: &str, value: &Path| {
             apt.arg("-o").arg(format!("{name}={}", value.display()));
@@ -73,7 +75,7 @@ impl Apt {
 }
 
 /// Where this machine gets its packages from.
-fn mirror() -> Result<String, String> {
+pub(crate) fn mirror() -> Result<String, String> {
     let sources = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
     let text = sources.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     // `URIs: URL …` in the one, `deb [options] URL suite …` in the other.

@@ -1,0 +1,106 @@
+//! The suites of Debian that machines are made of, each with its version of systemd.
+
+// The tests have the list.
+#[path = "../../../tests/harness/src/suites.rs"]
+#[allow(unreachable_pub, reason = "it belongs to a library")]
+mod list;
+
+use std::process::Stdio;
+
+pub(crate) use list::SUITES as ALL;
+
+use crate::{
+    tools,
+    versions::debian::{self, Apt},
+};
+
+/// The suites of these names, separated by commas; `None` for `all`.
+///
+/// # Errors
+/// For a name that is not in the list.
+pub(crate) fn named(names: &str) -> Result<Option<Vec<&'static str>>, String> {
+    if names == "all" {
+        return Ok(None);
+    }
+    let find = |name| ALL.iter().copied().find(|suite| *suite == name);
+    let unknown = || format!("--suite {names}: must be all, or of {}, separated by commas", ALL.join(", "));
+    names.split(',').map(find).collect::<Option<Vec<_>>>().map(Some).ok_or_else(unknown)
+}
+
+/// Those suites that this machine can have. The others are skipped with the reason, but not if they were named.
+///
+/// # Errors
+/// If a named one cannot be had, or it is not known which can.
+pub(crate) fn available(named: Option<&[&'static str]>, own_only: Option<&str>) -> Result<Vec<&'static str>, String> {
+    let own = debian::own_suite();
+    let mut available = Vec::new();
+    for suite in named.unwrap_or(ALL).iter().copied() {
+        let missing = if own.as_deref() == Ok(suite) {
+            None
+        } else if let Some(why) = own_only {
+            Some(why.to_owned())
+        } else {
+            on_the_mirror(suite)?.err()
+        };
+        match missing {
+            None => available.push(suite),
+            Some(why) if named.is_some() => return Err(format!("--suite {suite}: {why}")),
+            Some(why) => eprintln!("SKIPPED: {suite}: {why}"),
+        }
+    }
+    Ok(available)
+}
+
+/// Where this machine gets Debian's packages from.
+pub(crate) fn mirror() -> Result<String, String> {
+    match debian::own_suite() {
+        Ok(_) => debian::mirror(),
+        Err(_) => Ok("http://deb.debian.org/debian".to_owned()),
+    }
+}
+
+/// Whether the mirror has a suite, or else what apt says of it.
+///
+/// # Errors
+/// If apt fails for another reason.
+fn on_the_mirror(suite: &str) -> Result<Result<(), String>, String> {
+    let folder = tools::root().join("target/machines").join(format!("apt-{suite}"));
+    let apt = Apt::new(folder, suite, &mirror()?)?;
+    let output = apt.get().args(["update", "-qq"]).env("LC_ALL", "C").stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("apt-get: {error}"))?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    match not_there(&said) {
+        Some(why) => Ok(Err(why.to_owned())),
+        None => Err(format!("apt-get update for {suite}: {}: {said}", output.status)),
+    }
+}
+
+/// The line of apt that means that there is no such suite.
+fn not_there(said: &str) -> Option<&str> {
+    let line = said.lines().find(|line| line.ends_with("does not have a Release file."))?;
+    Some(line.trim_start_matches("E: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_mirror_without_the_suite_is_a_reason_to_skip_it() {
+        let without = "E: The repository 'http://deb.debian.org/debian nosuch Release' does not have a Release file.\n";
+        assert_eq!(not_there(without), Some(without.trim().trim_start_matches("E: ")));
+        let unsigned = "W: GPG error: http://deb.debian.org/debian forky InRelease: no public key\n\
+                        E: The repository 'http://deb.debian.org/debian forky InRelease' is not signed.\n";
+        assert_eq!(not_there(unsigned), None);
+    }
+
+    #[test]
+    fn suites_are_named_as_they_are_listed() {
+        assert_eq!(named("all"), Ok(None));
+        assert_eq!(named("forky,bookworm"), Ok(Some(vec!["forky", "bookworm"])));
+        assert!(named("").is_err() && named("trixie,sid").is_err());
+    }
+}
