@@ -12,6 +12,7 @@ use std::{
 
 use harness::{
     Behaviour, Timing, eventually,
+    failover::{self, Fault},
     journal::{Life, now},
     throughout,
     wait::scaled,
@@ -103,6 +104,7 @@ fn host_of(suite: Suite, name: &str, unit: &str) -> Blueprint {
 
 /// Two hosts for one lock, and the journal of what ran on them.
 struct Hosts {
+    suite: Suite,
     lock: String,
     gated: Gated,
     a: Machine,
@@ -115,7 +117,7 @@ impl Hosts {
     fn gating(suite: Suite, lock: &str, behaviour: &Behaviour, more: &str) -> Self {
         let gated = Gated::new();
         let [a, b] = ["a", "b"].map(|name| gated.install(host_of(suite, name, UNIT)).boot());
-        let hosts = Self { lock: format!("systemd/{lock}"), gated, a, b };
+        let hosts = Self { suite, lock: format!("systemd/{lock}"), gated, a, b };
         for host in [&hosts.a, &hosts.b] {
             host.write(SETTINGS, &hosts.settings(host, behaviour, more));
             host.write(
@@ -165,6 +167,22 @@ impl Hosts {
         eprintln!("{what}: the next host's command began after {took:?}");
         assert!(took <= scaled(limit), "{took:?}");
         took
+    }
+
+    /// The same for a fault of the table in the documents.
+    #[track_caller]
+    fn fails_over_to_b(&self, since: u64, fault: Fault) {
+        let took = self.moves_to_b(since, fault.name(), fault.bounds(TIMING).end);
+        self.record(fault, took);
+    }
+
+    /// Records how long it took until the next command began.
+    #[track_caller]
+    fn record(&self, fault: Fault, took: Duration) {
+        let bounds = fault.bounds(TIMING);
+        assert!(took >= bounds.start, "{fault:?}: the next command began after {took:?}, its lease lasts longer");
+        let version = self.b.must("dpkg-query --show --showformat='${Version}' systemd");
+        failover::record(self.suite, version.trim(), fault, took);
     }
 
     /// Stops both, as the end of every test: nothing of the command is left, and the promise was kept.
@@ -263,7 +281,7 @@ fn a_stop_hands_over_at_once(suite: Suite) {
     let hosts = Hosts::gating(suite, "swift", &Behaviour::default(), "");
     let fault = now();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
-    hosts.moves_to_b(fault, "stop", Timing::SWIFT);
+    hosts.fails_over_to_b(fault, Fault::Stop);
     hosts.verdict(2);
 }
 
@@ -272,7 +290,7 @@ fn a_killed_guard_is_followed_at_once(suite: Suite) {
     let hosts = Hosts::gating(suite, "guard", &Behaviour { daemon: true, ..Behaviour::default() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep await-guard)");
-    hosts.moves_to_b(fault, "kill -9 of the guard", Timing::SWIFT);
+    hosts.fails_over_to_b(fault, Fault::GuardKilled);
     // It takes part again by itself.
     hosts.says(&hosts.a, "b leads");
     hosts.verdict(2);
@@ -283,7 +301,7 @@ fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends(suite: Suite) {
     let hosts = Hosts::gating(suite, "kill", &Behaviour::default(), "");
     let life = hosts.on_a();
     let fault = signal_gatekeeper(&hosts.a, "KILL");
-    hosts.moves_to_b(fault, "kill -9", Timing::SWIFT);
+    hosts.fails_over_to_b(fault, Fault::GatekeeperKilled);
     let life = hosts.gated.again(&life);
     assert!(life.ended, "it was given no time: {life:?}");
     // It takes part again by itself.
@@ -308,14 +326,16 @@ fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term(suite: Su
     hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
     // On either host: the killed one is started anew, and may ask for what it held.
     let life = hosts.gated.runs_since(fault, after_its_lease(), None);
-    eprintln!("kill -9 of both: the next command began after {:?}", Duration::from_nanos(life.from - fault));
+    let took = Duration::from_nanos(life.from - fault);
+    eprintln!("kill -9 of both: the next command began after {took:?}");
+    hosts.record(Fault::BothKilled, took);
     hosts.verdict(2);
 }
 
 fn a_frozen_gatekeeper_is_followed_after_its_lease(suite: Suite) {
     let hosts = Hosts::gating(suite, "freeze", &Behaviour::default(), "");
     let fault = signal_gatekeeper(&hosts.a, "STOP");
-    hosts.moves_to_b(fault, "SIGSTOP", after_its_lease());
+    hosts.fails_over_to_b(fault, Fault::GatekeeperFrozen);
     hosts.says(&hosts.b, "leader of");
     // As if nothing had happened to it: systemd wakes it to tell it.
     hosts.a.must(&format!("systemctl stop {UNIT}"));
@@ -336,7 +356,7 @@ fn a_reboot_hands_over_at_once_and_the_host_takes_part_again(suite: Suite) {
     let hosts = Hosts::gating(suite, "reboot", &Behaviour::default(), "");
     let fault = now();
     hosts.a.reboot();
-    hosts.moves_to_b(fault, "reboot", Timing::SWIFT);
+    hosts.fails_over_to_b(fault, Fault::Reboot);
     hosts.says(&hosts.a, "b leads");
     hosts.verdict(2);
 }
@@ -345,7 +365,7 @@ fn a_lost_host_is_followed_after_its_lease(suite: Suite) {
     let hosts = Hosts::gating(suite, "power", &Behaviour::stubborn(), "");
     let fault = now();
     hosts.a.kill();
-    hosts.moves_to_b(fault, "power cut", after_its_lease());
+    hosts.fails_over_to_b(fault, Fault::PowerLost);
     hosts.a.engine(&["start"]);
     hosts.a.booted();
     hosts.says(&hosts.a, "b leads");
@@ -397,7 +417,7 @@ fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts(suite: Sui
     let life = hosts.on_a();
     let fault = now();
     hosts.a.cut_off();
-    hosts.moves_to_b(fault, "network cut", after_its_lease());
+    hosts.fails_over_to_b(fault, Fault::NetworkCut);
     assert!(hosts.gated.again(&life).asked.is_some(), "it was not asked to stop");
     hosts.a.rejoin();
     hosts.says(&hosts.a, "b leads");

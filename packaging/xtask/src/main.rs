@@ -25,6 +25,7 @@ cargo xtask nemesis   five instances and a fault every second, as long as you li
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
                --suite bookworm,trixie,forky: systemd only as it is in these suites of Debian; all that can be had unless it is given
+               --table: and write how soon the next host leads into docs/systemd.md
 cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
                --arch amd64|arm64|all: instead of this machine's
                --binary: only the program; --without-sbom: all but the bill of materials, whose tool takes minutes to compile

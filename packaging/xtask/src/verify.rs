@@ -28,18 +28,21 @@ struct Order {
     parts: Vec<&'static str>,
     /// Of Debian, for the part `systemd`; all that can be had unless they are named.
     suites: Option<Vec<&'static str>>,
+    /// Whether to write the times that were measured into the documents.
+    table: bool,
 }
 
 impl Order {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut order = Self { parts: Vec::new(), suites: None };
+        let mut order = Self { parts: Vec::new(), suites: None, table: false };
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
             match word {
                 "--suite" => order.suites = suites::named(words.next().unwrap_or_default())?,
+                "--table" => order.table = true,
                 name => match PARTS.into_iter().find(|part| *part == name) {
                     Some(part) => order.parts.push(part),
-                    None => return Err(format!("verify {name}: must be --suite or of {}", PARTS.join(", "))),
+                    None => return Err(format!("verify {name}: must be --suite, --table, or of {}", PARTS.join(", "))),
                 },
             }
         }
@@ -49,13 +52,16 @@ impl Order {
         if order.suites.is_some() && !order.parts.contains(&"systemd") {
             return Err("verify --suite is for the part systemd, which was not asked for".to_owned());
         }
+        if order.table && (order.suites.is_some() || !order.parts.contains(&"systemd")) {
+            return Err("verify --table needs the times of systemd on all suites".to_owned());
+        }
         Ok(order)
     }
 }
 
 /// Verifies the parts named, or all.
 pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
-    let Order { mut parts, suites: named } = Order::parse(arguments)?;
+    let Order { mut parts, suites: named, table } = Order::parse(arguments)?;
     if let Err(why) = ready() {
         eprintln!("SKIPPED: {}: {why}", parts.join(", "));
         return Ok(());
@@ -86,6 +92,10 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     if parts.contains(&"systemd") {
         variables.push(("DEBIAN_MIRROR", suites::mirror()?.into()));
         run_on = suites::available(named.as_deref(), own_suite_only.as_deref())?;
+        for suite in &run_on {
+            // Of an earlier run.
+            let _ = fs::remove_file(tools::root().join(format!("target/verify/failover-{suite}.csv")));
+        }
     }
     if parts.is_empty() {
         return Ok(());
@@ -101,7 +111,11 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     for suite in suites::ALL.iter().filter(|suite| !run_on.contains(suite)) {
         words.extend(["--skip".to_owned(), format!("::{suite}::")]);
     }
-    machines(&words.iter().map(String::as_str).collect::<Vec<_>>(), &variables)
+    machines(&words.iter().map(String::as_str).collect::<Vec<_>>(), &variables)?;
+    if table {
+        crate::cargo(&["run", "--package", "harness", "--bin", "failover"], &[], &[])?;
+    }
+    Ok(())
 }
 
 /// Two tests at once: each is a handful of machines.

@@ -15,6 +15,7 @@
 //! - [`Proxy`] stands between a candidate and a member: cut, refuse, black hole, one way, delay.
 //! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates a name that stands for all of them.
 //! - [`Disk`] is a file system that can be made to hang.
+//! - [`failover`] is the table of what the tests of the units measure.
 //! - [`journal`] is the oracle; [`journaled`] the command that writes it.
 //! - [`Timing`] gives the limits: they follow from lease, renew deadline and retry period, times `TEST_SLACK`.
 //!
@@ -29,6 +30,7 @@ pub mod certificates;
 mod cluster;
 mod disk;
 pub mod etcdctl;
+pub mod failover;
 pub mod http;
 pub mod journal;
 pub mod journaled;
