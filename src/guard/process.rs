@@ -344,8 +344,8 @@ impl Process {
             unsafe { libc::kill(-pid.as_raw(), libc::SIGCONT) };
             // Once: a command can do this as often as it likes.
             if !std::mem::replace(&mut self.logged.suspended, true) {
-                let message = "a leader cannot be suspended, as its lock would go on: the command was continued";
-                self.log.warn("guard", message);
+                self.log
+                    .warn("guard", "a leader cannot be suspended, as its lock would go on: the command was continued");
             }
         }
     }
