@@ -54,7 +54,7 @@ impl Noise {
         let word = match slowdown {
             calm if calm < 1.15 => "calm",
             uneasy if uneasy < 1.5 => "uneasy",
-            _ => "NOISY: believe the ratios, not the figures",
+            _ => "NOISY: compare the ratios, not the figures",
         };
         let loads: Vec<_> = self.samples.iter().map(|sample| sample.load.as_str()).collect();
         format!(

@@ -29,19 +29,19 @@ impl Report {
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}.\n{}\n", self.machine, self.noise.verdict());
         if self.leader_changes > 0.0 {
-            let _ = writeln!(text, "etcd changed its leader {} times meanwhile.", self.leader_changes);
+            let _ = writeln!(text, "etcd elected a new leader {} times meanwhile.", self.leader_changes);
         }
         if !self.cases.is_empty() {
             text += "\nMedians in ms [quartiles]; ratios are medians of the ratios run by run [quartiles].\n\n";
-            text += "| | etcd-await-election | etcdctl lock | bare | to etcdctl | to bare | wanted |\n";
+            text += "| | etcd-await-election | etcdctl lock | bare | ratio to etcdctl | ratio to bare | goals |\n";
             text += "| --- | --: | --: | --: | --: | --: | --- |\n";
             self.cases.iter().for_each(|case| row(&mut text, case));
             text += "\n";
             self.cases.iter().for_each(|case| remarks(&mut text, case));
         }
         if !self.fleets.is_empty() {
-            text += "\nOne leads and so many wait; per second, each instance (for us a pair of processes):\n\n";
-            text += "| waiting | | requests/s | proposals/s | CPU ms/s each | etcd's CPU ms/s | PSS MB each | hand-over ms | to that with one |\n";
+            text += "\nOne instance leads, and this many wait. *Each* is one instance; for etcd-await-election that is a pair of processes:\n\n";
+            text += "| waiting | | requests/s | proposals/s | CPU ms/s each | etcd's CPU ms/s | PSS MB each | handover ms | ratio to one standby |\n";
             text += "| --: | --- | --: | --: | --: | --: | --: | --: | --: |\n";
             self.fleets.iter().for_each(|fleet| fleet_row(&mut text, fleet));
             text += "\n";
@@ -49,7 +49,7 @@ impl Report {
         }
         let _ = writeln!(
             text,
-            "\nThe binary: {:.2} MB; wanted ≤ {BINARY_GOAL} MB: {}.",
+            "\nThe binary: {:.2} MB; goal ≤ {BINARY_GOAL} MB: {}.",
             self.megabytes(),
             yes(self.megabytes() <= BINARY_GOAL)
         );
@@ -120,12 +120,13 @@ fn fleet_row(text: &mut String, fleet: &Fleet) {
 fn fleet_goals(text: &mut String, fleet: &Fleet) {
     let ratio = Summary::of(&ratios(&fleet.hand_over, &fleet.hand_over_of_one)).map_or(f64::NAN, |ratio| ratio.median);
     // A period may begin or end in the measured time: a twentieth of a proposal per second is one in all.
-    let mut goals = vec![("no proposals", fleet.proposals < 0.05), ("hand-over ≤ 2 × that with one", ratio <= 2.0)];
+    let mut goals =
+        vec![("no proposals", fleet.proposals < 0.05), ("handover ≤ 2 × that with one standby", ratio <= 2.0)];
     if fleet.waiting == 50 {
         goals.extend([("≤ 25 requests/s", fleet.requests <= 25.0), ("PSS ≤ 4 MB per pair", fleet.pss_mb <= 4.0)]);
     }
     let goals: Vec<_> = goals.iter().map(|(goal, reached)| format!("{goal}: {}", yes(*reached))).collect();
-    let _ = writeln!(text, "- {} waiting, wanted: {}.", fleet.waiting, goals.join("; "));
+    let _ = writeln!(text, "- {} waiting, goals: {}.", fleet.waiting, goals.join("; "));
 }
 
 fn figure(summary: Option<Summary>, digits: usize) -> String {

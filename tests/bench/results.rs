@@ -148,7 +148,7 @@ pub(crate) struct Fleet {
     pub(crate) etcd_cpu_ms: f64,
     /// Memory of one instance, in megabytes.
     pub(crate) pss_mb: f64,
-    /// Hand-overs after exit in milliseconds, with so many waiting.
+    /// Handovers after exit in milliseconds, with so many waiting.
     pub(crate) hand_over: Vec<f64>,
     /// The same with one waiting, at the same time.
     pub(crate) hand_over_of_one: Vec<f64>,

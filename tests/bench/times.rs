@@ -47,8 +47,8 @@ pub(crate) enum Ending {
 /// From the old command's end to the next one's first instruction, with one waiting.
 pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, ending: Ending) -> Case {
     let (key, title) = match ending {
-        Ending::Exit => ("exit", "Hand-over after exit"),
-        Ending::Terminate => ("sigterm", "Hand-over after SIGTERM"),
+        Ending::Exit => ("exit", "Handover after exit"),
+        Ending::Terminate => ("sigterm", "Handover after SIGTERM"),
     };
     let goals = [Goal::Times(Who::Etcdctl, 1.0), Goal::Times(Who::Bare, 2.0)];
     let mut pairs = [Pair::new(cluster, Who::Ours), Pair::new(cluster, Who::Etcdctl)];
@@ -122,7 +122,7 @@ pub(crate) fn killed(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> 
     let mut fields = Fields::new(cluster, SHORT);
     let case =
         Case::new("killed", "Gatekeeper killed", "the command's end → the next one's first instruction", &ALL[..2])
-            .note(Who::Etcdctl, "from the kill, with a lease of 3 s; the old command RUNS ON beside the next")
+            .note(Who::Etcdctl, "from the kill, with a lease of 3 s; the old command RUNS ON beside the next one")
             .goals(&[Goal::AtMost(150.0)])
             .run(runs, |who| {
                 let field = fields.of(who).ok_or("nothing to kill")?;
@@ -148,7 +148,7 @@ pub(crate) fn cut_off(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) ->
         "last renewal → the next one's first instruction",
         &ALL[..2],
     )
-    .note(Who::Etcdctl, "from the cut; the old command RUNS ON beside the next")
+    .note(Who::Etcdctl, "from the cut; the old command RUNS ON beside the next one")
     .goals(&[Goal::AtMost(lease + 1500.0)])
     .run(runs, |who| {
         let field = fields.of(who).ok_or("nothing to cut off")?;
@@ -196,7 +196,7 @@ pub(crate) fn pass_through(runs: usize) -> Case {
     let folder = Scratch::new("pass-through");
     let (program, probe) = (crate::program().to_string_lossy().into_owned(), contestant::probe_program());
     Case::new("pass-through", "Pass-through", "executed → the command's first instruction", &[Who::Ours, Who::Bare])
-        .note(Who::Bare, "executed with nobody in between")
+        .note(Who::Bare, "executed directly")
         .goals(&[Goal::More(Who::Bare, 1.0)])
         .run(runs, |who| {
             let begun = now();

@@ -1,5 +1,6 @@
-//! The documents: every link leads somewhere, and the log lines are explained.
+//! The documents: links lead somewhere, log lines are explained, and an example does what it says.
 
+mod fencing;
 mod log_lines;
 
 use std::{
