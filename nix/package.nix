@@ -1,5 +1,6 @@
 {
   lib,
+  buildPackages,
   stdenv,
   rustPlatform,
   installShellFiles,
@@ -11,8 +12,7 @@
 let
   # The version and the words are written once, in Cargo.toml.
   manifest = lib.importTOML ../Cargo.toml;
-  inherit (stdenv) buildPlatform hostPlatform;
-  pagesPlatform = if buildPlatform.canExecute hostPlatform then hostPlatform else buildPlatform;
+  inherit (stdenv) hostPlatform;
 in
 rustPlatform.buildRustPackage (finalAttrs: {
   pname = manifest.package.name;
@@ -29,11 +29,12 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../Cargo.toml
       ../Cargo.lock
       ../src
-      ../packaging/pages
       ../packaging/xtask
       ../tests
-      # A test compares their tables with the program's own.
+      # A test compares these with the program's own settings.
       ../docs
+      ../nix/module/settings.json
+      ../packaging/systemd/example.env
     ];
   };
 
@@ -51,10 +52,9 @@ rustPlatform.buildRustPackage (finalAttrs: {
     "--bins"
   ];
 
-  # The program's own definition of its command line writes them; compiled apart, as the program itself must not have the
-  # dependencies of the development. The pages are the same for every platform, so a cross build has them, too.
-  postInstall = ''
-    cargo run --offline --release --target ${pagesPlatform.rust.rustcTarget} --example pages -- pages
+  # The program writes them itself; one for another platform does so in an emulator.
+  postInstall = lib.optionalString (hostPlatform.emulatorAvailable buildPackages) ''
+    ${hostPlatform.emulator buildPackages} $out/bin/${finalAttrs.meta.mainProgram} ctl pages pages
     installManPage pages/etcd-await-election.1
     installShellCompletion --bash pages/etcd-await-election.bash --zsh pages/_etcd-await-election \
       --fish pages/etcd-await-election.fish

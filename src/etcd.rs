@@ -25,13 +25,13 @@ use std::{rc::Rc, time::Duration};
 
 use self::{discovery::Records, endpoint::Host, login::Login};
 use crate::{
-    config::{Endpoints, EtcdConfig},
     core::clock::{BootClock, Clock},
     etcd::{
         client::{Cluster, Patience},
         membership::Membership,
         store::Store as _,
     },
+    settings::{Endpoints, EtcdConfig},
 };
 
 /// The first versions of each line whose leases can be relied on: a keepalive is not answered for a revoked lease

@@ -7,7 +7,6 @@ use nix::sys::signal::{self, Signal};
 use tokio::sync::watch;
 
 use crate::{
-    config::{ElectionConfig, OnLoss},
     core::{
         clock::Clock,
         exit_code::Exit,
@@ -20,6 +19,7 @@ use crate::{
     },
     etcd::store::{Store, StoreError},
     guard::{CommandEnd, Guard, Order, Report},
+    settings::{ElectionConfig, OnLoss},
     status::{Phase, Status},
 };
 

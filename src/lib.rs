@@ -43,12 +43,10 @@
 //!
 //! # The rim
 //!
-//! [`cli`] and [`config`] turn words into a complete, typed configuration; nothing is decided later. [`status`] is one published
+//! [`settings`] turns words into a complete, typed configuration; nothing is decided later. [`status`] is one published
 //! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`core::text`] escapes what
 //! comes from outside where it is shown. [`core::exit_code`] is the table of how the program ends. [`ctl`] has the errands.
 
-pub mod cli;
-pub mod config;
 pub mod core;
 pub mod ctl;
 pub mod election;
@@ -56,4 +54,5 @@ pub mod etcd;
 pub mod gatekeeper;
 pub mod guard;
 pub mod log;
+pub mod settings;
 pub mod status;

@@ -22,7 +22,7 @@ use tracing_subscriber::{
 
 pub use self::style::Style;
 use self::{journal::Prefixed, stderr::Stderr};
-use crate::config::{LogConfig, LogFormat, TARGET};
+use crate::settings::{LogConfig, LogFormat, TARGET};
 
 /// Starts logging in a process that holds nothing and may wait for whoever reads its log.
 pub fn init(config: &LogConfig) -> Style {

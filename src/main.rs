@@ -3,15 +3,13 @@
 use std::{env, ffi::OsStr, os::fd::OwnedFd, process::ExitCode, time::Duration};
 
 use etcd_await_election::{
-    cli::{self, Invocation, Mode},
-    config::{Config, ElectionConfig, EtcdConfig, Refused},
     core::{
         clock::{BootClock, Clock as _},
         exit_code::Exit,
         names::LockName,
         text,
     },
-    ctl::{healthcheck, release, show},
+    ctl::{healthcheck, pages, release, show},
     election::Election,
     etcd::{self, client::Patience},
     gatekeeper,
@@ -20,6 +18,7 @@ use etcd_await_election::{
         signals::{Original, Signals},
     },
     log::{self, Style},
+    settings::{self, Config, ElectionConfig, EtcdConfig, Invocation, Mode, Refused},
     status::{Phase, Status, http, systemd},
 };
 use futures_util::stream;
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
     // Before anything is blocked.
     let original = Original::save();
     let variables = env::vars_os().collect();
-    let code = match cli::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
+    let code = match settings::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
         Ok(exit) => exit.into(),
         Err(refused) => {
             say(&format_args!("etcd-await-election: {refused}\n"), &mut std::io::stderr());
@@ -61,6 +60,9 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Gate(config) => gate(&config, style, stderr, original),
         Mode::Show { lock, etcd, json } => errand(show(&lock, &etcd, json))?,
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
+        Mode::Pages(folder) => pages::write(&folder)
+            .map(|()| Exit::Command(0))
+            .map_err(|error| Refused::new(Exit::Config, format!("could not write to {}: {error}", folder.display()))),
         Mode::Release { lease, etcd } => errand(release::release(lease, &etcd)),
         Mode::Answer(text) => {
             say(&text, &mut std::io::stdout());
@@ -159,7 +161,7 @@ async fn campaign(
 /// Container engines pause by themselves.
 const RESTART_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a person waits for `--show`.
+/// How long a person waits for `ctl show`.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
 
 async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, Refused> {

@@ -1,5 +1,5 @@
 //! What is known about the election, published once as one value; the HTTP endpoint, the metrics, `sd_notify` and
-//! `--healthcheck` are views of it. Nobody here asks etcd.
+//! `ctl healthcheck` are views of it. Nobody here asks etcd.
 
 pub mod http;
 pub mod metrics;

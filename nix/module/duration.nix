@@ -24,6 +24,9 @@ rec {
       in
       lib.toIntBase10 (lib.head parts) * unit.${if name == null then "s" else name};
 
+  # From the program's own text to how a person writes it in Nix.
+  fromText = text: if builtins.match "[0-9]+" text != null then lib.toIntBase10 text else text;
+
   # Whole seconds that are not shorter, for settings of systemd.
   toSeconds = duration: (toMilliseconds duration + 999) / 1000;
 

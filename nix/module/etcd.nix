@@ -3,104 +3,72 @@
 { lib, from }:
 let
   inherit (lib) mkOption types;
-  inherited =
-    option: nothing: args:
-    mkOption (
-      args
-      // (
-        if from == null then
-          { default = nothing; }
-        else
-          {
-            default = from.${option};
-            defaultText = lib.literalExpression "config.services.etcd-await-election.etcd.${option}";
-          }
-      )
-    );
-  file = types.nullOr types.path;
+  generated = import ./options.nix { inherit lib; };
+
   # In the Nix store every user of the host can read it.
   secretFile = types.nullOr types.externalPath;
+  outside = "This is a string with a path outside of the Nix store.";
+
+  own = {
+    endpoints = {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "https://etcd1:2379"
+        "https://etcd2:2379"
+        "https://etcd3:2379"
+      ];
+      note = "Each endpoint is an element of the list.";
+    };
+    discoverySrv.example = "example.org";
+    discoverySrvName = {
+      type = types.nullOr (types.strMatching "[0-9a-zA-Z_-]{1,46}");
+      example = "west";
+    };
+    clusterId = {
+      type = types.nullOr (types.strMatching "(0x)?[0-9a-fA-F]{1,16}");
+      example = "3b1f6a9c02d7e845";
+    };
+    cacertFile.example = "/var/lib/secrets/etcd/ca.pem";
+    certFile.example = "/var/lib/secrets/etcd/client.pem";
+    keyFile = {
+      type = secretFile;
+      example = "/var/lib/secrets/etcd/client-key.pem";
+      note = outside;
+    };
+    tlsServerName.example = "etcd.example.org";
+    user.example = "web";
+    passwordFile = {
+      type = secretFile;
+      example = "/var/lib/secrets/etcd/password";
+      note = outside;
+    };
+  };
+
+  inherited =
+    name: arguments:
+    mkOption (
+      arguments
+      // lib.optionalAttrs (from != null) {
+        default = from.${name};
+        defaultText = lib.literalExpression "config.services.etcd-await-election.etcd.${name}";
+      }
+    );
 in
-{
-  endpoints = inherited "endpoints" [ ] {
-    type = types.listOf types.str;
-    example = [
-      "https://etcd1:2379"
-      "https://etcd2:2379"
-      "https://etcd3:2379"
-    ];
-    description = ''
-      The members of etcd, each as `host:port` or a URL. Without a scheme it is https if any of the TLS options is set,
-      else http.
-    '';
-  };
-
-  discoverySrv = inherited "discoverySrv" null {
-    type = types.nullOr types.str;
-    example = "example.org";
-    description = ''
-      Use the members that the SRV records `_etcd-client-ssl._tcp` and `_etcd-client._tcp` of this domain name, instead of
-      {option}`endpoints`. If any of the TLS options is set, only the former are used.
-    '';
-  };
-
-  discoverySrvName = inherited "discoverySrvName" null {
-    type = types.nullOr (types.strMatching "[0-9a-zA-Z_-]{1,46}");
-    example = "west";
-    description = "A suffix of the service in the names of these records: `west` for `_etcd-client-west._tcp`.";
-  };
-
-  clusterId = inherited "clusterId" null {
-    type = types.nullOr (types.strMatching "(0x)?[0-9a-fA-F]{1,16}");
-    example = "3b1f6a9c02d7e845";
-    description = ''
-      Use only the etcd cluster of this id, in hexadecimal, instead of the one that more than half of the endpoints report.
-    '';
-  };
-
-  cacertFile = inherited "cacertFile" null {
-    type = file;
-    example = "/var/lib/secrets/etcd/ca.pem";
-    description = "Verify etcd by this CA (PEM) instead of the system's.";
-  };
-
-  certFile = inherited "certFile" null {
-    type = file;
-    example = "/var/lib/secrets/etcd/client.pem";
-    description = "The client certificate (PEM); with {option}`keyFile`.";
-  };
-
-  keyFile = inherited "keyFile" null {
-    type = secretFile;
-    example = "/var/lib/secrets/etcd/client-key.pem";
-    description = "The key of the client certificate (PEM): a string with a path outside of the Nix store.";
-  };
-
-  tlsServerName = inherited "tlsServerName" null {
-    type = types.nullOr types.str;
-    example = "etcd.example.org";
-    description = "The name that etcd's certificate must have, if it is not the endpoint's host.";
-  };
-
-  user = inherited "user" null {
-    type = types.nullOr types.str;
-    example = "web";
-    description = "The etcd user; with {option}`passwordFile`.";
-  };
-
-  passwordFile = inherited "passwordFile" null {
-    type = secretFile;
-    example = "/var/lib/secrets/etcd/password";
-    description = "A file whose first line is the user's password: a string with a path outside of the Nix store.";
-  };
-
-  loadCredentials = inherited "loadCredentials" true {
+lib.listToAttrs (
+  map (
+    setting: lib.nameValuePair setting.name (inherited setting.name (generated.arguments own setting))
+  ) generated.ofEtcd
+)
+// {
+  loadCredentials = inherited "loadCredentials" {
     type = types.bool;
+    default = true;
     example = false;
     description = ''
-      Whether systemd hands the files to the unit (`LoadCredential=`), so that they can be root's alone. It does so when
-      the unit starts: after a rotation the unit must be started anew. With `false` the program reads the files
-      themselves each time it connects, and the unit's user must be allowed to.
+      Whether systemd passes the files to the unit (`LoadCredential=`), so that only root needs to read them. It does so when
+      the unit starts: restart the unit after a rotation. With `false` the program reads the files itself each time it connects,
+      and the unit's user must be allowed to read them.
     '';
   };
 }

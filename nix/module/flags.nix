@@ -6,14 +6,21 @@
 let
   execLine = import ./exec-line.nix { inherit lib; };
 
+  generated = import ./options.nix { inherit lib; };
+
+  # The value of a setting; null if it is not set.
+  valueOf =
+    settings: setting:
+    let
+      value = (if setting.group == "etcd" then settings.etcd else settings).${setting.name};
+    in
+    if value == [ ] then null else value;
+
   files =
     settings:
-    lib.filterAttrs (_: file: file != null) {
-      cacert = settings.etcd.cacertFile;
-      cert = settings.etcd.certFile;
-      key = settings.etcd.keyFile;
-      password-file = settings.etcd.passwordFile;
-    };
+    lib.filter (
+      setting: setting.type == "path" && valueOf settings setting != null
+    ) generated.settings;
 
   # Said in full, because credentials of the gated unit have names too.
   credential = flag: "etcd-await-election.${flag}";
@@ -23,7 +30,7 @@ in
   credentials =
     settings:
     lib.optionals settings.etcd.loadCredentials (
-      lib.mapAttrsToList (flag: file: "${credential flag}:${file}") (files settings)
+      map (setting: "${credential setting.flag}:${valueOf settings setting}") (files settings)
     );
 
   # The words before the command. `settings` has a stop grace and a stop signal here, wherever they come from.
@@ -32,35 +39,31 @@ in
     { expands }:
     let
       # Specifiers are for what differs from host to host.
-      values = {
-        lock-name = settings.lock;
-        inherit (settings) identity;
-      }
-      // lib.mapAttrs (_: text) {
-        endpoints =
-          if settings.etcd.endpoints == [ ] then null else lib.concatStringsSep "," settings.etcd.endpoints;
-        discovery-srv = settings.etcd.discoverySrv;
-        discovery-srv-name = settings.etcd.discoverySrvName;
-        lease-duration = settings.leaseDuration;
-        renew-deadline = settings.renewDeadline;
-        retry-period = settings.retryPeriod;
-        acquire-timeout = settings.acquireTimeout;
-        force-acquire = if settings.forceAcquire then "yes" else null;
-        on-loss = settings.onLoss;
-        stop-grace = settings.stopGrace;
-        stop-signal = settings.stopSignal;
-        notify-ready = settings.notifyReady;
-        status-endpoint = settings.statusEndpoint;
-        cluster-id = settings.etcd.clusterId;
-        tls-server-name = settings.etcd.tlsServerName;
-        inherit (settings.etcd) user;
-        inherit (settings) log;
-        log-format = settings.logFormat;
-      }
-      // lib.mapAttrs (
-        flag: file: if settings.etcd.loadCredentials then "%d/${credential flag}" else text file
-      ) (files settings);
-      text = value: if value == null then null else lib.replaceStrings [ "%" ] [ "%%" ] (toString value);
+      expanded = [
+        "lock-name"
+        "identity"
+      ];
+      text =
+        setting: value:
+        if setting.type == "boolean" then
+          (if value then "yes" else null)
+        else if setting.type == "path" && settings.etcd.loadCredentials then
+          "%d/${credential setting.flag}"
+        else if lib.elem setting.flag expanded then
+          value
+        else
+          lib.replaceStrings [ "%" ] [ "%%" ] (
+            if lib.isList value then lib.concatStringsSep "," value else toString value
+          );
+      values = lib.listToAttrs (
+        map (
+          setting:
+          let
+            value = valueOf settings setting;
+          in
+          lib.nameValuePair setting.flag (if value == null then null else text setting value)
+        ) generated.settings
+      );
     in
     [ (execLine.literal program) ]
     ++ lib.mapAttrsToList (

@@ -78,34 +78,24 @@ in
 
     services.etcd-await-election.gate = mkOption {
       type = types.attrsOf (
-        types.submodule [
-          (import ./settings.nix {
+        types.submodule (
+          import ./settings.nix {
             inherit lib;
             inherit (cfg) etcd;
-          })
-          {
-            options = {
-              stopGrace = mkOption {
+            own = {
+              stopGrace = {
                 type = types.nullOr (import ./duration.nix { inherit lib; }).type;
                 default = null;
-                example = "2m";
-                description = ''
-                  How long the command may take to stop before it is killed; less if its lease runs out. `null` is what
-                  the unit gives it without a gate: its `TimeoutStopSec`, or systemd's 90 seconds.
-                '';
+                note = "`null` is what the unit gives it without a gate: its `TimeoutStopSec`, or systemd's 90 seconds.";
               };
-              stopSignal = mkOption {
+              stopSignal = {
                 type = types.nullOr types.str;
                 default = null;
-                example = "INT";
-                description = ''
-                  The signal that asks the command to stop. `null` is what it gets without a gate: the unit's
-                  `KillSignal`, or SIGTERM.
-                '';
+                note = "`null` is what it gets without a gate: the unit's `KillSignal`, or SIGTERM.";
               };
             };
           }
-        ]
+        )
       );
       default = { };
       example = lib.literalExpression ''

@@ -141,22 +141,6 @@ in
                 in {option}`serviceConfig`.
               '';
             };
-
-            stopGrace = mkOption {
-              type = (import ./duration.nix { inherit lib; }).type;
-              default = 10;
-              example = "2m";
-              description = ''
-                How long the command may take to stop before it is killed; less if its lease runs out.
-              '';
-            };
-
-            stopSignal = mkOption {
-              type = types.str;
-              default = "TERM";
-              example = "INT";
-              description = "The signal that asks the command to stop.";
-            };
           };
         }
       ]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// signal and most commands have none (`sysexits.h` and just after it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The command ended with this code; also 0 for a question answered (`--show`, `--healthcheck`, `--help`).
+    /// The command ended with this code; also 0 for an operator command that succeeded, and for `--help`.
     Command(u8),
     /// The command, or the program while it waited, ended by this signal: 128 + n.
     Signal(u8),
@@ -18,7 +18,7 @@ pub enum Exit {
     Usage,
     /// 70: the guard was lost, and the command was ended with it; or the program could not be started, such as without `/proc`.
     Guard,
-    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `--show` in time.
+    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `ctl show` in time.
     GaveUp,
     /// 77: etcd denied access: wrong password or missing permission; or TLS verification failed.
     Refused,
@@ -70,7 +70,7 @@ impl Exit {
     #[must_use]
     pub const fn meaning(self) -> (&'static str, &'static str) {
         match self {
-            Self::Command(_) => ("0–255", "the command's own code; 0 also for `--show`, `--healthcheck` and `--help`"),
+            Self::Command(_) => ("0–255", "the command's own code; 0 also for `ctl` and `--help`"),
             Self::Signal(_) => ("128+n", "the command, or this program while it waited, was ended by signal n"),
             Self::NotExecutable => ("126", "the command was found and cannot be executed"),
             Self::NotFound => ("127", "the command was not found"),
@@ -81,7 +81,7 @@ impl Exit {
             ),
             Self::GaveUp => (
                 "75",
-                "`ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `--show` in time",
+                "`ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `ctl show` in time",
             ),
             Self::Refused => {
                 ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")

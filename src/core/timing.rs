@@ -39,23 +39,16 @@ pub struct Timing {
     stop_grace: Duration,
 }
 
-/// Why a set of durations cannot work. The text names the settings and says what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a set of durations cannot work.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TimingError {
     /// etcd grants whole seconds only.
-    #[error("LEASE_DURATION ({}) must be whole seconds, at least 1s: etcd grants no parts of a second", show(*.0))]
     Lease(Duration),
     /// A lease of more than etcd's maximum.
-    #[error("LEASE_DURATION ({}) is longer than etcd's longest lease of {}", show(*.0), show(Timing::LONGEST_LEASE))]
     LeaseTooLong(Duration),
     /// No time between two renewals.
-    #[error("RETRY_PERIOD ({}) must be at least {}", show(*.0), show(Timing::SHORTEST_RETRY))]
     Retry(Duration),
     /// A renewal that failed could not be retried before the leader gives up.
-    #[error(
-        "RETRY_PERIOD ({}) must be at most {}, half of RENEW_DEADLINE ({}): the rest is needed to retry a renewal that fails",
-        show(*retry), show(*renew / 2), show(*renew)
-    )]
     NoRoomToRetry {
         /// The retry period given.
         retry: Duration,
@@ -63,11 +56,6 @@ pub enum TimingError {
         renew: Duration,
     },
     /// No room left to kill the command before the lease can run out.
-    #[error(
-        "RENEW_DEADLINE ({}) must be at most {} with LEASE_DURATION {}: the rest is needed to end the command before the \
-         lease can run out",
-        show(*renew), show(*most), show(*lease)
-    )]
     NoRoomToKill {
         /// The renew deadline given.
         renew: Duration,
@@ -77,6 +65,43 @@ pub enum TimingError {
         lease: Duration,
     },
 }
+
+impl TimingError {
+    /// Returns what would be right. `spelled` returns how the operator knows a setting, by the name of its field.
+    pub fn describe(&self, spelled: impl Fn(&str) -> String) -> String {
+        let value = |setting, duration| format!("{} ({})", spelled(setting), show(duration));
+        let lease = |lease| value("lease_duration", lease);
+        let renew = |renew| value("renew_deadline", renew);
+        let retry = |retry| value("retry_period", retry);
+        match *self {
+            Self::Lease(given) => format!("{} must be whole seconds, at least 1s", lease(given)),
+            Self::LeaseTooLong(given) => {
+                format!("{} must be at most {}, the longest lease of etcd", lease(given), show(Timing::LONGEST_LEASE))
+            }
+            Self::Retry(given) => format!("{} must be at least {}", retry(given), show(Timing::SHORTEST_RETRY)),
+            Self::NoRoomToRetry { retry: given, renew: deadline } => format!(
+                "{} must be at most {}, half of {}: the rest is needed to retry a failed renewal",
+                retry(given),
+                show(deadline / 2),
+                renew(deadline)
+            ),
+            Self::NoRoomToKill { renew: given, most, lease: granted } => format!(
+                "{} must be at most {} with {}: the rest is needed to kill the command before the lease can expire",
+                renew(given),
+                show(most),
+                lease(granted)
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for TimingError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe(str::to_ascii_uppercase))
+    }
+}
+
+impl std::error::Error for TimingError {}
 
 impl Timing {
     /// etcd's own limit (`MaxLeaseTTL`, server/lease/lessor.go).

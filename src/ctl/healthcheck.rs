@@ -1,4 +1,4 @@
-//! `--healthcheck`: asks the instance next door whether it is healthy. An image without curl has this.
+//! `ctl healthcheck`: asks the instance next door whether it is healthy. An image without curl has this.
 
 use std::{
     io::{self, Read, Write},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    config::StatusEndpoint,
     core::{exit_code::Exit, text},
+    settings::StatusEndpoint,
 };
 
 /// From the first attempt to connect to the answer.

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use crate::{
-    config::EtcdConfig,
     core::{
         clock::{BootClock, Clock as _},
         exit_code::Exit,
@@ -12,6 +11,7 @@ use crate::{
         timing::show,
     },
     etcd::{self, client::Patience},
+    settings::EtcdConfig,
 };
 
 /// A little less than after which the guard ends this role, so that it can say so.

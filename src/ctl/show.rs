@@ -1,4 +1,4 @@
-//! What `--show` prints: who holds the lock and who waits, as a small table or as JSON.
+//! What `ctl show` prints: who holds the lock and who waits, as a small table or as JSON.
 
 use std::{fmt, time::Duration};
 

@@ -12,7 +12,6 @@ use super::{
     view::{Entry, View},
 };
 use crate::{
-    config::ElectionConfig,
     core::{
         clock::{Clock, Instant},
         names::{LeaseId, LockName},
@@ -22,6 +21,7 @@ use crate::{
         client::Cluster,
         store::{Get, KeyValue, Range, Store, StoreError},
     },
+    settings::ElectionConfig,
     status::Status,
 };
 

@@ -162,7 +162,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{ElectionConfig, OnLoss},
         core::{clock::BootClock, names::LeaseId, timing::Timing},
         etcd::{
             client::{Cluster, Patience},
@@ -170,6 +169,7 @@ mod tests {
             store::{self, Change, Granted, Range, Snapshot, StoreError},
         },
         guard::Report,
+        settings::{ElectionConfig, OnLoss},
         status::Status,
     };
 

@@ -17,7 +17,7 @@ use hickory_resolver::{
 };
 use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 
-use crate::config::{Discovery, address::is_host};
+use crate::settings::{Discovery, is_host};
 
 /// The records of a domain, and what was made of the members that they name.
 pub(super) struct Records<T> {

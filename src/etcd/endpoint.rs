@@ -28,12 +28,12 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    config::{Credentials, EtcdConfig},
     core::{names::LeaseId, timing::show},
     etcd::{
         membership::{Membership, Way},
         store::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
+    settings::{Credentials, EtcdConfig},
 };
 
 /// One address of the cluster, or a name that has not been resolved.

@@ -4,7 +4,7 @@ use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
 use etcd_client::Error;
 
-use crate::{cli::setting, etcd::store::StoreError};
+use crate::{etcd::store::StoreError, settings};
 
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The system's CAs, of which there are none: so it is in an image that was made from nothing.
-    #[error("{setting} must be set for https: this system has no CA certificates", setting = setting::CACERT.either())]
+    #[error("{setting} must be set for https: this system has no CA certificates", setting = settings::either("cacert"))]
     NoCertificates,
 }
 

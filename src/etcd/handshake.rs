@@ -9,7 +9,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, Error, RootCertStore, crypto::ring},
 };
 
-use crate::config::TlsFiles;
+use crate::settings::TlsFiles;
 
 /// A server that refuses a certificate says so at once; one that accepts it waits for us to speak.
 const LIMIT: Duration = Duration::from_secs(1);

@@ -16,12 +16,12 @@ use super::{
     fake::{Answer, Fake, message, says},
 };
 use crate::{
-    config::{Endpoints, EtcdConfig, TlsFiles},
     core::{clock::BootClock, names::LeaseId},
     etcd::{
         client::{Cluster, Patience},
         store::{Outcome, Store as _, StoreError, Txn},
     },
+    settings::{Endpoints, EtcdConfig, TlsFiles},
 };
 
 const OURS: u64 = 0xcafe;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use etcd_client::{Certificate, Identity, TlsOptions};
 
 use super::failure::ConfigError;
-use crate::config::TlsFiles;
+use crate::settings::TlsFiles;
 
 /// TLS as configured, for endpoints with `https`.
 ///

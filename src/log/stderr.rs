@@ -16,7 +16,7 @@ use nix::{
 use tracing::Level;
 
 use super::style::Style;
-use crate::{config::LogFormat, core::text};
+use crate::{core::text, settings::LogFormat};
 
 /// Lines of this process that were dropped and not reported yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);

@@ -13,7 +13,7 @@ use tracing_subscriber::{
 };
 
 use super::journal;
-use crate::{config::LogFormat, core::text};
+use crate::{core::text, settings::LogFormat};
 
 /// How lines look that are not written by way of `tracing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

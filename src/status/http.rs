@@ -34,14 +34,13 @@ use tokio::{
 
 use super::{Phase, Status, metrics};
 use crate::{
-    cli::setting,
-    config::{Refused, StatusEndpoint},
     core::{
         clock::{Clock, Instant},
         exit_code::Exit,
         text,
         timing::show,
     },
+    settings::{self, Refused, StatusEndpoint},
 };
 
 /// From accepting a connection to its last byte: there is one request in each, and no body.
@@ -78,7 +77,7 @@ pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, Refused> {
         Ok(Bound { addresses, listener })
     };
     bound().map_err(|error: io::Error| {
-        let setting = setting::STATUS_ENDPOINT.either();
+        let setting = settings::either("status_endpoint");
         Refused::new(Exit::Config, format!("{setting}: the status cannot be served at {endpoint}: {error}"))
     })
 }

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Phase, Status};
-use crate::{config::NotifyReady, core::clock::Clock};
+use crate::{core::clock::Clock, settings::NotifyReady};
 
 /// To hand over and to give the lease back, which together take five seconds at most; the rest is for a slow machine.
 const FAREWELL: Duration = Duration::from_secs(10);

@@ -141,7 +141,7 @@ fn a_family_that_nobody_listens_on_keeps_nobody_from_starting() {
     world.verdict();
 }
 
-/// The guard's errand and `--show` resolve names as well.
+/// The guard's errand and `ctl show` resolve names as well.
 #[test]
 fn a_killed_gatekeeper_gives_its_lease_back_where_the_name_leads() {
     let Some(names) = Names::new() else { return };
@@ -150,7 +150,7 @@ fn a_killed_gatekeeper_gives_its_lease_back_where_the_name_leads() {
     let a = world.candidate("a").set("ENDPOINTS", url(&world)).names(&names).start();
     a.leads();
     let show = world.candidate("asking").set("ENDPOINTS", url(&world)).names(&names).unset("STATUS_ENDPOINT");
-    let (end, asking) = show.flag("--show").command::<&str>([]).run();
+    let (end, asking) = show.flag("ctl").flag("show").command::<&str>([]).run();
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
     assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
     let b = world.candidate("b").start();

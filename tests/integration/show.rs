@@ -1,4 +1,4 @@
-//! `--show` and `--healthcheck`: questions that the program answers.
+//! `ctl show` and `ctl healthcheck`: operator commands that only read.
 
 use harness::{Candidate, Cluster, End, Setup, Timing, World, eventually};
 
@@ -18,9 +18,9 @@ fn show_tells_who_leads_and_who_waits_in_which_order() {
     let c = world.candidate("gamma").start();
     c.waits();
 
-    let (end, asking_text) = asking(&world, &["--show"]).run();
+    let (end, asking_text) = asking(&world, &["ctl", "show"]).run();
     assert_eq!(end, End::Code(0), "{}", asking_text.stderr());
-    let (end, asking_json) = asking(&world, &["--show", "--json"]).run();
+    let (end, asking_json) = asking(&world, &["ctl", "show", "--json"]).run();
     assert_eq!(end, End::Code(0), "{}", asking_json.stderr());
     let json: serde_json::Value = serde_json::from_str(&asking_json.stdout()).expect("JSON");
     assert!(json.is_object());
@@ -50,7 +50,7 @@ fn the_first_standby_is_number_1_everywhere() {
             standby
         })
         .collect();
-    let (_, asking) = asking(&world, &["--show", "--json"]).run();
+    let (_, asking) = asking(&world, &["ctl", "show", "--json"]).run();
     let shown: serde_json::Value = serde_json::from_str(&asking.stdout()).expect("JSON");
     for (place, standby) in standbys.iter().enumerate() {
         let number = place + 1;
@@ -74,7 +74,7 @@ fn the_first_standby_is_number_1_everywhere() {
 #[test]
 fn show_of_a_lock_that_nobody_holds_is_an_answer_too() {
     let world = shared_world();
-    let (end, asking) = asking(&world, &["--show", "--json"]).run();
+    let (end, asking) = asking(&world, &["ctl", "show", "--json"]).run();
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
     serde_json::from_str::<serde_json::Value>(&asking.stdout()).expect("JSON");
     world.verdict();
@@ -83,7 +83,7 @@ fn show_of_a_lock_that_nobody_holds_is_an_answer_too() {
 /// The healthcheck of an instance, from beside it.
 fn healthcheck(world: &World, of: &Candidate) -> End {
     let setup = world.candidate("asking").bare().set("STATUS_ENDPOINT", of.status_address().to_string());
-    setup.flag("--healthcheck").command::<&str>([]).run().0
+    setup.flag("ctl").flag("healthcheck").command::<&str>([]).run().0
 }
 
 #[test]
@@ -139,13 +139,14 @@ fn text_from_etcd_is_escaped_wherever_it_is_shown() {
         let answer = standby.http("GET", "/").map_err(|error| error.to_string())?;
         if answer.json()["leader"] == evil { Ok(answer.body) } else { Err(answer.body) }
     });
-    let (_, shown) = world.candidate("show").flag("--show").command::<&str>([]).run();
-    let (_, json) = world.candidate("json").flag("--show").flag("--json").command::<&str>([]).run();
+    let (_, shown) = world.candidate("show").flag("ctl").flag("show").command::<&str>([]).run();
+    let (_, json) = world.candidate("json").flag("ctl").flag("show").flag("--json").command::<&str>([]).run();
     let parsed: serde_json::Value = serde_json::from_str(&json.stdout()).expect("JSON");
     assert_eq!(parsed["holder"]["identity"], evil);
     let (_, checked) = world
         .candidate("checked")
-        .flag("--healthcheck")
+        .flag("ctl")
+        .flag("healthcheck")
         .set("STATUS_ENDPOINT", standby.status_address().to_string())
         .command::<&str>([])
         .run();

@@ -120,7 +120,7 @@ fn a_stray_cluster_beside_one_with_users_is_never_joined() {
 }
 
 fn show(world: &World) -> Setup {
-    world.candidate("asking").unset("STATUS_ENDPOINT").flag("--show").command::<&str>([])
+    world.candidate("asking").unset("STATUS_ENDPOINT").flag("ctl").flag("show").command::<&str>([])
 }
 
 #[test]

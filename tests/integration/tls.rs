@@ -76,7 +76,7 @@ fn https_without_any_ca_is_refused_with_the_setting_that_is_missing() {
     let setup = world.candidate("a").unset("CACERT").unset("CERT").unset("KEY").variable("SSL_CERT_FILE", "/dev/null");
     let candidate = setup.start();
     assert_eq!(candidate.wait_exit(Timing::START), End::Code(78), "{}", candidate.stderr());
-    assert!(candidate.stderr().contains("ETCD_AWAIT_ELECTION_CACERT must be set for https"), "{}", candidate.stderr());
+    assert!(candidate.stderr().contains("ETCD_AWAIT_ELECTION_CACERT) must be set for https"), "{}", candidate.stderr());
     world.verdict();
 }
 

@@ -69,7 +69,7 @@ fn own_image() -> &'static str {
         let context = Scratch::new("image");
         let file = format!(
             "FROM {}\nCOPY --from={} /etcd-await-election /usr/bin/\nENTRYPOINT [\"{PROGRAM}\"]\n\
-             HEALTHCHECK --interval=1s --timeout=5s --retries=1 CMD [\"{PROGRAM}\", \"--healthcheck\"]\n",
+             HEALTHCHECK --interval=1s --timeout=5s --retries=1 CMD [\"{PROGRAM}\", \"ctl\", \"healthcheck\"]\n",
             base_image(),
             image()
         );
@@ -243,7 +243,7 @@ fn the_image_is_the_static_program_with_its_licences_and_nothing_else() {
     let limit = setting("ACQUIRE_TIMEOUT", "5");
     let refused =
         alone(&[&lock, &endpoint, &limit, image(), "/etcd-await-election"]).expect_err("it cannot verify anything");
-    assert!(refused.contains("78") && refused.contains("ETCD_AWAIT_ELECTION_CACERT must be set"), "{refused}");
+    assert!(refused.contains("78") && refused.contains("ETCD_AWAIT_ELECTION_CACERT) must be set"), "{refused}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use etcd_await_election::{
-    config::{ElectionConfig, OnLoss},
     core::timing::Timing,
+    settings::{ElectionConfig, OnLoss},
 };
 
 use crate::{

@@ -7,7 +7,6 @@ use std::{
 };
 
 use etcd_await_election::{
-    config::ElectionConfig,
     core::{clock::Clock as _, exit_code::Exit, names::LeaseId},
     election::Election,
     etcd::{
@@ -16,6 +15,7 @@ use etcd_await_election::{
         store::Store as _,
     },
     gatekeeper,
+    settings::ElectionConfig,
     status::Status,
 };
 use futures_util::stream;

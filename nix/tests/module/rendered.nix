@@ -10,6 +10,12 @@ let
     "https://etcd1:2379"
     "https://etcd2:2379"
   ];
+  # They are passed as flags, too: a unit says what holds.
+  defaults = lib.listToAttrs (
+    map (setting: lib.nameValuePair setting.flag setting.default) (
+      lib.filter (setting: setting.default != null) (lib.importJSON ../../module/settings.json)
+    )
+  );
   gatekeeper =
     {
       lock,
@@ -21,18 +27,14 @@ let
       more ? { },
     }:
     let
-      flags = {
+      flags = defaults // {
         lock-name = lock;
         inherit identity;
         endpoints = lib.concatStringsSep "," endpoints;
         lease-duration = lease;
-        renew-deadline = "10";
-        retry-period = "2";
-        on-loss = "exit";
         stop-grace = grace;
         stop-signal = signal;
         notify-ready = ready;
-        log-format = "text";
       }
       // more;
     in

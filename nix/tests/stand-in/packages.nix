@@ -132,13 +132,11 @@ let
     stdenv = {
       hostPlatform = {
         inherit system;
-        rust.rustcTarget = "pretended";
-      };
-      buildPlatform = {
-        canExecute = _: true;
-        rust.rustcTarget = "pretended";
+        emulatorAvailable = _: true;
+        emulator = _: "";
       };
     };
+    buildPackages = packages;
     runtimeShell = "${package "bash"}/bin/bash";
     callPackage =
       file: arguments:

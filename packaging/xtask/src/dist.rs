@@ -71,7 +71,7 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     if order.binary_only {
         return Ok(());
     }
-    let pages = files::pages()?;
+    let pages = files::pages(&order.archs)?;
     let mut released = Vec::new();
     for arch in &order.archs {
         released.push(archive::build(arch, &pages)?);
@@ -110,7 +110,7 @@ pub(crate) fn deb() -> Result<(), String> {
     let arch = Arch::here()?;
     binary::build(arch)?;
     licences::build()?;
-    deb::build(arch, &files::pages()?).map(drop)
+    deb::build(arch, &files::pages(&[arch])?).map(drop)
 }
 
 impl Order {

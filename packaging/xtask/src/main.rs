@@ -21,6 +21,7 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
                        or names of versions such as trixie,3.6 (Debian suites: 3.4 and 3.5; 3.6 and 3.7: built with Go);
                        further arguments go to the tests, such as auth:: tls::
                --differing after that: only those tests whose subject differs between the versions
+cargo xtask generate  writes the files that follow from the settings: tables in docs/, example.env, what the NixOS module reads
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
 cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let result = match name.as_deref() {
         Some("demo") => tools::install().and_then(|()| demo(&rest)),
         Some("test") => tools::install().and_then(|()| test(&rest)),
+        Some("generate") => tools::install().and_then(|()| generate(&rest)),
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("verify") => verify::verify(&rest),
@@ -92,6 +94,11 @@ fn all_tests(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--workspace"], arguments, &[])
 }
 
+/// A test knows the files and writes them instead of comparing.
+fn generate(arguments: &[String]) -> Result<(), String> {
+    cargo(&["test", "--quiet", "--lib", "generated_files", "--"], arguments, &[("GENERATE", "yes".into())])
+}
+
 fn demo(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "demo", "--"], arguments, &[])
 }
@@ -111,11 +118,11 @@ fn bench(arguments: &[String]) -> Result<(), String> {
     cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &programs)
 }
 
-/// Runs cargo with what `setup` installed on its PATH, and with variables that name programs for the tests.
-fn cargo(arguments: &[&str], more: &[String], programs: &[(&str, PathBuf)]) -> Result<(), String> {
+/// Runs cargo with what `setup` installed on its PATH, and with variables for the tests, most of which name programs.
+fn cargo(arguments: &[&str], more: &[String], variables: &[(&str, PathBuf)]) -> Result<(), String> {
     let mut command = Command::new(tools::cargo());
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());
-    command.envs(programs.iter().map(|(variable, path)| (variable, path)));
+    command.envs(variables.iter().map(|(variable, path)| (variable, path)));
     let status = command.status().map_err(|error| format!("cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed: {status}", arguments.join(" "))) }
 }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::{at, work};
+use super::{Arch, NAME, at, binary, work};
 use crate::tools;
 
 /// A file to be: where it comes from, below the checkout if it is not absolute; and where it goes.
@@ -20,12 +20,19 @@ pub(super) fn item(from: impl Into<PathBuf>, to: impl Into<String>) -> Item {
     Item { from: from.into(), to: to.into() }
 }
 
-/// The manual page and the completions, written by the program's own definition of its command line.
-pub(super) fn pages() -> Result<PathBuf, String> {
+/// The manual page and the completions, the same for all architectures: the program that was built writes them, where it can be
+/// run on this machine.
+pub(super) fn pages(built: &[&'static Arch]) -> Result<PathBuf, String> {
     let folder = work("pages")?;
-    let mut cargo = Command::new(tools::cargo());
-    cargo.args(["run", "--quiet", "--locked", "--example", "pages", "--"]).arg(&folder);
-    tools::run(cargo.current_dir(tools::root()).env("PATH", tools::path()))?;
+    let mut command = match Arch::here().ok().filter(|here| built.contains(here)) {
+        Some(here) => Command::new(binary::path(here)),
+        None => {
+            let mut cargo = Command::new(tools::cargo());
+            cargo.args(["run", "--quiet", "--locked", "--package", NAME, "--"]).env("PATH", tools::path());
+            cargo
+        }
+    };
+    tools::run(command.args(["ctl", "pages"]).arg(&folder).current_dir(tools::root()))?;
     Ok(folder)
 }
 

@@ -5,6 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use super::values::shown;
+
 /// Where to serve the status. A host name is resolved when it is bound, not before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusEndpoint {
@@ -20,12 +22,12 @@ impl StatusEndpoint {
     /// # Errors
     /// With what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const RIGHT: &str = "write host:port, or :port for all interfaces";
+        const RIGHT: &str = "use host:port, or :port for all interfaces";
         if text.contains("://") {
-            return Err(format!("is a URL: {RIGHT}"));
+            return Err(format!("is a URL; {RIGHT}"));
         }
-        let (host, port) = split(text).map_err(|why| format!("{why}: {RIGHT}"))?;
-        let port = port.ok_or_else(|| format!("has no port: {RIGHT}"))?;
+        let (host, port) = split(text).map_err(|why| format!("{why}; {RIGHT}"))?;
+        let port = port.ok_or_else(|| format!("has no port; {RIGHT}"))?;
         Ok(Self { host: host.map(str::to_owned), port })
     }
 
@@ -56,6 +58,10 @@ impl fmt::Display for StatusEndpoint {
     }
 }
 
+/// The endpoints of etcd: at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EndpointList(pub(super) Vec<Endpoint>);
+
 /// One endpoint of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
@@ -82,49 +88,48 @@ impl Endpoint {
                 "http" => (Some(false), rest),
                 "https" => (Some(true), rest),
                 "unix" | "unixs" => return Err(NO_SOCKET.into()),
-                _ => return Err("has an unknown scheme: write http:// or https://, or none".into()),
+                _ => return Err("has an unknown scheme; use http:// or https://, or none".into()),
             },
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
-            return Err("has a path: write host:port, or a URL that ends with the port".into());
+            return Err("has a path; use host:port, or a URL that ends with the port".into());
         }
         let (host, port) = split(authority)?;
-        let host = host.ok_or("has no host: write host:port")?;
+        let host = host.ok_or("has no host; use host:port")?;
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match port {
-            Some(0) => Err("has the port 0: etcd's is 2379 if nobody changed it".into()),
+            Some(0) => Err("has the port 0; the default of etcd is 2379".into()),
             port => Ok(Self { tls, host, port: port.unwrap_or(2379) }),
         }
     }
 }
 
-const NO_SOCKET: &str =
-    "is a unix socket, which is not supported: etcd does not serve clients there by default; write host:port";
+const NO_SOCKET: &str = "is a unix socket, which is not supported; use host:port";
 
 /// The comma-separated list of `ENDPOINTS`. A comma or blanks at its end are tolerated, and one written twice is one.
-pub(super) fn endpoints(text: &str) -> Result<Vec<Endpoint>, String> {
+pub(super) fn endpoints(text: &str) -> Result<EndpointList, String> {
     let list = text.trim();
     let list = list.strip_suffix(',').unwrap_or(list).trim_end();
     if list.is_empty() {
-        return Err("there is no endpoint: write host:port,host:port,…".into());
+        return Err("the list is empty; use host:port,host:port,…".into());
     }
     let mut endpoints = Vec::new();
     for item in list.split(',').map(str::trim) {
         if item.is_empty() {
-            return Err("there is nothing between two commas: write host:port,host:port,…".into());
+            return Err("the list has an empty entry; use host:port,host:port,…".into());
         }
         // The refusal must not show what stands before the '@': it is a password.
         if let Some((_, host)) = item.rsplit_once('@') {
-            let host = crate::cli::shown(host);
-            return Err(format!("'…@{host}' has a user in it: use --user and --password-file instead"));
+            let host = shown(host);
+            return Err(format!("'…@{host}' contains a user; use --user and --password-file instead"));
         }
-        let endpoint = Endpoint::parse(item).map_err(|why| format!("'{}' {why}", crate::cli::shown(item)))?;
+        let endpoint = Endpoint::parse(item).map_err(|why| format!("'{}' {why}", shown(item)))?;
         if !endpoints.contains(&endpoint) {
             endpoints.push(endpoint);
         }
     }
-    Ok(endpoints)
+    Ok(EndpointList(endpoints))
 }
 
 /// The domain of `DISCOVERY_SRV`; a dot at its end is tolerated.
@@ -137,7 +142,7 @@ pub(super) fn domain(text: &str) -> Result<String, &'static str> {
     if is_host(domain) {
         Ok(domain.to_owned())
     } else {
-        Err("has characters that no domain has; use a name such as example.com")
+        Err("has characters that are not valid in a domain; use a name such as example.com")
     }
 }
 
@@ -160,10 +165,10 @@ pub(crate) fn is_host(text: &str) -> bool {
 fn split(text: &str) -> Result<(Option<&str>, Option<u16>), String> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (address, rest) = rest.split_once(']').ok_or("has no closing bracket")?;
-        address.parse::<Ipv6Addr>().map_err(|_| "has no IPv6 address between its brackets")?;
+        address.parse::<Ipv6Addr>().map_err(|_| "has no valid IPv6 address in its brackets")?;
         let port = match rest {
             "" => None,
-            rest => Some(rest.strip_prefix(':').ok_or("has something else than a port after its bracket")?),
+            rest => Some(rest.strip_prefix(':').ok_or("has something other than a port after its bracket")?),
         };
         (Some(address), port)
     } else {
@@ -172,7 +177,7 @@ fn split(text: &str) -> Result<(Option<&str>, Option<u16>), String> {
             None => (text, None),
         };
         if port.is_some_and(|port| port.contains(':')) {
-            return Err("has more than one colon (an IPv6 address is written in brackets, [::1]:2379)".into());
+            return Err("has more than one colon; use brackets for an IPv6 address: [::1]:2379".into());
         }
         ((!host.is_empty()).then_some(host), port)
     };
@@ -180,13 +185,13 @@ fn split(text: &str) -> Result<(Option<&str>, Option<u16>), String> {
         && host.parse::<IpAddr>().is_err()
         && !is_host(host)
     {
-        return Err("has characters that no host name has".into());
+        return Err("has characters that are not valid in a host name".into());
     }
     let port = port.map(|port| {
         // `parse` alone takes a leading plus.
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let number = port.parse::<u16>().ok().filter(|_| digits);
-        number.ok_or_else(|| "has no port from 1 to 65535 after its colon".to_owned())
+        number.ok_or_else(|| "has no port between 1 and 65535 after its colon".to_owned())
     });
     Ok((host, port.transpose()?))
 }
@@ -196,7 +201,7 @@ mod tests {
     use super::*;
 
     fn urls(text: &str, tls: bool) -> Vec<String> {
-        endpoints(text).expect(text).iter().map(|endpoint| endpoint.url(tls)).collect()
+        endpoints(text).expect(text).0.iter().map(|endpoint| endpoint.url(tls)).collect()
     }
 
     #[test]
@@ -221,18 +226,18 @@ mod tests {
     #[test]
     fn each_bad_endpoint_is_told_why() {
         for (text, why) in [
-            (",", "no endpoint"),
-            (" ", "no endpoint"),
-            ("a,,b", "nothing between two commas"),
-            (",a", "nothing between two commas"),
-            ("a:b", "no port from 1"),
-            ("a:+1", "no port from 1"),
-            ("a:65536", "no port from 1"),
-            ("a:", "no port from 1"),
+            (",", "is empty"),
+            (" ", "is empty"),
+            ("a,,b", "empty entry"),
+            (",a", "empty entry"),
+            ("a:b", "no port between 1"),
+            ("a:+1", "no port between 1"),
+            ("a:65536", "no port between 1"),
+            ("a:", "no port between 1"),
             ("a:0", "the port 0"),
             ("::1:2379", "more than one colon"),
             ("[::1", "closing bracket"),
-            ("[x]:1", "no IPv6 address"),
+            ("[x]:1", "no valid IPv6 address"),
             ("[::1]x", "after its bracket"),
             (":2379", "no host"),
             ("http://", "no host"),
@@ -242,7 +247,7 @@ mod tests {
             ("http://a/v3", "has a path"),
             ("a?x=1", "has a path"),
             ("a b:1", "characters"),
-            ("http://u:pw@a:1", "has a user"),
+            ("http://u:pw@a:1", "contains a user"),
         ] {
             let refused = endpoints(text).expect_err(text);
             assert!(refused.contains(why), "{text}: {refused}");

@@ -1,14 +1,51 @@
-//! The parsers of single values. Each says what would be right in words that follow the value: "'x' is no duration: …".
+//! The parsers of single values. Each says what would be right in words that follow the value: "'x' is not a valid duration; …".
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use nix::{libc, sys::signal::Signal};
+use tracing_subscriber::filter::Targets;
 
-use super::{NotifyReady, OnLoss};
+use super::config::Secret;
+use crate::core::names::{LeaseId, LockName, LockNameError};
+
+/// Makes a parser show the value in its error; for every value that is not secret.
+pub(super) fn quoted<T, E: Display>(
+    parser: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| parser(text).map_err(|why| format!("'{}' {why}", shown(text)))
+}
+
+/// Returns a value fit for a line of an error message: without control characters, and not too long.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 120;
+    let mut chars = text.chars();
+    let start: String = chars.by_ref().take(MOST).collect();
+    let more = if chars.next().is_some() { "…" } else { "" };
+    let plain: String =
+        start.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect();
+    plain + more
+}
+
+/// A value that no error shows.
+#[expect(clippy::unnecessary_wraps, reason = "a parser")]
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret(text.to_owned()))
+}
+
+/// The name of a lock.
+pub(super) fn lock_name(text: &str) -> Result<LockName, LockNameError> {
+    text.parse()
+}
+
+/// The ID of a lease, as the guard writes it.
+pub(super) fn lease(text: &str) -> Result<LeaseId, &'static str> {
+    let lease = i64::from_str_radix(text, 16).ok().filter(|lease| *lease > 0).map(LeaseId);
+    lease.ok_or("is not a valid lease ID; use hexadecimal")
+}
 
 /// `15` and `15s` are seconds, `1500ms` milliseconds, `2m` minutes.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
-    const WRONG: &str = "is no duration: write seconds as 15 or 15s, or 1500ms, or 2m";
+    const WRONG: &str = "is not a valid duration; use 15, 15s, 1500ms or 2m";
     // A few centuries, and far from where nanoseconds or instants overflow.
     const LONGEST: Duration = Duration::from_secs(9_000_000_000);
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -24,7 +61,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     };
     let milliseconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(milliseconds_each));
     let duration = milliseconds.map(Duration::from_millis).filter(|duration| *duration <= LONGEST);
-    duration.ok_or("is too long: the most is 9000000000s")
+    duration.ok_or("is too long; use at most 9000000000s")
 }
 
 /// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
@@ -42,47 +79,31 @@ pub(super) fn signal(text: &str) -> Result<i32, &'static str> {
         Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)
     };
     match number {
-        Some(libc::SIGSTOP) => Err("would freeze the command instead of asking it to stop: write TERM, INT, QUIT, …"),
+        Some(libc::SIGSTOP) => {
+            Err("would freeze the command instead of stopping it; use TERM, INT or QUIT, for example")
+        }
         Some(number) if (1..=last).contains(&number) => Ok(number),
-        _ => Err("is no signal: write a name such as TERM or SIGTERM, or a number such as 15"),
+        _ => Err("is not a valid signal; use a name such as TERM or SIGTERM, or a number such as 15"),
     }
 }
 
-/// Any value means yes, but for the words that mean no.
-pub(super) fn yes(text: &str) -> bool {
-    !["0", "f", "false", "no", "off"].contains(&text.to_ascii_lowercase().as_str())
-}
-
-/// `exit` or `campaign`.
-pub(super) fn on_loss(text: &str) -> Result<OnLoss, &'static str> {
-    match text {
-        "exit" => Ok(OnLoss::Exit),
-        "campaign" => Ok(OnLoss::Campaign),
-        _ => Err("is unknown: write exit or campaign"),
-    }
-}
-
-/// `started`, `campaigning` or `elected`.
-pub(super) fn notify_ready(text: &str) -> Result<NotifyReady, &'static str> {
-    match text {
-        "started" => Ok(NotifyReady::Started),
-        "campaigning" => Ok(NotifyReady::Campaigning),
-        "elected" => Ok(NotifyReady::Elected),
-        _ => Err("is unknown: write started, campaigning or elected"),
-    }
+/// True for any value except the words that mean no.
+#[expect(clippy::unnecessary_wraps, reason = "a parser")]
+pub(super) fn yes(text: &str) -> Result<bool, String> {
+    Ok(!["0", "f", "false", "no", "off"].contains(&text.to_ascii_lowercase().as_str()))
 }
 
 /// A name that fits on a line of a log and in a key's value.
 pub(super) fn name(text: &str) -> Result<String, &'static str> {
     const LONGEST: usize = 1024;
     if text.chars().any(char::is_control) {
-        return Err("has control characters (a line break?): write plain text");
+        return Err("contains control characters; use plain text on one line");
     }
     if text.trim().is_empty() {
-        return Err("is blank: write a name");
+        return Err("is blank; use a name");
     }
     if text.len() > LONGEST {
-        return Err("is longer than 1024 bytes: write a short name");
+        return Err("is longer than 1024 bytes; use a shorter name");
     }
     Ok(text.to_owned())
 }
@@ -97,7 +118,7 @@ pub(super) fn server_name(text: &str) -> Result<String, &'static str> {
     if text.len() <= 253 && is_dns(text) || text.parse::<std::net::IpAddr>().is_ok() {
         return Ok(text.to_owned());
     }
-    Err("is no name of a certificate: write a DNS name or an IP address, without scheme and port")
+    Err("is not a valid server name; use a DNS name or an IP address, without scheme and port")
 }
 
 /// The id of an etcd cluster in hexadecimal, as etcd logs it.
@@ -106,6 +127,28 @@ pub(super) fn cluster_id(text: &str) -> Result<u64, &'static str> {
     let id =
         u64::from_str_radix(digits, 16).ok().filter(|id| *id != 0 && digits.bytes().all(|d| d.is_ascii_hexdigit()));
     id.ok_or("is not a valid cluster id; use up to 16 hexadecimal digits, such as 3b1f6a9c02d7e845")
+}
+
+/// `warn,etcd_await_election=info`.
+pub(super) fn filter(text: &str) -> Result<Targets, &'static str> {
+    const WRONG: &str =
+        "is not a valid filter; use off, error, warn, info, debug or trace, or target=level, separated by commas";
+    // `Targets` alone would read a misspelled level as a target to be traced, and log nothing else.
+    let is_level = |text: &str| {
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|level| level.eq_ignore_ascii_case(text))
+    };
+    let is_target = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte))
+    };
+    let is_right = |part: &str| match part.split_once('=') {
+        Some((target, level)) => is_target(target) && is_level(level),
+        None => is_level(part),
+    };
+    if !text.split(',').all(is_right) {
+        return Err(WRONG);
+    }
+    text.parse().map_err(|_| WRONG)
 }
 
 #[cfg(test)]
@@ -130,7 +173,7 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["", "s", "-1", "+1", "1.5", "1.5s", "1 s", " 1", "1h", "1S", "15sec", "٣", "1e3"] {
-            assert!(duration(text).expect_err(text).starts_with("is no duration"), "{text}");
+            assert!(duration(text).expect_err(text).starts_with("is not a valid duration"), "{text}");
         }
         for text in ["9000000001", "99999999999999999999", "18446744073709551615m"] {
             assert!(duration(text).expect_err(text).starts_with("is too long"), "{text}");
@@ -151,13 +194,40 @@ mod tests {
     }
 
     #[test]
-    fn force_is_yes_but_for_the_words_that_mean_no() {
+    fn force_is_enabled_by_any_value_except_the_words_that_mean_no() {
         for text in ["1", "true", "yes", "on", "x", "00", "t"] {
-            assert!(yes(text), "{text}");
+            assert_eq!(yes(text), Ok(true), "{text}");
         }
         for text in ["0", "f", "F", "false", "False", "FALSE", "no", "NO", "off", "Off"] {
-            assert!(!yes(text), "{text}");
+            assert_eq!(yes(text), Ok(false), "{text}");
         }
+    }
+
+    #[test]
+    fn filters() {
+        for text in ["info", "OFF", "warn,h2=debug", "etcd_await_election::election=trace"] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["", "inof", "info,", "a=b", "=info", "a b=info", "info h2=debug", "[x]=info", "2"] {
+            assert!(filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn leases() {
+        assert_eq!(lease("694d7f2a"), Ok(LeaseId(0x694d_7f2a)));
+        for text in ["", "0", "-1", "xyz", "0x1"] {
+            assert!(lease(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_an_error_has_no_control_characters_and_an_end() {
+        assert_eq!(
+            quoted(duration)("1\u{1b}"),
+            Err("'1\\u{1b}' is not a valid duration; use 15, 15s, 1500ms or 2m".into())
+        );
+        assert!(shown(&"x".repeat(1000)).chars().count() == 121);
     }
 
     #[test]

@@ -9,9 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cli::{Variables, setting::PREFIX},
-    config::LogConfig,
-    config::{NotifyReady, OnLoss},
+    core::exit_code::Exit,
+    settings::{Discovery, Endpoints, Mode, NotifyReady, OnLoss, Secret, Variables, parse, sources::PREFIX},
 };
 
 /// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.
@@ -22,10 +21,13 @@ fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, Refused>, Vec<String>) 
         .chain(variables)
         .map(|(name, value)| (format!("{PREFIX}{name}").into(), value.into()))
         .collect();
-    let mut remarks = Vec::new();
-    let given = Given::new(|_| None, &variables).expect("no flags");
-    let config = LogConfig::new(&given).and_then(|_| Config::new(&given, vec!["true".into()], &mut remarks));
-    (config, remarks)
+    match parse(["program", "true"].map(OsString::from), &variables) {
+        Ok(invocation) => match invocation.mode {
+            Mode::Gate(config) => (Ok(*config), invocation.remarks),
+            other => panic!("not gated but {other:?}"),
+        },
+        Err(refused) => (Err(refused), Vec::new()),
+    }
 }
 
 fn config(variables: &[(&str, &str)]) -> Config {
@@ -121,9 +123,9 @@ fn tls_follows_from_the_certificates() {
 
     let plain = ("ENDPOINTS", "https://a,http://b");
     assert_eq!(listed(&config(&[plain]).etcd), ["https://a:2379", "http://b:2379"]);
-    refused(Exit::Usage, &[plain, ("CACERT", &ca)], &["_ENDPOINTS: http://b:2379 is without TLS", "_CACERT is set"]);
-    refused(Exit::Usage, &[("CERT", &cert)], &["_CERT: ", "no use alone", "--key or ETCD_AWAIT_ELECTION_KEY"]);
-    refused(Exit::Usage, &[("KEY", &key)], &["_KEY: ", "no use alone", "--cert or ETCD_AWAIT_ELECTION_CERT"]);
+    refused(Exit::Usage, &[plain, ("CACERT", &ca)], &["_ENDPOINTS: http://b:2379 does not use TLS", "_CACERT is set"]);
+    refused(Exit::Usage, &[("CERT", &cert)], &["_CERT: requires --key (or ETCD_AWAIT_ELECTION_KEY)"]);
+    refused(Exit::Usage, &[("KEY", &key)], &["_KEY: requires --cert (or ETCD_AWAIT_ELECTION_CERT)"]);
     refused(Exit::Config, &[("CACERT", &key)], &["_CACERT: ", &key, "holds no certificate"]);
     refused(Exit::Config, &[("CERT", &key), ("KEY", &cert)], &["_CERT: ", "holds no certificate, but PRIVATE KEY"]);
     refused(Exit::Config, &[("CACERT", "/nowhere/ca")], &["_CACERT: /nowhere/ca cannot be read"]);
@@ -144,7 +146,7 @@ fn srv_records_are_instead_of_endpoints() {
     let tls = [domain, ("DISCOVERY_SRV_NAME", "west"), ("TLS_SERVER_NAME", "x")];
     assert_eq!(discovery(&tls), Discovery { suffix: Some("west".into()), tls_only: true, ..expected });
     refused(Exit::Usage, &[domain], &["_DISCOVERY_SRV: ETCD_AWAIT_ELECTION_ENDPOINTS is set as well"]);
-    refused(Exit::Usage, &[("DISCOVERY_SRV_NAME", "west")], &["_DISCOVERY_SRV_NAME: ", "set --discovery-srv or"]);
+    refused(Exit::Usage, &[("DISCOVERY_SRV_NAME", "west")], &["_DISCOVERY_SRV_NAME: requires --discovery-srv (or"]);
     refused(Exit::Usage, &[UNSET, ("DISCOVERY_SRV", "a b")], &["_DISCOVERY_SRV: 'a b' has characters"]);
     refused(Exit::Usage, &[UNSET, domain, ("DISCOVERY_SRV_NAME", "a.b")], &["_DISCOVERY_SRV_NAME: 'a.b' is not"]);
     let remarks = |more: &[(&str, &str)]| {
@@ -162,15 +164,19 @@ fn user_and_password() {
     let file = files.path("password");
     let credentials = |variables: &[(&str, &str)]| config(variables).etcd.credentials.expect("credentials");
     let value = credentials(&[("USER", "root"), ("PASSWORD", "pw")]);
-    assert_eq!((value.user.as_str(), value.password), ("root", Password::Value("pw".into())));
+    assert_eq!((value.user.as_str(), value.password), ("root", Password::Value(Secret("pw".into()))));
     let from_file = credentials(&[("USER", "root"), ("PASSWORD_FILE", &file)]).password;
     assert_eq!(from_file, Password::File(file.clone().into()));
     assert_eq!(from_file.read(), Ok("s3cret".to_owned()));
 
-    refused(Exit::Usage, &[("USER", "root")], &["_USER: ", "--password-file or"]);
-    refused(Exit::Usage, &[("PASSWORD", "pw")], &["_PASSWORD: ", "--user or"]);
-    refused(Exit::Usage, &[("PASSWORD_FILE", &file)], &["_PASSWORD_FILE: ", "--user or"]);
-    refused(Exit::Usage, &[("USER", "u"), ("PASSWORD", "pw"), ("PASSWORD_FILE", &file)], &["only one of them"]);
+    refused(Exit::Usage, &[("USER", "root")], &["_USER: ", "--password-file (or"]);
+    refused(Exit::Usage, &[("PASSWORD", "pw")], &["_PASSWORD: ", "--user (or"]);
+    refused(Exit::Usage, &[("PASSWORD_FILE", &file)], &["_PASSWORD_FILE: ", "--user (or"]);
+    refused(
+        Exit::Usage,
+        &[("USER", "u"), ("PASSWORD", "pw"), ("PASSWORD_FILE", &file)],
+        &["_PASSWORD: ETCD_AWAIT_ELECTION_PASSWORD_FILE is set as well"],
+    );
     refused(
         Exit::Config,
         &[("USER", "u"), ("PASSWORD_FILE", "/nowhere/pw")],
@@ -186,50 +192,77 @@ fn a_password_is_in_no_error_and_no_debug_output() {
     let text = result.expect_err("not UTF-8").to_string();
     assert!(text.contains("UTF-8") && !text.contains("hunter2"), "{text}");
     assert!(!format!("{:?}", config(&[("USER", "u"), ("PASSWORD", "hunter2")])).contains("hunter2"));
-    refused(Exit::Usage, &[("ENDPOINTS", "http://u:hunter2@e")], &["has a user in it"]);
+    refused(Exit::Usage, &[("ENDPOINTS", "http://u:hunter2@e")], &["contains a user"]);
 }
 
 #[test]
 fn each_bad_value_is_told_with_its_name_and_what_would_be_right() {
     for (name, value, why) in [
         ("LOCK_NAME", "a/", "must not end with '/'"),
-        ("IDENTITY", "a\nb", "'a\\nb' has control characters"),
+        ("IDENTITY", "a\nb", "'a\\nb' contains control characters"),
         ("ENDPOINTS", "a:b", "'a:b' has no port"),
-        ("STATUS_ENDPOINT", "8080", "'8080' has no port: write host:port"),
-        ("LEASE_DURATION", "15x", "'15x' is no duration: write"),
+        ("STATUS_ENDPOINT", "8080", "'8080' has no port; use host:port"),
+        ("LEASE_DURATION", "15x", "'15x' is not a valid duration; use"),
         ("LEASE_DURATION", "15500ms", "(15500ms) must be whole seconds"),
-        ("RENEW_DEADLINE", "15", "(15s) must be at most 13s with LEASE_DURATION (its default) 15s"),
-        ("RETRY_PERIOD", "6", "(6s) must be at most 5s, half of RENEW_DEADLINE (its default) (10s)"),
-        ("STOP_GRACE", "-1", "'-1' is no duration"),
-        ("ACQUIRE_TIMEOUT", "never", "'never' is no duration"),
-        ("STOP_SIGNAL", "0", "'0' is no signal"),
-        ("ON_LOSS", "restart", "'restart' is unknown: write exit or campaign"),
-        ("NOTIFY_READY", "Elected", "'Elected' is unknown: write started, campaigning or elected"),
-        ("TLS_SERVER_NAME", "a:1", "'a:1' is no name of a certificate"),
+        ("RENEW_DEADLINE", "15", "(15s) must be at most 13s with the default of LEASE_DURATION (15s)"),
+        ("RETRY_PERIOD", "6", "(6s) must be at most 5s, half of the default of RENEW_DEADLINE (10s)"),
+        ("STOP_GRACE", "-1", "'-1' is not a valid duration"),
+        ("ACQUIRE_TIMEOUT", "never", "'never' is not a valid duration"),
+        ("STOP_SIGNAL", "0", "'0' is not a valid signal"),
+        ("ON_LOSS", "restart", "'restart' is not a valid value; use exit or campaign"),
+        ("NOTIFY_READY", "Elected", "'Elected' is not a valid value; use started or campaigning or elected"),
+        ("TLS_SERVER_NAME", "a:1", "'a:1' is not a valid server name"),
     ] {
         refused(Exit::Usage, &[(name, value)], &[&format!("{PREFIX}{name}"), why]);
     }
     assert_eq!(config(&[("ACQUIRE_TIMEOUT", "0")]).election.acquire_timeout, Some(Duration::ZERO));
 }
 
+/// The module for NixOS is held to the same table.
+#[test]
+fn timing_is_accepted_and_refused_as_the_table_says() {
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("../../../tests/timing.json")).expect("a table");
+    for case in &cases {
+        let text = |option: &str| case[option].as_str().expect("a duration").to_owned();
+        let settings =
+            [("LEASE_DURATION", "leaseDuration"), ("RENEW_DEADLINE", "renewDeadline"), ("RETRY_PERIOD", "retryPeriod")];
+        let variables = settings.map(|(name, option)| (name, OsString::from(text(option))));
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
+        let refused = read(&variables).0.err().map(|refused| refused.to_string());
+        let begins = |(name, option): &(&str, &'static str)| {
+            refused.as_ref()?.starts_with(&format!("{PREFIX}{name} (")).then_some(*option)
+        };
+        assert_eq!(settings.iter().find_map(begins), case["refused"].as_str(), "{case}: {refused:?}");
+        assert_eq!(refused.is_some(), case["refused"].is_string(), "{case}: {refused:?}");
+    }
+}
+
+/// The variable of a setting, without its prefix.
+fn setting(which: prop::sample::Index) -> String {
+    let definition = crate::settings::definition();
+    let variables = definition.get_arguments().filter_map(|arg| arg.get_env()?.to_str()?.strip_prefix(PREFIX));
+    which.get(&variables.collect::<Vec<_>>()).to_string()
+}
+
 proptest! {
     /// Whatever bytes a setting has: a value or a refusal with its name, on lines that a terminal survives; no panic.
     #[test]
-    fn any_bytes_in_any_setting(which in 0..setting::ALL.len(), bytes in proptest::collection::vec(1u8.., 1..80)) {
-        let setting = setting::ALL[which];
+    fn any_bytes_in_any_setting(which in any::<prop::sample::Index>(), bytes in proptest::collection::vec(1u8.., 1..80)) {
+        let setting = setting(which);
         let value = OsString::from_vec(bytes);
-        if let Err(refused) = read(&[(&setting.short(), &value)]).0 {
+        if let Err(refused) = read(&[(&setting, &value)]).0 {
             let text = refused.to_string();
-            prop_assert!(text.contains(&setting.short()), "{}", text);
+            prop_assert!(text.contains(&setting), "{}", text);
         }
     }
 
     /// The same for text that is nearly right.
     #[test]
-    fn any_text_in_any_setting(which in 0..setting::ALL.len(), text in "[0-9a-z:/@,.\\[\\]+ms-]{1,20}|\\PC{1,20}") {
-        let setting = setting::ALL[which];
-        if let Err(refused) = read(&[(&setting.short(), OsStr::new(&text))]).0 {
-            prop_assert!(refused.to_string().contains(&setting.short()), "{}", refused);
+    fn any_text_in_any_setting(which in any::<prop::sample::Index>(), text in "[0-9a-z:/@,.\\[\\]+ms-]{1,20}|\\PC{1,20}") {
+        let setting = setting(which);
+        if let Err(refused) = read(&[(&setting, OsStr::new(&text))]).0 {
+            prop_assert!(refused.to_string().contains(&setting), "{}", refused);
         }
     }
 }

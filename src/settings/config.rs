@@ -1,19 +1,11 @@
 //! What the program was told to do: complete, typed and checked; nothing here is decided later.
 
-pub(crate) mod address;
-mod convert;
-mod files;
-mod log;
-mod values;
-
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-pub(crate) use self::log::TARGET;
-pub use self::{
-    address::StatusEndpoint,
-    log::{LogConfig, LogFormat},
-};
-pub use crate::core::start_error::Refused;
+use clap::ValueEnum;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::{StatusEndpoint, args::LogArgs, files};
 use crate::core::{names::LockName, timing::Timing};
 
 /// One gated run.
@@ -53,7 +45,7 @@ pub struct ElectionConfig {
 }
 
 /// What to do when leadership was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnLoss {
     /// End, and let the supervisor start again.
     Exit,
@@ -62,7 +54,7 @@ pub enum OnLoss {
 }
 
 /// When to tell systemd that the service is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NotifyReady {
     /// When the settings are valid and this instance campaigns, whether or not etcd answers.
     Started,
@@ -70,6 +62,41 @@ pub enum NotifyReady {
     Campaigning,
     /// When the command was started.
     Elected,
+}
+
+/// What to log and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Which events.
+    pub filter: Targets,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// This crate, as the filter knows it.
+pub(crate) const TARGET: &str = "etcd_await_election";
+
+impl LogConfig {
+    pub(super) fn new(args: LogArgs) -> Self {
+        Self { filter: args.log, format: args.log_format }
+    }
+}
+
+impl Default for LogConfig {
+    /// What holds when nothing is set.
+    fn default() -> Self {
+        let filter = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
+        Self { filter, format: LogFormat::Text }
+    }
 }
 
 /// Where etcd is and how to speak to it.
@@ -125,11 +152,21 @@ pub struct Credentials {
     pub password: Password,
 }
 
-/// A password, or the file that has it (read again at each login).
+/// A value that no output shows.
 #[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub(super) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A password, or the file that has it (read again at each login).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
     /// The password itself.
-    Value(String),
+    Value(Secret),
     /// A file whose first line is the password.
     File(PathBuf),
 }
@@ -141,17 +178,8 @@ impl Password {
     /// If the file cannot be read, or its first line is empty; the text names the file.
     pub fn read(&self) -> Result<String, String> {
         match self {
-            Self::Value(password) => Ok(password.clone()),
+            Self::Value(password) => Ok(password.0.clone()),
             Self::File(path) => files::first_line(path),
-        }
-    }
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Value(_) => f.write_str("Value(…)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
         }
     }
 }

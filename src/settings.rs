@@ -1,0 +1,228 @@
+//! The command line and the environment: from words to a complete, typed and checked [`Config`].
+//!
+//! [`args`] is the one place of a setting. Reading is a function of arguments and variables; nothing here reads the process's own.
+
+mod address;
+mod args;
+mod config;
+mod convert;
+mod files;
+mod sources;
+mod values;
+mod variables;
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use clap::{Args as _, Command, CommandFactory as _, error::ErrorKind};
+
+pub use self::{
+    address::StatusEndpoint,
+    config::{
+        Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, LogFormat, NotifyReady,
+        OnLoss, Password, Secret, TlsFiles,
+    },
+    sources::either,
+    variables::Variables,
+};
+pub(crate) use self::{address::is_host, config::TARGET};
+use self::{
+    args::{CtlArgs, GateArgs, LogArgs, Verb},
+    sources::Sources,
+};
+pub use crate::core::start_error::Refused;
+use crate::{
+    core::exit_code::Exit,
+    core::names::{LeaseId, LockName},
+};
+
+/// The role of this run.
+#[derive(Debug)]
+pub enum Mode {
+    /// No election is requested: become this command.
+    PassThrough(Vec<OsString>),
+    /// Gate a command.
+    Gate(Box<Config>),
+    /// Print who holds the lock and who waits for it.
+    Show {
+        /// The lock.
+        lock: LockName,
+        /// Where etcd is.
+        etcd: EtcdConfig,
+        /// Print for programs.
+        json: bool,
+    },
+    /// Ask this status endpoint whether the instance is healthy.
+    HealthCheck(StatusEndpoint),
+    /// Internal: write the manual page and the completions into this folder.
+    Pages(PathBuf),
+    /// Internal: revoke a lease and exit.
+    Release {
+        /// The lease.
+        lease: LeaseId,
+        /// Where etcd is.
+        etcd: EtcdConfig,
+    },
+    /// Print this text (`--help`, `--version`).
+    Answer(String),
+}
+
+/// One command line, understood.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub mode: Mode,
+    /// How to log.
+    pub log: LogConfig,
+    /// What is odd but not wrong, to be logged as warnings: one line each.
+    pub remarks: Vec<String>,
+}
+
+/// The first word of the operator commands.
+const CTL: &str = "ctl";
+
+/// Returns the definition of the whole command line, for help, manual page and completions.
+#[must_use]
+pub fn definition() -> Command {
+    let definition = GateArgs::command().subcommand(CtlArgs::command());
+    presented(definition.next_line_help(true).after_help(exit_codes_help()))
+}
+
+/// Hides what would be said twice, or must not be said at all: the values of variables, a password among them.
+fn presented(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.hide_env_values(true).hide_possible_values(takes_values)
+    });
+    command.mut_subcommands(|verb| presented(verb.next_line_help(true)))
+}
+
+fn exit_codes_help() -> String {
+    let lines =
+        Exit::ALL.map(Exit::meaning).map(|(code, meaning)| format!("  {code:>5}  {}", meaning.replace('`', "")));
+    format!("Exit codes:\n{}", lines.join("\n"))
+}
+
+/// Reads the command line (the program's name first) together with the environment.
+///
+/// # Errors
+/// With a text for the operator, and the exit code, if something is wrong or missing.
+pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) -> Result<Invocation, Refused> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(command) = plain_command(&args, variables) {
+        return Ok(only(Mode::PassThrough(command.to_vec()), Vec::new()));
+    }
+    let remarks = variables::unknown(variables);
+    let is_ctl = args.get(1).is_some_and(|word| word == CTL);
+    let (command, words) =
+        if is_ctl { (CtlArgs::command(), &args[1..]) } else { (GateArgs::command(), args.as_slice()) };
+    match Sources::new(command, words, variables) {
+        Ok(sources) if is_ctl => ctl(&sources, remarks),
+        Ok(sources) => gate(&sources, &args, variables, remarks),
+        // What is printed is the whole definition.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let help = definition().try_get_matches_from(&args).err().unwrap_or(error);
+            Ok(only(Mode::Answer(help.to_string()), remarks))
+        }
+        Err(error) if !error.use_stderr() => Ok(only(Mode::Answer(error.to_string()), remarks)),
+        Err(error) => Err(sources::usage(&error)),
+    }
+}
+
+/// A run that has no settings, not even of the log.
+fn only(mode: Mode, remarks: Vec<String>) -> Invocation {
+    Invocation { mode, log: LogConfig::default(), remarks }
+}
+
+/// Returns the command, where there is neither a flag nor a variable of ours: nothing has to be understood then, and what takes no
+/// part in an election need not wait for a parser.
+fn plain_command<'a>(args: &'a [OsString], variables: &Variables) -> Option<&'a [OsString]> {
+    let command = args.get(1..)?;
+    let first = command.first()?.as_encoded_bytes();
+    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(sources::PREFIX.as_bytes());
+    let is_command = !first.is_empty() && !first.starts_with(b"-") && first != CTL.as_bytes();
+    (is_command && !variables.keys().any(ours)).then_some(command)
+}
+
+fn gate(
+    sources: &Sources,
+    args: &[OsString],
+    variables: &Variables,
+    mut remarks: Vec<String>,
+) -> Result<Invocation, Refused> {
+    let words = sources.words();
+    let first = words.first().map(OsString::as_os_str);
+    if first == Some(OsStr::new(CTL)) && args[args.len() - words.len() - 1] != "--" {
+        return Err(Refused::new(
+            Exit::Usage,
+            "ctl is reserved: write it as the first word, with its settings behind it; or run a command of that name after --",
+        ));
+    }
+    let Some(because) = requests_election(sources) else {
+        if words.is_empty() {
+            return Err(Refused::new(
+                Exit::Usage,
+                "there is nothing to do: neither a setting nor a COMMAND is given; see --help",
+            ));
+        }
+        // Not even a bad LOG may keep the command from running: here it is of no use.
+        return Ok(only(Mode::PassThrough(words), remarks));
+    };
+    let no_command = match first {
+        None => Some("a COMMAND to run"),
+        Some(name) if name.is_empty() => Some("a COMMAND to run (its name is empty)"),
+        Some(_) => None,
+    };
+    let no_command = no_command.filter(|_| !sources.is_given(RELEASE)).map(str::to_owned);
+    sources.require(&because, sources.missing(&WHERE_ETCD_IS).into_iter().chain(no_command))?;
+    let args: GateArgs = sources.values()?;
+    if let Some(lease) = args.release_lease {
+        let log = LogConfig::new(args.log);
+        let etcd = EtcdConfig::new(args.etcd, sources, &mut remarks)?;
+        return Ok(Invocation { mode: Mode::Release { lease, etcd }, log, remarks });
+    }
+    let (config, log) = Config::new(args, words, sources, &mut remarks)?;
+    remarks.extend(variables::pid_file_of_unit(variables));
+    Ok(Invocation { mode: Mode::Gate(Box::new(config)), log, remarks })
+}
+
+const RELEASE: &str = "release_lease";
+/// One of these is needed.
+const WHERE_ETCD_IS: [&str; 2] = ["endpoints", "discovery_srv"];
+
+/// Returns the first setting that requests an election, as it was given: without it the command just runs.
+fn requests_election(sources: &Sources) -> Option<String> {
+    let log = LogArgs::augment_args(Command::new(""));
+    let of_election = |setting: &&str| log.get_arguments().all(|arg| arg.get_id() != setting);
+    let settings = std::iter::once(RELEASE).chain(sources.names()).filter(of_election);
+    settings.into_iter().find(|setting| sources.is_given(setting)).map(|setting| sources.spelled(setting))
+}
+
+fn ctl(sources: &Sources, mut remarks: Vec<String>) -> Result<Invocation, Refused> {
+    let needed: &[&str] = match sources.verb().as_str() {
+        "ctl show" => &WHERE_ETCD_IS,
+        "ctl healthcheck" => &["status_endpoint"],
+        _ => &[],
+    };
+    sources.require(&sources.verb(), sources.missing(needed))?;
+    let args: CtlArgs = sources.values()?;
+    let (mode, log) = match args.verb {
+        Verb::Show(show) => {
+            let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
+            (Mode::Show { lock: show.lock.lock_name, etcd, json: show.json }, LogConfig::new(show.log))
+        }
+        Verb::Healthcheck { status, log } => match status.status_endpoint {
+            Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),
+            None => return Err(sources.refuse("status_endpoint", "it is missing")),
+        },
+        Verb::Pages { folder } => (Mode::Pages(folder), LogConfig::default()),
+    };
+    Ok(Invocation { mode, log, remarks })
+}
+
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod tests;

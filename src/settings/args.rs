@@ -1,0 +1,260 @@
+//! Every setting, in this one place: its flag, its variable, its default, its parser and its help text.
+//!
+//! The parser, `--help`, the manual page, the completions, the table in `docs/settings.md`, `example.env` and the options of the
+//! NixOS module all follow from these structs. The flag and the variable of a field are its name in two spellings; a test holds
+//! them to it.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use tracing_subscriber::filter::Targets;
+
+use super::{
+    StatusEndpoint,
+    address::{self, EndpointList},
+    config::{LogFormat, NotifyReady, OnLoss, Secret},
+    values::{self, quoted},
+};
+use crate::core::names::{LeaseId, LockName};
+
+/// Runs a command only while it holds leadership in an etcd election.
+#[derive(Debug, Parser)]
+#[command(
+    name = "etcd-await-election",
+    version,
+    override_usage = "etcd-await-election [OPTIONS] [--] COMMAND [ARGS]...\n       etcd-await-election ctl VERB [OPTIONS]"
+)]
+pub(super) struct GateArgs {
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
+    #[command(flatten)]
+    pub(super) election: ElectionArgs,
+    #[command(flatten)]
+    pub(super) etcd: EtcdArgs,
+    #[command(flatten)]
+    pub(super) timing: TimingArgs,
+    #[command(flatten)]
+    pub(super) command: CommandArgs,
+    #[command(flatten)]
+    pub(super) status: StatusArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+
+    /// Revoke this lease and exit: what the guard runs when its gatekeeper was killed.
+    #[arg(long, hide = true, require_equals = true, value_name = "LEASE", value_parser = quoted(values::lease))]
+    pub(super) release_lease: Option<LeaseId>,
+
+    /// Command to run while leading, with its arguments. Without any election setting it is executed at once.
+    #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) words: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Election")]
+pub(super) struct LockArgs {
+    /// Name of the lock; all instances of one service use the same name. No segment between slashes may begin with ~.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_LOCK_NAME", value_name = "NAME", value_parser = quoted(values::lock_name))]
+    pub(super) lock_name: LockName,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Election")]
+pub(super) struct ElectionArgs {
+    /// Name of this instance. Set it only to a unique and lasting name: an instance takes over leadership from an older one with
+    /// the same name. If unset: the host name, an underscore and 8 random digits.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_IDENTITY", value_name = "NAME", value_parser = quoted(values::name))]
+    pub(super) identity: Option<String>,
+
+    /// Give up if leadership has not been acquired within this time; 0 tries once and does not wait. If unset, wait forever.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_ACQUIRE_TIMEOUT", value_name = "TIME", value_parser = quoted(values::duration))]
+    pub(super) acquire_timeout: Option<Duration>,
+
+    /// Request that the leader stop its command and hand over. Enabled by any value except 0, f, false, no and off; the flag needs
+    /// no value.
+    // Without the equals sign the flag would take the command for its value.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_FORCE_ACQUIRE", value_name = "VALUE", value_parser = quoted(values::yes),
+        num_args = 0..=1, require_equals = true, default_missing_value = "yes"
+    )]
+    pub(super) force_acquire: Option<bool>,
+
+    /// What to do after leadership was lost and the command has exited: exit, or campaign again.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_ON_LOSS", value_name = "exit|campaign", default_value = "exit")]
+    pub(super) on_loss: OnLoss,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "etcd")]
+pub(super) struct EtcdArgs {
+    /// etcd endpoints, separated by commas: host:port or URLs. Without a scheme, https is used if a TLS setting is given, else http.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_ENDPOINTS", value_name = "URLS", value_parser = address::endpoints)]
+    pub(super) endpoints: Option<EndpointList>,
+
+    /// Find the etcd members by the SRV records _etcd-client-ssl._tcp.DOMAIN and _etcd-client._tcp.DOMAIN, instead of endpoints. Only
+    /// the former are used if a TLS setting is given.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_DISCOVERY_SRV", value_name = "DOMAIN", value_parser = quoted(address::domain))]
+    pub(super) discovery_srv: Option<String>,
+
+    /// Suffix of the service in the names of these records: west for _etcd-client-west._tcp.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_DISCOVERY_SRV_NAME", value_name = "SUFFIX",
+        value_parser = quoted(address::service_suffix)
+    )]
+    pub(super) discovery_srv_name: Option<String>,
+
+    /// Use only the etcd cluster with this ID, in hexadecimal. If unset: the cluster that more than half of the endpoints report.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_CLUSTER_ID", value_name = "HEX", value_parser = quoted(values::cluster_id))]
+    pub(super) cluster_id: Option<u64>,
+
+    /// CA certificates to verify etcd with (PEM). If unset: the CAs of the system.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_CACERT", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) cacert: Option<PathBuf>,
+
+    /// Client certificate (PEM); requires a key.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_CERT", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) cert: Option<PathBuf>,
+
+    /// Private key of the client certificate (PEM).
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_KEY", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) key: Option<PathBuf>,
+
+    /// Name that etcd's certificate must be valid for. If unset: the host of the endpoint.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_TLS_SERVER_NAME", value_name = "NAME",
+        value_parser = quoted(values::server_name)
+    )]
+    pub(super) tls_server_name: Option<String>,
+
+    /// etcd user; requires a password.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_USER", value_name = "NAME", value_parser = quoted(values::name))]
+    pub(super) user: Option<String>,
+
+    /// Password of the user. As a flag it can be read by every user of the machine: prefer a file.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_PASSWORD", value_name = "TEXT", value_parser = values::secret)]
+    pub(super) password: Option<Secret>,
+
+    /// File whose first line is the password; it is read again at each login.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_PASSWORD_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Timing")]
+pub(super) struct TimingArgs {
+    /// How long etcd keeps the lock for an instance that it does not hear from, in whole seconds.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_LEASE_DURATION", value_name = "SECONDS", default_value = "15",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) lease_duration: Duration,
+
+    /// Stop the command if the lease has not been renewed for this long.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_RENEW_DEADLINE", value_name = "TIME", default_value = "10",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) renew_deadline: Duration,
+
+    /// How often a leader renews its lease; at most half of RENEW_DEADLINE.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_RETRY_PERIOD", value_name = "TIME", default_value = "2",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) retry_period: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Command")]
+pub(super) struct CommandArgs {
+    /// How long the command may take to stop before it is killed; less if its lease is about to expire.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_STOP_GRACE", value_name = "TIME", default_value = "10",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) stop_grace: Duration,
+
+    /// Signal that asks the command to stop: TERM, SIGTERM or 15.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_STOP_SIGNAL", value_name = "SIGNAL", default_value = "TERM",
+        value_parser = quoted(values::signal)
+    )]
+    pub(super) stop_signal: i32,
+
+    /// When to tell systemd that the service is ready: at once if the settings are valid, when this instance is in the queue, or
+    /// when the command has been started.
+    #[arg(
+        long,
+        env = "ETCD_AWAIT_ELECTION_NOTIFY_READY",
+        value_name = "started|campaigning|elected",
+        default_value = "started"
+    )]
+    pub(super) notify_ready: NotifyReady,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Status")]
+pub(super) struct StatusArgs {
+    /// Serve status, health checks and metrics at this address; :PORT listens on all interfaces.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_STATUS_ENDPOINT", value_name = "HOST:PORT",
+        value_parser = quoted(StatusEndpoint::parse)
+    )]
+    pub(super) status_endpoint: Option<StatusEndpoint>,
+}
+
+// The only settings that do not request an election.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub(super) struct LogArgs {
+    /// What to log: off, error, warn, info, debug or trace, or target=level, separated by commas.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_LOG", value_name = "FILTER", default_value = "warn,etcd_await_election=info",
+        value_parser = quoted(values::filter)
+    )]
+    pub(super) log: Targets,
+
+    /// Format of the log: text, or one JSON object per line.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_LOG_FORMAT", value_name = "text|json", default_value = "text")]
+    pub(super) log_format: LogFormat,
+}
+
+/// Operator commands.
+#[derive(Debug, Parser)]
+#[command(name = "ctl", bin_name = "etcd-await-election ctl", disable_help_subcommand = true)]
+pub(super) struct CtlArgs {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Print who holds the lock and who waits for it.
+    Show(Box<ShowArgs>),
+    /// Ask the instance that serves the status endpoint whether it is healthy: exits with 0 or 1.
+    Healthcheck {
+        #[command(flatten)]
+        status: StatusArgs,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Write the manual page and the shells' completions into a folder: for packages.
+    #[command(hide = true)]
+    Pages {
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
+    #[command(flatten)]
+    pub(super) etcd: EtcdArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}

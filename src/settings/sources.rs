@@ -1,0 +1,204 @@
+//! Where each value came from: the flag, else the variable, else the default. Errors name a setting as it was given.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{
+    Arg, ArgMatches, Command,
+    builder::{OsStringValueParser, Resettable},
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
+
+use super::{Refused, variables::Variables};
+use crate::core::exit_code::Exit;
+
+/// The prefix of all variables.
+pub(super) const PREFIX: &str = "ETCD_AWAIT_ELECTION_";
+
+/// Returns the flag of a setting; `setting` is the name of its field.
+pub(super) fn flag(setting: &str) -> String {
+    format!("--{}", setting.replace('_', "-"))
+}
+
+/// Returns the variable of a setting.
+pub(super) fn variable(setting: &str) -> String {
+    format!("{PREFIX}{}", setting.to_ascii_uppercase())
+}
+
+/// Returns both spellings of a setting, for one that is missing.
+#[must_use]
+pub fn either(setting: &str) -> String {
+    format!("{} (or {})", flag(setting), variable(setting))
+}
+
+/// The values of one command line with its environment, not yet understood.
+pub(super) struct Sources<'a> {
+    definition: Command,
+    args: Vec<OsString>,
+    /// Of the verb where there is one; every value is text.
+    matches: ArgMatches,
+    variables: &'a Variables,
+}
+
+impl<'a> Sources<'a> {
+    /// Reads which flags are given, whatever their values are.
+    pub(super) fn new(definition: Command, args: &[OsString], variables: &'a Variables) -> Result<Self, clap::Error> {
+        let text = |arg: Arg| arg.value_parser(OsStringValueParser::new()).required(false);
+        let mut matches = each_setting(definition.clone(), &text).try_get_matches_from(args)?;
+        while let Some((_, inner)) = matches.remove_subcommand() {
+            matches = inner;
+        }
+        Ok(Self { definition, args: args.to_vec(), matches, variables })
+    }
+
+    /// Returns where the value of a setting came from; `None` if it has none.
+    pub(super) fn source(&self, setting: &str) -> Option<ValueSource> {
+        match self.matches.value_source(setting) {
+            Some(ValueSource::CommandLine) => Some(ValueSource::CommandLine),
+            // See `values`.
+            _ if self.value_of_variable(setting).is_some() => Some(ValueSource::EnvVariable),
+            default => default,
+        }
+    }
+
+    pub(super) fn is_given(&self, setting: &str) -> bool {
+        matches!(self.source(setting), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    }
+
+    /// Returns the name under which a setting was given.
+    pub(super) fn spelled(&self, setting: &str) -> String {
+        match self.source(setting) {
+            Some(ValueSource::CommandLine) => flag(setting),
+            Some(ValueSource::EnvVariable) => variable(setting),
+            _ => format!("the default of {}", setting.to_ascii_uppercase()),
+        }
+    }
+
+    /// Returns an error about the value of a setting.
+    pub(super) fn refuse(&self, setting: &str, why: impl std::fmt::Display) -> Refused {
+        Refused::new(Exit::Usage, format!("{}: {why}", self.spelled(setting)))
+    }
+
+    /// Returns an error about what the value of a setting points to.
+    pub(super) fn unusable(&self, setting: &str, why: impl std::fmt::Display) -> Refused {
+        Refused::new(Exit::Config, format!("{}: {why}", self.spelled(setting)))
+    }
+
+    /// Returns the text of a setting.
+    pub(super) fn raw(&self, setting: &str) -> Option<&OsStr> {
+        match self.source(setting)? {
+            ValueSource::EnvVariable => self.value_of_variable(setting).map(OsString::as_os_str),
+            _ => self.matches.get_raw(setting)?.next(),
+        }
+    }
+
+    /// Returns the words of the command to run.
+    pub(super) fn words(&self) -> Vec<OsString> {
+        self.matches.get_many("words").map(|words| words.cloned().collect()).unwrap_or_default()
+    }
+
+    /// Returns the verb as it was written, such as "ctl show".
+    pub(super) fn verb(&self) -> String {
+        self.verbs().map(Command::get_name).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Returns the names of all settings, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.settings().map(|arg| arg.get_id().as_str())
+    }
+
+    /// Fails if something is missing: all of it is named at once, with what requires it. `more` is what the definition does not say.
+    pub(super) fn require(&self, because: &str, more: impl IntoIterator<Item = String>) -> Result<(), Refused> {
+        let required = self.settings().filter(|arg| arg.is_required_set());
+        let missing = required.map(|arg| arg.get_id().as_str()).filter(|setting| !self.is_given(setting)).map(either);
+        let missing: Vec<_> = missing.chain(more).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Refused::new(Exit::Usage, format!("{because} requires {}", missing.join(", "))))
+    }
+
+    /// Returns the first of some settings if none of them is given.
+    pub(super) fn missing(&self, any_of: &[&str]) -> Option<String> {
+        let is_given = any_of.iter().any(|setting| self.is_given(setting));
+        any_of.first().filter(|_| !is_given).map(|setting| either(setting))
+    }
+
+    /// Reads all values, each with the parser of its setting.
+    pub(super) fn values<T: clap::FromArgMatches>(&self) -> Result<T, Refused> {
+        for arg in self.settings() {
+            let setting = arg.get_id().as_str();
+            let Some(raw) = self.raw(setting) else { continue };
+            // Somebody wrote it and meant something; an empty variable counts as unset.
+            if raw.is_empty() {
+                return Err(self.refuse(setting, "the value is empty; omit the flag to leave the setting unset"));
+            }
+            // clap would not say which setting it is.
+            if raw.to_str().is_none() && !is_path(arg) {
+                return Err(self.refuse(setting, "the value is not valid UTF-8"));
+            }
+        }
+        // clap by itself takes an empty variable for a value, and reads the environment of the process, which tests must not change.
+        let from_variables = |arg: Arg| match self.variable_of(&arg) {
+            Some(value) => arg.default_value(value).required(false).env(Resettable::Reset),
+            None => arg.env(Resettable::Reset),
+        };
+        let matches = each_setting(self.definition.clone(), &from_variables).try_get_matches_from(&self.args);
+        matches.and_then(|matches| T::from_arg_matches(&matches)).map_err(|error| self.explain(&error))
+    }
+
+    /// Returns the settings of the command, or of the verb.
+    fn settings(&self) -> impl Iterator<Item = &Arg> {
+        let arguments = self.verbs().last().into_iter().flat_map(Command::get_arguments);
+        arguments.filter(|arg| arg.get_env().is_some())
+    }
+
+    /// Returns the definition and the verbs below it that were written. The words before a verb are verbs.
+    fn verbs(&self) -> impl Iterator<Item = &Command> {
+        let mut words = self.args.iter().skip(1);
+        std::iter::successors(Some(&self.definition), move |command| command.find_subcommand(words.next()?))
+    }
+
+    fn value_of_variable(&self, setting: &str) -> Option<&'a OsString> {
+        self.settings().find(|arg| arg.get_id() == setting).and_then(|arg| self.variable_of(arg))
+    }
+
+    fn variable_of(&self, arg: &Arg) -> Option<&'a OsString> {
+        self.variables.get(arg.get_env()?).filter(|value| !value.is_empty())
+    }
+
+    /// Names the setting whose value cannot be understood as it was given.
+    fn explain(&self, error: &clap::Error) -> Refused {
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        // "--lease-duration <SECONDS>"
+        let name = text(ContextKind::InvalidArg).and_then(|arg| arg.split([' ', '[', '=']).next()?.strip_prefix("--"));
+        let Some(setting) = name.map(|name| name.replace('-', "_")) else { return usage(error) };
+        match (error.kind(), std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+            (ErrorKind::ValueValidation, Some(why), _) => self.refuse(&setting, why),
+            (ErrorKind::InvalidValue, _, Some(ContextValue::Strings(valid))) => {
+                let value = super::values::shown(text(ContextKind::InvalidValue).unwrap_or_default());
+                self.refuse(&setting, format_args!("'{value}' is not a valid value; use {}", valid.join(" or ")))
+            }
+            _ => usage(error),
+        }
+    }
+}
+
+/// Returns clap's own error, which begins with the words of an operator's mistake.
+pub(super) fn usage(error: &clap::Error) -> Refused {
+    let text = error.to_string();
+    Refused::new(Exit::Usage, text.strip_prefix("error: ").unwrap_or(&text).trim_end())
+}
+
+/// Changes each argument that has a variable, also those of the verbs.
+fn each_setting(command: Command, change: &impl Fn(Arg) -> Arg) -> Command {
+    let command = command.mut_args(|arg| if arg.get_env().is_some() { change(arg) } else { arg });
+    command.mut_subcommands(|verb| each_setting(verb, change))
+}
+
+fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == clap::builder::ValueParser::path_buf().type_id()
+}
