@@ -1,4 +1,4 @@
-//! The election: one lock, one candidate, over any [`Store`].
+//! The election: one lock, one candidate, over any [`Store`](crate::etcd::store::Store).
 //!
 //! A candidate leads while the head of the queue *and* the holder key hang on its lease and no marker stands
 //! ([`view`]). It [campaigns](Election::campaign) until it does, [leads](Election::lead) while the guard runs the command,

@@ -27,7 +27,7 @@
 //!
 //! [`election`] speaks to etcd through a small trait, [`etcd::store::Store`], so that it also runs on simulated time against a
 //! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
-//! [`campaign`](election::campaign) (join, wait, claim, verify), [`lead`](election::lead) and the hand-over.
+//! [campaign](election::Election::campaign) (join, wait, claim, verify), [lead](election::Election::lead) and hand over.
 //! [`etcd::client`] makes one cluster of many endpoints, and [`etcd::membership`] decides which one it is. [`etcd`] is the
 //! real store: every address of a configured name is an endpoint, and all of them share one login.
 //!

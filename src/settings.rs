@@ -1,6 +1,6 @@
 //! The command line and the environment: from words to a complete, typed and checked [`Config`].
 //!
-//! [`args`] is the one place of a setting. Reading is a function of arguments and variables; nothing here reads the process's own.
+//! `args` is the one place of a setting. Reading is a function of arguments and variables; nothing here reads the process's own.
 
 mod address;
 mod args;

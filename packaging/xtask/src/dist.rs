@@ -95,7 +95,7 @@ pub(crate) fn binary() -> Result<PathBuf, String> {
     binary::build(Arch::here()?)
 }
 
-/// Makes the command that the tests gate, for this machine's architecture, after [`binary`].
+/// Makes the command that the tests gate, for this machine's architecture, after [`binary()`].
 pub(crate) fn journaled() -> Result<PathBuf, String> {
     binary::build_journaled(Arch::here()?)
 }

@@ -1,7 +1,7 @@
 //! How long nobody leads after a fault of the leading host, per version of systemd: what `cargo xtask verify` measures, and
 //! the table of it in the documents.
 //!
-//! The tests of the units hold each time to its [bounds](Fault::bounds) and [record](record) it in `target/verify/`; a
+//! The tests of the units hold each time to its [bounds](Fault::bounds) and [record] it in `target/verify/`; a
 //! program of this package, `failover`, writes the table, and a test here compares the table with the faults.
 
 use std::{
