@@ -147,7 +147,7 @@ async fn campaign(
         () = async {
             // The sender lives in the election.
             let _ = joined.wait_for(|status| !matches!(status.phase, Phase::Joining | Phase::Elected)).await;
-            etcd::warn_about_endpoints(election.cluster()).await;
+            etcd::log_risks(election.cluster(), timing.lease(), config.etcd.credentials.is_some()).await;
             std::future::pending().await
         } => unreachable!("pending for ever"),
     };

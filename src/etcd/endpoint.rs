@@ -116,6 +116,15 @@ impl Endpoint {
         Ok(self.call(async |client| client.status().await).await?.version().to_owned())
     }
 
+    /// The number of members that vote.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn voters(&self) -> Result<usize, StoreError> {
+        let answer = self.call(async |client| client.member_list().await).await?;
+        Ok(answer.members().iter().filter(|member| !member.is_learner()).count())
+    }
+
     /// The time a lease has left; `None` if there is no such lease.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ mod trees;
 mod unreachable;
 mod upgrade;
 mod upkeep;
+mod versions;
 mod votes;
 mod waiting;
 

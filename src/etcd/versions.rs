@@ -1,0 +1,269 @@
+//! What the versions of the members mean for the guarantee: one line in the log of each instance.
+//!
+//! `docs/guarantees.md` has the same table for operators.
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::{client::Cluster, endpoint::Endpoint, store::Store as _};
+use crate::core::{clock::Clock, timing::show};
+
+/// How long a member has to report its version.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What a version of etcd may do with leases, the worst last. Each was mended in all lines that were maintained then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Risk {
+    /// Every user can keep every lease alive (CVE-2026-33413).
+    KeptAliveByAnyUser,
+    /// A keepalive that arrives while its lease is being revoked may be confirmed
+    /// (<https://github.com/etcd-io/etcd/pull/20590>).
+    ConfirmsRevoked,
+    /// A raft leader that stalled revokes leases that were renewed meanwhile
+    /// (<https://github.com/etcd-io/etcd/issues/15247>).
+    RevokesLiving,
+}
+
+impl Risk {
+    /// The worst first, each with the first version of each line that does not have it. Lines that are not named and are newer than
+    /// these never had it.
+    const MENDED: [(Self, &[Version]); 3] = [
+        (Self::RevokesLiving, &[Version(3, 4, 31), Version(3, 5, 13)]),
+        (Self::ConfirmsRevoked, &[Version(3, 4, 38), Version(3, 5, 23), Version(3, 6, 5)]),
+        (Self::KeptAliveByAnyUser, &[Version(3, 4, 42), Version(3, 5, 28), Version(3, 6, 9)]),
+    ];
+
+    /// All risks of a version.
+    fn of(version: Version) -> impl Iterator<Item = Self> {
+        let has = move |mended: &[Version]| {
+            let line = mended.iter().find(|first| (first.0, first.1) == (version.0, version.1));
+            line.or_else(|| mended.first()).is_some_and(|first| version < *first)
+        };
+        Self::MENDED.into_iter().filter(move |(_, mended)| has(mended)).map(|(risk, _)| risk)
+    }
+
+    /// The first version of each line that has none of the risks.
+    fn sound() -> String {
+        let last = Self::MENDED.last().map_or(&[][..], |(_, mended)| mended);
+        last.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether an instance with this configuration runs the risk.
+    fn affects(self, configuration: &Configuration) -> bool {
+        match self {
+            Self::RevokesLiving => configuration.voters != Some(1),
+            // The command is dead before its lease expires, and a renewal reads the holder key, too.
+            Self::ConfirmsRevoked => false,
+            Self::KeptAliveByAnyUser => configuration.has_user,
+        }
+    }
+
+    /// What may happen.
+    fn text(self, configuration: &Configuration) -> String {
+        let lease = show(configuration.lease);
+        match self {
+            Self::RevokesLiving => format!(
+                "may revoke living leases: if its raft leader stalls for about LEASE_DURATION ({lease}), on a slow disk for example, two \
+                 instances may lead"
+            ),
+            Self::ConfirmsRevoked => "may confirm the renewal of a lease that is being revoked".to_owned(),
+            Self::KeptAliveByAnyUser => {
+                "lets every etcd user keep the lease of a lost leader alive, so that no other instance can lead"
+                    .to_owned()
+            }
+        }
+    }
+
+    /// Why the configuration runs the risk, or why it does not.
+    fn reason(self, configuration: &Configuration) -> &'static str {
+        match self {
+            Self::RevokesLiving => match configuration.voters {
+                Some(1) => "etcd has a single member, which is always the raft leader",
+                Some(_) => "etcd has more than one member, so the raft leader can change",
+                None => "whether etcd has more than one member is unknown",
+            },
+            Self::ConfirmsRevoked => {
+                "the command is stopped before its lease expires, and each renewal reads the holder key"
+            }
+            Self::KeptAliveByAnyUser if configuration.has_user => "USER is set, so etcd has users",
+            Self::KeptAliveByAnyUser => "USER is not set",
+        }
+    }
+}
+
+/// What decides whether an instance runs a risk.
+struct Configuration {
+    /// Members of etcd that vote; `None` if unknown.
+    voters: Option<usize>,
+    /// Whether it logs in with a password.
+    has_user: bool,
+    /// LEASE_DURATION.
+    lease: Duration,
+}
+
+/// The version of a server; what comes after the patch level does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u64, u64, u64);
+
+impl Version {
+    /// Returns `None` for what no etcd reports.
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['.', '-', '+']).map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(Self(next()?, next()?, next()?))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// What to log.
+#[derive(Debug, PartialEq, Eq)]
+struct Advice {
+    affected: bool,
+    message: String,
+}
+
+impl Advice {
+    /// Returns the worst risk of all members, those first that the configuration runs; `None` if there is none.
+    fn of(versions: &[Version], configuration: &Configuration) -> Option<Self> {
+        let risks = versions.iter().flat_map(|version| Risk::of(*version).map(|risk| (risk, *version)));
+        // Of several members with that risk the oldest is named.
+        let worst =
+            risks.max_by_key(|(risk, version)| (risk.affects(configuration), *risk, std::cmp::Reverse(*version)));
+        let (risk, version) = worst?;
+        let affected = risk.affects(configuration);
+        let whether = if affected { "this instance is affected" } else { "this instance is not affected" };
+        let (text, reason) = (risk.text(configuration), risk.reason(configuration));
+        let sound = Risk::sound();
+        Some(Self {
+            affected,
+            message: format!("etcd {version} {text}; {whether}: {reason}; install etcd {sound} or later"),
+        })
+    }
+}
+
+/// Logs what the versions of the members mean, in one line: a warning if this configuration runs a risk. Members that do not
+/// answer within five seconds are left out.
+pub async fn log_risks<C: Clock>(cluster: &Cluster<Endpoint, C>, lease: Duration, has_user: bool) {
+    let limit = cluster.clock().now() + LIMIT;
+    let endpoints = cluster.endpoints();
+    let ask = async |endpoint: &Endpoint| {
+        let version = cluster.clock().before(limit, endpoint.version()).await?.ok()?;
+        Some((format!("{} {version}", endpoint.name()), Version::parse(&version)?))
+    };
+    let answers: Vec<_> = join_all(endpoints.iter().map(|it| ask(it))).await.into_iter().flatten().collect();
+    let (members, versions): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+    let mut configuration = Configuration { voters: None, has_user, lease };
+    if Advice::of(&versions, &configuration).is_none() {
+        return;
+    }
+    for endpoint in &endpoints {
+        if let Some(Ok(voters)) = cluster.clock().before(limit, endpoint.voters()).await {
+            configuration.voters = Some(voters);
+            break;
+        }
+    }
+    let Some(Advice { affected, message }) = Advice::of(&versions, &configuration) else { return };
+    let members = members.join(", ");
+    if affected {
+        tracing::warn!(affected, members, "{message}");
+    } else {
+        tracing::info!(affected, members, "{message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Advice, Configuration, Risk, Version};
+
+    fn version(text: &str) -> Version {
+        Version::parse(text).expect("a version")
+    }
+
+    fn configuration(voters: Option<usize>, has_user: bool) -> Configuration {
+        Configuration { voters, has_user, lease: Duration::from_secs(15) }
+    }
+
+    #[test]
+    fn the_risks_of_each_version() {
+        use Risk::{ConfirmsRevoked, KeptAliveByAnyUser, RevokesLiving};
+        let all = [RevokesLiving, ConfirmsRevoked, KeptAliveByAnyUser].as_slice();
+        for (text, risks) in [
+            ("3.3.27", all),
+            ("3.4.23", all),
+            ("3.4.30", all),
+            ("3.4.31", &all[1..]),
+            ("3.4.37", &all[1..]),
+            ("3.4.38", &all[2..]),
+            ("3.4.41", &all[2..]),
+            ("3.4.42", &[]),
+            ("3.5.0", all),
+            ("3.5.12", all),
+            ("3.5.13", &all[1..]),
+            ("3.5.22", &all[1..]),
+            ("3.5.23", &all[2..]),
+            ("3.5.27", &all[2..]),
+            ("3.5.28", &[]),
+            ("3.5.30+git", &[]),
+            ("3.6.0-rc.1", &all[1..]),
+            ("3.6.4", &all[1..]),
+            ("3.6.5", &all[2..]),
+            ("3.6.8", &all[2..]),
+            ("3.6.9", &[]),
+            ("3.6.16", &[]),
+            ("3.7.0", &[]),
+            ("4.0.0", &[]),
+        ] {
+            assert_eq!(Risk::of(version(text)).collect::<Vec<_>>(), risks, "{text}");
+        }
+        for nonsense in ["", "nonsense", "3.5", "3.x.1", "v3.5.1"] {
+            assert_eq!(Version::parse(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn the_worst_risk_that_is_run_decides() {
+        const REVOKES: &str = "may revoke living leases";
+        const CONFIRMS: &str = "may confirm the renewal";
+        const KEEPS: &str = "keep the lease of a lost leader alive";
+        for (versions, voters, has_user, expected) in [
+            (&["3.5.12", "3.5.12", "3.5.12"][..], Some(3), false, Some(("3.5.12", REVOKES, true))),
+            // Unknown: it may have several.
+            (&["3.5.12"], None, false, Some(("3.5.12", REVOKES, true))),
+            (&["3.5.12"], Some(1), false, Some(("3.5.12", REVOKES, false))),
+            // What is run comes before what is worse.
+            (&["3.5.12"], Some(1), true, Some(("3.5.12", KEEPS, true))),
+            (&["3.5.16", "3.5.16"], Some(3), false, Some(("3.5.16", CONFIRMS, false))),
+            (&["3.5.16", "3.5.16"], Some(3), true, Some(("3.5.16", KEEPS, true))),
+            (&["3.5.27"], Some(3), false, Some(("3.5.27", KEEPS, false))),
+            (&["3.5.28", "3.6.9", "3.7.3"], Some(3), true, None),
+            // An upgrade under way.
+            (&["3.6.16", "3.5.12", "3.6.16"], Some(3), false, Some(("3.5.12", REVOKES, true))),
+            (&["3.4.30", "3.5.12", "3.4.23"], Some(3), false, Some(("3.4.23", REVOKES, true))),
+            (&["3.4.31", "3.5.12"], Some(3), false, Some(("3.5.12", REVOKES, true))),
+            (&["3.6.16", "3.5.23"], Some(3), true, Some(("3.5.23", KEEPS, true))),
+            (&[], Some(3), true, None),
+        ] {
+            let advice = Advice::of(
+                &versions.iter().map(|text| version(text)).collect::<Vec<_>>(),
+                &configuration(voters, has_user),
+            );
+            let Some((named, text, affected)) = expected else {
+                assert_eq!(advice, None, "{versions:?}");
+                continue;
+            };
+            let advice = advice.expect("a risk");
+            assert_eq!(advice.affected, affected, "{versions:?}: {advice:?}");
+            let begins = advice.message.starts_with(&format!("etcd {named} "));
+            assert!(begins && advice.message.contains(text), "{versions:?}: {advice:?}");
+            assert!(advice.message.ends_with("install etcd 3.4.42, 3.5.28, 3.6.9 or later"), "{advice:?}");
+        }
+    }
+}

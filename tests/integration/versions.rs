@@ -1,0 +1,102 @@
+//! What an instance says about the version of etcd.
+
+use std::time::Duration;
+
+use harness::{Candidate, Cluster, Timing, eventually, throughout};
+
+use crate::{undisturbed, world_on};
+
+/// The lines about the version in the log of an instance.
+fn lines(candidate: &Candidate) -> Vec<String> {
+    candidate.stderr().lines().filter(|line| line.contains("install etcd ")).map(str::to_owned).collect()
+}
+
+/// Waits until an instance has said what it has to say: exactly one line with all of these, or none.
+#[track_caller]
+fn says(candidate: &Candidate, expected: Option<&[&str]>) {
+    let seen = || match (lines(candidate).as_slice(), expected) {
+        ([line], Some(parts)) if parts.iter().all(|part| line.contains(part)) => Ok(()),
+        ([], None) => Ok(()),
+        (lines, _) => Err(format!("{lines:#?}, expected {expected:?}")),
+    };
+    if expected.is_some() {
+        eventually(Timing::START, "it logs its one line", seen);
+    }
+    throughout(Timing::SHORT.lease(), "it logs no more about versions", seen);
+}
+
+/// What an instance without a password says on three members of the version that is used.
+fn expected() -> Option<&'static [&'static str]> {
+    match Cluster::version() {
+        (3, 4, ..31) | (3, 5, ..13) => Some(&["WARN", "may revoke living leases", "is affected", "affected=true"]),
+        (3, 4, ..38) | (3, 5, ..23) | (3, 6, ..5) => {
+            Some(&["INFO", "may confirm the renewal", "is not affected", "affected=false"])
+        }
+        (3, 4, ..42) | (3, 5, ..28) | (3, 6, ..9) => {
+            Some(&["INFO", "lets every etcd user", "is not affected", "affected=false"])
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn one_line_of_each_instance_says_what_the_version_of_etcd_means() {
+    let world = world_on(Cluster::builder().create());
+    let a = world.candidate("a").timing(Timing::SHORT).start();
+    a.leads();
+    let b = world.candidate("b").timing(Timing::SHORT).start();
+    b.waits();
+    for candidate in [&a, &b] {
+        says(candidate, expected());
+        let log = candidate.stderr();
+        let members = world.cluster().endpoints();
+        assert!(expected().is_none() || members.iter().all(|member| log.contains(&format!("{member} 3."))), "{log}");
+    }
+    world.verdict();
+}
+
+#[test]
+fn a_single_member_revokes_no_living_leases() {
+    let world = world_on(Cluster::builder().size(1).create());
+    let a = world.candidate("a").timing(Timing::SHORT).start();
+    a.leads();
+    let single = ["INFO", "may revoke living leases", "is not affected", "single member"];
+    says(&a, if matches!(Cluster::version(), (3, 4, ..31) | (3, 5, ..13)) { Some(&single) } else { expected() });
+    world.verdict();
+}
+
+#[test]
+fn with_users_an_instance_says_who_can_keep_its_lease_alive() {
+    let world = world_on(Cluster::builder().auth("app", "secret-password").create());
+    let a = world.candidate("a").timing(Timing::SHORT).start();
+    a.leads();
+    let users = ["WARN", "lets every etcd user", "is affected", "USER is set"];
+    says(
+        &a,
+        match Cluster::version() {
+            (3, 4, ..31) | (3, 5, ..13) => expected(),
+            (3, 4, ..42) | (3, 5, ..28) | (3, 6, ..9) => Some(&users),
+            _ => None,
+        },
+    );
+    world.verdict();
+}
+
+/// A member that hangs is left out of the line, and delays neither the start nor the renewals.
+#[test]
+fn a_member_that_hangs_is_left_out_of_the_line() {
+    let world = world_on(Cluster::builder().create());
+    let member = world.cluster().member(world.cluster().follower());
+    member.pause();
+    let a = world.candidate("a").timing(Timing::MEDIUM).start();
+    a.leads();
+    if let Some(parts) = expected() {
+        eventually(Timing::START + Duration::from_secs(5), "it logs its one line", || match lines(&a).as_slice() {
+            [line] if parts.iter().all(|part| line.contains(part)) && !line.contains(&member.endpoint()) => Ok(()),
+            lines => Err(format!("{lines:#?}")),
+        });
+    }
+    undisturbed(&a, Timing::MEDIUM.retry);
+    member.resume();
+    world.verdict();
+}
