@@ -1,5 +1,6 @@
 //! The integration tests: the promise, module by module, on real etcd with the real program.
 
+mod assumptions;
 mod auth;
 mod backup;
 mod cluster;

@@ -8,7 +8,7 @@ use etcd_await_election::{
     etcd::store::{Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
 };
 
-use crate::sim::{SECOND, Time};
+use super::sim::{SECOND, Time};
 
 /// The replicated state.
 pub(crate) struct Etcd {

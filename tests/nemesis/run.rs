@@ -5,7 +5,7 @@
 //! likely, not certain, to fail again.
 
 mod chronicle;
-mod dice;
+pub(crate) mod dice;
 mod fleet;
 mod judge;
 mod marks;

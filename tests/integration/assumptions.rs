@@ -1,0 +1,217 @@
+//! What the model assumes about etcd, on the real one: the same requests are made of both, and the answers must be the same.
+
+/// The model's etcd.
+#[path = "../model/etcd.rs"]
+#[expect(dead_code, reason = "the model needs more of it")]
+mod model;
+
+/// The model's time, in microseconds.
+mod sim {
+    pub(crate) type Time = u64;
+    pub(crate) const SECOND: Time = 1_000_000;
+}
+
+use std::{
+    future::Future,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use etcd_await_election::{
+    config::{Endpoints, EtcdConfig, TlsFiles},
+    core::names::LeaseId,
+    etcd::{
+        self, Endpoint,
+        client::Patience,
+        store::{Compare, Get, Op, Range, Snapshot, Store as _, Txn, Watch as _},
+    },
+};
+use harness::{Cluster, Timing};
+
+use crate::nemesis::dice::Dice;
+
+/// The program's own client of one member, as the only endpoint.
+async fn client(cluster: &Cluster, member: usize) -> Rc<Endpoint> {
+    let config = EtcdConfig {
+        endpoints: Endpoints::Listed(vec![cluster.member(member).endpoint()]),
+        cluster_id: Some(cluster.etcdctl().cluster_id().expect("etcd answers")),
+        tls: TlsFiles::default(),
+        credentials: None,
+    };
+    let client = etcd::cluster(&config, Patience::default()).expect("a client");
+    client.decide().await.expect("it is the cluster that was named");
+    client.endpoints().remove(0)
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(test)
+}
+
+/// What is asked, at random.
+struct Script(Dice);
+
+impl Script {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0.index(bound)
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        format!("tests/{}", self.below(6)).into_bytes()
+    }
+
+    fn range(&mut self) -> Range {
+        match self.below(3) {
+            0 => Range::Key(self.key()),
+            1 => Range::Prefix(b"tests/".to_vec()),
+            _ => Range::Between(b"tests/2".to_vec(), b"tests/4".to_vec()),
+        }
+    }
+
+    /// Compares with revisions of now and of a while ago; writes no key twice, which etcd refuses.
+    fn txn(&mut self, leases: &[LeaseId], revision: i64, nested: bool) -> Txn {
+        let past = |script: &mut Self| (revision - i64::try_from(script.below(8)).expect("a small number")).max(1);
+        let when = (0..self.below(3)).map(|_| match self.below(3) {
+            0 => Compare::Absent(self.range()),
+            1 => Compare::Unchanged(self.key(), if self.below(2) == 0 { 0 } else { past(self) }),
+            _ => Compare::Older(self.range(), past(self)),
+        });
+        let when = when.collect();
+        let first = self.below(6);
+        let then = (0..self.below(4)).map(|n| {
+            let key = format!("tests/{}", (first + n) % 6).into_bytes();
+            match self.below(3) {
+                0 => Op::Delete(key),
+                _ => Op::Put(key, self.below(100).to_string().into_bytes(), leases[self.below(leases.len())]),
+            }
+        });
+        let then = then.collect();
+        let otherwise = (nested && self.below(2) == 0).then(|| Box::new(self.txn(leases, revision, false)));
+        Txn { when, then, otherwise }
+    }
+}
+
+/// Transactions, reads, leases and history: every answer is the model's, revisions included.
+#[test]
+fn etcd_answers_as_its_model_does() {
+    const LONG: u64 = 3600;
+    let cluster = Cluster::builder().size(1).plain().create();
+    run(async {
+        let etcd = client(&cluster, 0).await;
+        let mut model = model::Etcd::new();
+        model.revision = etcd.read(&[]).await.expect("a read").revision;
+        let began = model.revision;
+        let mut script = Script(Dice::new(1, &[]));
+        // The first one never exists.
+        let mut leases = vec![etcd.new_lease()];
+        for step in 0..500 {
+            match script.below(10) {
+                0 => {
+                    // Now and then one that was granted before.
+                    let lease = match script.below(leases.len()) {
+                        0 => etcd.new_lease(),
+                        n => leases[n],
+                    };
+                    etcd.grant(lease, Duration::from_secs(LONG)).await.expect("a lease");
+                    model.grant(lease, LONG * sim::SECOND, 0);
+                    leases.push(lease);
+                }
+                1 => {
+                    let lease = leases[script.below(leases.len())];
+                    assert_eq!(etcd.revoke(lease).await, Ok(model.revoke(lease)), "step {step}: revoke {lease}");
+                }
+                2 => {
+                    let lease = leases[script.below(leases.len())];
+                    let alive = model.keep_alive(lease, 0);
+                    assert_eq!(etcd.keep_alive(lease).await, Ok(alive), "step {step}: keep {lease} alive");
+                }
+                _ => {
+                    let txn = script.txn(&leases, model.revision, true);
+                    let (real, expected) = (etcd.commit(&txn).await, model.commit(&txn));
+                    let both_refuse = real.is_err() && expected.is_err();
+                    assert!(both_refuse || real == expected, "step {step}: {real:?}, not {expected:?}: {txn:?}");
+                }
+            }
+            let gets = [
+                Get::page(script.range(), true),
+                Get::names(script.range()),
+                Get::key(script.key()),
+                Get::next_after(script.range(), (model.revision - 5).max(1)),
+            ];
+            let snapshot = etcd.read(&gets).await.expect("a read");
+            // What follows on a page is not modeled.
+            assert_eq!(Snapshot { cut: Vec::new(), ..snapshot }, model.read(&gets), "step {step}: {gets:?}");
+        }
+        for range in [Range::Prefix(b"tests/".to_vec()), Range::Key(b"tests/3".to_vec())] {
+            let expected = model.changes(&range, began + 1);
+            let mut watch = etcd.watch(&[range], began + 1).await.expect("a watch");
+            let mut seen = Vec::new();
+            while seen.len() < expected.len() {
+                let next = tokio::time::timeout(Timing::START, watch.next()).await;
+                seen.extend(next.expect("in time").expect("changes"));
+            }
+            assert_eq!(seen, expected);
+        }
+    });
+}
+
+/// Waits until a key is gone; the time when it was last seen, and when it was missed first.
+async fn gone(etcd: &Endpoint, key: &[u8], limit: Duration) -> (Instant, Instant) {
+    let began = Instant::now();
+    let mut seen = began;
+    loop {
+        let asked = Instant::now();
+        match etcd.read(&[Get::key(key.to_vec())]).await {
+            Ok(snapshot) if snapshot.keys.is_empty() => return (seen, Instant::now()),
+            Ok(_) => seen = asked,
+            // While there is no raft leader.
+            Err(_) => {}
+        }
+        assert!(began.elapsed() < limit, "the key is still there after {limit:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Grants a lease and puts a key on it.
+async fn leased(etcd: &Endpoint, key: &[u8]) -> (LeaseId, Duration) {
+    let lease = etcd.new_lease();
+    let ttl = etcd.grant(lease, Duration::from_secs(2)).await.expect("a lease").ttl;
+    let then = vec![Op::Put(key.to_vec(), b"value".to_vec(), lease)];
+    etcd.commit(&Txn { then, ..Txn::default() }).await.expect("a key");
+    (lease, ttl)
+}
+
+/// A lease lives for its TTL after the last keepalive and never less; its keys go with it, and it is not kept alive again.
+#[test]
+fn a_lease_lives_for_its_ttl_after_the_last_keepalive() {
+    const KEY: &[u8] = b"tests/leased";
+    let cluster = Cluster::builder().size(1).plain().create();
+    run(async {
+        let etcd = client(&cluster, 0).await;
+        let (lease, ttl) = leased(&etcd, KEY).await;
+        tokio::time::sleep(ttl / 2).await;
+        let sent = Instant::now();
+        assert_eq!(etcd.keep_alive(lease).await, Ok(true));
+        let (_, missed) = gone(&etcd, KEY, ttl + Timing::START).await;
+        assert!(missed - sent >= ttl, "gone {:?} after the keepalive, TTL {ttl:?}", missed - sent);
+        assert_eq!(etcd.keep_alive(lease).await, Ok(false));
+        assert_eq!(etcd.revoke(lease).await, Ok(false));
+    });
+}
+
+/// A new raft leader starts all leases again: each lives for its whole TTL from then on.
+#[test]
+fn a_new_raft_leader_starts_all_leases_again() {
+    const KEY: &[u8] = b"tests/leased";
+    let cluster = Cluster::builder().plain().create();
+    let leader = cluster.leader().expect("a leader");
+    run(async {
+        let etcd = client(&cluster, cluster.follower()).await;
+        let (_, ttl) = leased(&etcd, KEY).await;
+        tokio::time::sleep(ttl / 2).await;
+        let killed = Instant::now();
+        cluster.member(leader).kill();
+        let (seen, missed) = gone(&etcd, KEY, ttl + Timing::START).await;
+        assert!(missed - killed >= ttl, "last seen {:?}, gone {:?}, TTL {ttl:?}", seen - killed, missed - killed);
+    });
+}
