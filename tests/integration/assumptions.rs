@@ -18,13 +18,13 @@ use std::{
 };
 
 use etcd_await_election::{
-    config::{Endpoints, EtcdConfig, TlsFiles},
     core::names::LeaseId,
     etcd::{
         self, Endpoint,
         client::Patience,
         store::{Compare, Get, Op, Range, Snapshot, Store as _, Txn, Watch as _},
     },
+    settings::{Endpoints, EtcdConfig, TlsFiles},
 };
 use harness::{Cluster, Timing};
 

@@ -21,6 +21,7 @@ cargo xtask test      all tests, against real clusters (further arguments go to 
                        or names of versions such as trixie,3.6 (Debian suites: 3.4 and 3.5; 3.6 and 3.7: built with Go);
                        further arguments go to the tests, such as auth:: tls::
                --differing after that: only those tests whose subject differs between the versions
+               --all-on VERSION after that: but all tests on this one
 cargo xtask generate  writes the files that follow from the settings: tables in docs/, example.env, what the NixOS module reads
 cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
 cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
@@ -57,10 +58,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// What differs between the versions of etcd: logins, leases, reads without values, watches, TLS, and what `etcdctl` does.
-/// Part of every check, so only what is soon done.
-const DIFFERING: [&str; 9] =
-    ["auth::", "backup::", "foreign_keys::", "tokens::", "tls::", "loss::", "compaction", "without_space", "observer"];
+/// What differs between the versions of etcd: what the model assumes, logins, leases, reads without values, watches, TLS, restarts,
+/// warnings, and what `etcdctl` does. Part of every check, so only what is soon done.
+const DIFFERING: [&str; 12] = [
+    "assumptions::",
+    "auth::",
+    "backup::",
+    "foreign_keys::",
+    "tokens::",
+    "tls::",
+    "loss::",
+    "versions::",
+    "compaction",
+    "rolling_restart",
+    "without_space",
+    "observer",
+];
 
 fn test(arguments: &[String]) -> Result<(), String> {
     let [option, which, rest @ ..] = arguments else { return all_tests(arguments) };
@@ -71,11 +84,17 @@ fn test(arguments: &[String]) -> Result<(), String> {
         [differing, rest @ ..] if differing == "--differing" => (&DIFFERING[..], rest),
         rest => (&[][..], rest),
     };
+    let (all_on, rest) = match rest {
+        [all_on, version, rest @ ..] if all_on == "--all-on" => (Some(version), rest),
+        rest => (None, rest),
+    };
     let mut failed = Vec::new();
     for etcd in versions::named(which)? {
         eprintln!("== {}", etcd.name);
         let mut words = vec!["test", "--test", "integration", "--"];
-        words.extend(filters);
+        if all_on.is_none_or(|version| etcd.name != format!("etcd {version}")) {
+            words.extend(filters);
+        }
         let folder = etcd.folder.as_deref();
         let variables = folder.map(|it| [("ETCD_BIN", it.join("etcd")), ("ETCDCTL_BIN", it.join("etcdctl"))]);
         if let Err(message) = cargo(&words, rest, variables.as_ref().map_or(&[], |both| both)) {
