@@ -60,7 +60,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             };
             let pause = match candidacy {
                 Candidacy::Elected(term) => return Ok(*term),
-                Candidacy::NotJoined => pauses.next(self.clock().now(), false, &self.cluster),
+                Candidacy::NotJoined => self.cluster.pause_after_failure(&mut pauses, false),
                 Candidacy::InVain => self.timing.retry_period(),
                 Candidacy::Over => {
                     pauses = Pauses::default();
@@ -163,7 +163,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                             failed = failure.to_string();
                             tracing::warn!("could not {step}: {failed}; retrying");
                         }
-                        self.clock().sleep(pauses.next(self.clock().now(), false, &self.cluster)).await;
+                        self.clock().sleep(self.cluster.pause_after_failure(&mut pauses, false)).await;
                     }
                 }
                 continue;

@@ -189,7 +189,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     if now > begun + self.timing.retry_period() {
                         pauses = Pauses::default();
                     }
-                    self.clock().sleep(pauses.next(now, false, &self.cluster)).await;
+                    self.clock().sleep(self.cluster.pause_after_failure(&mut pauses, false)).await;
                 }
             }
         }

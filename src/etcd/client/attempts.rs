@@ -6,8 +6,16 @@
 
 use std::{collections::BTreeMap, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
-use super::{Cluster, NEVER, Store, StoreError, pauses::Pauses};
-use crate::core::clock::{Clock, Instant};
+use super::{
+    super::store::{Store, StoreError},
+    pauses::Pauses,
+    state::Cluster,
+    timeouts::NEVER,
+};
+use crate::core::{
+    clock::{Clock, Instant},
+    timing::show,
+};
 
 type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
 type Ask<'a, S, T> = Box<dyn Fn(Rc<S>) -> Asked<'a, T> + 'a>;
@@ -236,7 +244,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             self.next_at = now;
             return Ok(());
         }
-        let pause = self.pauses.next(now, leaderless, self.cluster);
+        let pause = self.cluster.pause_after_failure(&mut self.pauses, leaderless);
         self.next_at = self.next_at.min(now + pause);
         let over = self.in_flight.is_empty();
         let refused = self.failed.values().filter(|failure| matches!(failure, StoreError::Refused(_))).count();
@@ -271,7 +279,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     }
 
     fn no_answer(&self, attempt: &Attempt<'a, S, T>) -> String {
-        format!("{}: no answer within {}", attempt.store.name(), crate::core::timing::show(self.cluster.silence()))
+        format!("{}: no answer within {}", attempt.store.name(), show(self.cluster.silence()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use super::Store;
+use super::super::store::Store;
 
 /// Which endpoint, for as long as the program runs: what was asked there may end after the endpoint has gone.
 pub(super) type Id = usize;

@@ -2,8 +2,8 @@
 
 use std::{cell::Cell, time::Duration};
 
-use super::{Cluster, Patience};
-use crate::core::clock::{Clock, Instant};
+use super::timeouts::Patience;
+use crate::core::clock::Instant;
 
 /// How often something has failed in a row.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +21,8 @@ impl Pauses {
 
     /// The pause after one more failure. An election among etcd's members is over before an attempt is given up; when it is
     /// not, it has failed like anything else.
-    pub(crate) fn next<S, C: Clock>(&mut self, now: Instant, leaderless: bool, cluster: &Cluster<S, C>) -> Duration {
-        let Patience { pause, attempt_limit, .. } = cluster.patience;
+    pub(super) fn next(&mut self, now: Instant, leaderless: bool, patience: &Patience, jitter: &Jitter) -> Duration {
+        let Patience { pause, attempt_limit, .. } = *patience;
         let since = *self.since.get_or_insert(now);
         let double = |first: Duration, times: u32| first * 2_u32.saturating_pow(times.min(20));
         let pause = if leaderless && now < since + attempt_limit {
@@ -32,18 +32,18 @@ impl Pauses {
             self.failures += 1;
             double(Self::FIRST, self.failures - 1).min(pause)
         };
-        cluster.jitter.blur(pause)
+        jitter.blur(pause)
     }
 }
 
 /// Chance, so that many instances that lost etcd at one moment do not come back at one moment: xorshift, as nothing depends on
 /// its being good.
 #[derive(Debug)]
-pub(crate) struct Jitter(Cell<u64>);
+pub(super) struct Jitter(Cell<u64>);
 
 impl Jitter {
     /// No two machines, and no two processes of one, read the same time.
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self(Cell::new(u64::try_from(now.since_boot().as_nanos()).unwrap_or(u64::MAX) | 1))
     }
 
