@@ -72,10 +72,7 @@ fn a_user_without_rights_on_the_lock_keeps_its_lease_alive_only_on_an_old_etcd()
 fn a_token_that_etcd_forgot_is_renewed() {
     let world = world_on(cluster());
     let timing = Timing::MEDIUM;
-    let a = world.candidate("a").timing(timing).start();
-    a.leads();
-    let b = world.candidate("b").timing(timing).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));
     world.cluster().member(0).restart();
     world.cluster().wait_healthy();
     crate::undisturbed(&a, timing.lease() + timing.renew);

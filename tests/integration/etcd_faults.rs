@@ -31,10 +31,7 @@ fn an_etcd_that_is_not_up_yet_is_waited_for() {
 #[test]
 fn a_follower_killed_paused_or_restarted_disturbs_nobody() {
     let world = world_on(Cluster::builder().create());
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let member = world.cluster().member(world.cluster().follower());
     member.pause();
     undisturbed(&a, TIMING.lease());
@@ -52,10 +49,7 @@ fn a_follower_killed_paused_or_restarted_disturbs_nobody() {
 #[test]
 fn the_members_leader_killed_disturbs_nobody() {
     let world = world_on(Cluster::builder().create());
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let member = world.cluster().member(world.cluster().leader().expect("a leader"));
     member.kill();
     undisturbed(&a, TIMING.lease() + TIMING.renew);

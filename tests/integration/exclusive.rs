@@ -48,10 +48,7 @@ fn the_queue_is_served_in_its_order() {
 #[test]
 fn one_that_leaves_the_queue_is_passed_over() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").start();
     c.waits();
     b.terminate();
@@ -84,10 +81,7 @@ fn a_lock_is_not_confused_by_one_whose_name_it_begins() {
 fn a_clean_end_leaves_neither_keys_nor_leases() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcd = world.cluster().etcdctl();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").force().start();
     c.leads();
     b.terminate();
@@ -107,10 +101,10 @@ fn a_clean_end_leaves_neither_keys_nor_leases() {
 fn waiting_and_leading_write_nothing_to_etcd() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcd = world.cluster().etcdctl();
-    let a = world.candidate("a").timing(Timing::SHORT).start();
-    a.leads();
-    let b = world.candidate("b").timing(Timing::SHORT).start();
-    b.waits();
+    let (_a, _b) = crate::leader_and_standby(
+        world.candidate("a").timing(Timing::SHORT),
+        world.candidate("b").timing(Timing::SHORT),
+    );
     let c = world.candidate("c").timing(Timing::SHORT).start();
     c.waits();
     let before = etcd.revision().expect("etcd answers");

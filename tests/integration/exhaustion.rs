@@ -21,10 +21,10 @@ fn limit(pid: i32, resource: libc::__rlimit_resource_t, most: u64) {
 fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync::Arc<Candidate>) {
     let world = shared_world();
     let proxies = world.proxies();
-    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING).via(&proxies),
+        world.candidate("b").timing(TIMING),
+    );
     exhaust(&a);
     // New connections are needed now, and buffers for them.
     proxies.iter().for_each(Proxy::reset);

@@ -22,10 +22,7 @@ fn a_living_leader_gives_way() {
 #[test]
 fn the_queue_keeps_its_places_behind_it() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (_a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").start();
     c.waits();
     let d = world.candidate("d").force().start();
@@ -118,10 +115,10 @@ fn a_frozen_leader_is_waited_for() {
 #[test]
 fn a_request_is_served_by_whoever_claims_next() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).set("ON_LOSS", "campaign").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING),
+        world.candidate("b").timing(TIMING).set("ON_LOSS", "campaign"),
+    );
     a.pause();
     let c = world.candidate("c").timing(TIMING).force().start();
     c.leads_within(TIMING.latest_failover() + Timing::SWIFT);
@@ -158,10 +155,7 @@ fn a_request_without_a_place_counts_for_nothing() {
 #[test]
 fn a_request_for_another_holder_is_not_obeyed() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let etcdctl = world.cluster().etcdctl();
     let lease = world.keys().expect("etcd answers").iter().find(|key| key.value == "b").expect("its entry").lease;
     let holder = world.holder().lease;
@@ -178,10 +172,7 @@ fn a_request_for_another_holder_is_not_obeyed() {
 fn words_for_no_do_not_force() {
     for word in ["0", "false", "no", "off"] {
         let world = shared_world();
-        let a = world.candidate("a").start();
-        a.leads();
-        let b = world.candidate("b").set("FORCE_ACQUIRE", word).start();
-        b.waits();
+        let (a, _b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").set("FORCE_ACQUIRE", word));
         crate::undisturbed(&a, Timing::LONG.retry / 4);
         world.verdict();
     }

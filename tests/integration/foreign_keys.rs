@@ -34,10 +34,7 @@ fn nonsense(world: &World) -> Vec<Vec<u8>> {
 
 /// One round of everything: start, wait, hand over, force.
 fn a_round(world: &World) {
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
     b.leads_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));

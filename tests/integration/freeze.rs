@@ -11,10 +11,7 @@ const TIMING: Timing = Timing::SHORT;
 #[test]
 fn a_frozen_gatekeeper_is_followed_after_its_lease() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let fault = now();
     a.pause();
     b.leads_within(TIMING.latest_failover());
@@ -30,10 +27,10 @@ fn a_frozen_gatekeeper_is_followed_after_its_lease() {
 #[test]
 fn a_frozen_gatekeeper_of_a_command_that_will_not_stop_is_followed_as_soon() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
+        world.candidate("b").timing(TIMING),
+    );
     let fault = now();
     a.pause();
     b.leads_within(TIMING.latest_failover());
@@ -61,10 +58,10 @@ fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_goes_on() {
 #[test]
 fn a_frozen_guard_is_ended_with_its_command() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
+        world.candidate("b").timing(TIMING),
+    );
     a.signal_guard(Signal::SIGSTOP);
     b.leads_within(TIMING.latest_failover());
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
@@ -78,10 +75,7 @@ fn a_frozen_guard_is_ended_with_its_command() {
 fn a_frozen_command_can_be_stopped() {
     let world = shared_world();
     let timing = Timing { grace: TIMING.retry, ..TIMING };
-    let a = world.candidate("a").timing(timing).start();
-    a.leads();
-    let b = world.candidate("b").timing(timing).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGSTOP);
     a.terminate();
     b.leads_within(timing.grace + Timing::SWIFT);

@@ -2,26 +2,20 @@
 //!
 //! The lease of these instances is 15 s. A hand-over within [`Timing::SWIFT`] did not wait for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use harness::{Behaviour, Candidate, Cluster, End, Timing, World};
+use harness::{Behaviour, Cluster, End, Timing};
 use nix::sys::signal::Signal;
 
 use crate::{between, shared_world, world_on};
 
-/// A leader and one that waits.
-fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Arc<Candidate>) {
-    let a = world.candidate("a").behaviour(behaviour).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
-    (a, b)
-}
-
 #[test]
 fn after_the_commands_own_end() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::exits(7, Duration::from_secs(2)));
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").behaviour(Behaviour::exits(7, Duration::from_secs(2))),
+        world.candidate("b"),
+    );
     assert_eq!(a.wait_exit(Timing::START), End::Code(7));
     b.leads_within(Timing::SWIFT);
     world.verdict();
@@ -31,7 +25,7 @@ fn after_the_commands_own_end() {
 #[test]
 fn the_gap_between_two_commands_is_far_below_a_retry_period() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
     b.leads();
     let lives = world.journal().lives();
@@ -45,10 +39,7 @@ fn the_gap_between_two_commands_is_far_below_a_retry_period() {
 fn a_clean_hand_over_is_one_commit() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let timing = Timing::SHORT;
-    let a = world.candidate("a").timing(timing).start();
-    a.leads();
-    let b = world.candidate("b").timing(timing).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));
     // Its next renewals see who is next.
     crate::undisturbed(&a, 3 * timing.retry);
     let proposals = || {
@@ -67,7 +58,7 @@ fn a_clean_hand_over_is_one_commit() {
 #[test]
 fn after_sigterm_with_the_commands_own_code() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
     b.leads_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
@@ -79,10 +70,10 @@ fn after_sigterm_with_the_commands_own_code() {
 fn a_slow_stop_keeps_the_lead_longer_than_a_lease() {
     let world = shared_world();
     let slow = Timing::SHORT.lease() + Timing::SHORT.lease() / 2;
-    let a = world.candidate("a").timing(Timing::SHORT).behaviour(Behaviour::slow(slow)).start();
-    a.leads();
-    let b = world.candidate("b").timing(Timing::SHORT).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(Timing::SHORT).behaviour(Behaviour::slow(slow)),
+        world.candidate("b").timing(Timing::SHORT),
+    );
     a.terminate();
     b.leads_within(slow + Timing::SWIFT);
     let lives = world.journal().lives();
@@ -94,7 +85,7 @@ fn a_slow_stop_keeps_the_lead_longer_than_a_lease() {
 #[test]
 fn after_sigkill_of_the_gatekeeper() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.kill();
     b.leads_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Signal(9));
@@ -107,10 +98,10 @@ fn after_sigkill_of_the_gatekeeper_of_a_command_that_will_not_stop() {
     let world = shared_world();
     let grace = Duration::from_secs(2);
     let timing = Timing { grace, ..Timing::LONG };
-    let a = world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()),
+        world.candidate("b"),
+    );
     a.kill();
     b.leads_within(grace + Timing::SWIFT);
     let lives = world.journal().lives();
@@ -121,7 +112,7 @@ fn after_sigkill_of_the_gatekeeper_of_a_command_that_will_not_stop() {
 #[test]
 fn after_sigkill_of_the_guard() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.signal_guard(Signal::SIGKILL);
     b.leads_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
@@ -132,10 +123,10 @@ fn after_sigkill_of_the_guard() {
 #[test]
 fn after_sigkill_of_gatekeeper_and_guard() {
     let world = shared_world();
-    let a = world.candidate("a").timing(Timing::SHORT).start();
-    a.leads();
-    let b = world.candidate("b").timing(Timing::SHORT).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(Timing::SHORT),
+        world.candidate("b").timing(Timing::SHORT),
+    );
     let guard = a.guard_pid();
     a.kill();
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
@@ -147,7 +138,7 @@ fn after_sigkill_of_gatekeeper_and_guard() {
 #[test]
 fn a_command_killed_from_outside_is_not_started_again() {
     let world = shared_world();
-    let (a, b) = leader_and_standby(&world, Behaviour::default());
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGKILL);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(137));
     b.leads_within(Timing::SWIFT);
@@ -159,7 +150,7 @@ fn a_command_killed_from_outside_is_not_started_again() {
 #[test]
 fn sigterm_to_the_guard_changes_nothing() {
     let world = shared_world();
-    let (a, _b) = leader_and_standby(&world, Behaviour::default());
+    let (a, _b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         a.signal_guard(signal);
     }

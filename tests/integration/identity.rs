@@ -37,10 +37,10 @@ fn after_a_hard_kill_the_same_identity_does_not_take_the_lead_from_the_next() {
     let timing = Timing::SHORT;
     for _ in 0..3 {
         let world = shared_world();
-        let old = world.candidate("old").identity("twin").timing(timing).start();
-        old.leads();
-        let other = world.candidate("other").timing(timing).start();
-        other.waits();
+        let (old, other) = crate::leader_and_standby(
+            world.candidate("old").identity("twin").timing(timing),
+            world.candidate("other").timing(timing),
+        );
         let guard = old.guard_pid();
         old.kill();
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);

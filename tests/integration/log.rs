@@ -68,16 +68,15 @@ fn a_guard_whose_log_hangs_keeps_its_deadlines() {
     let world = shared_world();
     let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
     let proxies = world.proxies();
-    let a = world
-        .candidate("a")
-        .timing(TIMING)
-        .via(&proxies)
-        .behaviour(Behaviour::stubborn())
-        .log_file(disk.path().join("log"))
-        .start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world
+            .candidate("a")
+            .timing(TIMING)
+            .via(&proxies)
+            .behaviour(Behaviour::stubborn())
+            .log_file(disk.path().join("log")),
+        world.candidate("b").timing(TIMING),
+    );
     disk.freeze();
     let fault = harness::journal::now();
     a.pause();
@@ -172,10 +171,7 @@ fn with_the_log_off_nothing_is_said() {
 #[test]
 fn a_log_writer_that_is_killed_costs_the_log_and_nothing_else() {
     let world = shared_world();
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let _ = kill(Pid::from_raw(log_writer(&a)), Signal::SIGKILL);
     undisturbed(&a, TIMING.lease());
     a.terminate();

@@ -103,10 +103,7 @@ fn with_on_loss_campaign_it_ends_if_it_is_asked_to_while_it_steps_down() {
 #[test]
 fn a_standby_whose_lease_was_revoked_joins_again() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let lease = |world: &harness::World| {
         let keys = world.keys().expect("etcd answers");
         keys.into_iter().find(|key| key.value == "b").map(|key| key.lease)

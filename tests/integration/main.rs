@@ -53,7 +53,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Candidate, Cluster, World, throughout};
+use harness::{Candidate, Cluster, Setup, World, throughout};
 
 /// A lock of its own on the cluster that all tests share.
 fn shared_world() -> World {
@@ -63,6 +63,16 @@ fn shared_world() -> World {
 /// A lock of its own on a cluster that the test may hurt.
 fn world_on(cluster: Arc<Cluster>) -> World {
     World::new(cluster, program())
+}
+
+/// Starts a leader, and then a standby.
+#[track_caller]
+fn leader_and_standby(leader: Setup, standby: Setup) -> (Arc<Candidate>, Arc<Candidate>) {
+    let leader = leader.start();
+    leader.leads();
+    let standby = standby.start();
+    standby.waits();
+    (leader, standby)
 }
 
 /// The program under test: the one just built, or the one that `PROGRAM_BIN` names, such as a packaged one.

@@ -83,14 +83,10 @@ fn ready_can_wait_for_the_campaign() {
 fn ready_can_wait_for_the_lead() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world
-        .candidate("b")
-        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
-        .set("NOTIFY_READY", "elected")
-        .start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a"),
+        world.candidate("b").variable("NOTIFY_SOCKET", world.directory().join("notify")).set("NOTIFY_READY", "elected"),
+    );
     eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
     assert!(systemd.heard("READY=1").is_err(), "{:?}", systemd.heard);
     a.terminate();
@@ -124,10 +120,7 @@ fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
 #[test]
 fn sigurg_stops_the_gatekeeper_and_nobody_else() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.signal_guard(Signal::SIGURG);
     kill(Pid::from_raw(a.command_pid()), Signal::SIGURG).expect("it is there");
     crate::undisturbed(&a, Timing::LONG.retry);

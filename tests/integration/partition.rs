@@ -11,10 +11,10 @@ const TIMING: Timing = Timing::SHORT;
 /// A leader behind proxies, and one that waits with a network of its own.
 fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Vec<Proxy>, Arc<Candidate>) {
     let proxies = world.proxies();
-    let a = world.candidate("a").timing(TIMING).via(&proxies).behaviour(behaviour).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING).via(&proxies).behaviour(behaviour),
+        world.candidate("b").timing(TIMING),
+    );
     (a, proxies, b)
 }
 
@@ -112,10 +112,7 @@ fn one_member_in_a_black_hole_disturbs_nobody() {
 fn a_leader_beside_members_in_a_black_hole_hands_over_at_once() {
     let world = shared_world();
     let proxies = world.proxies();
-    let a = world.candidate("a").via(&proxies).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").via(&proxies), world.candidate("b"));
     // Until a renewal has seen who is next.
     crate::undisturbed(&a, 2 * Timing::LONG.retry);
     proxies[..2].iter().for_each(Proxy::black_hole);

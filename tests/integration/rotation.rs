@@ -50,10 +50,7 @@ fn an_ending_client_certificate_is_replaced_in_time() {
 fn a_ca_is_replaced_under_a_leader_and_one_that_waits() {
     let world = world_on(Cluster::builder().create());
     let cluster = world.cluster();
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let pid = a.command_pid();
     let one_at_a_time = || {
         for member in cluster.members() {

@@ -89,10 +89,7 @@ fn healthcheck(world: &World, of: &Candidate) -> End {
 #[test]
 fn healthcheck_is_0_for_leader_and_standby_and_1_when_nobody_answers() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     assert_eq!(healthcheck(&world, &a), End::Code(0));
     assert_eq!(healthcheck(&world, &b), End::Code(0));
     b.terminate();

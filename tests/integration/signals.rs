@@ -50,10 +50,7 @@ const GLIBC_SETXID: i32 = 33;
 fn signals_that_a_c_library_keeps_for_itself_are_forwarded_like_others() {
     for signal in [32, 33, 34, 64] {
         let world = shared_world();
-        let a = world.candidate("a").start();
-        a.leads();
-        let b = world.candidate("b").start();
-        b.waits();
+        let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
         send(b.pid(), signal);
         send(b.guard_pid(), signal);
         send(a.guard_pid(), signal);

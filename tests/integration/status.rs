@@ -109,10 +109,10 @@ fn a_leader_that_stops_is_no_target_for_a_load_balancer() {
 fn with_etcd_dark_it_answers_and_claims_nothing() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let timing = Timing::SHORT;
-    let a = world.candidate("a").timing(timing).set("ON_LOSS", "campaign").start();
-    a.leads();
-    let b = world.candidate("b").timing(timing).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(timing).set("ON_LOSS", "campaign"),
+        world.candidate("b").timing(timing),
+    );
     world.cluster().member(0).pause();
     eventually(timing.latest_death(), "the leader says that it does not lead", || match codes(&a) {
         [200, 503, ..] => Ok(()),
@@ -202,10 +202,7 @@ fn a_probe_before_a_burst_of_idle_connections_is_answered() {
 #[test]
 fn an_instance_whose_command_could_not_be_forked_is_ready_when_it_leads_later() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").timing(Timing::SHORT).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").timing(Timing::SHORT));
     let room = |descriptors| {
         let limit = nix::libc::rlimit { rlim_cur: descriptors, rlim_max: 1024 };
         // SAFETY: reads one limit; the old one is not asked for.

@@ -108,10 +108,7 @@ fn a_command_on_a_terminal_reads_keys_and_ctrl_c_reaches_it() {
 fn ctrl_c_hands_over_and_ctrl_z_does_not_stop_a_leader() {
     let world = shared_world();
     let terminal = Terminal::open();
-    let a = world.candidate("a").on(&terminal).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a").on(&terminal), world.candidate("b"));
     terminal.press("\x1a");
     eventually(Timing::START, "the log says that a leader cannot be suspended", || match a.stderr() {
         log if log.contains("suspended") => Ok(()),

@@ -39,10 +39,7 @@ fn with_file(world: &World, setup: Setup) -> (Setup, PathBuf) {
 
 fn leader_and_standby(world: &World) -> (Arc<Candidate>, Arc<Candidate>, PathBuf) {
     let (a, file) = with_file(world, world.candidate("a"));
-    let a = a.start();
-    a.leads();
-    let b = with_file(world, world.candidate("b")).0.start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(a, with_file(world, world.candidate("b")).0);
     (a, b, file)
 }
 

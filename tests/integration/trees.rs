@@ -129,10 +129,10 @@ fn a_command_that_forks_as_fast_as_it_can_is_gone_before_the_next_one_leads() {
     let script = format!("trap '' TERM INT HUP; setsid sh -c '{run}' & {run}; exec \"$@\"");
     let mut command: Vec<OsString> = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
     command.extend_from_slice(world.journaled());
-    let a = world.candidate("a").timing(SHORT_GRACE).command(command).variable("MARKS", &marks).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(SHORT_GRACE).command(command).variable("MARKS", &marks),
+        world.candidate("b"),
+    );
     let count = || std::fs::metadata(&marks).map_or(0, |file| file.len());
     let grows = |limit| {
         let before = count();

@@ -28,10 +28,7 @@ fn sigterm_and_sigint_end_the_wait_and_give_the_lease_back() {
 #[test]
 fn a_standby_has_nothing_to_reload() {
     let world = shared_world();
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     b.signal(Signal::SIGHUP);
     b.signal(Signal::SIGUSR1);
     // It kept its place: it leads next, which one that had ended could not.
@@ -44,10 +41,7 @@ fn a_standby_has_nothing_to_reload() {
 fn a_standby_that_is_killed_is_passed_over_when_its_lease_ends() {
     let world = shared_world();
     let timing = Timing::SHORT;
-    let a = world.candidate("a").start();
-    a.leads();
-    let b = world.candidate("b").timing(timing).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").timing(timing));
     let c = world.candidate("c").start();
     c.waits();
     b.kill();

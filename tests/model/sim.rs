@@ -16,6 +16,7 @@ use std::{
 };
 
 use etcd_await_election::core::clock::{Clock, Instant};
+use harness::Random;
 
 /// Microseconds of true time since the start of the run.
 pub(crate) type Time = u64;
@@ -24,20 +25,6 @@ pub(crate) type Time = u64;
 pub(crate) const SECOND: Time = 1_000_000;
 /// A millisecond of true time.
 pub(crate) const MS: Time = 1_000;
-
-/// splitmix64: small, fast, and the same everywhere.
-#[derive(Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// What is to happen at an instant.
 enum Event {
@@ -75,7 +62,7 @@ pub(crate) struct Sim(Rc<Inner>);
 struct Inner {
     now: Cell<Time>,
     next_id: Cell<u64>,
-    rng: RefCell<Rng>,
+    rng: RefCell<Random>,
     events: RefCell<BTreeMap<(Time, u64), Event>>,
     tasks: RefCell<BTreeMap<u64, Slot>>,
     ready: Arc<Mutex<VecDeque<u64>>>,
@@ -92,7 +79,7 @@ impl Sim {
         Self(Rc::new(Inner {
             now: Cell::new(0),
             next_id: Cell::new(0),
-            rng: RefCell::new(Rng(seed)),
+            rng: RefCell::new(Random::new(seed)),
             events: RefCell::default(),
             tasks: RefCell::default(),
             ready: Arc::default(),
@@ -107,7 +94,7 @@ impl Sim {
 
     /// A number from `from` up to and without `to`.
     pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
-        from + self.0.rng.borrow_mut().next() % (to - from).max(1)
+        from + self.0.rng.borrow_mut().draw() % (to - from).max(1)
     }
 
     /// True in so many of a hundred cases.
