@@ -1,9 +1,14 @@
-use std::{cell::RefCell, future::pending};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use super::{
-    super::store::{Change, Get, Snapshot},
+    super::{
+        double::{Answer, Double},
+        membership::Membership,
+        store::StoreError,
+    },
     *,
 };
+use crate::core::clock::{Clock, Instant};
 
 const HEDGE: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(2);
@@ -22,96 +27,22 @@ impl Clock for Paused {
     }
 }
 
-/// Answers after a time of its own; `None` is never. Another one after it holds for new connections.
-#[derive(Clone)]
-struct Script {
-    name: &'static str,
-    first: (Option<Duration>, Result<&'static str, StoreError>),
-    again: (Option<Duration>, Result<&'static str, StoreError>),
-    asked: Rc<RefCell<Vec<&'static str>>>,
-}
-
-impl Script {
-    async fn ask(&self) -> Result<&'static str, StoreError> {
-        self.asked.borrow_mut().push(self.name);
-        match self.first.0 {
-            Some(time) => tokio::time::sleep(time).await,
-            None => pending().await,
-        }
-        self.first.1.clone()
-    }
-}
-
-struct NoWatch;
-
-impl super::super::store::Watch for NoWatch {
-    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
-        pending().await
-    }
-}
-
-impl Store for Script {
-    type Watch = NoWatch;
-
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn again(&self) -> Self {
-        Self { first: self.again.clone(), ..self.clone() }
-    }
-
-    fn new_lease(&self) -> LeaseId {
-        LeaseId(7)
-    }
-
-    async fn cluster_id(&self) -> Result<u64, StoreError> {
-        Ok(1)
-    }
-
-    async fn grant(&self, _: LeaseId, _: Duration) -> Result<Granted, StoreError> {
-        pending().await
-    }
-
-    async fn keep_alive(&self, _: LeaseId) -> Result<bool, StoreError> {
-        pending().await
-    }
-
-    async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
-        pending().await
-    }
-
-    async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
-        pending().await
-    }
-
-    async fn commit(&self, _: &Txn) -> Result<Outcome, StoreError> {
-        pending().await
-    }
-
-    async fn watch(&self, _: &[Range], _: i64) -> Result<NoWatch, StoreError> {
-        pending().await
-    }
-}
-
-type Answers = (Option<Duration>, Result<&'static str, StoreError>);
-
-fn after(time: Duration) -> Answers {
+fn after(time: Duration) -> Answer {
     (Some(time), Ok("answer"))
 }
 
-const SILENT: Answers = (None, Ok(""));
+const SILENT: Answer = (None, Ok(""));
 
-fn refused() -> Answers {
+fn refused() -> Answer {
     (Some(Duration::ZERO), Err(StoreError::Refused("no".into())))
 }
 
 /// Endpoints `a`, `b` and `c` that answer like this, on their standing connection and on new ones.
 fn cluster<const N: usize>(
-    answers: [(Answers, Answers); N],
-) -> (Cluster<Script, Paused>, Rc<RefCell<Vec<&'static str>>>) {
+    answers: [(Answer, Answer); N],
+) -> (Cluster<Double, Paused>, Rc<RefCell<Vec<&'static str>>>) {
     let asked: Rc<RefCell<Vec<_>>> = Rc::default();
-    let script = |(name, (first, again))| Script { name, first, again, asked: Rc::clone(&asked) };
+    let script = |(name, (first, again))| Double { first, again, asked: Rc::clone(&asked), ..Double::named(name) };
     let scripts: Vec<_> = ["a", "b", "c"].into_iter().zip(answers).map(script).collect();
     let membership = Membership::of(scripts.iter().map(|script| script.name.to_owned()), None).into();
     let patience = Patience { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
@@ -119,9 +50,9 @@ fn cluster<const N: usize>(
 }
 
 /// When the request of the answer was sent, and when the answer came; timers are good to a millisecond.
-async fn once(cluster: &Cluster<Script, Paused>) -> (u128, u128) {
+async fn once(cluster: &Cluster<Double, Paused>) -> (u128, u128) {
     let begun = cluster.clock.now();
-    let (sent, _) = Attempts::once(cluster, async |store: &Script| store.ask().await).next().await.expect("an answer");
+    let (sent, _) = Attempts::once(cluster, async |store: &Double| store.ask().await).next().await.expect("an answer");
     let since = |instant: Instant| instant.saturating_since(begun).as_millis();
     (since(sent) / 10 * 10, since(cluster.clock.now()) / 10 * 10)
 }
@@ -159,7 +90,7 @@ async fn what_most_endpoints_refuse_is_final_and_what_one_refuses_is_not() {
     let (one, _) = cluster([(refused(), refused()), (after(HEDGE), SILENT), (after(HEDGE), SILENT)]);
     assert_eq!(once(&one).await, (0, 100));
     let (two, _) = cluster([(refused(), refused()), (refused(), refused()), (SILENT, SILENT)]);
-    let answer = Attempts::once(&two, async |store: &Script| store.ask().await).next().await;
+    let answer = Attempts::once(&two, async |store: &Double| store.ask().await).next().await;
     assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
 }
 
@@ -172,12 +103,12 @@ async fn pauses_double_up_to_the_limit_and_are_short_without_a_leader_for_as_lon
     };
     let (begin, mut pauses) = (cluster.clock.now(), Pauses::default());
     for ms in [50, 100, 200, 400, 400] {
-        near(pauses.next(begin, false, &cluster), ms);
+        near(pauses.next(begin, false, &cluster.patience, &cluster.jitter), ms);
     }
     let mut pauses = Pauses::default();
     for ms in [10, 20, 40, 80, 100, 100] {
-        near(pauses.next(begin, true, &cluster), ms);
+        near(pauses.next(begin, true, &cluster.patience, &cluster.jitter), ms);
     }
-    near(pauses.next(begin + LIMIT, true, &cluster), 50);
-    near(pauses.next(begin + LIMIT, true, &cluster), 100);
+    near(pauses.next(begin + LIMIT, true, &cluster.patience, &cluster.jitter), 50);
+    near(pauses.next(begin + LIMIT, true, &cluster.patience, &cluster.jitter), 100);
 }

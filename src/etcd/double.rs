@@ -1,0 +1,105 @@
+//! The double of an endpoint for unit tests.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::pending,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::store::{self, Change, Get, Granted, Outcome, Range, Snapshot, Store, StoreError, Txn};
+use crate::core::names::LeaseId;
+
+/// An answer after a time; `None` is never.
+pub(crate) type Answer = (Option<Duration>, Result<&'static str, StoreError>);
+
+/// Says which cluster it belongs to, and what a test has it say; all other requests stay without an answer.
+#[derive(Clone)]
+pub(crate) struct Double {
+    pub(crate) name: &'static str,
+    pub(crate) first: Answer,
+    /// What it says over new connections.
+    pub(crate) again: Answer,
+    pub(crate) asked: Rc<RefCell<Vec<&'static str>>>,
+    /// How often a lease was to be revoked. The first time is not answered.
+    pub(crate) revoked: Rc<Cell<u32>>,
+    /// How many leases were made up.
+    pub(crate) leases: Rc<Cell<u32>>,
+}
+
+impl Double {
+    pub(crate) fn named(name: &'static str) -> Self {
+        let silent = (None, Ok(""));
+        Self {
+            name,
+            first: silent.clone(),
+            again: silent,
+            asked: Rc::default(),
+            revoked: Rc::default(),
+            leases: Rc::default(),
+        }
+    }
+
+    pub(crate) async fn ask(&self) -> Result<&'static str, StoreError> {
+        self.asked.borrow_mut().push(self.name);
+        match self.first.0 {
+            Some(time) => tokio::time::sleep(time).await,
+            None => pending().await,
+        }
+        self.first.1.clone()
+    }
+}
+
+pub(crate) struct NoWatch;
+
+impl store::Watch for NoWatch {
+    async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        pending().await
+    }
+}
+
+impl Store for Double {
+    type Watch = NoWatch;
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn again(&self) -> Self {
+        Self { first: self.again.clone(), ..self.clone() }
+    }
+
+    fn new_lease(&self) -> LeaseId {
+        self.leases.set(self.leases.get() + 1);
+        LeaseId(7)
+    }
+
+    async fn cluster_id(&self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+
+    async fn grant(&self, _: LeaseId, _: Duration) -> Result<Granted, StoreError> {
+        pending().await
+    }
+
+    async fn keep_alive(&self, _: LeaseId) -> Result<bool, StoreError> {
+        pending().await
+    }
+
+    async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
+        self.revoked.set(self.revoked.get() + 1);
+        if self.revoked.get() == 1 { pending().await } else { Ok(true) }
+    }
+
+    async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
+        pending().await
+    }
+
+    async fn commit(&self, _: &Txn) -> Result<Outcome, StoreError> {
+        pending().await
+    }
+
+    async fn watch(&self, _: &[Range], _: i64) -> Result<NoWatch, StoreError> {
+        pending().await
+    }
+}
