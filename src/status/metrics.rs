@@ -1,9 +1,16 @@
 //! The metrics, as Prometheus text or OpenMetrics: base units, `_total` for what only grows.
 
-use std::{fmt::Write, time::Duration};
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, prometheus_text, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::Registry,
+};
 
 use super::{Phase, Status};
-use crate::core::clock::Instant;
+use crate::core::{clock::Instant, timing::Deadlines};
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,122 +47,113 @@ impl Format {
 /// All metrics of one moment.
 #[must_use]
 pub fn render(status: &Status, now: Instant, format: Format) -> String {
-    let mut page = Page { text: String::new(), format };
-    // The name that dashboards know from client-go.
-    page.metric("leader_election_master_status", Kind::Gauge, "Whether the command runs here: 1, or 0 on a standby.");
-    page.sample("leader_election_master_status", &[("name", &status.lock)], u8::from(status.is_leading(now)));
-
-    page.metric("etcd_await_election_info", Kind::Info, "Which program, lock and instance this is.");
-    let info = [("version", env!("CARGO_PKG_VERSION")), ("lock", &status.lock), ("identity", &status.identity)];
-    page.sample("etcd_await_election_info", &info, 1);
-
-    page.metric("etcd_await_election_phase", Kind::Gauge, "Where this instance stands: 1 for the phase it is in.");
-    for word in Phase::WORDS {
-        page.sample("etcd_await_election_phase", &[("phase", word)], u8::from(word == status.phase.word()));
-    }
-    let number = match status.phase {
-        Phase::Waiting { number, .. } => number,
-        _ => 0,
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Moment { status: status.clone(), now }));
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = match format {
+        Format::Prometheus => prometheus_text::encode(&mut text, &registry),
+        Format::OpenMetrics => text::encode(&mut text, &registry),
     };
-    page.gauge("queue_number", "The number in the queue; the first standby is number 1; 0 if not waiting.", number);
-    page.gauge("healthy", "Whether /healthz says 200.", u8::from(status.is_alive(now)));
-    page.gauge("ready", "Whether /readyz says 200.", u8::from(status.is_ready(now)));
-    page.gauge("fencing_token", "The fencing token; 0 if the lock is not held.", status.token.unwrap_or(0));
-    page.gauge("lease_ttl_seconds", "The time to live that etcd granted to the lease.", seconds(status.ttl));
-
-    // What is not known has no sample: a zero would look like a renewal that was just made.
-    if let Some(at) = status.renewed_at {
-        let since = seconds(now.saturating_since(at));
-        page.gauge(
-            "last_renewal_age_seconds",
-            "How long ago the latest confirmed renewal of the lease was sent.",
-            since,
-        );
-    }
-    if let Some(at) = status.elected_at {
-        page.gauge("leading_seconds", "How long this instance has led.", seconds(now.saturating_since(at)));
-    }
-    if let Some(deadlines) = status.deadlines {
-        let stop = seconds(deadlines.term_at.saturating_since(now));
-        page.gauge("stop_deadline_seconds", "The time left until the command is stopped unless renewed.", stop);
-        let kill = seconds(deadlines.kill_at.saturating_since(now));
-        page.gauge("kill_deadline_seconds", "The time left until the command is killed unless renewed.", kill);
-    }
-
-    let counters = status.counters;
-    page.counter("elections", "How often this instance was elected.", counters.elections);
-    page.counter("losses", "How often it lost leadership.", counters.losses);
-    page.counter("renewals", "How many renewals were confirmed.", counters.renewals);
-    page.counter("late_renewals", "How many were not confirmed within a retry period.", counters.late_renewals);
-    page.end()
+    text
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Gauge,
-    Counter,
-    Info,
+/// One status at one moment: the samples of one answer belong together, so none of them is counted elsewhere.
+#[derive(Debug)]
+struct Moment {
+    status: Status,
+    now: Instant,
 }
 
-struct Page {
-    text: String,
-    format: Format,
-}
-
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
-        let name = format!("etcd_await_election_{name}");
-        self.metric(&name, Kind::Gauge, help);
-        self.sample(&name, &[], value);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        let name = format!("etcd_await_election_{name}_total");
-        self.metric(&name, Kind::Counter, help);
-        self.sample(&name, &[], value);
-    }
-
-    /// `name` is the sample's name. OpenMetrics calls the family of a counter or an info by the name without its suffix.
-    fn metric(&mut self, name: &str, kind: Kind, help: &str) {
-        let (family, kind) = match (self.format, kind) {
-            (_, Kind::Gauge) => (name, "gauge"),
-            (Format::Prometheus, Kind::Counter) => (name, "counter"),
-            (Format::Prometheus, Kind::Info) => (name, "gauge"),
-            (Format::OpenMetrics, Kind::Counter) => (name.strip_suffix("_total").unwrap_or(name), "counter"),
-            (Format::OpenMetrics, Kind::Info) => (name.strip_suffix("_info").unwrap_or(name), "info"),
+impl Collector for Moment {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { status, now } = self;
+        let mut page = Page(encoder);
+        // The name that dashboards know from client-go.
+        page.labelled(
+            "leader_election_master_status",
+            "Whether the command runs here: 1, or 0 on a standby.",
+            [([("name", status.lock.as_str())], status.is_leading(*now))],
+        )?;
+        let info =
+            [("version", env!("CARGO_PKG_VERSION")), ("lock", &status.lock), ("identity", &status.identity)].to_vec();
+        Info::new(info).encode(page.0.encode_descriptor(
+            "etcd_await_election",
+            "Which program, lock and instance this is.",
+            None,
+            MetricType::Info,
+        )?)?;
+        page.labelled(
+            "etcd_await_election_phase",
+            "Where this instance stands: 1 for the phase it is in.",
+            Phase::WORDS.map(|word| ([("phase", word)], word == status.phase.word())),
+        )?;
+        let number = match status.phase {
+            Phase::Waiting { number, .. } => number,
+            _ => 0,
         };
-        self.line(format_args!("# HELP {family} {help}"));
-        self.line(format_args!("# TYPE {family} {kind}"));
-    }
+        page.gauge(
+            "queue_number",
+            "The number in the queue; the first standby is number 1; 0 if not waiting.",
+            number,
+        )?;
+        page.gauge("healthy", "Whether /healthz says 200.", u32::from(status.is_alive(*now)))?;
+        page.gauge("ready", "Whether /readyz says 200.", u32::from(status.is_ready(*now)))?;
+        page.gauge("fencing_token", "The fencing token; 0 if the lock is not held.", status.token.unwrap_or(0))?;
+        page.gauge("lease_ttl_seconds", "The time to live that etcd granted to the lease.", status.ttl.as_secs_f64())?;
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        if labels.is_empty() {
-            self.line(format_args!("{name} {value}"));
-        } else {
-            self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+        // What is not known has no sample: a zero would look like a renewal that was just made.
+        let since = |at: Instant| now.saturating_since(at).as_secs_f64();
+        let until = |at: Instant| at.saturating_since(*now).as_secs_f64();
+        if let Some(at) = status.renewed_at {
+            page.gauge(
+                "last_renewal_age_seconds",
+                "How long ago the latest confirmed renewal of the lease was sent.",
+                since(at),
+            )?;
         }
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing into a string cannot fail.
-        let _ = writeln!(self.text, "{line}");
-    }
-
-    fn end(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.line(format_args!("# EOF"));
+        if let Some(at) = status.elected_at {
+            page.gauge("leading_seconds", "How long this instance has led.", since(at))?;
         }
-        self.text
+        if let Some(Deadlines { stop_at, kill_at }) = status.deadlines {
+            let (stop, kill) = (until(stop_at), until(kill_at));
+            page.gauge("stop_deadline_seconds", "The time left until the command is stopped unless renewed.", stop)?;
+            page.gauge("kill_deadline_seconds", "The time left until the command is killed unless renewed.", kill)?;
+        }
+
+        let counters = status.counters;
+        page.counter("elections", "How often this instance was elected.", counters.elections)?;
+        page.counter("losses", "How often it lost leadership.", counters.losses)?;
+        page.counter("renewals", "How many renewals were confirmed.", counters.renewals)?;
+        page.counter("late_renewals", "How many were not confirmed within a retry period.", counters.late_renewals)
     }
 }
 
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
+struct Page<'a>(DescriptorEncoder<'a>);
 
-fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
+impl Page<'_> {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        let name = format!("etcd_await_election_{name}");
+        ConstGauge::new(value).encode(self.0.encode_descriptor(&name, help, None, MetricType::Gauge)?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let name = format!("etcd_await_election_{name}");
+        ConstCounter::new(value).encode(self.0.encode_descriptor(&name, help, None, MetricType::Counter)?)
+    }
+
+    fn labelled<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: [([(&str, &str); 1], bool); N],
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in &samples {
+            ConstGauge::new(u32::from(*value)).encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -174,10 +172,10 @@ mod tests {
             "etcd_await_election_phase{phase=\"running\"} 1",
             "etcd_await_election_phase{phase=\"waiting\"} 0",
             "etcd_await_election_fencing_token 42",
-            "etcd_await_election_last_renewal_age_seconds 2",
-            "etcd_await_election_leading_seconds 12",
-            "etcd_await_election_stop_deadline_seconds 8",
-            "etcd_await_election_kill_deadline_seconds 12",
+            "etcd_await_election_last_renewal_age_seconds 2.0",
+            "etcd_await_election_leading_seconds 12.0",
+            "etcd_await_election_stop_deadline_seconds 8.0",
+            "etcd_await_election_kill_deadline_seconds 12.0",
             "# TYPE etcd_await_election_renewals_total counter",
             "etcd_await_election_renewals_total 5",
         ] {
