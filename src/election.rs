@@ -13,6 +13,7 @@ mod candidate;
 mod hand_over;
 pub mod keys;
 pub mod lead;
+pub mod progress;
 pub mod view;
 
 pub use self::candidate::{Election, Term};

@@ -25,8 +25,8 @@ pub use self::{endpoint::Endpoint, failure::ConfigError, versions::log_risks};
 use std::rc::Rc;
 
 use self::{discovery::Records, endpoint::Host, login::Login};
+use crate::system::clock::BootClock;
 use crate::{
-    core::clock::BootClock,
     etcd::{
         client::{Cluster, Patience},
         membership::Membership,
@@ -66,6 +66,8 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
     Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }
 
+#[cfg(test)]
+pub(crate) mod double;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

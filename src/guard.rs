@@ -14,6 +14,7 @@
 
 pub mod feed;
 pub mod handle;
+pub mod liveness;
 mod protocol;
 pub mod signals;
 pub mod switch;
@@ -39,7 +40,7 @@ use nix::{
 pub use self::{
     handle::{Guarded, Handle, Reaper},
     protocol::{CommandEnd, Guard, Order, Reason, Report},
-    spawn::{exec, exit_of, resolve},
+    spawn::{exec, not_executed, resolve},
 };
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{core::names::LockName, log::Style};

@@ -19,7 +19,7 @@
 //!
 //! - [`guard`] is a dead man's switch, and what to read first. It is forked from `main`
 //!   before there is a runtime. Its decisions are one pure function, [`guard::switch`]; the gatekeeper *feeds* it and has no other
-//!   way to keep the command alive. Unfed it sends the stop signal at `term_at` and SIGKILL at `kill_at`.
+//!   way to keep the command alive. Unfed it sends the stop signal at `stop_at` and SIGKILL at `kill_at`.
 //! - [`gatekeeper`] is the story of one run: campaign, lead, hand over. It may be slow, frozen or dead; nothing unsafe follows.
 //! - Both are subreapers: whichever of the two dies, the other owns every process of the command and ends it.
 //!
@@ -38,14 +38,31 @@
 //!   or its lease runs out, and by then the guard has killed the tree.
 //! - Nothing is written to etcd before it is decided which cluster is ours.
 //! - No transaction is sent without comparing what it rests on; so a late one does no harm.
-//! - Only [`core::clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
+//! - Only [`system::clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
 //! - [`core::timing`] is checked once, when it is made.
 //!
-//! # The rim
+//! # Layers
 //!
-//! [`settings`] turns words into a complete, typed configuration; nothing is decided later. [`status`] is one published
-//! value; HTTP, metrics and systemd are views of it, and none of them asks etcd. [`log`] never blocks. [`core::text`] escapes what
-//! comes from outside where it is shown. [`core::exit_code`] is the table of how the program ends. [`ctl`] has the errands.
+//! A file imports only from its own folder and from layers below it, and in no circle; a test reads this drawing and all imports.
+//!
+//! ```text
+//! main.rs      which role this process has
+//! gatekeeper   drives the election and the guard: signals, lifecycle, start, end
+//! ctl          what an operator, a container engine or the guard has this program do once
+//! status       what is shown of the lifecycle: HTTP, metrics, systemd
+//! election     keys, view, campaign, lead, handover
+//! etcd         etcd client: hedging, rotation, vote; endpoint, watch, TLS, login, names, conversions
+//! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
+//! log          lines on stderr, for both processes, without waiting
+//! settings     flags and variables to a typed, checked and complete configuration
+//! system       what the program takes from the machine: the clock, a runtime
+//! core         instants, timing, limits, names, texts, exit codes, start errors: no IO, no tokio
+//! ```
+//!
+//! The election is above the etcd client, as its steps are asynchronous and make requests. What it tells of its progress goes up
+//! by a callback ([`election::progress`]).
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod core;
 pub mod ctl;
@@ -56,3 +73,4 @@ pub mod guard;
 pub mod log;
 pub mod settings;
 pub mod status;
+pub mod system;

@@ -32,7 +32,7 @@ use self::{
     args::{CtlArgs, GateArgs, LogArgs, Verb},
     sources::Sources,
 };
-pub use crate::core::start_error::Refused;
+pub use crate::core::start_error::StartError as Refused;
 use crate::{
     core::exit_code::Exit,
     core::names::{LeaseId, LockName},

@@ -102,7 +102,7 @@ impl Status {
     /// Whether the command runs here and its deadline has not passed: what a load balancer wants to know.
     #[must_use]
     pub fn is_leading(&self, now: Instant) -> bool {
-        self.phase == Phase::Running && self.deadlines.is_some_and(|deadlines| now < deadlines.term_at)
+        self.phase == Phase::Running && self.deadlines.is_some_and(|deadlines| now < deadlines.stop_at)
     }
 
     /// Whether the election loop turns, and no command outlives its deadlines. This holds with etcd dark for hours: a
@@ -193,7 +193,7 @@ pub(crate) mod tests {
             leader: Some("me".into()),
             token: Some(42),
             renewed_at: Some(at(100)),
-            deadlines: Some(Deadlines { term_at: at(110), kill_at: at(114) }),
+            deadlines: Some(Deadlines { stop_at: at(110), kill_at: at(114) }),
             elected_at: Some(at(90)),
             beat: Some(at(100)),
             started: true,

@@ -172,10 +172,11 @@ in
           restart
         else
           "on-failure";
-      # After the loss of leadership (79, 80) or of the guard (70) too, even where the command's failures are ignored. systemd
-      # refuses this line in a unit that runs once.
+      # After the loss of leadership (79, 80) or of the guard (70), or where the machine has no room (71), too, even where the
+      # command's failures are ignored. systemd refuses this line in a unit that runs once.
       RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
         70
+        71
         79
         80
       ];

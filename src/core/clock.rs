@@ -1,4 +1,4 @@
-//! The one clock: `CLOCK_BOOTTIME`, which goes on while the machine is suspended.
+//! Instants of the one clock, `CLOCK_BOOTTIME`, which goes on while the machine is suspended. [`crate::system::clock`] reads it.
 //!
 //! Leases run out on the clock of the etcd leader whether or not this machine sleeps. `std::time::Instant` (and so every
 //! tokio timer) is `CLOCK_MONOTONIC` on Linux, which stands still during suspend
@@ -8,26 +8,17 @@
 use std::{
     fmt,
     ops::{Add, Sub},
+    pin::pin,
     time::Duration,
 };
 
-use nix::time::{ClockId, clock_gettime};
+use futures_util::future::{Either, select};
 
 /// An instant on `CLOCK_BOOTTIME`, the same in every process of one machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// Reads the clock.
-    ///
-    /// # Panics
-    /// If the kernel has no `CLOCK_BOOTTIME` (Linux before 2.6.39).
-    #[must_use]
-    pub fn now() -> Self {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux 2.6.39 or later has CLOCK_BOOTTIME");
-        Self(now.into())
-    }
-
     /// The instant that lies `since_boot` after the machine's start.
     #[must_use]
     pub const fn from_boot(since_boot: Duration) -> Self {
@@ -87,33 +78,10 @@ pub trait Clock {
     /// Gives `future` until `deadline`; `None` if it was not done by then.
     fn before<F: Future>(&self, deadline: Instant, future: F) -> impl Future<Output = Option<F::Output>> {
         async move {
-            tokio::select! {
-                biased;
-                output = future => Some(output),
-                () = self.sleep_until(deadline) => None,
+            match select(pin!(future), pin!(self.sleep_until(deadline))).await {
+                Either::Left((output, _)) => Some(output),
+                Either::Right(_) => None,
             }
-        }
-    }
-}
-
-/// The machine's clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BootClock;
-
-impl Clock for BootClock {
-    fn now(&self) -> Instant {
-        Instant::now()
-    }
-
-    async fn sleep_until(&self, deadline: Instant) {
-        // At most a second at a time: tokio's timer sleeps through a suspend, and a clock read is cheap.
-        const STEP: Duration = Duration::from_secs(1);
-        loop {
-            let left = deadline.saturating_since(self.now());
-            if left.is_zero() {
-                return;
-            }
-            tokio::time::sleep(left.min(STEP)).await;
         }
     }
 }
@@ -123,25 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_the_clock_that_counts_suspend() {
-        let monotonic: Duration = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock").into();
-        assert!(Instant::now().since_boot() >= monotonic);
-    }
-
-    #[test]
     fn arithmetic_saturates() {
-        let now = Instant::now();
+        let now = Instant::from_boot(Duration::from_secs(100));
         assert_eq!((now + Duration::MAX).since_boot(), Duration::MAX);
         assert_eq!(now - Duration::MAX, Instant::from_boot(Duration::ZERO));
         assert_eq!(now.saturating_since(now + Duration::from_secs(1)), Duration::ZERO);
-    }
-
-    #[tokio::test]
-    async fn before_gives_up_at_the_deadline() {
-        let clock = BootClock;
-        let deadline = clock.now() + Duration::from_millis(5);
-        assert_eq!(clock.before(deadline, std::future::pending::<()>()).await, None);
-        assert!(clock.now() >= deadline);
-        assert_eq!(clock.before(deadline, std::future::ready(1)).await, Some(1));
     }
 }

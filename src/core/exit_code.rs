@@ -1,4 +1,4 @@
-//! The exit codes, in one table.
+//! The exit codes, in one table, from which the help, the manual page and the documents are made. One code has one meaning.
 
 use std::process::ExitCode;
 
@@ -16,12 +16,16 @@ pub enum Exit {
     NotFound,
     /// 64: the command line or a variable cannot be understood, or settings are missing.
     Usage,
-    /// 70: the guard was lost, and the command was ended with it; or the program could not be started, such as without `/proc`.
+    /// 69: etcd did not answer an operator's command in time.
+    Unavailable,
+    /// 70: the guard was lost, and the command was ended with it.
     Guard,
-    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `ctl show` in time.
+    /// 71: the machine has no room for the program's processes, or no `/proc` that shows them.
+    System,
+    /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
     GaveUp,
     /// 77: etcd denied access: wrong password or missing permission; or TLS verification failed.
-    Refused,
+    NoPermission,
     /// 78: a file or an address of the configuration cannot be used.
     Config,
     /// 79: leadership was lost, or asked for by another instance, and the command was ended.
@@ -40,9 +44,11 @@ impl Exit {
             Self::NotExecutable => 126,
             Self::NotFound => 127,
             Self::Usage => 64,
+            Self::Unavailable => 69,
             Self::Guard => 70,
+            Self::System => 71,
             Self::GaveUp => 75,
-            Self::Refused => 77,
+            Self::NoPermission => 77,
             Self::Config => 78,
             Self::Lost => 79,
             Self::IdentityTaken => 80,
@@ -52,15 +58,17 @@ impl Exit {
 
 impl Exit {
     /// One of each, in the order of the table in docs/operations.md.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Command(0),
         Self::Signal(0),
         Self::NotExecutable,
         Self::NotFound,
         Self::Usage,
+        Self::Unavailable,
         Self::Guard,
+        Self::System,
         Self::GaveUp,
-        Self::Refused,
+        Self::NoPermission,
         Self::Config,
         Self::Lost,
         Self::IdentityTaken,
@@ -75,15 +83,14 @@ impl Exit {
             Self::NotExecutable => ("126", "the command was found and cannot be executed"),
             Self::NotFound => ("127", "the command was not found"),
             Self::Usage => ("64", "a flag or a variable cannot be understood, or settings are missing"),
-            Self::Guard => (
-                "70",
-                "the guard process was lost, and the command was ended with it; or the program could not be started",
+            Self::Unavailable => ("69", "etcd did not answer an operator's command, such as `ctl show`, in time"),
+            Self::Guard => ("70", "the guard process was lost, and the command was ended with it"),
+            Self::System => (
+                "71",
+                "the program could not be started: the machine has no room for its processes, or `/proc` does not show them",
             ),
-            Self::GaveUp => (
-                "75",
-                "`ACQUIRE_TIMEOUT` ran out before leadership was acquired; or etcd did not answer `ctl show` in time",
-            ),
-            Self::Refused => {
+            Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
+            Self::NoPermission => {
                 ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")
             }
             Self::Config => ("78", "a file or an address of the configuration cannot be used"),

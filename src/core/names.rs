@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::text;
+
 /// The id of a lease, as etcd gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
@@ -76,12 +78,7 @@ impl LockName {
 /// it must not fill the log or the status.
 #[must_use]
 pub fn shown(identity: &[u8]) -> String {
-    const LONGEST: usize = 256;
-    let text = String::from_utf8_lossy(identity);
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.into_owned(),
-    }
+    text::shortened(&String::from_utf8_lossy(identity), 256).into_owned()
 }
 
 #[cfg(test)]

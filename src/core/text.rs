@@ -37,6 +37,15 @@ pub fn escaped_json(document: &str) -> Cow<'_, str> {
     })
 }
 
+/// The beginning of `text`: at most so many characters, and a mark where there were more.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((cut, _)) => format!("{}…", &text[..cut]).into(),
+        None => text.into(),
+    }
+}
+
 fn replaced(text: &str, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return text.into();
@@ -72,6 +81,12 @@ mod tests {
             assert_eq!(escaped(text), shown, "{text:?}");
             assert_eq!(escaped(&escaped(text)), shown, "once is enough");
         }
+    }
+
+    #[test]
+    fn what_is_long_is_cut_between_characters() {
+        assert_eq!(shortened("节点-1", 4), "节点-1");
+        assert_eq!(shortened("节点-1", 3), "节点-…");
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 //! ```text
 //! renewal sent         RENEW_DEADLINE                 TTL - margin      TTL
 //! |--------------------------|--------------------------|---------------|----> the same on every clock
-//!                            term_at: stop signal       kill_at: SIGKILL     earliest: somebody else may lead
+//!                            stop_at: stop signal       kill_at: SIGKILL     earliest: somebody else may lead
 //! ```
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::core::clock::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// When the command gets the stop signal unless a later renewal was confirmed.
-    pub term_at: Instant,
+    pub stop_at: Instant,
     /// When the command and all it forked get SIGKILL unless a later renewal was confirmed.
     pub kill_at: Instant,
 }
@@ -26,7 +26,7 @@ impl Deadlines {
     /// The later one of each. Each of them was true when it was confirmed.
     #[must_use]
     pub fn later(self, other: Self) -> Self {
-        Self { term_at: self.term_at.max(other.term_at), kill_at: self.kill_at.max(other.kill_at) }
+        Self { stop_at: self.stop_at.max(other.stop_at), kill_at: self.kill_at.max(other.kill_at) }
     }
 }
 
@@ -169,7 +169,7 @@ impl Timing {
     pub fn deadlines(&self, sent: Instant, ttl: Duration) -> Deadlines {
         let margin = Self::margin(ttl);
         let kill_at = sent + ttl.saturating_sub(margin);
-        Deadlines { term_at: (sent + self.renew_deadline).min(kill_at - margin), kill_at }
+        Deadlines { stop_at: (sent + self.renew_deadline).min(kill_at - margin), kill_at }
     }
 
     /// The longest outage of etcd that leaves a leader untouched: from the last renewal before it to the stop signal.
@@ -260,12 +260,12 @@ mod tests {
         ) {
             let Ok(timing) = Timing::new(s(lease), ms(renew), ms(retry), s(5)) else { return Ok(()) };
             let sent = Instant::from_boot(ms(at));
-            let Deadlines { term_at, kill_at } = timing.deadlines(sent, s(granted));
-            prop_assert!(sent < term_at || granted < lease);
-            prop_assert!(term_at < kill_at);
+            let Deadlines { stop_at, kill_at } = timing.deadlines(sent, s(granted));
+            prop_assert!(sent < stop_at || granted < lease);
+            prop_assert!(stop_at < kill_at);
             prop_assert!(kill_at < sent + s(granted));
             if granted >= lease {
-                prop_assert_eq!(term_at, sent + ms(renew));
+                prop_assert_eq!(stop_at, sent + ms(renew));
             }
         }
     }

@@ -3,11 +3,11 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
-    core::{exit_code::Exit, text},
+    core::{clock::Instant, exit_code::Exit, text},
     settings::StatusEndpoint,
 };
 
@@ -91,7 +91,7 @@ fn request(mut stream: &TcpStream, deadline: Instant) -> io::Result<String> {
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = deadline.saturating_since(Instant::now());
     if left.is_zero() { Err(io::Error::new(io::ErrorKind::TimedOut, "timed out")) } else { Ok(left) }
 }
 

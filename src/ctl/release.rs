@@ -1,25 +1,16 @@
 //! The one short role after a gatekeeper was killed: give its lease back. The guard runs the program once more for it, when
 //! nothing of the command is left.
 
-use std::time::Duration;
-
+use crate::system::clock::BootClock;
 use crate::{
-    core::{
-        clock::{BootClock, Clock as _},
-        exit_code::Exit,
-        names::LeaseId,
-        timing::show,
-    },
+    core::{clock::Clock as _, exit_code::Exit, limits::RELEASE, names::LeaseId, timing::show},
     etcd::{self, client::Patience},
     settings::EtcdConfig,
 };
 
-/// A little less than after which the guard ends this role, so that it can say so.
-const LIMIT: Duration = Duration::from_secs(9);
-
 /// Revokes the lease, or leaves it to run out.
 pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
-    let limit = BootClock.now() + LIMIT;
+    let limit = BootClock.now() + RELEASE;
     let (exit, why) = match etcd::cluster(config, Patience::default()) {
         Err(error) => (Exit::Config, error.to_string()),
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
@@ -31,8 +22,8 @@ pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
                 }
                 return Exit::Command(0);
             }
-            Some(Err(refused)) => (Exit::Refused, refused.to_string()),
-            None => (Exit::Refused, format!("no answer within {}", show(LIMIT))),
+            Some(Err(denied)) => (Exit::NoPermission, denied.to_string()),
+            None => (Exit::Unavailable, format!("no answer within {}", show(RELEASE))),
         },
     };
     tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {why}");

@@ -5,20 +5,45 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    core::{clock::Clock, names::LockName, text},
+    core::{clock::Clock, exit_code::Exit, limits::QUESTION, names::LockName, start_error::StartError, text},
     election::{keys::Request, view::View},
     etcd::{
-        Endpoint,
-        client::Cluster,
+        self, Endpoint,
+        client::{Cluster, Patience},
         store::{Get, KeyValue, Store as _, StoreError},
     },
+    settings::EtcdConfig,
+    system::clock::BootClock,
 };
+
+/// Prints a lock.
+///
+/// # Errors
+/// If etcd denies access or does not answer.
+pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
+    let cluster =
+        etcd::cluster(config, Patience::default()).map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
+    let limit = BootClock.now() + QUESTION;
+    let shown = match BootClock.before(limit, look(lock, &cluster)).await {
+        Some(shown) => shown.map_err(|error| StartError::new(Exit::NoPermission, text::escaped(&error.to_string())))?,
+        None if cluster.membership().ours().is_none() => {
+            return Err(StartError::new(Exit::Unavailable, "could not decide which etcd cluster to ask"));
+        }
+        None => return Err(StartError::new(Exit::Unavailable, "etcd does not answer")),
+    };
+    if json {
+        super::say(&format_args!("{}\n", shown.json()), &mut std::io::stdout());
+    } else {
+        super::say(&shown, &mut std::io::stdout());
+    }
+    Ok(Exit::Command(0))
+}
 
 /// Reads a lock, and the time its holder's lease has left.
 ///
 /// # Errors
 /// What only a person can mend.
-pub async fn look<C: Clock>(lock: &LockName, cluster: &Cluster<Endpoint, C>) -> Result<Shown, StoreError> {
+async fn look<C: Clock>(lock: &LockName, cluster: &Cluster<Endpoint, C>) -> Result<Shown, StoreError> {
     let view = cluster
         .hedged(async |store| {
             View::read(lock, lock.requests().map(Get::names), async |gets: &[Get]| store.read(gets).await).await

@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time:
 use super::{
     candidate::{Claim, Election, Term},
     keys::Request,
+    progress::Progress,
     view::{Entry, View},
 };
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
         timing::Timing,
     },
     guard::{Guard, Order},
-    status::Phase,
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
@@ -35,7 +35,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut pauses = Pauses::default();
         self.cluster.set_urgent(false);
         loop {
-            self.publish(|status| status.phase = Phase::Joining);
+            self.tell(Progress::Joining);
             self.leave_cluster().await;
             let lease = self.cluster.new_lease();
             // Before it is granted: whatever happens to us, it can be given back.
@@ -49,10 +49,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             };
             self.granted.set(true);
             self.ttl.set(granted.ttl);
-            self.publish(|status| {
-                status.ttl = granted.ttl;
-                status.renewed_at = Some(sent);
-            });
+            self.tell(Progress::Renewed { sent, ttl: granted.ttl });
             let candidacy = tokio::select! {
                 biased;
                 () = self.cluster.membership().is_lost() => Candidacy::Over,
@@ -141,7 +138,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 if view.markers.is_empty() {
                     return Ok(Candidacy::Elected(Box::new(term)));
                 }
-                self.publish(|status| status.phase = Phase::Elected);
+                self.tell(Progress::Evicting);
             } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
                 match self.cluster.commit(&txn).await {
                     Ok(outcome) => {
@@ -195,7 +192,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         // Judged by when the answer came: a lease that has run out meanwhile may be called alive, too.
         let renewed = self.renew(granted.lease, read).await?.filter(|_| self.clock().now() < deadline);
         match &renewed {
-            Some((sent, _)) => self.publish(|status| status.renewed_at = Some(*sent)),
+            Some((sent, _)) => self.tell(Progress::Renewed { sent: *sent, ttl: granted.ttl }),
             None => tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease),
         }
         Ok(renewed)
@@ -407,7 +404,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].name());
         let number = view.number(place);
         if waits {
-            self.publish(|status| status.phase = Phase::Waiting { number, behind: behind.clone() });
+            self.tell(Progress::Waiting { number, behind: behind.clone() });
         }
         if told.is_none() {
             let behind = behind.map_or_else(|| "at the head".to_owned(), |behind| format!("behind {behind:?}"));
@@ -448,9 +445,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     fn tell_leader(&self, holder: Option<&KeyValue>) {
         let is_self = holder.is_some_and(|holder| holder.value == self.identity.as_bytes());
         let leader = holder.map(KeyValue::identity);
-        if self.status.borrow().leader != leader {
-            self.publish(|status| status.leader.clone_from(&leader));
-        }
+        self.tell(Progress::LeaderSeen(leader.clone()));
         let Some(leader) = leader else { return };
         let known = self.told_leader.replace(leader.clone());
         if !known.is_empty() && known != leader && !is_self {

@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
-
 use super::{
     keys::Request,
+    progress::{Observer, Progress},
     view::{Entry, View},
 };
 use crate::{
@@ -22,11 +21,9 @@ use crate::{
         store::{Get, KeyValue, Range, Store, StoreError},
     },
     settings::ElectionConfig,
-    status::Status,
 };
 
 /// One candidate in one election.
-#[derive(Debug)]
 pub struct Election<S, C> {
     pub(super) cluster: Cluster<S, C>,
     pub(super) lock: LockName,
@@ -43,7 +40,8 @@ pub struct Election<S, C> {
     pub(super) led_the_lost: Cell<bool>,
     /// Who was last said to lead.
     pub(super) told_leader: RefCell<String>,
-    pub(super) status: watch::Sender<Status>,
+    /// Who is told what changes.
+    observer: Observer,
 }
 
 /// Whether this candidate asks for the lead instead of waiting for it.
@@ -101,7 +99,7 @@ pub struct Term {
 impl<S: Store, C: Clock> Election<S, C> {
     /// A candidate that has not joined yet.
     #[must_use]
-    pub fn new(config: &ElectionConfig, cluster: Cluster<S, C>, status: watch::Sender<Status>) -> Self {
+    pub fn new(config: &ElectionConfig, cluster: Cluster<S, C>, observer: Observer) -> Self {
         let claim = match (config.force, config.identity_is_explicit) {
             (true, _) => Claim::Asks,
             (false, true) => Claim::AsksItsTwin,
@@ -118,7 +116,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             claim: Cell::new(claim),
             led_the_lost: Cell::default(),
             told_leader: RefCell::default(),
-            status,
+            observer,
         }
     }
 
@@ -131,12 +129,9 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.cluster.clock()
     }
 
-    /// Changes the published status. Whoever publishes is alive.
-    pub fn publish(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(|status| {
-            change(status);
-            status.beat = Some(self.clock().now());
-        });
+    /// Tells of a change.
+    pub(super) fn tell(&self, progress: Progress) {
+        (self.observer)(progress);
     }
 
     /// Reads, then keeps the lease alive, both at one endpoint. The confirmation counts from the moment before either was sent.

@@ -6,21 +6,18 @@ use std::time::Duration;
 use super::{
     candidate::{Election, Term},
     keys::Request,
+    progress::Progress,
     view::{Entry, Successor, View},
 };
 use crate::etcd::store::{Compare, Get, Op, Outcome, Store, Txn};
 use crate::{
     core::{
         clock::{Clock, Instant},
+        limits::UNCONFIRMED,
         timing::show,
     },
     guard::{Guard, Order},
-    status::Phase,
 };
-
-/// How long an ending program tries to give back a lease that etcd never confirmed. A grant may be on its way; while etcd is
-/// dark, a stop must not wait for it.
-const UNCONFIRMED: Duration = Duration::from_millis(500);
 
 impl<S: Store, C: Clock> Election<S, C> {
     /// From a hand-over to the revocation of the lease: for the successor's start on a machine that has few processors, and less
@@ -32,7 +29,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Not in a cluster that is not ours any more: whoever waits there has yet to learn that.
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
         // One limit for both, or a program that cannot reach etcd would need it twice to end.
-        let limit = self.clock().now() + self.patience_at_the_end();
+        let limit = self.clock().now() + self.timing.end_limit();
         if !self.cluster.membership().lost() {
             self.hand_over_term(term).await;
         }
@@ -41,7 +38,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
     pub async fn give_back(&self, guard: &impl Guard) {
-        let patience = if self.granted.get() { self.patience_at_the_end() } else { UNCONFIRMED };
+        let patience = if self.granted.get() { self.timing.end_limit() } else { UNCONFIRMED };
         self.give_back_before(self.clock().now() + patience, guard).await;
     }
 
@@ -58,7 +55,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 // Nothing hangs on it, if there is such a lease at all.
                 None if !self.granted.get() => {}
                 None => {
-                    let patience = show(self.patience_at_the_end());
+                    let patience = show(self.timing.end_limit());
                     tracing::warn!("lease {lease} could not be given back within {patience}, it runs out");
                 }
             }
@@ -66,14 +63,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.lease.set(None);
         }
         guard.order(Order::Lease(None));
-        self.publish(|status| {
-            status.phase = Phase::Released;
-            // It may have been this instance, and whoever leads now is seen with the next look, however late that is.
-            status.leader = None;
-            status.token = None;
-            status.elected_at = None;
-            status.renewed_at = None;
-        });
+        self.tell(Progress::Released);
     }
 
     /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whether that is
@@ -83,7 +73,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// has to be the present state, as the transaction compares all that it rests on.
     pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
         // The rest is for the revocation of the lease.
-        let limit = self.clock().now() + self.patience_at_the_end() * 3 / 5;
+        let limit = self.clock().now() + self.timing.handover_limit();
         self.clock().before(limit, self.hand_over_to_anybody(term)).await.unwrap_or(false)
     }
 
@@ -147,92 +137,24 @@ impl<S: Store, C: Clock> Election<S, C> {
         then.extend(requests.map(Op::Delete));
         Txn { when, then, otherwise: None }
     }
-
-    /// How long an ending program tries to reach etcd: as long as a renewal may take, at most five seconds.
-    fn patience_at_the_end(&self) -> Duration {
-        self.timing.renew_deadline().min(Duration::from_secs(5))
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, future::pending, rc::Rc};
-
-    use tokio::sync::watch;
+    use std::{future::pending, rc::Rc};
 
     use super::*;
+    use crate::system::clock::BootClock;
     use crate::{
-        core::{clock::BootClock, names::LeaseId, timing::Timing},
+        core::{names::LeaseId, timing::Timing},
         etcd::{
             client::{Cluster, Patience},
+            double::Double,
             membership::Membership,
-            store::{self, Change, Granted, Range, Snapshot, StoreError},
         },
         guard::Report,
         settings::{ElectionConfig, OnLoss},
-        status::Status,
     };
-
-    /// Does not answer the first time that it is told to revoke a lease.
-    #[derive(Clone, Default)]
-    struct Slow {
-        revoked: Rc<Cell<u32>>,
-        leases: Rc<Cell<u32>>,
-    }
-
-    struct NoWatch;
-
-    impl store::Watch for NoWatch {
-        async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
-            pending().await
-        }
-    }
-
-    impl Store for Slow {
-        type Watch = NoWatch;
-
-        fn name(&self) -> &str {
-            "slow"
-        }
-
-        fn again(&self) -> Self {
-            self.clone()
-        }
-
-        async fn cluster_id(&self) -> Result<u64, StoreError> {
-            Ok(1)
-        }
-
-        fn new_lease(&self) -> LeaseId {
-            self.leases.set(self.leases.get() + 1);
-            LeaseId(7)
-        }
-
-        async fn grant(&self, _: LeaseId, _: Duration) -> Result<Granted, StoreError> {
-            pending().await
-        }
-
-        async fn keep_alive(&self, _: LeaseId) -> Result<bool, StoreError> {
-            pending().await
-        }
-
-        async fn revoke(&self, _: LeaseId) -> Result<bool, StoreError> {
-            self.revoked.set(self.revoked.get() + 1);
-            if self.revoked.get() == 1 { pending().await } else { Ok(true) }
-        }
-
-        async fn read(&self, _: &[Get]) -> Result<Snapshot, StoreError> {
-            pending().await
-        }
-
-        async fn commit(&self, _: &Txn) -> Result<Outcome, StoreError> {
-            pending().await
-        }
-
-        async fn watch(&self, _: &[Range], _: i64) -> Result<NoWatch, StoreError> {
-            pending().await
-        }
-    }
 
     struct Idle;
 
@@ -244,7 +166,7 @@ mod tests {
         }
     }
 
-    fn election(store: Slow) -> Election<Slow, BootClock> {
+    fn election(store: Double) -> Election<Double, BootClock> {
         let s = Duration::from_secs;
         let config = ElectionConfig {
             lock: "a".parse().expect("a name"),
@@ -257,14 +179,13 @@ mod tests {
         };
         let membership = Membership::of(["slow".to_owned()], None).into();
         let cluster = Cluster::new(vec![store], membership, BootClock, Patience::default());
-        let status = watch::Sender::new(Status::new("a".into(), "me".into(), s(15)));
-        Election::new(&config, cluster, status)
+        Election::new(&config, cluster, Rc::new(|_| {}))
     }
 
     /// The leader of the cluster that was lost may run for a lease; also where a candidate had not even joined.
     #[tokio::test]
     async fn another_cluster_is_not_joined_at_once_by_whoever_waits_for_a_lease() {
-        let store = Slow::default();
+        let store = Double::named("slow");
         let election = election(store.clone());
         let campaign = election.campaign(&Idle);
         let changes = async {
@@ -287,7 +208,7 @@ mod tests {
     /// A signal drops the campaign wherever it is; also where it gives back one lease to join with another.
     #[tokio::test]
     async fn a_lease_that_was_being_given_back_is_not_forgotten() {
-        let election = election(Slow::default());
+        let election = election(Double::named("slow"));
         election.lease.set(Some(LeaseId(7)));
         tokio::select! {
             biased;

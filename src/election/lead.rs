@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{
     candidate::{Claim, Election, Term},
+    progress::Progress,
     view::View,
 };
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
         timing::{Deadlines, show},
     },
     guard::{CommandEnd, Guard, Order, Reason, Report},
-    status::Phase,
 };
 
 /// How a term ended. Nothing of the command is left.
@@ -80,13 +80,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.cluster.set_urgent(true);
         let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
-        self.publish(|status| {
-            status.phase = Phase::Elected;
-            status.exited = false;
-            status.token = Some(term.token);
-            status.elected_at = Some(self.clock().now());
-            status.counters.elections += 1;
-        });
+        self.tell(Progress::Elected { token: term.token });
         let begin = self.clock().now() + Self::ROOM_FOR_THE_START;
         let mut renewals = pin!(self.renewals(term, begin));
         let mut observation = pin!(stream::once(async {
@@ -155,7 +149,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 None => {
                     late_at = None;
-                    self.publish(|status| status.counters.late_renewals += 1);
+                    self.tell(Progress::RenewalLate);
                     if renewals.slowest.is_none() {
                         renewals.slowest = Some(Duration::ZERO);
                         tracing::warn!("renewals are slow: none was confirmed within {} after it was due", show(retry));
@@ -336,10 +330,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
         match renewal {
             Ok(sent) if self.lost.is_none() => {
                 self.guard.order(Order::Feed(self.election.timing.deadlines(sent, self.term.ttl)));
-                self.election.publish(|status| {
-                    status.renewed_at = Some(sent);
-                    status.counters.renewals += 1;
-                });
+                self.election.tell(Progress::RenewalConfirmed { sent });
             }
             // The lease was kept alive until the tree is gone; the command's term is over all the same.
             Ok(_) => {}
@@ -355,10 +346,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
         // It may be somebody else's turn.
         self.term.next.take();
         self.guard.order(Order::Stop);
-        self.election.publish(|status| {
-            status.phase = Phase::Stopping;
-            status.counters.losses += 1;
-        });
+        self.election.tell(Progress::Lost);
         self.lost = Some(loss);
     }
 
@@ -366,13 +354,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
         match report {
             Report::Started(pid) => {
                 tracing::info!(pid, "command started");
-                self.election.publish(|status| {
-                    status.started = true;
-                    // It may have been asked to stop before it was running.
-                    if status.phase == Phase::Elected {
-                        status.phase = Phase::Running;
-                    }
-                });
+                self.election.tell(Progress::Started);
             }
             Report::Fed(deadlines) => self.fed(deadlines),
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
@@ -383,19 +365,13 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Ended(end) => {
                 if self.lost.is_none() {
                     self.ended = Some(end);
-                    self.election.publish(|status| {
-                        status.phase = Phase::Stopping;
-                        // One that could not be started is tried again.
-                        status.ending |= end != CommandEnd::NotStarted;
-                    });
+                    // One that could not be started is tried again.
+                    self.election.tell(Progress::Ended { again: end == CommandEnd::NotStarted });
                 }
                 tracing::info!("the command {end}");
             }
             Report::Gone(end) => {
-                self.election.publish(|status| {
-                    status.deadlines = None;
-                    status.exited = true;
-                });
+                self.election.tell(Progress::Exited);
                 return Some(match self.lost.take() {
                     Some(loss) if self.ended.is_none() => End::Lost(loss),
                     _ => End::Command(self.ended.unwrap_or(end)),
@@ -410,6 +386,6 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
     }
 
     fn fed(&self, deadlines: Deadlines) {
-        self.election.publish(|status| status.deadlines = Some(deadlines));
+        self.election.tell(Progress::Fed(deadlines));
     }
 }

@@ -15,9 +15,13 @@ use hickory_resolver::{
         rr::{RData, rdata::SRV},
     },
 };
-use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::settings::{Discovery, is_host};
+use crate::{
+    core::clock::Clock as _,
+    settings::{Discovery, is_host},
+    system::clock::BootClock,
+};
 
 /// The records of a domain, and what was made of the members that they name.
 pub(super) struct Records<T> {
@@ -93,7 +97,7 @@ impl<T> Records<T> {
             }
         };
         // Whatever has been found by then counts.
-        let _ = timeout(self.limit, future::join(records, look_up_all(known))).await;
+        let _ = BootClock.before(BootClock.now() + self.limit, future::join(records, look_up_all(known))).await;
         self.targets()
     }
 
@@ -130,7 +134,7 @@ impl<T> Records<T> {
             let all = look_up_all(self.services.clone());
             tokio::spawn(async move {
                 let limit = format!("could not look up SRV records: no answer within {}s", LIMIT.as_secs());
-                timeout(LIMIT, all).await.unwrap_or(Err(limit))
+                BootClock.before(BootClock.now() + LIMIT, all).await.unwrap_or(Err(limit))
             })
         });
         let answer = handle.await;

@@ -3,13 +3,13 @@
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, Error, RootCertStore, crypto::ring},
 };
 
-use crate::settings::TlsFiles;
+use crate::{core::clock::Clock as _, settings::TlsFiles, system::clock::BootClock};
 
 /// A server that refuses a certificate says so at once; one that accepts it waits for us to speak.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -37,8 +37,8 @@ pub(super) async fn listen(address: SocketAddr, host: &str, files: &TlsFiles) ->
         connected = true;
         stream.read_u8().await
     };
-    let spoken = timeout(LIMIT, spoken).await;
-    match spoken.ok().and_then(Result::err) {
+    let spoken = BootClock.before(BootClock.now() + LIMIT, spoken).await;
+    match spoken.and_then(Result::err) {
         // So does etcd without TLS.
         Some(error) if error.kind() == ErrorKind::UnexpectedEof && !connected => Some(Heard::NotTls),
         Some(error) => match error.get_ref()?.downcast_ref::<Error>()? {

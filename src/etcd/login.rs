@@ -14,10 +14,12 @@ use std::{
 use etcd_client::{Client, ConnectOptions, Txn};
 use futures_util::{FutureExt as _, future::Shared};
 use hyper::http::{HeaderValue, Request, Response, uri::PathAndQuery};
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 use tonic::{Status, body::Body, client::Grpc, metadata::MetadataValue, transport::Channel};
 use tonic_prost::ProstCodec;
 use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
+
+use crate::{core::clock::Clock as _, system::clock::BootClock};
 
 /// What requests carry; no value where nobody logs in.
 #[derive(Clone)]
@@ -84,7 +86,7 @@ impl Login {
             // Others have lost their tokens, too.
             let part = RandomState::new().hash_one(0) % 1024;
             let pause = spread.mul_f64(f64::from(u32::try_from(part).unwrap_or(0)) / 1024.0);
-            let _ = time::timeout(pause, urgent.wait_for(|urgent| *urgent)).await;
+            let _ = BootClock.before(BootClock.now() + pause, urgent.wait_for(|urgent| *urgent)).await;
             tokio::select! {
                 result = authenticate(channel.clone(), user, password) => result,
                 () = falls_silent(channel, limit) => Err(Status::unavailable("no answer to the login")),
@@ -131,13 +133,13 @@ async fn authenticate(channel: Channel, name: String, password: String) -> Resul
 /// Completes when a member answers nothing at all. One that is busy with many logins answers what costs nothing.
 async fn falls_silent(channel: Channel, limit: Duration) {
     loop {
-        time::sleep(limit / 10).await;
+        BootClock.sleep(limit / 10).await;
         let asked = async {
             let options = ConnectOptions::new().with_require_leader(true);
             let channel = etcd_client::Channel::Tonic(channel.clone());
             Client::from_channel(channel, Some(options)).await?.txn(Txn::new()).await
         };
-        if time::timeout(limit * 3 / 10, asked).await.is_err() {
+        if BootClock.before(BootClock.now() + limit * 3 / 10, asked).await.is_none() {
             return;
         }
     }

@@ -15,8 +15,9 @@ use super::{
     Endpoint,
     fake::{Answer, Fake, message, says},
 };
+use crate::system::clock::BootClock;
 use crate::{
-    core::{clock::BootClock, names::LeaseId},
+    core::names::LeaseId,
     etcd::{
         client::{Cluster, Patience},
         store::{Outcome, Store as _, StoreError, Txn},

@@ -2,7 +2,7 @@
 //! for it to run out.
 //!
 //! That takes a client for etcd, and the guard has none. So it runs the program once more, in that one short role, with
-//! the arguments and the environment that the gatekeeper had; and does not wait for it longer than [`Farewell::LIMIT`].
+//! the arguments and the environment that the gatekeeper had; and does not wait for it longer than [`ERRAND`].
 
 use std::{
     env,
@@ -25,7 +25,7 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::core::{clock::Instant, names::LeaseId};
+use crate::core::{clock::Instant, limits::ERRAND, names::LeaseId};
 
 /// What is needed to run the program once more.
 #[derive(Debug)]
@@ -36,8 +36,6 @@ pub(super) struct Farewell {
 }
 
 impl Farewell {
-    /// Longer than the program takes if etcd can be reached at all; after that the lease runs out by itself.
-    const LIMIT: Duration = Duration::from_secs(10);
     /// The flag of that role. Its value is the lease, in hexadecimal.
     pub(super) const FLAG: &str = "--release-lease=";
 
@@ -55,7 +53,7 @@ impl Farewell {
         let environment =
             env::vars_os().filter_map(|(name, value)| super::spawn::variable(&name, &value).ok()).collect();
         let child = start_image(&Image::new(Path::new(&self.program), &arguments, environment)?, &self.original)?.pid;
-        let until = Instant::now() + Self::LIMIT;
+        let until = Instant::now() + ERRAND;
         loop {
             match wait::reap(Some(child)) {
                 Waited::Ended(_, end) => return Ok(end == CommandEnd::Exited(0)),

@@ -145,10 +145,10 @@ impl Message for Order {
         match *self {
             Self::Lease(None) => pack(1, []),
             Self::Lease(Some(LeaseId(lease))) => pack(2, [bits(lease)]),
-            Self::Start { deadlines: Deadlines { term_at, kill_at }, token, lease: LeaseId(lease) } => {
-                pack(3, [nanos(term_at), nanos(kill_at), bits(token), bits(lease)])
+            Self::Start { deadlines: Deadlines { stop_at, kill_at }, token, lease: LeaseId(lease) } => {
+                pack(3, [nanos(stop_at), nanos(kill_at), bits(token), bits(lease)])
             }
-            Self::Feed(Deadlines { term_at, kill_at }) => pack(4, [nanos(term_at), nanos(kill_at)]),
+            Self::Feed(Deadlines { stop_at, kill_at }) => pack(4, [nanos(stop_at), nanos(kill_at)]),
             Self::Signal(signal) => pack(5, [bits(i64::from(signal))]),
             Self::Stop => pack(6, []),
             Self::Dismiss => pack(7, []),
@@ -189,7 +189,7 @@ impl Message for Report {
     fn encode(&self) -> Packet {
         match *self {
             Self::Started(pid) => pack(1, [bits(i64::from(pid))]),
-            Self::Fed(Deadlines { term_at, kill_at }) => pack(2, [nanos(term_at), nanos(kill_at)]),
+            Self::Fed(Deadlines { stop_at, kill_at }) => pack(2, [nanos(stop_at), nanos(kill_at)]),
             Self::Ending(reason) => pack(3, [REASONS.iter().position(|r| *r == reason).map_or(u64::MAX, |i| i as u64)]),
             Self::Ended(end) => pack(4, encode_end(end)),
             Self::Gone(end) => pack(5, encode_end(end)),
@@ -263,7 +263,7 @@ fn nanos(instant: Instant) -> u64 {
 
 const fn deadlines(term: u64, kill: u64) -> Deadlines {
     Deadlines {
-        term_at: Instant::from_boot(Duration::from_nanos(term)),
+        stop_at: Instant::from_boot(Duration::from_nanos(term)),
         kill_at: Instant::from_boot(Duration::from_nanos(kill)),
     }
 }

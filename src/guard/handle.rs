@@ -1,8 +1,7 @@
 //! The guard as the gatekeeper has it: orders out, reports in, and an eye on whether it still does its work.
 //!
-//! The guard kills the command at `kill_at` unless it was fed. So a guard from which nothing newer has come by then is
-//! frozen or dead, and the gatekeeper does its work: it kills the guard, everything below then falls to the gatekeeper
-//! (a subreaper too), and it ends that.
+//! When the guard is [overdue](super::liveness), the gatekeeper does its work: it kills the guard, everything below then falls to
+//! the gatekeeper (a subreaper too), and it ends that.
 
 use std::{cell::Cell, io, os::fd::OwnedFd, time::Duration};
 
@@ -12,15 +11,13 @@ use tokio::io::unix::AsyncFd;
 use super::{
     cgroup::Cgroup,
     feed::{Line, Received},
-    protocol::{Guard, Order, Reason, Report},
-    switch::Switch,
+    liveness::Liveness,
+    protocol::{Guard, Order, Report},
     tree,
     wait::{self, Waited},
 };
-use crate::core::{
-    clock::{BootClock, Clock, Instant},
-    timing::Deadlines,
-};
+use crate::core::clock::Clock;
+use crate::system::clock::BootClock;
 
 /// A guard that has just been started.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Guarded {
         Ok(Handle {
             clock,
             line,
-            watch: Cell::new(None),
+            liveness: Cell::default(),
             state: Cell::new(State::Guarding),
             pause: Cell::new(Handle::<C>::ROUND),
             logged_denied: Cell::new(false),
@@ -86,7 +83,7 @@ impl Reaper {
 pub struct Handle<C = BootClock> {
     clock: C,
     line: AsyncFd<Line<Order>>,
-    watch: Cell<Option<Watch>>,
+    liveness: Cell<Liveness>,
     state: Cell<State>,
     pause: Cell<Duration>,
     logged_denied: Cell<bool>,
@@ -104,37 +101,11 @@ enum State {
     Lost,
 }
 
-/// What the guard said last about the command that it guards.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    /// The kill deadline that it acknowledged last; that of the start, until it has.
-    kill_at: Instant,
-    /// When it last said that it was killing, if it is.
-    killing: Option<Instant>,
-    /// When this process found itself to have been frozen past the deadline: so was the guard, most likely.
-    thawed: Option<Instant>,
-}
-
-impl Watch {
-    /// The time that a guard gets to be woken at its deadline and to say so. Well below the margin between the deadline
-    /// and the end of the shortest lease, which is a quarter of a second.
-    const SLACK: Duration = Duration::from_millis(100);
-    /// A guard that is killing says so this often, and is given twice more.
-    const SILENCE: Duration = Switch::BEAT.saturating_mul(3);
-
-    /// When a guard that has said nothing more is not doing its work.
-    fn due(&self) -> Instant {
-        let deadline = self.thawed.map_or(self.kill_at, |thawed| self.kill_at.max(thawed)) + Self::SLACK;
-        self.killing.map_or(deadline, |heard| deadline.max(heard + Self::SILENCE))
-    }
-}
-
 impl<C: Clock> Guard for Handle<C> {
     fn order(&self, order: Order) {
-        if let Order::Start { deadlines, .. } = order {
-            // It may start the command without coming to say so.
-            self.watch.set(Some(Watch { kill_at: deadlines.kill_at, killing: None, thawed: None }));
-        }
+        let mut liveness = self.liveness.get();
+        liveness.ordered(&order);
+        self.liveness.set(liveness);
         // Whether the guard is gone is seen when its end of the line is read.
         self.line.get_ref().send(order);
     }
@@ -145,7 +116,9 @@ impl<C: Clock> Guard for Handle<C> {
                 // What it said before is believed first: it may be that we were frozen, and it was not.
                 State::Guarding => match self.line.get_ref().receive() {
                     Received::Message(report) => {
-                        self.note(report);
+                        let mut liveness = self.liveness.get();
+                        liveness.heard(&report, self.clock.now());
+                        self.liveness.set(liveness);
                         return report;
                     }
                     Received::Gone => self.state.set(State::TakingOver),
@@ -191,39 +164,16 @@ impl<C: Clock> Handle<C> {
         }
     }
 
-    fn note(&self, report: Report) {
-        let now = self.clock.now();
-        if let Report::Gone(_) = report {
-            self.watch.set(None);
-        }
-        let Some(mut watch) = self.watch.get() else { return };
-        match report {
-            Report::Fed(Deadlines { kill_at, .. }) => watch.kill_at = kill_at,
-            Report::Ending(Reason::KillDeadline | Reason::StopGrace) => watch.killing = Some(now),
-            _ => {}
-        }
-        if watch.killing.is_some() {
-            watch.killing = Some(now);
-        }
-        self.watch.set(Some(watch));
-    }
-
     /// Waits until the socket has something for us, takes something of ours, or the guard is overdue.
     async fn wait(&self) {
-        let now = self.clock.now();
-        if let Some(mut watch) = self.watch.get()
-            && now >= watch.due()
-        {
-            if watch.thawed.is_none() && now >= watch.due() + Watch::SLACK {
-                // Our own timer would have been sooner. The guard, thawed as we are, is killing or about to.
-                watch.thawed = Some(now);
-                self.watch.set(Some(watch));
-            } else {
-                self.state.set(State::TakingOver);
-            }
+        let mut liveness = self.liveness.get();
+        let overdue = liveness.is_overdue(self.clock.now());
+        self.liveness.set(liveness);
+        if overdue {
+            self.state.set(State::TakingOver);
             return;
         }
-        let due = self.watch.get().map(|watch| watch.due());
+        let due = liveness.due();
         let overdue = async {
             match due {
                 Some(due) => self.clock.sleep_until(due).await,

@@ -229,7 +229,7 @@ impl Process {
                 }
             }
             Action::Signal(signal) => self.signal_main(signal),
-            Action::TermTree => self.log_denied(tree::signal(None, tree::TERM)),
+            Action::StopTree => self.log_denied(tree::signal(None, tree::TERM)),
             Action::KillTree => {
                 self.cgroup.iter().for_each(Cgroup::kill);
                 let denied = tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL);

@@ -27,12 +27,12 @@ use super::{
     signals::Original,
     terminal::Terminal,
 };
-use crate::core::{exit_code::Exit, names::LeaseId};
+use crate::core::{exit_code::Exit, names::LeaseId, start_error::StartError};
 
 /// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
 ///
 /// # Errors
-/// The reason, which [`exit_of`] makes an exit code.
+/// The reason.
 pub fn resolve(program: &OsStr) -> Result<PathBuf, Errno> {
     if program.is_empty() {
         return Err(Errno::ENOENT);
@@ -63,12 +63,21 @@ fn executable(path: &Path) -> Result<PathBuf, Errno> {
 }
 
 /// What a shell answers when `execve` fails: 127 if there is no such file, 126 if it cannot be executed.
-#[must_use]
-pub const fn exit_of(errno: Errno) -> Exit {
+pub(super) const fn exit_of(errno: Errno) -> Exit {
     match errno {
         Errno::ENOENT | Errno::ENOTDIR => Exit::NotFound,
         _ => Exit::NotExecutable,
     }
+}
+
+/// Returns the error for a command that cannot be executed.
+pub fn not_executed(command: &OsStr, errno: Errno) -> StartError {
+    let exit = exit_of(errno);
+    let why = match exit {
+        Exit::NotFound => "was not found".to_owned(),
+        _ => format!("cannot be executed: {}", errno.desc()),
+    };
+    StartError::new(exit, format!("the command {} {why}", command.display()))
 }
 
 /// Becomes `command`, in this process, with the mask and dispositions that this process was started with. Returns only

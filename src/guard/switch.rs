@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::libc::{SIGCONT, SIGTERM};
 
 use super::protocol::{CommandEnd, Order, Reason, Report};
-use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
+use crate::core::{clock::Instant, limits::GUARD_BEAT, names::LeaseId, timing::Deadlines};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Action {
     /// This signal to the command's main process.
     Signal(i32),
     /// SIGTERM and SIGCONT to every process that the command left behind.
-    TermTree,
+    StopTree,
     /// SIGKILL to every process below the guard.
     KillTree,
     /// Tell the gatekeeper.
@@ -105,8 +105,6 @@ impl Switch {
     const PATIENCE: Duration = Duration::from_secs(5);
     /// From one such line to the next.
     const COMPLAINT: Duration = Duration::from_secs(60);
-    /// How often a guard that is killing tells the gatekeeper that it is alive itself.
-    pub const BEAT: Duration = Duration::from_secs(1);
 
     /// A switch without a command.
     #[must_use]
@@ -145,9 +143,9 @@ impl Switch {
         if let Some(killing) = &term.killing {
             return Some(killing.next_round);
         }
-        let Deadlines { term_at, kill_at } = term.deadlines;
-        // Once a stop has begun there is nothing left to do at `term_at`.
-        Some(kill_at.min(term.grace_until.unwrap_or(term_at)))
+        let Deadlines { stop_at, kill_at } = term.deadlines;
+        // Once a stop has begun there is nothing left to do at `stop_at`.
+        Some(kill_at.min(term.grace_until.unwrap_or(stop_at)))
     }
 
     /// Whether there is a command, or something left of one.
@@ -171,7 +169,7 @@ impl Switch {
             term.kill(Reason::KillDeadline, now, actions);
         } else if term.grace_until.is_some_and(|until| now >= until) {
             term.kill(Reason::StopGrace, now, actions);
-        } else if now >= term.deadlines.term_at && term.grace_until.is_none() {
+        } else if now >= term.deadlines.stop_at && term.grace_until.is_none() {
             self.stop(now, actions);
             actions.push(Action::Report(Report::Ending(Reason::RenewDeadline)));
         }
@@ -208,7 +206,7 @@ impl Switch {
         if self.duty != Duty::Serving {
             return;
         }
-        if now >= deadlines.term_at || now >= deadlines.kill_at {
+        if now >= deadlines.stop_at || now >= deadlines.kill_at {
             return actions.push(Action::Report(Report::Gone(CommandEnd::NotStarted)));
         }
         self.term = Some(Term { deadlines, grace_until: None, killing: None, end: None });
@@ -274,7 +272,7 @@ impl Switch {
         }
         term.end = Some(end);
         if term.killing.is_none() {
-            actions.push(Action::TermTree);
+            actions.push(Action::StopTree);
             // What is left of a command that was being stopped has the rest of its grace; else one of its own.
             term.grace_until.get_or_insert(now + self.stop_grace);
         }
@@ -309,7 +307,7 @@ impl Term {
         self.killing = Some(Killing {
             since: now,
             next_round: now + Switch::ROUND,
-            next_beat: now + Switch::BEAT,
+            next_beat: now + GUARD_BEAT,
             next_complaint: now + Switch::PATIENCE,
         });
     }
@@ -321,7 +319,7 @@ impl Killing {
         self.next_round = now + if tried < Switch::PATIENCE { Switch::ROUND } else { Switch::SLOW_ROUND };
         if now >= self.next_beat {
             actions.push(Action::Report(Report::Fed(deadlines)));
-            self.next_beat = now + Switch::BEAT;
+            self.next_beat = now + GUARD_BEAT;
         }
         if now >= self.next_complaint {
             actions.push(Action::Complain(tried));

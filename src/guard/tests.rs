@@ -26,7 +26,7 @@ use nix::{
 };
 
 use self::scene::*;
-use super::{signals::Signals, *};
+use super::{signals::Signals, spawn::exit_of, *};
 use crate::core::{clock::Instant, exit_code::Exit, timing::Deadlines};
 
 #[test]
@@ -224,11 +224,11 @@ fn a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile() {
             started(handle, deadlines).await;
             kill(guard, Signal::SIGSTOP).expect("stopped");
             // Two that the guard finds behind another order, and the first of them has passed, too.
-            let passed = Deadlines { term_at: deadlines.term_at + ms(1), ..deadlines };
+            let passed = Deadlines { stop_at: deadlines.stop_at + ms(1), ..deadlines };
             handle.order(Order::Signal(nix::libc::SIGWINCH));
             handle.order(Order::Feed(passed));
             handle.order(Order::Feed(within(4000, 4100)));
-            eventually("both have passed", || (Instant::now() > passed.term_at + ms(10)).then_some(()));
+            eventually("both have passed", || (Instant::now() > passed.stop_at + ms(10)).then_some(()));
             kill(guard, Signal::SIGCONT).expect("continued");
             let reports = rest_of_term(handle).await;
             assert_eq!(reports.last(), Some(&Report::Gone(CommandEnd::Exited(4))));

@@ -37,10 +37,11 @@ use crate::{
     core::{
         clock::{Clock, Instant},
         exit_code::Exit,
+        start_error::StartError,
         text,
         timing::show,
     },
-    settings::{self, Refused, StatusEndpoint},
+    settings::{self, StatusEndpoint},
 };
 
 /// From accepting a connection to its last byte: there is one request in each, and no body.
@@ -67,7 +68,7 @@ pub struct Bound {
 ///
 /// # Errors
 /// With [`Exit::Config`] if no address of the endpoint can be bound for another reason.
-pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, Refused> {
+pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, StartError> {
     let bound = || {
         let addresses = endpoint.resolve()?;
         let listener = match first_that_binds(&addresses) {
@@ -78,7 +79,7 @@ pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, Refused> {
     };
     bound().map_err(|error: io::Error| {
         let setting = settings::either("status_endpoint");
-        Refused::new(Exit::Config, format!("{setting}: the status cannot be served at {endpoint}: {error}"))
+        StartError::new(Exit::Config, format!("{setting}: the status cannot be served at {endpoint}: {error}"))
     })
 }
 
@@ -106,6 +107,7 @@ impl Bound {
     }
 
     /// The listener, as soon as the port is free.
+    #[expect(clippy::disallowed_methods, reason = "no deadline: how often a port is tried again")]
     async fn listener(self) -> io::Result<tokio::net::TcpListener> {
         let listener = match self.listener {
             Some(listener) => listener,
@@ -127,6 +129,10 @@ impl Bound {
         tokio::net::TcpListener::from_std(listener)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "hyper measures its own limit on this clock; a suspend ends no connection early"
+    )]
     /// Serves until it is dropped; connections end with it. Needs a tokio runtime with I/O and time.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! What systemd is told (`sd_notify(3)`): ready, a line of words, stopping, and the watchdog's sign of life.
 //!
 //! Best effort: a message that cannot be sent is dropped, and without `NOTIFY_SOCKET` there is nobody to tell.
+//!
+//! The crate `sd-notify` (0.5) cannot be used: it waits where the socket is full, which would hold up the election, it connects to
+//! paths only, not to abstract sockets, and its EXTEND_TIMEOUT_USEC ends at 71 minutes, less than a long stop grace.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,14 +23,11 @@ use tokio::sync::watch;
 use super::{Phase, Status};
 use crate::{core::clock::Clock, settings::NotifyReady};
 
-/// To hand over and to give the lease back, which together take five seconds at most; the rest is for a slow machine.
-const FAREWELL: Duration = Duration::from_secs(10);
-
-/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped. `stop_grace` is how long the
-/// command may take to stop, whatever systemd allows by itself.
-pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, stop_grace: Duration, clock: C) {
+/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped. `stop_limit` is how long the
+/// program may take to end, whatever systemd allows by itself.
+pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, stop_limit: Duration, clock: C) {
     match Notifier::new(|name| std::env::var_os(name), std::process::id()) {
-        Some(Ok(notifier)) => notifier.run(status, Told::new(notify_ready, stop_grace), clock).await,
+        Some(Ok(notifier)) => notifier.run(status, Told::new(notify_ready, stop_limit), clock).await,
         Some(Err(error)) => tracing::warn!("systemd cannot be told anything: NOTIFY_SOCKET: {error}"),
         None => {}
     }
@@ -116,15 +116,15 @@ fn add(unsent: &mut String, news: &str) {
 /// What systemd has heard already, and what it is told.
 struct Told {
     notify_ready: NotifyReady,
-    stop_grace: Duration,
+    stop_limit: Duration,
     ready: bool,
     stopping: bool,
     words: String,
 }
 
 impl Told {
-    const fn new(notify_ready: NotifyReady, stop_grace: Duration) -> Self {
-        Self { notify_ready, stop_grace, ready: false, stopping: false, words: String::new() }
+    const fn new(notify_ready: NotifyReady, stop_limit: Duration) -> Self {
+        Self { notify_ready, stop_limit, ready: false, stopping: false, words: String::new() }
     }
 
     /// The message that brings systemd up to date; empty if it is.
@@ -158,7 +158,7 @@ impl Told {
         if std::mem::replace(&mut self.stopping, true) {
             return String::new();
         }
-        format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", (self.stop_grace + FAREWELL).as_micros())
+        format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", self.stop_limit.as_micros())
     }
 }
 

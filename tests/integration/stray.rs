@@ -52,10 +52,10 @@ fn reports_conflict(candidate: &Candidate, stray: &Cluster) {
 fn a_stray_cluster_that_answers_first_is_never_joined() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
-    let a = world.candidate("a").timing(TIMING).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", stray_first(&stray, &world)).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING),
+        world.candidate("b").timing(TIMING).set("ENDPOINTS", stray_first(&stray, &world)),
+    );
     reports_conflict(&b, &stray);
     undisturbed(&a, 2 * TIMING.retry);
     let lines = b.stderr().lines().filter(|line| line.contains("ERROR")).count();
@@ -136,7 +136,7 @@ fn show_asks_the_cluster_that_most_endpoints_belong_to_or_the_one_that_is_named(
     // One against one: nobody can know, except by the id.
     let both = [stray.endpoints()[0].clone(), world.cluster().endpoints()[0].clone()].join(",");
     let (end, asking) = show(&world).set("ENDPOINTS", &both).run();
-    assert_eq!(end, End::Code(75), "{}", asking.stdout());
+    assert_eq!(end, End::Code(69), "{}", asking.stdout());
     assert!(asking.stderr().contains("which etcd cluster"), "{}", asking.stderr());
     assert_eq!(asking.stdout(), "");
     for (of, says) in [(world.cluster().as_ref(), "held by a"), (&*stray, "nobody holds it")] {
@@ -154,10 +154,10 @@ fn show_asks_the_cluster_that_most_endpoints_belong_to_or_the_one_that_is_named(
 fn the_guard_gives_the_lease_back_to_the_right_cluster() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
-    let a = world.candidate("a").set("ENDPOINTS", stray_first(&stray, &world)).start();
-    a.leads();
-    let b = world.candidate("b").start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").set("ENDPOINTS", stray_first(&stray, &world)),
+        world.candidate("b"),
+    );
     a.kill();
     b.leads_within(Timing::SWIFT);
     world.verdict();
@@ -252,10 +252,10 @@ fn a_stray_server_behind_a_balancer_disturbs_no_leader() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let balancer = Balancer::of(world.cluster());
-    let a = world.candidate("a").timing(TIMING).set("ENDPOINTS", balancer.endpoint()).start();
-    a.leads();
-    let b = world.candidate("b").timing(TIMING).start();
-    b.waits();
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(TIMING).set("ENDPOINTS", balancer.endpoint()),
+        world.candidate("b").timing(TIMING),
+    );
     balancer.member(0).lead_to(stray.member(0));
     for _ in 0..3 {
         // Whatever it is connected to, it has to connect anew, and meets the stray one now and then.

@@ -48,7 +48,7 @@ fn without_the_proc_of_its_own_namespace_it_refuses_to_start() {
         ("children", format!("exec unshare --pid '{program}' -- \"$@\"")),
     ] {
         let (end, a) = world.candidate(name).program(stand_in(&world, name, &script)).run();
-        assert_eq!(end, End::Code(70), "{name}: {}", a.stderr());
+        assert_eq!(end, End::Code(71), "{name}: {}", a.stderr());
         assert!(a.stderr().contains("could not use /proc: "), "{name}: {}", a.stderr());
         assert!(a.lives().is_empty(), "{name}");
     }

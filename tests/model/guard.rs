@@ -15,6 +15,7 @@ use etcd_await_election::{
     },
     guard::{
         Guard, Order, Report,
+        liveness::Liveness,
         switch::{Action, Event, Switch},
     },
 };
@@ -57,7 +58,7 @@ impl GuardProcess {
                     Action::Start { token, .. } => self.tree.start(token, &self.own),
                     Action::Signal(15) => self.tree.terminate(),
                     Action::Signal(_) | Action::Complain(_) => {}
-                    Action::TermTree => self.tree.terminate_rest(),
+                    Action::StopTree => self.tree.terminate_rest(),
                     Action::KillTree => self.tree.kill(),
                     // A gatekeeper that is gone hears nothing.
                     Action::Report(report) => drop(self.reports.send(report)),
@@ -89,9 +90,7 @@ pub(crate) struct Handle {
     tree: Rc<Tree>,
     orders: UnboundedSender<Event>,
     reports: RefCell<UnboundedReceiver<Report>>,
-    /// Until when a silent guard can be relied on to end the command by itself.
-    kill_at: Cell<Option<Instant>>,
-    heard_at: Cell<Instant>,
+    liveness: Cell<Liveness>,
     lost: Cell<bool>,
     mutation: Mutation,
 }
@@ -110,8 +109,6 @@ impl Mutation {
 }
 
 impl Handle {
-    /// How late a guard that lives may be to say so.
-    const SLACK: Duration = Duration::from_millis(100);
     /// Between two rounds of SIGKILL.
     const ROUND: Duration = Duration::from_millis(5);
 
@@ -123,21 +120,21 @@ impl Handle {
         reports: UnboundedReceiver<Report>,
         mutation: Mutation,
     ) -> Self {
-        let heard_at = Cell::new(clock.now());
-        let (reports, kill_at, lost) = (RefCell::new(reports), Cell::default(), Cell::default());
-        Self { clock, guard, tree, orders, reports, kill_at, heard_at, lost, mutation }
+        let (reports, liveness, lost) = (RefCell::new(reports), Cell::default(), Cell::default());
+        Self { clock, guard, tree, orders, reports, liveness, lost, mutation }
     }
 
-    /// Completes when the guard should have ended the command and has said nothing of it.
+    /// Completes when the guard is overdue.
     async fn silent(&self) {
-        let Some(kill_at) = self.kill_at.get() else { return pending().await };
-        let due = if self.heard_at.get() >= kill_at {
-            // It is killing, and says so at every beat.
-            self.heard_at.get() + 2 * Switch::BEAT
-        } else {
-            kill_at
-        };
-        self.clock.sleep_until(due + Self::SLACK).await;
+        loop {
+            let mut liveness = self.liveness.get();
+            let overdue = liveness.is_overdue(self.clock.now());
+            self.liveness.set(liveness);
+            if overdue {
+                return;
+            }
+            at(&self.clock, liveness.due()).await;
+        }
     }
 
     /// What the guard's end means: the gatekeeper ends what it finds, as long as it takes.
@@ -150,10 +147,10 @@ impl Handle {
     }
 
     fn heard(&self, report: Report) {
-        self.heard_at.set(self.clock.now());
+        let mut liveness = self.liveness.get();
+        liveness.heard(&report, self.clock.now());
+        self.liveness.set(liveness);
         match report {
-            Report::Fed(deadlines) => self.kill_at.set(Some(deadlines.kill_at)),
-            Report::Gone(_) => self.kill_at.set(None),
             Report::Ended(end) if self.mutation.mutant == Some(Mutant::ReleasesEarly) => {
                 *self.mutation.made_up.borrow_mut() = Some(Report::Gone(end));
             }
@@ -173,9 +170,9 @@ impl Guard for Handle {
             }
             order => order,
         };
-        if let Order::Start { deadlines, .. } = order {
-            self.kill_at.set(Some(deadlines.kill_at));
-        }
+        let mut liveness = self.liveness.get();
+        liveness.ordered(&order);
+        self.liveness.set(liveness);
         let _ = self.orders.send(Event::Order(order));
     }
 

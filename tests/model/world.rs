@@ -14,15 +14,11 @@ use etcd_await_election::{
         membership::Membership,
         store::Store as _,
     },
-    gatekeeper,
+    gatekeeper::{self, lifecycle::Instance as Gatekeeper},
     settings::ElectionConfig,
-    status::Status,
 };
 use futures_util::stream;
-use tokio::sync::{
-    mpsc::{UnboundedSender, unbounded_channel},
-    watch,
-};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::{
     command::{Habits, Tree},
@@ -128,11 +124,10 @@ impl World {
         let world = Rc::clone(self);
         let config = ElectionConfig { force, ..place.config.clone() };
         self.sim.spawn(&gatekeeper, async move {
-            let status = Status::new(config.lock.to_string(), config.identity.clone(), config.timing.lease());
-            let (sender, status) = watch::channel(status);
-            let election = Election::new(&config, world.cluster(machine), sender);
+            let instance = Rc::new(Gatekeeper::new(&config, world.machines[machine].clock.clone()));
+            let election = Election::new(&config, world.cluster(machine), instance.observer());
             let signals = stream::poll_fn(move |context| signals_out.poll_recv(context));
-            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, status, Duration::ZERO).await;
+            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, &instance, Duration::ZERO).await;
             world.ended(machine, Some(exit));
         });
     }

@@ -199,6 +199,7 @@ let
         Restart = "on-failure";
         RestartForceExitStatus = [
           70
+          71
           79
           80
         ];

@@ -18,11 +18,7 @@ use super::{
     pauses::{Jitter, Pauses},
     timeouts::Patience,
 };
-use crate::core::{
-    clock::{Clock, Instant},
-    names::LeaseId,
-    timing::show,
-};
+use crate::core::{clock::Clock, names::LeaseId, timing::show};
 
 /// All endpoints of one etcd cluster; never empty.
 #[derive(Debug)]

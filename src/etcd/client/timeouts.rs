@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{clock::Instant, timing::Timing};
+use crate::core::{clock::Instant, limits::RELEASE_ATTEMPT, timing::Timing};
 
 /// Later than anything.
 pub(crate) const NEVER: Instant = Instant::from_boot(Duration::MAX);
@@ -35,10 +35,6 @@ impl Patience {
 impl Default for Patience {
     /// For a question or an errand outside of an election.
     fn default() -> Self {
-        Self {
-            hedge_delay: Duration::from_millis(500),
-            attempt_limit: Duration::from_secs(8),
-            pause: Duration::from_secs(1),
-        }
+        Self { hedge_delay: Duration::from_millis(500), attempt_limit: RELEASE_ATTEMPT, pause: Duration::from_secs(1) }
     }
 }

@@ -13,7 +13,7 @@ const fn at(seconds: u64) -> Instant {
 }
 
 const fn until(term: u64, kill: u64) -> Deadlines {
-    Deadlines { term_at: at(term), kill_at: at(kill) }
+    Deadlines { stop_at: at(term), kill_at: at(kill) }
 }
 
 const fn start(deadlines: Deadlines) -> Event {
@@ -156,7 +156,7 @@ fn signals_are_forwarded_and_those_that_ask_for_the_end_begin_a_stop() {
 fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
     let mut switch = running();
     let end = CommandEnd::Exited(3);
-    assert_eq!(switch.on(Event::MainEnded(end), at(1)), [Action::TermTree, report(Report::Ended(end))]);
+    assert_eq!(switch.on(Event::MainEnded(end), at(1)), [Action::StopTree, report(Report::Ended(end))]);
     assert_eq!(switch.next_wake(), Some(at(11)));
     assert_eq!(switch.on(Event::Woken, at(11)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
     assert_eq!(switch.on(Event::TreeGone, at(11)), [Action::KillTree, report(Report::Gone(end))]);
@@ -269,7 +269,7 @@ impl Observer {
             }
             if let Event::Order(Order::Feed(fed)) = event {
                 let held = Deadlines {
-                    term_at: deadlines.term_at.max(fed.term_at),
+                    stop_at: deadlines.stop_at.max(fed.stop_at),
                     kill_at: deadlines.kill_at.max(fed.kill_at),
                 };
                 // A feed counts only if it came in time.
@@ -286,7 +286,7 @@ impl Observer {
             match action {
                 Action::Start { .. } => {
                     let Event::Order(Order::Start { deadlines, .. }) = event else { panic!("started by {event:?}") };
-                    prop_assert!(now < deadlines.term_at && now < deadlines.kill_at, "started too late");
+                    prop_assert!(now < deadlines.stop_at && now < deadlines.kill_at, "started too late");
                     prop_assert!(self.alive.is_none() && !self.orphaned, "started twice, or for nobody");
                     (self.alive, self.main_ended, self.overdue) = (Some(deadlines), false, false);
                 }

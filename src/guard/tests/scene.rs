@@ -112,7 +112,7 @@ pub(super) const fn ms(milliseconds: u64) -> Duration {
 /// In milliseconds of a machine that has nothing else to do; four times as long on one that has.
 pub(super) fn within(term: u64, kill: u64) -> Deadlines {
     let now = Instant::now();
-    Deadlines { term_at: now + 4 * ms(term), kill_at: now + 4 * ms(kill) }
+    Deadlines { stop_at: now + 4 * ms(term), kill_at: now + 4 * ms(kill) }
 }
 
 pub(super) const fn start_order(deadlines: Deadlines, token: i64) -> Order {

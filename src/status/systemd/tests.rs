@@ -4,7 +4,7 @@ use super::{
     super::tests::{joining, leader, standby},
     *,
 };
-use crate::core::clock::BootClock;
+use crate::system::clock::BootClock;
 
 fn variables(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<> {
     let pairs: BTreeMap<String, OsString> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).into())).collect();
@@ -40,7 +40,7 @@ impl Systemd {
 }
 
 fn told(ready: NotifyReady) -> Told {
-    Told::new(ready, Duration::from_secs(7))
+    Told::new(ready, Duration::from_secs(17))
 }
 
 #[test]
@@ -176,7 +176,7 @@ async fn the_watchdog_is_fed_while_alive_and_not_longer() {
     let now = BootClock.now();
     let deadlines = |seconds| {
         let at = now + Duration::from_secs(seconds);
-        Some(crate::core::timing::Deadlines { term_at: at, kill_at: at })
+        Some(crate::core::timing::Deadlines { stop_at: at, kill_at: at })
     };
     let alive = Status { beat: Some(now), deadlines: deadlines(60), ..leader() };
     // A loaded machine may miss some.

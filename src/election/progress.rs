@@ -1,0 +1,60 @@
+//! What a candidate tells about its progress, for whoever shows it. The election itself reads none of it.
+
+use std::{rc::Rc, time::Duration};
+
+use crate::core::{clock::Instant, timing::Deadlines};
+
+/// Is told of every change, in order.
+pub type Observer = Rc<dyn Fn(Progress)>;
+
+/// A change in the state of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It joins the queue, or joins it again.
+    Joining,
+    /// Its lease was granted, or is kept alive.
+    Renewed {
+        /// When the request for it was sent.
+        sent: Instant,
+        /// The time to live that etcd granted.
+        ttl: Duration,
+    },
+    /// It waits in the queue.
+    Waiting {
+        /// The number in the queue; the first standby is number 1.
+        number: usize,
+        /// The identity just ahead, if there is one.
+        behind: Option<String>,
+    },
+    /// It has read the identity on the holder key.
+    LeaderSeen(Option<String>),
+    /// It holds the lock, and waits until an evicted holder has ended.
+    Evicting,
+    /// It leads: the guard was told to start the command.
+    Elected {
+        /// The fencing token.
+        token: i64,
+    },
+    /// The command runs.
+    Started,
+    /// The guard holds these deadlines.
+    Fed(Deadlines),
+    /// A renewal of the leader was confirmed.
+    RenewalConfirmed {
+        /// When it was sent.
+        sent: Instant,
+    },
+    /// A renewal of the leader was not confirmed within a retry period.
+    RenewalLate,
+    /// Leadership was lost; the command is being stopped.
+    Lost,
+    /// The main process of the command has ended by itself, or could not be started.
+    Ended {
+        /// Whether another term follows.
+        again: bool,
+    },
+    /// The process tree has exited.
+    Exited,
+    /// It is not in the queue any more: the lease was given back or is left to expire.
+    Released,
+}

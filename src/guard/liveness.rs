@@ -1,0 +1,127 @@
+//! The rule by which the gatekeeper takes over from a silent guard. It is pure; the model of the election runs it, too.
+//!
+//! The guard kills the process tree at `kill_at` unless it was fed. A guard from which nothing newer has come by then is frozen or
+//! dead.
+
+use super::protocol::{Order, Reason, Report};
+use crate::core::{
+    clock::Instant,
+    limits::{SILENT_GUARD, SILENT_GUARD_SLACK},
+    timing::Deadlines,
+};
+
+/// What the guard said last about the command that it guards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Liveness {
+    term: Option<Term>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    /// The kill deadline that the guard acknowledged last; that of the start, until it has.
+    kill_at: Instant,
+    /// When the guard last said that it is killing, if it is.
+    killing: Option<Instant>,
+    /// When this process found itself to have been frozen past the deadline: so was the guard, most likely.
+    thawed: Option<Instant>,
+}
+
+impl Term {
+    fn due(&self) -> Instant {
+        let deadline = self.thawed.map_or(self.kill_at, |thawed| self.kill_at.max(thawed)) + SILENT_GUARD_SLACK;
+        self.killing.map_or(deadline, |heard| deadline.max(heard + SILENT_GUARD))
+    }
+}
+
+impl Liveness {
+    /// Notes an order that is sent to the guard.
+    pub const fn ordered(&mut self, order: &Order) {
+        if let Order::Start { deadlines, .. } = order {
+            // It may start the command without coming to say so.
+            self.term = Some(Term { kill_at: deadlines.kill_at, killing: None, thawed: None });
+        }
+    }
+
+    /// Notes a report of the guard.
+    pub fn heard(&mut self, report: &Report, now: Instant) {
+        if let Report::Gone(_) = report {
+            self.term = None;
+        }
+        let Some(term) = &mut self.term else { return };
+        match report {
+            Report::Fed(Deadlines { kill_at, .. }) => term.kill_at = *kill_at,
+            Report::Ending(Reason::KillDeadline | Reason::StopGrace) => term.killing = Some(now),
+            _ => {}
+        }
+        if term.killing.is_some() {
+            term.killing = Some(now);
+        }
+    }
+
+    /// Returns when a guard that says nothing more is not doing its work; `None` if it guards nothing.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.term.map(|term| term.due())
+    }
+
+    /// Returns whether the gatekeeper must take over. To be asked only after everything that the guard said has been noted.
+    #[must_use]
+    pub fn is_overdue(&mut self, now: Instant) -> bool {
+        let Some(term) = &mut self.term else { return false };
+        if now < term.due() {
+            return false;
+        }
+        if term.thawed.is_none() && now >= term.due() + SILENT_GUARD_SLACK {
+            // Our own timer would have been sooner. The guard, thawed as we are, is killing or about to.
+            term.thawed = Some(now);
+            return false;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{core::names::LeaseId, guard::CommandEnd};
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::from_boot(Duration::from_millis(milliseconds))
+    }
+
+    fn started() -> Liveness {
+        let mut liveness = Liveness::default();
+        let deadlines = Deadlines { stop_at: at(10_000), kill_at: at(14_000) };
+        liveness.ordered(&Order::Start { deadlines, token: 1, lease: LeaseId(1) });
+        liveness
+    }
+
+    #[test]
+    fn a_guard_is_overdue_after_its_last_deadline() {
+        let mut liveness = started();
+        assert!(!liveness.is_overdue(at(14_099)) && liveness.is_overdue(at(14_100)));
+        liveness.heard(&Report::Fed(Deadlines { stop_at: at(12_000), kill_at: at(16_000) }), at(2_000));
+        assert_eq!(liveness.due(), Some(at(16_100)));
+        liveness.heard(&Report::Gone(CommandEnd::Exited(0)), at(3_000));
+        assert!(liveness.due().is_none() && !liveness.is_overdue(at(99_000)));
+    }
+
+    #[test]
+    fn a_guard_that_kills_has_three_beats() {
+        let mut liveness = started();
+        liveness.heard(&Report::Ending(Reason::KillDeadline), at(14_001));
+        assert!(!liveness.is_overdue(at(17_000)) && liveness.is_overdue(at(17_001)));
+        liveness.heard(&Report::Ending(Reason::StopGrace), at(17_000));
+        assert_eq!(liveness.due(), Some(at(20_000)));
+    }
+
+    #[test]
+    fn a_gatekeeper_that_was_frozen_gives_the_guard_one_more_slack() {
+        let mut liveness = started();
+        assert!(
+            !liveness.is_overdue(at(30_000)) && !liveness.is_overdue(at(30_099)) && liveness.is_overdue(at(30_100))
+        );
+    }
+}
