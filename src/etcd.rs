@@ -28,7 +28,7 @@ use self::{discovery::Records, endpoint::Host, login::Login};
 use crate::system::clock::BootClock;
 use crate::{
     etcd::{
-        client::{Cluster, Patience},
+        client::{EtcdClient, Patience},
         membership::Membership,
     },
     settings::{Endpoints, EtcdConfig},
@@ -38,7 +38,7 @@ use crate::{
 ///
 /// # Errors
 /// A certificate, key or password file that cannot be used.
-pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoint, BootClock>, ConfigError> {
+pub fn client_of(config: &EtcdConfig, patience: Patience) -> Result<EtcdClient<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
     let uses_tls = match &config.endpoints {
         Endpoints::Listed(urls) => urls.iter().any(|url| url.starts_with("https://")),
@@ -63,7 +63,7 @@ pub fn cluster(config: &EtcdConfig, patience: Patience) -> Result<Cluster<Endpoi
         Endpoint::new(url, host, shared, patience.attempt_limit, membership, login)
     };
     let endpoints = hosts.into_iter().map(endpoint).collect();
-    Ok(Cluster::new(endpoints, Rc::clone(&membership), BootClock, patience))
+    Ok(EtcdClient::new(endpoints, Rc::clone(&membership), BootClock, patience))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::{
 /// Revokes the lease, or leaves it to run out.
 pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
     let limit = BootClock.now() + RELEASE;
-    let (exit, why) = match etcd::cluster(config, Patience::default()) {
+    let (exit, why) = match etcd::client_of(config, Patience::default()) {
         Err(error) => (Exit::Config, error.to_string()),
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
             Some(Ok(revoked)) => {

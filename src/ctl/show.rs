@@ -9,7 +9,7 @@ use crate::{
     election::{keys::Request, view::View},
     etcd::{
         self, Endpoint,
-        client::{Cluster, Patience},
+        client::{EtcdClient, Patience},
         store::{Get, KeyValue, Store as _, StoreError},
     },
     settings::EtcdConfig,
@@ -21,8 +21,8 @@ use crate::{
 /// # Errors
 /// If etcd denies access or does not answer.
 pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
-    let cluster =
-        etcd::cluster(config, Patience::default()).map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
+    let cluster = etcd::client_of(config, Patience::default())
+        .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
     let limit = BootClock.now() + QUESTION;
     let shown = match BootClock.before(limit, look(lock, &cluster)).await {
         Some(shown) => shown.map_err(|error| StartError::new(Exit::NoPermission, text::escaped(&error.to_string())))?,
@@ -43,7 +43,7 @@ pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Ex
 ///
 /// # Errors
 /// What only a person can mend.
-async fn look<C: Clock>(lock: &LockName, cluster: &Cluster<Endpoint, C>) -> Result<Shown, StoreError> {
+async fn look<C: Clock>(lock: &LockName, cluster: &EtcdClient<Endpoint, C>) -> Result<Shown, StoreError> {
     let view = cluster
         .hedged(async |store| {
             View::read(lock, lock.requests().map(Get::names), async |gets: &[Get]| store.read(gets).await).await

@@ -33,31 +33,31 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// What only a person can mend.
     pub async fn campaign(&self, guard: &impl Guard) -> Result<Term, StoreError> {
         let mut pauses = Pauses::default();
-        self.cluster.set_urgent(false);
+        self.etcd.set_urgent(false);
         loop {
             self.tell(Progress::Joining);
             self.leave_cluster().await;
-            let lease = self.cluster.new_lease();
+            let lease = self.etcd.new_lease();
             // Before it is granted: whatever happens to us, it can be given back.
             self.lease.set(Some(lease));
             self.granted.set(false);
             guard.order(Order::Lease(Some(lease)));
             let (sent, granted) = tokio::select! {
                 biased;
-                () = self.cluster.membership().is_lost() => continue,
-                granted = self.cluster.grant(lease, self.timing.lease()) => granted?,
+                () = self.etcd.membership().is_lost() => continue,
+                granted = self.etcd.grant(lease, self.timing.lease()) => granted?,
             };
             self.granted.set(true);
             self.ttl.set(granted.ttl);
             self.tell(Progress::Renewed { sent, ttl: granted.ttl });
             let candidacy = tokio::select! {
                 biased;
-                () = self.cluster.membership().is_lost() => Candidacy::Over,
+                () = self.etcd.membership().is_lost() => Candidacy::Over,
                 candidacy = self.candidacy(granted, sent) => candidacy?,
             };
             let pause = match candidacy {
                 Candidacy::Elected(term) => return Ok(*term),
-                Candidacy::NotJoined => self.cluster.pause_after_failure(&mut pauses, false),
+                Candidacy::NotJoined => self.etcd.pause_after_failure(&mut pauses, false),
                 Candidacy::InVain => self.timing.retry_period(),
                 Candidacy::Over => {
                     pauses = Pauses::default();
@@ -73,13 +73,13 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// this one, not before that leader's lease would have run out: wherever this candidate was when it learned that.
     async fn leave_cluster(&self) {
         let led = self.led_the_lost.take();
-        if self.cluster.membership().lost() && !led {
+        if self.etcd.membership().lost() && !led {
             let lease = self.ttl.get();
             let shown = crate::core::timing::show(lease);
             tracing::warn!("joining the other etcd cluster in {shown}: the leader of this one may run until then");
             self.clock().sleep(lease).await;
         }
-        self.cluster.forget_cluster();
+        self.etcd.forget_cluster();
     }
 
     /// With one lease from joining to leading, or to the end of that lease.
@@ -95,7 +95,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut pauses = Pauses::default();
         loop {
             let looked = if self.is_fresh(granted, renewed) {
-                Some(self.cluster.hedged(async |store| self.view(store, lease).await).await?)
+                Some(self.etcd.hedged(async |store| self.view(store, lease).await).await?)
             } else {
                 None
             };
@@ -140,7 +140,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 self.tell(Progress::Evicting);
             } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
-                match self.cluster.commit(&txn).await {
+                match self.etcd.commit(&txn).await {
                     Ok(outcome) => {
                         tracing::debug!(?step, ?outcome, "transaction");
                         failed.clear();
@@ -160,7 +160,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                             failed = failure.to_string();
                             tracing::warn!("could not {step}: {failed}; retrying");
                         }
-                        self.clock().sleep(self.cluster.pause_after_failure(&mut pauses, false)).await;
+                        self.clock().sleep(self.etcd.pause_after_failure(&mut pauses, false)).await;
                     }
                 }
                 continue;
@@ -214,7 +214,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             then: vec![put(&entry), put(&holder)],
             otherwise: Some(Box::new(join)),
         };
-        match self.cluster.commit(&lead).await {
+        match self.etcd.commit(&lead).await {
             // If nothing was changed, another copy of it may have been applied before: the look tells.
             Ok(_) => Ok(true),
             Err(failure @ StoreError::Refused(_)) => Err(failure),
@@ -306,7 +306,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
         }
         let rests_on = versions(rests_on);
-        let mut opening = pin!(self.cluster.watch(&watched, view.revision + 1));
+        let mut opening = pin!(self.etcd.watch(&watched, view.revision + 1));
         let mut watch = None;
         loop {
             let changes = async {

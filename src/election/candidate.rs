@@ -17,7 +17,7 @@ use crate::{
         timing::Timing,
     },
     etcd::{
-        client::Cluster,
+        client::EtcdClient,
         store::{Get, KeyValue, Range, Store, StoreError},
     },
     settings::ElectionConfig,
@@ -25,7 +25,7 @@ use crate::{
 
 /// One candidate in one election.
 pub struct Election<S, C> {
-    pub(super) cluster: Cluster<S, C>,
+    pub(super) etcd: EtcdClient<S, C>,
     pub(super) lock: LockName,
     pub(super) identity: String,
     pub(super) timing: Timing,
@@ -99,14 +99,14 @@ pub struct Term {
 impl<S: Store, C: Clock> Election<S, C> {
     /// A candidate that has not joined yet.
     #[must_use]
-    pub fn new(config: &ElectionConfig, cluster: Cluster<S, C>, observer: Observer) -> Self {
+    pub fn new(config: &ElectionConfig, client: EtcdClient<S, C>, observer: Observer) -> Self {
         let claim = match (config.force, config.identity_is_explicit) {
             (true, _) => Claim::Asks,
             (false, true) => Claim::AsksItsTwin,
             (false, false) => Claim::Waits,
         };
         Self {
-            cluster,
+            etcd: client,
             lock: config.lock.clone(),
             identity: config.identity.clone(),
             timing: config.timing,
@@ -121,12 +121,12 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// The endpoints this candidate uses.
-    pub const fn cluster(&self) -> &Cluster<S, C> {
-        &self.cluster
+    pub const fn etcd(&self) -> &EtcdClient<S, C> {
+        &self.etcd
     }
 
     pub(super) fn clock(&self) -> &C {
-        self.cluster.clock()
+        self.etcd.clock()
     }
 
     /// Tells of a change.
@@ -148,7 +148,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             let sent = self.clock().now();
             Ok(self.renew_at(store, lease, &read).await?.map(|read| (sent, read)))
         };
-        self.cluster.hedged(renewal).await
+        self.etcd.hedged(renewal).await
     }
 
     /// The same over one connection, as one attempt.

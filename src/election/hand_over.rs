@@ -30,7 +30,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
         // One limit for both, or a program that cannot reach etcd would need it twice to end.
         let limit = self.clock().now() + self.timing.end_limit();
-        if !self.cluster.membership().lost() {
+        if !self.etcd.membership().lost() {
             self.hand_over_term(term).await;
         }
         self.give_back_before(limit, guard).await;
@@ -43,12 +43,12 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     async fn give_back_before(&self, limit: Instant, guard: &impl Guard) {
-        if let Some(lease) = self.lease.get().filter(|_| self.cluster.membership().lost()) {
+        if let Some(lease) = self.lease.get().filter(|_| self.etcd.membership().lost()) {
             tracing::warn!("lease {lease} is left to run out: it is of another etcd cluster than most endpoints");
             self.lease.set(None);
         }
         if let Some(lease) = self.lease.get() {
-            match self.clock().before(limit, self.cluster.revoke(lease)).await {
+            match self.clock().before(limit, self.etcd.revoke(lease)).await {
                 Some(Ok(true)) => tracing::info!("released: lease {lease} given back"),
                 Some(Ok(false)) => tracing::info!("etcd has no lease {lease}: nothing to give back"),
                 Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
@@ -86,7 +86,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 return true;
             }
         }
-        let glance = self.cluster.hedged(async |store| {
+        let glance = self.etcd.hedged(async |store| {
             let requests = self.requests(term.lease);
             View::read(&self.lock, requests, async |gets: &[Get]| store.glance(gets).await).await
         });
@@ -99,7 +99,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Hedged, as a member that is dead or cut off must not keep the successor waiting.
     async fn hand_over_to(&self, successor: &Entry, txn: &Txn) -> bool {
-        let outcome = self.cluster.commit(txn).await;
+        let outcome = self.etcd.commit(txn).await;
         let Ok(Outcome::Then(token)) = outcome else {
             tracing::debug!(?outcome, "not handed over, as far as is known");
             return false;
@@ -148,7 +148,7 @@ mod tests {
     use crate::{
         core::{names::LeaseId, timing::Timing},
         etcd::{
-            client::{Cluster, Patience},
+            client::{EtcdClient, Patience},
             double::Double,
             membership::Membership,
         },
@@ -178,7 +178,7 @@ mod tests {
             on_loss: OnLoss::Exit,
         };
         let membership = Membership::of(["slow".to_owned()], None).into();
-        let cluster = Cluster::new(vec![store], membership, BootClock, Patience::default());
+        let cluster = EtcdClient::new(vec![store], membership, BootClock, Patience::default());
         Election::new(&config, cluster, Rc::new(|_| {}))
     }
 
@@ -189,7 +189,7 @@ mod tests {
         let election = election(store.clone());
         let campaign = election.campaign(&Idle);
         let changes = async {
-            let membership = election.cluster().membership();
+            let membership = election.etcd().membership();
             while membership.ours().is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -216,7 +216,7 @@ mod tests {
             () = tokio::task::yield_now() => {}
         }
         election.give_back(&Idle).await;
-        assert_eq!(election.cluster().endpoints()[0].revoked.get(), 2);
+        assert_eq!(election.etcd().endpoints()[0].revoked.get(), 2);
         assert_eq!(election.lease.get(), None);
     }
 }

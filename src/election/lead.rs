@@ -77,7 +77,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// more, so the tree is dead within the TTL; but the lease is kept alive until it really is, however long that takes.
     pub async fn lead(&self, term: &Term, guard: &impl Guard, signals: impl Stream<Item = i32>) -> End {
         self.claim.set(Claim::Waits);
-        self.cluster.set_urgent(true);
+        self.etcd.set_urgent(true);
         let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
         self.tell(Progress::Elected { token: term.token });
@@ -87,7 +87,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             self.clock().sleep_until(begin).await;
             self.observe(term).await
         }));
-        let mut cluster_lost = pin!(stream::once(self.cluster.membership().is_lost()));
+        let mut cluster_lost = pin!(stream::once(self.etcd.membership().is_lost()));
         let mut signals = pin!(signals);
         let mut lead = Lead { election: self, term, guard, lost: None, ended: None };
         loop {
@@ -109,7 +109,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// next. Goes on after a loss, to keep the lease alive.
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
-        let asked = self.cluster.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
+        let asked = self.etcd.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
             let gets = [self.what_a_term_rests_on(term), vec![self.whoever_may_be_next(term)]].concat();
             self.renew_at(store, term.lease, async |store| self.see(store, term, &gets).await).await
         });
@@ -183,7 +183,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     if now > begun + self.timing.retry_period() {
                         pauses = Pauses::default();
                     }
-                    self.clock().sleep(self.cluster.pause_after_failure(&mut pauses, false)).await;
+                    self.clock().sleep(self.etcd.pause_after_failure(&mut pauses, false)).await;
                 }
             }
         }
@@ -195,7 +195,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             Some(revision) => revision,
             None => {
                 let gets = self.what_a_term_rests_on(term);
-                let seen = self.cluster.hedged(async |store| self.see(store, term, &gets).await).await?;
+                let seen = self.etcd.hedged(async |store| self.see(store, term, &gets).await).await?;
                 if let Err(loss) = self.judge(term, &seen) {
                     return Ok(loss);
                 }
@@ -204,7 +204,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         };
         let mut ranges = vec![Range::Key(self.lock.holder()), Range::Key(term.entry.key.clone())];
         ranges.extend(self.lock.requests_to(term.lease));
-        let mut watch = self.cluster.watch(&ranges, known + 1).await?;
+        let mut watch = self.etcd.watch(&ranges, known + 1).await?;
         loop {
             for change in watch.next().await? {
                 if let Err(loss) = self.judge_change(term, &change) {
@@ -212,7 +212,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 if let Change::Put(kv) = change {
                     let names = [KeyOnly::from(kv)];
-                    let asked_by = self.cluster.hedged(async |store| self.asked_by(store, term, &names).await).await?;
+                    let asked_by = self.etcd.hedged(async |store| self.asked_by(store, term, &names).await).await?;
                     if let Some(by) = asked_by {
                         return Ok(Loss::Requested(by));
                     }

@@ -13,7 +13,7 @@ mod timeouts;
 mod vote;
 
 pub(crate) use self::{attempts::Attempts, pauses::Pauses, timeouts::NEVER};
-pub use self::{requests::Watch, state::Cluster, timeouts::Patience};
+pub use self::{requests::Watch, state::EtcdClient, timeouts::Patience};
 
 #[cfg(test)]
 mod tests;

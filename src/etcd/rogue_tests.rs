@@ -19,7 +19,7 @@ use crate::system::clock::BootClock;
 use crate::{
     core::names::LeaseId,
     etcd::{
-        client::{Cluster, Patience},
+        client::{EtcdClient, Patience},
         store::{Outcome, Store as _, StoreError, Txn},
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
@@ -35,10 +35,10 @@ const PATIENCE: Patience = Patience {
     pause: Duration::from_millis(400),
 };
 
-fn cluster<const N: usize>(urls: [&String; N]) -> Cluster<Endpoint, BootClock> {
+fn cluster<const N: usize>(urls: [&String; N]) -> EtcdClient<Endpoint, BootClock> {
     let endpoints = Endpoints::Listed(urls.map(Clone::clone).to_vec());
     let config = EtcdConfig { endpoints, cluster_id: None, tls: TlsFiles::default(), credentials: None };
-    super::cluster(&config, PATIENCE).expect("no files")
+    super::client_of(&config, PATIENCE).expect("no files")
 }
 
 /// The only endpoint, which has said that it is of our cluster, and answers everything else like this.

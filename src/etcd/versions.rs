@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{client::Cluster, endpoint::Endpoint, store::Store as _};
+use super::{client::EtcdClient, endpoint::Endpoint, store::Store as _};
 use crate::core::{clock::Clock, timing::show};
 
 /// How long a member has to report its version.
@@ -149,7 +149,7 @@ impl Advice {
 
 /// Logs what the versions of the members mean, in one line: a warning if this configuration runs a risk. Members that do not
 /// answer within five seconds are left out.
-pub async fn log_risks<C: Clock>(cluster: &Cluster<Endpoint, C>, lease: Duration, has_user: bool) {
+pub async fn log_risks<C: Clock>(cluster: &EtcdClient<Endpoint, C>, lease: Duration, has_user: bool) {
     let limit = cluster.clock().now() + LIMIT;
     let endpoints = cluster.endpoints();
     let ask = async |endpoint: &Endpoint| {

@@ -42,9 +42,9 @@ pub async fn run<S: Store, C: Clock>(
     // In the same task as the story: it only beats while that is polled, too.
     let beat = async {
         loop {
-            let due = election.cluster().clock().now() + BEAT;
-            election.cluster().clock().sleep_until(due).await;
-            let late = election.cluster().clock().now().saturating_since(due);
+            let due = election.etcd().clock().now() + BEAT;
+            election.etcd().clock().sleep_until(due).await;
+            let late = election.etcd().clock().now().saturating_since(due);
             if late >= BEAT {
                 tracing::warn!(
                     "did not run for {late:.1?}: frozen, suspended with the machine, or without a processor"
@@ -58,7 +58,7 @@ pub async fn run<S: Store, C: Clock>(
         // First, as it explains what comes then.
         () = beat => unreachable!("the beat goes on for ever"),
         exit = story => exit,
-        never = election.cluster().keep_asking() => never,
+        never = election.etcd().keep_asking() => never,
     }
 }
 
@@ -76,9 +76,9 @@ async fn story<S: Store, C: Clock>(
     let on_terminal = std::io::stdin().is_terminal();
     let mut pause = Duration::ZERO;
     let mut exit = loop {
-        let begun = election.cluster().clock().now();
+        let begun = election.etcd().clock().now();
         let campaign = async {
-            election.cluster().clock().sleep(pause).await;
+            election.etcd().clock().sleep(pause).await;
             election.campaign(guard).await
         };
         let term = tokio::select! {
@@ -91,7 +91,7 @@ async fn story<S: Store, C: Clock>(
             },
             exit = out_of_patience(election, config, instance.lifecycle()) => break exit,
         };
-        let waited = election.cluster().clock().now().saturating_since(begun);
+        let waited = election.etcd().clock().now().saturating_since(begun);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
         let asked = Cell::new(None);
         let forwarded = signals.as_mut().inspect(|&signal| {
@@ -124,7 +124,7 @@ async fn story<S: Store, C: Clock>(
         exit = tokio::select! {
             biased;
             exit = asked_to_end(&mut signals, stop_signal, on_terminal) => exit,
-            () = election.cluster().clock().sleep(restart_pause) => exit,
+            () = election.etcd().clock().sleep(restart_pause) => exit,
         };
     }
     instance.ending();
@@ -213,7 +213,7 @@ async fn out_of_patience<S: Store, C: Clock>(
     tokio::select! {
         biased;
         () = waiting => tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0"),
-        () = election.cluster().clock().sleep(limit) => {
+        () = election.etcd().clock().sleep(limit) => {
             tracing::error!("not elected within {} (ACQUIRE_TIMEOUT {}): giving up", show(limit), show(timeout));
         }
     }

@@ -53,7 +53,7 @@ async fn campaign(
     endpoint: Option<http::Bound>,
 ) -> Result<Exit, StartError> {
     let timing = &config.election.timing;
-    let cluster = etcd::cluster(&config.etcd, Patience::of(timing))
+    let cluster = etcd::client_of(&config.etcd, Patience::of(timing))
         .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
     let reaper = guarded.reaper();
     let handle = guarded.into_handle().map_err(StartError::no_room("the guard"))?;
@@ -87,7 +87,7 @@ async fn campaign(
         () = async {
             // The sender lives as long as the instance.
             let _ = lifecycle.wait_for(Lifecycle::is_settled).await;
-            etcd::log_risks(election.cluster(), timing.lease(), config.etcd.credentials.is_some()).await;
+            etcd::log_risks(election.etcd(), timing.lease(), config.etcd.credentials.is_some()).await;
             std::future::pending().await
         } => unreachable!("pending for ever"),
     };

@@ -10,7 +10,7 @@ use etcd_await_election::{
     core::{clock::Clock as _, exit_code::Exit, names::LeaseId},
     election::Election,
     etcd::{
-        client::{Cluster, Patience},
+        client::{EtcdClient, Patience},
         membership::Membership,
         store::Store as _,
     },
@@ -80,7 +80,7 @@ impl World {
         self.machines[machine].current.borrow().clone()
     }
 
-    fn cluster(&self, machine: usize) -> Cluster<Mutated, MachineClock> {
+    fn cluster(&self, machine: usize) -> EtcdClient<Mutated, MachineClock> {
         let Machine { clock, config, .. } = &self.machines[machine];
         let own = Rc::default();
         let endpoint = |member| Mutated {
@@ -92,7 +92,7 @@ impl World {
         };
         let endpoints: Vec<_> = (0..self.net.members()).map(endpoint).collect();
         let membership = Membership::of(endpoints.iter().map(|endpoint| endpoint.name().to_owned()), None);
-        Cluster::new(endpoints, membership.into(), clock.clone(), Patience::of(&config.timing))
+        EtcdClient::new(endpoints, membership.into(), clock.clone(), Patience::of(&config.timing))
     }
 
     /// Starts an instance on a machine.

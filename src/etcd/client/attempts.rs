@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, pin::Pin, rc::Rc, task::Poll, time::Duration};
 use super::{
     super::store::{Store, StoreError},
     pauses::Pauses,
-    state::Cluster,
+    state::EtcdClient,
     timeouts::NEVER,
 };
 use crate::core::{
@@ -31,7 +31,7 @@ pub(super) struct Answer<S, T> {
 
 /// The attempts at one question.
 pub(crate) struct Attempts<'a, S, C, T> {
-    cluster: &'a Cluster<S, C>,
+    client: &'a EtcdClient<S, C>,
     ask: Ask<'a, S, T>,
     /// How often the question is asked again while answers are outstanding, and after each answer.
     period: Option<Duration>,
@@ -67,28 +67,28 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     const MOST_PERIODS: u32 = 16;
 
     /// One answer is wanted, now.
-    pub(super) fn once(cluster: &'a Cluster<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
-        Self { next_at: cluster.clock.now(), ..Self::idle(cluster, ask, None) }
+    pub(super) fn once(client: &'a EtcdClient<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
+        Self { next_at: client.clock.now(), ..Self::idle(client, ask, None) }
     }
 
     /// The same, unless every endpoint fails. Where there is no leader just now, a request fails at once, and may work at once.
-    pub(super) fn one_pass(cluster: &'a Cluster<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
+    pub(super) fn one_pass(client: &'a EtcdClient<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
         Self { one_pass: true, ..Self::once(cluster, ask) }
     }
 
     /// An answer is wanted every `period`, from `begin` on, whether or not those before have come.
     pub(super) fn every(
-        cluster: &'a Cluster<S, C>,
+        client: &'a EtcdClient<S, C>,
         period: Duration,
         begin: Instant,
         ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
     ) -> Self {
-        let period = period.max(cluster.patience.attempt_limit / Self::MOST_PERIODS);
-        Self { due_at: begin, ..Self::idle(cluster, ask, Some(period)) }
+        let period = period.max(client.patience.attempt_limit / Self::MOST_PERIODS);
+        Self { due_at: begin, ..Self::idle(client, ask, Some(period)) }
     }
 
     fn idle(
-        cluster: &'a Cluster<S, C>,
+        client: &'a EtcdClient<S, C>,
         ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
         period: Option<Duration>,
     ) -> Self {
@@ -98,7 +98,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             Box::pin(async move { ask(&store).await })
         };
         Self {
-            cluster,
+            client,
             ask: Box::new(ask),
             period,
             in_flight: Vec::new(),
@@ -124,7 +124,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     /// The same, with what the answer came by.
     pub(super) async fn next_answer(&mut self) -> Result<Answer<S, T>, StoreError> {
         loop {
-            let now = self.cluster.clock.now();
+            let now = self.client.clock.now();
             self.give_up(now)?;
             if now >= self.due_at {
                 self.ask_again(now);
@@ -133,15 +133,15 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             }
             let mut wake = self.next_at.min(self.due_at);
             if let Some(oldest) = self.in_flight.iter().map(|attempt| attempt.sent).min() {
-                wake = wake.min(oldest + self.cluster.patience.attempt_limit);
-                let silent_at = oldest.max(self.answered_at) + self.cluster.silence();
+                wake = wake.min(oldest + self.client.patience.attempt_limit);
+                let silent_at = oldest.max(self.answered_at) + self.client.silence();
                 if now < silent_at {
                     wake = wake.min(silent_at);
                 } else {
-                    self.cluster.tell_silence(&self.reasons());
+                    self.client.tell_silence(&self.reasons());
                 }
             }
-            let (clock, in_flight) = (&self.cluster.clock, &mut self.in_flight);
+            let (clock, in_flight) = (&self.client.clock, &mut self.in_flight);
             tokio::select! {
                 biased;
                 (attempt, result) = first_of(in_flight) => match result {
@@ -155,7 +155,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
 
     /// Drops the attempts whose answers would be of no use any more.
     fn give_up(&mut self, now: Instant) -> Result<(), StoreError> {
-        let limit = self.cluster.patience.attempt_limit;
+        let limit = self.client.patience.attempt_limit;
         while let Some(old) = self.in_flight.iter().position(|attempt| attempt.sent + limit <= now) {
             let attempt = self.in_flight.remove(old);
             let failure = StoreError::Unavailable(self.no_answer(&attempt));
@@ -166,20 +166,20 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
 
     /// At the preferred endpoint, over its standing connection.
     fn ask_again(&mut self, now: Instant) {
-        let index = self.cluster.preferred_index();
+        let index = self.client.preferred_index();
         if self.in_flight.is_empty() {
             (self.first, self.tried) = (index, 1);
-            self.next_at = now + self.cluster.patience.hedge_delay;
+            self.next_at = now + self.client.patience.hedge_delay;
         }
-        let (index, store) = self.cluster.endpoints.after(index, 0);
+        let (index, store) = self.client.endpoints.after(index, 0);
         self.launch(index, store, now, true);
     }
 
     /// At the next endpoint, or over the next new connection.
     fn try_next(&mut self, now: Instant) {
-        let (endpoints, patience) = (self.cluster.len(), &self.cluster.patience);
+        let (endpoints, patience) = (self.client.len(), &self.client.patience);
         if self.tried == 0 {
-            self.first = self.cluster.preferred_index();
+            self.first = self.client.preferred_index();
         }
         let again = (self.tried + 1).saturating_sub(endpoints);
         // Behind a single address, which member a connection leads to may be chance.
@@ -193,9 +193,9 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             return;
         }
         if self.tried > 0 {
-            self.cluster.trouble.notify_one();
+            self.client.trouble.notify_one();
         }
-        let (index, mut store) = self.cluster.endpoints.after(self.first, self.tried);
+        let (index, mut store) = self.client.endpoints.after(self.first, self.tried);
         let again = self.tried >= endpoints && self.in_flight.iter().any(|attempt| Rc::ptr_eq(&attempt.store, &store));
         if again {
             store = Rc::new(store.again());
@@ -216,43 +216,43 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     /// What is older than an answer is of no use any more; what is newer is.
     fn answered(&mut self, attempt: Attempt<'a, S, T>, value: T) -> Answer<S, T> {
         let Attempt { index, store, sent, .. } = attempt;
-        let (now, preferred) = (self.cluster.clock.now(), self.cluster.preferred_index());
+        let (now, preferred) = (self.client.clock.now(), self.client.preferred_index());
         // Answers that are late everywhere are no reason to go from one endpoint to the other and back.
         let is_beaten = |attempt: &Attempt<'_, S, T>| attempt.index == preferred && attempt.sent <= sent;
         if self.failed.contains_key(&preferred) || self.in_flight.iter().any(is_beaten) {
-            self.cluster.prefer(index);
+            self.client.prefer(index);
         }
-        self.cluster.keep(index, &store);
-        self.cluster.answered(now.saturating_since(sent));
+        self.client.keep(index, &store);
+        self.client.answered(now.saturating_since(sent));
         self.in_flight.retain(|attempt| attempt.sent > sent);
         self.failed.clear();
         self.pauses = Pauses::default();
-        (self.first, self.tried) = (self.cluster.preferred_index(), 1);
-        self.next_at = if self.in_flight.is_empty() { NEVER } else { now + self.cluster.patience.hedge_delay };
+        (self.first, self.tried) = (self.client.preferred_index(), 1);
+        self.next_at = if self.in_flight.is_empty() { NEVER } else { now + self.client.patience.hedge_delay };
         self.answered_at = now;
         Answer { value, sent, index, store }
     }
 
     fn failed(&mut self, attempt: &Attempt<'a, S, T>, failure: StoreError) -> Result<(), StoreError> {
-        let now = self.cluster.clock.now();
+        let now = self.client.clock.now();
         tracing::debug!(endpoint = attempt.store.name(), "{failure}");
-        self.cluster.give_up_connection(attempt.index, &attempt.store);
+        self.client.give_up_connection(attempt.index, &attempt.store);
         let leaderless = matches!(failure, StoreError::NoLeader(_));
         self.failed.insert(attempt.index, failure);
-        if self.tried < self.cluster.len() {
+        if self.tried < self.client.len() {
             // Whoever is next need not wait for the hedge delay.
             self.next_at = now;
             return Ok(());
         }
-        let pause = self.cluster.pause_after_failure(&mut self.pauses, leaderless);
+        let pause = self.client.pause_after_failure(&mut self.pauses, leaderless);
         self.next_at = self.next_at.min(now + pause);
         let over = self.in_flight.is_empty();
         let refused = self.failed.values().filter(|failure| matches!(failure, StoreError::Refused(_))).count();
         let no_leader = self.failed.values().any(|failure| matches!(failure, StoreError::NoLeader(_)));
-        let verdict = if over && self.one_pass && 2 * refused <= self.cluster.len() && !no_leader {
+        let verdict = if over && self.one_pass && 2 * refused <= self.client.len() && !no_leader {
             Err(StoreError::Unavailable(self.reasons().join("; ")))
-        } else if 2 * refused > self.cluster.len() || over {
-            self.cluster.all_failed(self.failed.values().cloned().collect())
+        } else if 2 * refused > self.client.len() || over {
+            self.client.all_failed(self.failed.values().cloned().collect())
         } else {
             Ok(())
         };
@@ -279,7 +279,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     }
 
     fn no_answer(&self, attempt: &Attempt<'a, S, T>) -> String {
-        format!("{}: no answer within {}", attempt.store.name(), show(self.cluster.silence()))
+        format!("{}: no answer within {}", attempt.store.name(), show(self.client.silence()))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     super::store::{Change, Granted, Outcome, Range, Store, StoreError, Txn, Watch as _},
     attempts::{Answer, Attempts},
     endpoints::Id,
-    state::Cluster,
+    state::EtcdClient,
 };
 use crate::core::{
     clock::{Clock, Instant},
@@ -16,7 +16,7 @@ use crate::core::{
     timing::show,
 };
 
-impl<S: Store, C: Clock> Cluster<S, C> {
+impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// Grants a lease, however long that takes, and says when the first request for it was sent.
     ///
     /// The id is ours, so that the same lease can be asked for at several endpoints, and can be revoked whether or not an answer
@@ -93,13 +93,13 @@ impl<S: Store, C: Clock> Cluster<S, C> {
         let preferred = self.preferred.subscribe();
         let opened = Attempts::once(self, async |store: &S| store.watch(ranges, from).await).next_answer().await?;
         let Answer { value: watch, index, store, .. } = opened;
-        Ok(Watch { cluster: self, watch, store, index, preferred })
+        Ok(Watch { client: self, watch, store, index, preferred })
     }
 }
 
 /// A watch at the endpoint that was preferred when it was opened.
 pub struct Watch<'a, S: Store, C> {
-    cluster: &'a Cluster<S, C>,
+    client: &'a EtcdClient<S, C>,
     watch: S::Watch,
     store: Rc<S>,
     index: Id,
@@ -120,7 +120,7 @@ impl<S: Store, C: Clock> Watch<'_, S, C> {
             biased;
             changes = self.watch.next() => changes.inspect_err(|failure| {
                 tracing::debug!(endpoint = self.store.name(), "watch: {failure}");
-                self.cluster.give_up_connection(self.index, &self.store);
+                self.client.give_up_connection(self.index, &self.store);
             }),
             () = moved => Err(StoreError::Unavailable(format!("{}: another endpoint answers faster", self.store.name()))),
         }

@@ -22,7 +22,7 @@ use crate::core::{clock::Clock, names::LeaseId, timing::show};
 
 /// All endpoints of one etcd cluster; never empty.
 #[derive(Debug)]
-pub struct Cluster<S, C> {
+pub struct EtcdClient<S, C> {
     pub(super) endpoints: Endpoints<S>,
     pub(super) membership: Rc<Membership>,
     pub(super) clock: C,
@@ -44,7 +44,7 @@ pub struct Cluster<S, C> {
     pub(super) undecided: RefCell<Option<String>>,
 }
 
-impl<S: Store, C: Clock> Cluster<S, C> {
+impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// Whatever answers with nonsense has a new reason for ever.
     const MOST_REASONS: usize = 30;
 

@@ -40,17 +40,17 @@ fn refused() -> Answer {
 /// Endpoints `a`, `b` and `c` that answer like this, on their standing connection and on new ones.
 fn cluster<const N: usize>(
     answers: [(Answer, Answer); N],
-) -> (Cluster<Double, Paused>, Rc<RefCell<Vec<&'static str>>>) {
+) -> (EtcdClient<Double, Paused>, Rc<RefCell<Vec<&'static str>>>) {
     let asked: Rc<RefCell<Vec<_>>> = Rc::default();
     let script = |(name, (first, again))| Double { first, again, asked: Rc::clone(&asked), ..Double::named(name) };
     let scripts: Vec<_> = ["a", "b", "c"].into_iter().zip(answers).map(script).collect();
     let membership = Membership::of(scripts.iter().map(|script| script.name.to_owned()), None).into();
     let patience = Patience { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
-    (Cluster::new(scripts, membership, Paused(tokio::time::Instant::now()), patience), asked)
+    (EtcdClient::new(scripts, membership, Paused(tokio::time::Instant::now()), patience), asked)
 }
 
 /// When the request of the answer was sent, and when the answer came; timers are good to a millisecond.
-async fn once(cluster: &Cluster<Double, Paused>) -> (u128, u128) {
+async fn once(cluster: &EtcdClient<Double, Paused>) -> (u128, u128) {
     let begun = cluster.clock.now();
     let (sent, _) = Attempts::once(cluster, async |store: &Double| store.ask().await).next().await.expect("an answer");
     let since = |instant: Instant| instant.saturating_since(begun).as_millis();

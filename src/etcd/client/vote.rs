@@ -15,14 +15,14 @@ use super::{
     },
     endpoints::Id,
     pauses::Pauses,
-    state::Cluster,
+    state::EtcdClient,
 };
 use crate::core::{clock::Clock, timing::show};
 
 /// Who was asked for its cluster, and whether it answered.
 type Vote<S> = (Rc<S>, Result<(), StoreError>);
 
-impl<S: Store, C: Clock> Cluster<S, C> {
+impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// From one question to all endpoints which cluster they belong to, to the next.
     const ASK_AGAIN: Duration = Duration::from_secs(60);
     /// The same while they contradict each other, which has to be noticed when it gets worse.
