@@ -28,7 +28,7 @@ use self::{discovery::Records, endpoint::Host, login::Login};
 use crate::system::clock::BootClock;
 use crate::{
     etcd::{
-        client::{EtcdClient, Patience},
+        client::{EtcdClient, RequestTimeouts},
         membership::Membership,
     },
     settings::{Endpoints, EtcdConfig},
@@ -38,7 +38,10 @@ use crate::{
 ///
 /// # Errors
 /// A certificate, key or password file that cannot be used.
-pub fn client_of(config: &EtcdConfig, patience: Patience) -> Result<EtcdClient<Endpoint, BootClock>, ConfigError> {
+pub fn client_of(
+    config: &EtcdConfig,
+    timeouts: RequestTimeouts,
+) -> Result<EtcdClient<Endpoint, BootClock>, ConfigError> {
     tls::options(&config.tls)?;
     let uses_tls = match &config.endpoints {
         Endpoints::Listed(urls) => urls.iter().any(|url| url.starts_with("https://")),
@@ -52,18 +55,18 @@ pub fn client_of(config: &EtcdConfig, patience: Patience) -> Result<EtcdClient<E
     let hosts: Vec<_> = match &config.endpoints {
         Endpoints::Listed(urls) => urls.iter().map(|url| (url.clone(), Host::of_url(url))).collect(),
         Endpoints::Discovered(discovery) => {
-            let records = Records::new(discovery, 3 * patience.hedge_delay);
+            let records = Records::new(discovery, 3 * timeouts.hedge_delay);
             vec![(records.name(), Host::Records(Box::new(records)))]
         }
     };
     let membership = Rc::new(Membership::of(hosts.iter().map(|(name, _)| name.clone()), config.cluster_id));
-    let login = Rc::new(Login::new(patience.attempt_limit));
+    let login = Rc::new(Login::new(timeouts.attempt_limit));
     let endpoint = |(url, host)| {
         let (shared, membership, login) = (Rc::clone(&shared), Rc::clone(&membership), Rc::clone(&login));
-        Endpoint::new(url, host, shared, patience.attempt_limit, membership, login)
+        Endpoint::new(url, host, shared, timeouts.attempt_limit, membership, login)
     };
     let endpoints = hosts.into_iter().map(endpoint).collect();
-    Ok(EtcdClient::new(endpoints, Rc::clone(&membership), BootClock, patience))
+    Ok(EtcdClient::new(endpoints, Rc::clone(&membership), BootClock, timeouts))
 }
 
 #[cfg(test)]

@@ -4,14 +4,14 @@
 use crate::system::clock::BootClock;
 use crate::{
     core::{clock::Clock as _, exit_code::Exit, limits::RELEASE, names::LeaseId, timing::show},
-    etcd::{self, client::Patience},
+    etcd::{self, client::RequestTimeouts},
     settings::EtcdConfig,
 };
 
 /// Revokes the lease, or leaves it to run out.
 pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
     let limit = BootClock.now() + RELEASE;
-    let (exit, why) = match etcd::client_of(config, Patience::default()) {
+    let (exit, why) = match etcd::client_of(config, RequestTimeouts::default()) {
         Err(error) => (Exit::Config, error.to_string()),
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
             Some(Ok(revoked)) => {

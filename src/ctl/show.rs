@@ -9,7 +9,7 @@ use crate::{
     election::{keys::Request, view::View},
     etcd::{
         self, Endpoint,
-        client::{EtcdClient, Patience},
+        client::{EtcdClient, RequestTimeouts},
         store::{Get, KeyValue, Store as _, StoreError},
     },
     settings::EtcdConfig,
@@ -21,7 +21,7 @@ use crate::{
 /// # Errors
 /// If etcd denies access or does not answer.
 pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
-    let cluster = etcd::client_of(config, Patience::default())
+    let cluster = etcd::client_of(config, RequestTimeouts::default())
         .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
     let limit = BootClock.now() + QUESTION;
     let shown = match BootClock.before(limit, look(lock, &cluster)).await {

@@ -148,7 +148,7 @@ mod tests {
     use crate::{
         core::{names::LeaseId, timing::Timing},
         etcd::{
-            client::{EtcdClient, Patience},
+            client::{EtcdClient, RequestTimeouts},
             double::Double,
             membership::Membership,
         },
@@ -178,7 +178,7 @@ mod tests {
             on_loss: OnLoss::Exit,
         };
         let membership = Membership::of(["slow".to_owned()], None).into();
-        let cluster = EtcdClient::new(vec![store], membership, BootClock, Patience::default());
+        let cluster = EtcdClient::new(vec![store], membership, BootClock, RequestTimeouts::default());
         Election::new(&config, cluster, Rc::new(|_| {}))
     }
 

@@ -19,7 +19,7 @@ use crate::system::clock::BootClock;
 use crate::{
     core::names::LeaseId,
     etcd::{
-        client::{EtcdClient, Patience},
+        client::{EtcdClient, RequestTimeouts},
         store::{Outcome, Store as _, StoreError, Txn},
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
@@ -29,7 +29,7 @@ const OURS: u64 = 0xcafe;
 const STRAY: u64 = 0xdead;
 const LEASE: LeaseId = LeaseId(7);
 const TTL: Duration = Duration::from_secs(15);
-const PATIENCE: Patience = Patience {
+const PATIENCE: RequestTimeouts = RequestTimeouts {
     hedge_delay: Duration::from_millis(100),
     attempt_limit: Duration::from_secs(2),
     pause: Duration::from_millis(400),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{exit_code::Exit, limits::RESTART_PAUSE, start_error::StartError},
     election::Election,
-    etcd::{self, client::Patience},
+    etcd::{self, client::RequestTimeouts},
     guard::{
         self, GuardSetup, Guarded,
         signals::{Original, Signals},
@@ -53,7 +53,7 @@ async fn campaign(
     endpoint: Option<http::Bound>,
 ) -> Result<Exit, StartError> {
     let timing = &config.election.timing;
-    let cluster = etcd::client_of(&config.etcd, Patience::of(timing))
+    let cluster = etcd::client_of(&config.etcd, RequestTimeouts::of(timing))
         .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
     let reaper = guarded.reaper();
     let handle = guarded.into_handle().map_err(StartError::no_room("the guard"))?;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use etcd_await_election::{
     election::view::View,
     etcd::{
-        client::Patience,
+        client::RequestTimeouts,
         store::{Op, Txn},
     },
 };
@@ -155,7 +155,7 @@ fn link_fault(world: &Rc<World>, length: Time) {
 /// Answers come later and later, and then none: what was confirmed counts from when it was sent.
 fn late_then_cut(world: &Rc<World>) {
     let (machine, members) = (often_the_leader(world), (0..world.net.members()).collect::<Vec<_>>());
-    let limit = Patience::of(&world.machines[machine].config.timing).attempt_limit;
+    let limit = RequestTimeouts::of(&world.machines[machine].config.timing).attempt_limit;
     let limit = Time::try_from(limit.as_micros()).expect("short");
     // A renewal is a read and a keepalive, one after the other, and both have to fit.
     let late = Way { lost: 0, delay: (limit / 4, limit / 2 - 20 * MS) };

@@ -10,7 +10,7 @@ use etcd_await_election::{
     core::{clock::Clock as _, exit_code::Exit, names::LeaseId},
     election::Election,
     etcd::{
-        client::{EtcdClient, Patience},
+        client::{EtcdClient, RequestTimeouts},
         membership::Membership,
         store::Store as _,
     },
@@ -92,7 +92,7 @@ impl World {
         };
         let endpoints: Vec<_> = (0..self.net.members()).map(endpoint).collect();
         let membership = Membership::of(endpoints.iter().map(|endpoint| endpoint.name().to_owned()), None);
-        EtcdClient::new(endpoints, membership.into(), clock.clone(), Patience::of(&config.timing))
+        EtcdClient::new(endpoints, membership.into(), clock.clone(), RequestTimeouts::of(&config.timing))
     }
 
     /// Starts an instance on a machine.

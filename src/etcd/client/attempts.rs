@@ -83,7 +83,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         begin: Instant,
         ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
     ) -> Self {
-        let period = period.max(client.patience.attempt_limit / Self::MOST_PERIODS);
+        let period = period.max(client.timeouts.attempt_limit / Self::MOST_PERIODS);
         Self { due_at: begin, ..Self::idle(client, ask, Some(period)) }
     }
 
@@ -133,7 +133,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
             }
             let mut wake = self.next_at.min(self.due_at);
             if let Some(oldest) = self.in_flight.iter().map(|attempt| attempt.sent).min() {
-                wake = wake.min(oldest + self.client.patience.attempt_limit);
+                wake = wake.min(oldest + self.client.timeouts.attempt_limit);
                 let silent_at = oldest.max(self.answered_at) + self.client.silence();
                 if now < silent_at {
                     wake = wake.min(silent_at);
@@ -155,7 +155,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
 
     /// Drops the attempts whose answers would be of no use any more.
     fn give_up(&mut self, now: Instant) -> Result<(), StoreError> {
-        let limit = self.client.patience.attempt_limit;
+        let limit = self.client.timeouts.attempt_limit;
         while let Some(old) = self.in_flight.iter().position(|attempt| attempt.sent + limit <= now) {
             let attempt = self.in_flight.remove(old);
             let failure = StoreError::Unavailable(self.no_answer(&attempt));
@@ -169,7 +169,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         let index = self.client.preferred_index();
         if self.in_flight.is_empty() {
             (self.first, self.tried) = (index, 1);
-            self.next_at = now + self.client.patience.hedge_delay;
+            self.next_at = now + self.client.timeouts.hedge_delay;
         }
         let (index, store) = self.client.endpoints.after(index, 0);
         self.launch(index, store, now, true);
@@ -177,17 +177,17 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
 
     /// At the next endpoint, or over the next new connection.
     fn try_next(&mut self, now: Instant) {
-        let (endpoints, patience) = (self.client.len(), &self.client.patience);
+        let (endpoints, timeouts) = (self.client.len(), &self.client.timeouts);
         if self.tried == 0 {
             self.first = self.client.preferred_index();
         }
         let again = (self.tried + 1).saturating_sub(endpoints);
         // Behind a single address, which member a connection leads to may be chance.
         let longest = match endpoints {
-            1 => 2 * patience.hedge_delay,
-            _ => patience.pause.max(patience.attempt_limit / Self::MOST_PERIODS).max(patience.hedge_delay),
+            1 => 2 * timeouts.hedge_delay,
+            _ => timeouts.pause.max(timeouts.attempt_limit / Self::MOST_PERIODS).max(timeouts.hedge_delay),
         };
-        let hedge_delay = patience.hedge_delay * 2_u32.saturating_pow(u32::try_from(again).unwrap_or(u32::MAX).min(16));
+        let hedge_delay = timeouts.hedge_delay * 2_u32.saturating_pow(u32::try_from(again).unwrap_or(u32::MAX).min(16));
         self.next_at = now + hedge_delay.min(longest);
         if self.in_flight.len() >= endpoints + Self::MOST_AGAIN {
             return;
@@ -228,7 +228,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         self.failed.clear();
         self.pauses = Pauses::default();
         (self.first, self.tried) = (self.client.preferred_index(), 1);
-        self.next_at = if self.in_flight.is_empty() { NEVER } else { now + self.client.patience.hedge_delay };
+        self.next_at = if self.in_flight.is_empty() { NEVER } else { now + self.client.timeouts.hedge_delay };
         self.answered_at = now;
         Answer { value, sent, index, store }
     }

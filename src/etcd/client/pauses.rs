@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use super::timeouts::Patience;
+use super::timeouts::RequestTimeouts;
 use crate::core::clock::Instant;
 
 /// How often something has failed in a row.
@@ -21,8 +21,14 @@ impl Pauses {
 
     /// The pause after one more failure. An election among etcd's members is over before an attempt is given up; when it is
     /// not, it has failed like anything else.
-    pub(super) fn next(&mut self, now: Instant, leaderless: bool, patience: &Patience, jitter: &Jitter) -> Duration {
-        let Patience { pause, attempt_limit, .. } = *patience;
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        leaderless: bool,
+        timeouts: &RequestTimeouts,
+        jitter: &Jitter,
+    ) -> Duration {
+        let RequestTimeouts { pause, attempt_limit, .. } = *timeouts;
         let since = *self.since.get_or_insert(now);
         let double = |first: Duration, times: u32| first * 2_u32.saturating_pow(times.min(20));
         let pause = if leaderless && now < since + attempt_limit {

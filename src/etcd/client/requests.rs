@@ -46,7 +46,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// Its outcome is unknown then.
     pub async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
         // Meanwhile nothing else is done, and the lease has to be renewed.
-        let limit = self.patience.attempt_limit / 2;
+        let limit = self.timeouts.attempt_limit / 2;
         let mut attempts = Attempts::one_pass(self, async |store: &S| store.commit(txn).await);
         match self.clock.before(self.clock.now() + limit, attempts.next()).await {
             Some(committed) => committed.map(|(_, outcome)| outcome),

@@ -16,7 +16,7 @@ use super::{
     },
     endpoints::{Endpoints, Id},
     pauses::{Jitter, Pauses},
-    timeouts::Patience,
+    timeouts::RequestTimeouts,
 };
 use crate::core::{clock::Clock, names::LeaseId, timing::show};
 
@@ -26,7 +26,7 @@ pub struct EtcdClient<S, C> {
     pub(super) endpoints: Endpoints<S>,
     pub(super) membership: Rc<Membership>,
     pub(super) clock: C,
-    pub(super) patience: Patience,
+    pub(super) timeouts: RequestTimeouts,
     pub(super) preferred: watch::Sender<Id>,
     /// An attempt has failed, or is slow.
     pub(super) trouble: Notify,
@@ -53,14 +53,14 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// # Panics
     /// Without an endpoint.
     #[must_use]
-    pub fn new(endpoints: Vec<S>, membership: Rc<Membership>, clock: C, patience: Patience) -> Self {
+    pub fn new(endpoints: Vec<S>, membership: Rc<Membership>, clock: C, timeouts: RequestTimeouts) -> Self {
         assert!(!endpoints.is_empty(), "a cluster has endpoints");
         Self {
             endpoints: Endpoints::new(endpoints),
             membership,
             jitter: Jitter::new(clock.now()),
             clock,
-            patience,
+            timeouts,
             preferred: watch::Sender::new(0),
             trouble: Notify::new(),
             others: Notify::new(),
@@ -123,12 +123,12 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// How long an answer is waited for before etcd is said to be silent: half of what an attempt is given, or more where answers
     /// have been slow before.
     pub(super) fn silence(&self) -> Duration {
-        (self.patience.attempt_limit / 2).max(2 * self.latency.get())
+        (self.timeouts.attempt_limit / 2).max(2 * self.latency.get())
     }
 
     /// Returns how long to wait after one more failure in a row.
     pub(crate) fn pause_after_failure(&self, pauses: &mut Pauses, leaderless: bool) -> Duration {
-        pauses.next(self.clock.now(), leaderless, &self.patience, &self.jitter)
+        pauses.next(self.clock.now(), leaderless, &self.timeouts, &self.jitter)
     }
 
     /// One line when etcd answers again.
@@ -146,7 +146,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         let mut told = self.told.borrow_mut();
         let news = told.len() < Self::MOST_REASONS && reasons.iter().any(|reason| !told.contains(reason));
         if !self.silent.replace(true) || news {
-            let pause = show(self.patience.pause);
+            let pause = show(self.timeouts.pause);
             tracing::warn!("etcd does not answer, trying again at least every {pause}: {}", reasons.join("; "));
         }
         if news {

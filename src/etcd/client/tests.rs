@@ -45,8 +45,8 @@ fn cluster<const N: usize>(
     let script = |(name, (first, again))| Double { first, again, asked: Rc::clone(&asked), ..Double::named(name) };
     let scripts: Vec<_> = ["a", "b", "c"].into_iter().zip(answers).map(script).collect();
     let membership = Membership::of(scripts.iter().map(|script| script.name.to_owned()), None).into();
-    let patience = Patience { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
-    (EtcdClient::new(scripts, membership, Paused(tokio::time::Instant::now()), patience), asked)
+    let timeouts = RequestTimeouts { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
+    (EtcdClient::new(scripts, membership, Paused(tokio::time::Instant::now()), timeouts), asked)
 }
 
 /// When the request of the answer was sent, and when the answer came; timers are good to a millisecond.
@@ -103,12 +103,12 @@ async fn pauses_double_up_to_the_limit_and_are_short_without_a_leader_for_as_lon
     };
     let (begin, mut pauses) = (cluster.clock.now(), Pauses::default());
     for ms in [50, 100, 200, 400, 400] {
-        near(pauses.next(begin, false, &cluster.patience, &cluster.jitter), ms);
+        near(pauses.next(begin, false, &cluster.timeouts, &cluster.jitter), ms);
     }
     let mut pauses = Pauses::default();
     for ms in [10, 20, 40, 80, 100, 100] {
-        near(pauses.next(begin, true, &cluster.patience, &cluster.jitter), ms);
+        near(pauses.next(begin, true, &cluster.timeouts, &cluster.jitter), ms);
     }
-    near(pauses.next(begin + LIMIT, true, &cluster.patience, &cluster.jitter), 50);
-    near(pauses.next(begin + LIMIT, true, &cluster.patience, &cluster.jitter), 100);
+    near(pauses.next(begin + LIMIT, true, &cluster.timeouts, &cluster.jitter), 50);
+    near(pauses.next(begin + LIMIT, true, &cluster.timeouts, &cluster.jitter), 100);
 }

@@ -9,7 +9,7 @@ pub(crate) const NEVER: Instant = Instant::from_boot(Duration::MAX);
 
 /// How long to wait for whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RequestTimeouts {
     /// When the next endpoint gets the request too.
     pub hedge_delay: Duration,
     /// When an attempt is given up: its answer would be of no use any more.
@@ -18,7 +18,7 @@ pub struct Patience {
     pub pause: Duration,
 }
 
-impl Patience {
+impl RequestTimeouts {
     /// What fits between the renewals of this timing: several hedges before the renew deadline, which is when a renewal that was
     /// sent before is worth nothing any more.
     #[must_use]
@@ -32,7 +32,7 @@ impl Patience {
     }
 }
 
-impl Default for Patience {
+impl Default for RequestTimeouts {
     /// For a question or an errand outside of an election.
     fn default() -> Self {
         Self { hedge_delay: Duration::from_millis(500), attempt_limit: RELEASE_ATTEMPT, pause: Duration::from_secs(1) }

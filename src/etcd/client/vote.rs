@@ -98,7 +98,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
             } else {
                 resolve_at = resolve_at.max(self.clock.now() + Duration::from_secs(1));
             }
-            self.clock.sleep(self.patience.pause).await;
+            self.clock.sleep(self.timeouts.pause).await;
         }
     }
 
@@ -140,7 +140,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// Looks all names up. What a name stood for before is kept while it cannot be looked up. Returns whether other endpoints
     /// vote now.
     async fn resolve(&self) -> bool {
-        let limit = self.clock.now() + 4 * self.patience.hedge_delay;
+        let limit = self.clock.now() + 4 * self.timeouts.hedge_delay;
         let names = self.endpoints.names().iter().enumerate();
         let mut lookups: FuturesUnordered<_> =
             names.map(async |(n, name)| (n, self.clock.before(limit, name.resolve()).await)).collect();
@@ -208,11 +208,11 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     }
 
     async fn ask_within_limit(&self, id: Id, store: Rc<S>) -> Vote<S> {
-        let limit = self.clock.now() + self.patience.attempt_limit;
+        let limit = self.clock.now() + self.timeouts.attempt_limit;
         let answer = self.clock.before(limit, self.ask_one(id, &store)).await;
         let answer = answer.unwrap_or_else(|| {
             self.give_up_connection(id, &store);
-            let limit = show(self.patience.attempt_limit);
+            let limit = show(self.timeouts.attempt_limit);
             Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
         });
         let answer = answer.map(|cluster| self.membership.heard(store.name(), cluster));
@@ -224,7 +224,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     async fn ask_one(&self, id: Id, store: &Rc<S>) -> Result<u64, StoreError> {
         let ask = async |store: Rc<S>| (store.cluster_id().await, store);
         let mut asked: FuturesUnordered<_> = [ask(Rc::clone(store))].into_iter().collect();
-        let mut patience = self.patience.hedge_delay;
+        let mut patience = self.timeouts.hedge_delay;
         loop {
             tokio::select! {
                 biased;
@@ -272,7 +272,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                  the only one over several connections; list all members in ETCD_AWAIT_ELECTION_ENDPOINTS or set \
                  ETCD_AWAIT_ELECTION_CLUSTER_ID; retrying at least every {}{colon}{}",
                 membership::endpoints(self.len()),
-                show(self.patience.pause),
+                show(self.timeouts.pause),
                 reasons.join("; ")
             );
             self.undecided.replace(Some(summary));
