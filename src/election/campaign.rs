@@ -153,7 +153,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                             self.clock().sleep(RECONSIDER).await;
                         }
                     }
-                    Err(failure @ StoreError::Refused(_)) => return Err(failure),
+                    Err(failure @ StoreError::AccessDenied(_)) => return Err(failure),
                     // Applied or not: the next look tells. Not at once, since whatever broke it may break the next.
                     Err(failure) => {
                         if failed != failure.to_string() {
@@ -217,7 +217,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         match self.etcd.commit(&lead).await {
             // If nothing was changed, another copy of it may have been applied before: the look tells.
             Ok(_) => Ok(true),
-            Err(failure @ StoreError::Refused(_)) => Err(failure),
+            Err(failure @ StoreError::AccessDenied(_)) => Err(failure),
             Err(failure) => {
                 tracing::warn!("joining has an unknown outcome, joining again with a new lease: {failure}");
                 Ok(false)
@@ -339,7 +339,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                         let term = ahead.and_then(|ahead| self.handed_over(granted, *renewed, ahead, &changes));
                         return Ok(term.map_or(Waited::Change, |term| Waited::HandedOver(Box::new(term))));
                     }
-                    Err(failure @ StoreError::Refused(_)) => return Err(failure),
+                    Err(failure @ StoreError::AccessDenied(_)) => return Err(failure),
                     // A watch that breaks says nothing: look. Not at once, as the next one may break at once.
                     Err(_) => {
                         self.clock().sleep(RECONSIDER).await;

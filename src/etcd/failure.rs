@@ -55,7 +55,7 @@ pub(super) enum Meaning {
     /// There is no login in this cluster.
     NoLoginNeeded,
     /// Wrong password, or no permission.
-    Refused,
+    AccessDenied,
     /// Certificates do not match.
     Untrusted,
     /// The answer is larger than the decoding limit: ask for less.
@@ -84,9 +84,9 @@ impl Meaning {
             code::UNAUTHENTICATED => Self::StaleToken,
             code::INVALID_ARGUMENT if text.contains("revision of auth store is old") => Self::StaleToken,
             code::INVALID_ARGUMENT if text.contains("user name is empty") => Self::NotLoggedIn,
-            code::INVALID_ARGUMENT if text.contains("authentication failed") => Self::Refused,
+            code::INVALID_ARGUMENT if text.contains("authentication failed") => Self::AccessDenied,
             code::FAILED_PRECONDITION if text.contains("authentication is not enabled") => Self::NoLoginNeeded,
-            code::PERMISSION_DENIED => Self::Refused,
+            code::PERMISSION_DENIED => Self::AccessDenied,
             code::OUT_OF_RANGE if text.contains("decoded message length too large") => Self::TooLarge,
             _ => return None,
         })
@@ -107,7 +107,7 @@ impl Meaning {
 pub(super) fn translate(endpoint: &str, error: &Error) -> StoreError {
     let text = format!("{endpoint}: {}", causes(error));
     match Meaning::of(error) {
-        Meaning::Refused | Meaning::NotLoggedIn => StoreError::Refused(text),
+        Meaning::AccessDenied | Meaning::NotLoggedIn => StoreError::AccessDenied(text),
         Meaning::Untrusted => StoreError::Untrusted(text),
         Meaning::NoLeader => StoreError::NoLeader(text),
         _ => StoreError::Unavailable(text),

@@ -81,7 +81,7 @@ pub trait Watch {
 pub enum StoreError {
     /// etcd knows us and says no, and only a person can mend it: wrong password, no permission.
     #[error("{0}")]
-    Refused(String),
+    AccessDenied(String),
     /// No trust between the two: certificates. A person has to mend it unless another endpoint works.
     #[error("{0}")]
     Untrusted(String),

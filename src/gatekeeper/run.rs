@@ -87,7 +87,7 @@ async fn story<S: Store, C: Clock>(
             exit = asked_to_end(&mut signals, stop_signal, on_terminal) => break exit,
             campaigned = campaign => match campaigned {
                 Ok(term) => term,
-                Err(failure) => break refused(&failure),
+                Err(failure) => break denied(&failure),
             },
             exit = out_of_patience(election, config, instance.lifecycle()) => break exit,
         };
@@ -220,9 +220,9 @@ async fn out_of_patience<S: Store, C: Clock>(
     Exit::GaveUp
 }
 
-fn refused(failure: &StoreError) -> Exit {
+fn denied(failure: &StoreError) -> Exit {
     match failure {
-        StoreError::Refused(why) => {
+        StoreError::AccessDenied(why) => {
             tracing::error!(
                 "etcd refuses us: {why}; see ETCD_AWAIT_ELECTION_USER and PASSWORD or PASSWORD_FILE, and the user's permission \
                  to read and write the lock's key and the keys below it"

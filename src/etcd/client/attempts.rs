@@ -247,7 +247,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         let pause = self.client.pause_after_failure(&mut self.pauses, leaderless);
         self.next_at = self.next_at.min(now + pause);
         let over = self.in_flight.is_empty();
-        let refused = self.failed.values().filter(|failure| matches!(failure, StoreError::Refused(_))).count();
+        let refused = self.failed.values().filter(|failure| matches!(failure, StoreError::AccessDenied(_))).count();
         let no_leader = self.failed.values().any(|failure| matches!(failure, StoreError::NoLeader(_)));
         let verdict = if over && self.one_pass && 2 * refused <= self.client.len() && !no_leader {
             Err(StoreError::Unavailable(self.reasons().join("; ")))

@@ -157,10 +157,10 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// What most of the endpoints refuse is final, and what they all do not trust unless they did before. One of them may be
     /// behind the others, or be set up otherwise.
     pub(super) fn all_failed(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
-        let is_refused = |failure: &&StoreError| matches!(failure, StoreError::Refused(_));
+        let is_denied = |failure: &&StoreError| matches!(failure, StoreError::AccessDenied(_));
         let all_untrusted = failures.iter().all(|failure| matches!(failure, StoreError::Untrusted(_)));
-        let final_failure = if 2 * failures.iter().filter(is_refused).count() > self.len() {
-            failures.iter().find(is_refused)
+        let final_failure = if 2 * failures.iter().filter(is_denied).count() > self.len() {
+            failures.iter().find(is_denied)
         } else {
             failures.first().filter(|_| all_untrusted && !self.known.get())
         };

@@ -34,7 +34,7 @@ fn after(time: Duration) -> Answer {
 const SILENT: Answer = (None, Ok(""));
 
 fn refused() -> Answer {
-    (Some(Duration::ZERO), Err(StoreError::Refused("no".into())))
+    (Some(Duration::ZERO), Err(StoreError::AccessDenied("no".into())))
 }
 
 /// Endpoints `a`, `b` and `c` that answer like this, on their standing connection and on new ones.
@@ -91,7 +91,7 @@ async fn what_most_endpoints_refuse_is_final_and_what_one_refuses_is_not() {
     assert_eq!(once(&one).await, (0, 100));
     let (two, _) = cluster([(refused(), refused()), (refused(), refused()), (SILENT, SILENT)]);
     let answer = Attempts::once(&two, async |store: &Double| store.ask().await).next().await;
-    assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
+    assert!(matches!(answer, Err(StoreError::AccessDenied(_))), "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]
