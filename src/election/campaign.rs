@@ -237,7 +237,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             let request = Request { to: None, lease: entry.lease };
             let mut evict = vec![put(self.lock.request(request), entry.lease), Op::Delete(holder.key.clone())];
             evict.extend(holder.lease.map(|lease| Op::Put(self.lock.marker(lease), holder.value.clone(), lease)));
-            return then(Step::Oust, vec![mine, unchanged(holder)], evict);
+            return then(Step::Evict, vec![mine, unchanged(holder)], evict);
         }
         let request = claim.request(entry.lease);
         let key = request.map(|request| self.lock.request(request));
@@ -256,7 +256,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
             (None, Some(key)) if !waits_for_another => {
                 let absent = Compare::Absent(Range::Key(key.clone()));
-                then(Step::Ask, vec![mine, absent], vec![put(key, entry.lease)])
+                then(Step::Request, vec![mine, absent], vec![put(key, entry.lease)])
             }
             (None, _) if waits_for_another => {
                 self.claim.set(Claim::Waits);
@@ -269,9 +269,9 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Updates the claim after a step that was applied.
     fn took(&self, step: Step) {
         match step {
-            Step::Oust => self.claim.set(Claim::Asks),
+            Step::Evict => self.claim.set(Claim::Asks),
             Step::Withdraw => self.claim.set(Claim::Waits),
-            Step::Claim | Step::Ask => {}
+            Step::Claim | Step::Request => {}
         }
     }
 
@@ -501,20 +501,20 @@ enum Step {
     /// Take the free lock.
     Claim,
     /// Put a request for the lead.
-    Ask,
+    Request,
     /// Delete the request to a holder that no longer holds the lock.
     Withdraw,
     /// Delete a holder that knows no requests, and mark its lease.
-    Oust,
+    Evict,
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Claim => "take the free lock",
-            Self::Ask => "ask for the lead",
+            Self::Request => "ask for the lead",
             Self::Withdraw => "withdraw the request to an earlier holder",
-            Self::Oust => "delete the holder that knows no requests",
+            Self::Evict => "delete the holder that knows no requests",
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 const ENTRY: &str = "~entry/";
 const FORCE: &str = "~force/";
 const RESIGN: &str = "~resign/";
-const OUSTED: &str = "~ousted/";
+const MARKER: &str = "~ousted/";
 
 /// The digits of the longest lease id.
 const LONGEST: usize = 16;
@@ -136,13 +136,13 @@ impl LockName {
     /// The marker on the lease of an evicted holder.
     #[must_use]
     pub fn marker(&self, lease: LeaseId) -> Vec<u8> {
-        self.below(&format!("{OUSTED}{lease}"))
+        self.below(&format!("{MARKER}{lease}"))
     }
 
     /// Returns the range of the eviction markers.
     #[must_use]
     pub fn markers(&self) -> Range {
-        Range::Prefix(self.below(OUSTED))
+        Range::Prefix(self.below(MARKER))
     }
 
     /// Returns the kind of an entry or marker, by its name and its lease. A key without a lease does not count, as it would never expire.
@@ -154,7 +154,7 @@ impl LockName {
         if let Some(hex) = name.strip_prefix(ENTRY) {
             // The name can be that of an earlier leader, whose entry was handed over.
             LeaseId::from_hex(hex).map(|_| Kind::Entry { lease, ours: true })
-        } else if let Some(hex) = name.strip_prefix(OUSTED) {
+        } else if let Some(hex) = name.strip_prefix(MARKER) {
             its_own(hex).map(|()| Kind::Marker)
         } else {
             // etcd's own clients never hand an entry over.
@@ -166,7 +166,7 @@ impl LockName {
     #[must_use]
     pub fn needs_lease(&self, key: &[u8]) -> bool {
         let name = self.name(key);
-        name.is_some_and(|name| LeaseId::from_hex(name.strip_prefix(OUSTED).unwrap_or(name)).is_some())
+        name.is_some_and(|name| LeaseId::from_hex(name.strip_prefix(MARKER).unwrap_or(name)).is_some())
     }
 
     /// Returns the request that a key is, by its name alone: it counts only while the owner that it names has a queue entry.
