@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time::Duration};
 
 use super::{
-    candidate::{Claim, Election, Term},
+    candidate::{Demand, Election, Term},
     keys::Request,
     progress::Progress,
     view::{Entry, View},
@@ -130,7 +130,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     let whose = asking.entry.kv.identity();
                     tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
                     // We had the lead; to ask for it again would pass it round for ever among several who force.
-                    self.claim.set(Claim::Waits);
+                    self.demand.set(Demand::None);
                     // If that failed, the owner of the request may have lost its entry and not yet its lease.
                     let taken = self.hand_over_term(&term).await;
                     return Ok(if taken { Candidacy::Over } else { Candidacy::InVain });
@@ -230,7 +230,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mine = unchanged(&entry.kv);
         let put = |key, lease| Op::Put(key, self.identity.clone().into(), lease);
         let then = |step, when, then| Some((step, Txn { when, then, otherwise: None }));
-        let claim = self.claim.get();
+        let demand = self.demand.get();
         let asked = view.holder.as_ref().filter(|holder| claim.is_for(holder));
         if let (Some(holder), Some(_)) = (asked, view.holder_without_entry()) {
             // The next leader has to obey this request: this candidate is the one that evicted the holder.
@@ -248,7 +248,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             return then(Step::Claim, vec![mine, absent], take);
         }
         let stands = request.and_then(|request| view.request(request));
-        let waits_for_another = asked.is_none() && claim != Claim::Asks;
+        let waits_for_another = asked.is_none() && claim != Demand::OfEveryLeader;
         match (stands, key) {
             (Some(stands), Some(key)) if waits_for_another => {
                 let stands = Compare::Unchanged(key.clone(), stands.mod_revision);
@@ -259,7 +259,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 then(Step::Request, vec![mine, absent], vec![put(key, entry.lease)])
             }
             (None, _) if waits_for_another => {
-                self.claim.set(Claim::Waits);
+                self.demand.set(Demand::None);
                 None
             }
             _ => None,
@@ -269,8 +269,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Updates the claim after a step that was applied.
     fn took(&self, step: Step) {
         match step {
-            Step::Evict => self.claim.set(Claim::Asks),
-            Step::Withdraw => self.claim.set(Claim::Waits),
+            Step::Evict => self.demand.set(Demand::OfEveryLeader),
+            Step::Withdraw => self.demand.set(Demand::None),
             Step::Claim | Step::Request => {}
         }
     }
@@ -295,7 +295,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(self.lock.holder());
         let mut gets: Vec<_> = watched.iter().chain([&holder]).cloned().map(Get::names).collect();
-        if place < 2 || self.claim.get() == Claim::Asks {
+        if place < 2 || self.demand.get() == Demand::OfEveryLeader {
             watched.push(holder);
         }
         if view.is_led_by(entry.lease) {
@@ -362,7 +362,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let (place, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
         if place.mod_revision != holder.mod_revision
             || !self.is_fresh(granted, renewed)
-            || self.claim.get() != Claim::Waits
+            || self.demand.get() != Demand::None
         {
             return None;
         }
@@ -387,10 +387,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.tell_leader(view.holder.as_ref());
         // The head of the queue takes a free lock at once.
         let waits = place > 0 || view.holder.is_some();
-        if self.claim.get() == Claim::AsksItsTwin {
+        if self.demand.get() == Demand::OfSameIdentity {
             let twin = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));
             let twin = twin.filter(|holder| holder.value == self.identity.as_bytes());
-            self.claim.set(twin.map_or(Claim::Waits, |twin| Claim::AsksHolder(twin.lease)));
+            self.demand.set(twin.map_or(Demand::None, |twin| Demand::OfHolder(twin.lease)));
             if twin.is_some() {
                 tracing::warn!("our own identity {:?} leads already: asking it for the lead", self.identity);
             }
@@ -415,7 +415,8 @@ impl<S: Store, C: Clock> Election<S, C> {
             tracing::info!(lease = %entry.lease, "joined as number {number} in the queue, {behind}; {leader}");
             if let Some(holder) = view.holder_without_entry() {
                 self.tell_holder_without_entry(holder);
-            } else if self.claim.get() == Claim::Asks && view.entries.first().is_some_and(|head| !head.ours) {
+            } else if self.demand.get() == Demand::OfEveryLeader && view.entries.first().is_some_and(|head| !head.ours)
+            {
                 let head = view.entries[0].name();
                 tracing::warn!(
                     "the head of the queue, {head:?}, is another kind of client: it cannot be forced, waiting for it"
@@ -427,7 +428,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     fn tell_holder_without_entry(&self, holder: &KeyValue) {
         let whose = holder.identity();
-        match (holder.lease, self.claim.get().is_for(holder)) {
+        match (holder.lease, self.demand.get().is_for(holder)) {
             (None, true) => tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as forced"),
             (None, false) => tracing::warn!(
                 "the holder key {} of {whose:?} has no lease, so it was written by hand and never runs out: delete it, or \

@@ -35,7 +35,7 @@ pub struct Election<S, C> {
     pub(super) granted: Cell<bool>,
     /// The time to live of the latest lease: what etcd grants can be more than what is asked for.
     pub(super) ttl: Cell<Duration>,
-    pub(super) claim: Cell<Claim>,
+    pub(super) demand: Cell<Demand>,
     /// Whether this candidate itself was the leader of the cluster that was lost: its command has ended.
     pub(super) led_the_lost: Cell<bool>,
     /// Who was last said to lead.
@@ -46,33 +46,33 @@ pub struct Election<S, C> {
 
 /// Whether this candidate asks for the lead instead of waiting for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum Demand {
     /// It waits.
-    Waits,
+    None,
     /// It asks if its own identity leads when it joins first.
-    AsksItsTwin,
+    OfSameIdentity,
     /// It asks only the holder that it found when it joined, by its lease. A standby that is elected later is left alone.
-    AsksHolder(Option<LeaseId>),
+    OfHolder(Option<LeaseId>),
     /// It asks every leader until it has led itself.
-    Asks,
+    OfEveryLeader,
 }
 
-impl Claim {
+impl Demand {
     /// Returns whether this holder is asked.
     pub(super) fn is_for(self, holder: &KeyValue) -> bool {
         match self {
-            Self::Waits | Self::AsksItsTwin => false,
-            Self::AsksHolder(lease) => holder.lease == lease,
-            Self::Asks => true,
+            Self::None | Self::OfSameIdentity => false,
+            Self::OfHolder(lease) => holder.lease == lease,
+            Self::OfEveryLeader => true,
         }
     }
 
     /// Returns the handover request of a candidate with this lease. A holder without a lease cannot be asked.
     pub(super) fn request(self, lease: LeaseId) -> Option<Request> {
         match self {
-            Self::Waits | Self::AsksItsTwin | Self::AsksHolder(None) => None,
-            Self::AsksHolder(to) => Some(Request { to, lease }),
-            Self::Asks => Some(Request { to: None, lease }),
+            Self::None | Self::OfSameIdentity | Self::OfHolder(None) => None,
+            Self::OfHolder(to) => Some(Request { to, lease }),
+            Self::OfEveryLeader => Some(Request { to: None, lease }),
         }
     }
 }
@@ -100,10 +100,10 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// A candidate that has not joined yet.
     #[must_use]
     pub fn new(config: &ElectionConfig, client: EtcdClient<S, C>, observer: Observer) -> Self {
-        let claim = match (config.force, config.identity_is_explicit) {
-            (true, _) => Claim::Asks,
-            (false, true) => Claim::AsksItsTwin,
-            (false, false) => Claim::Waits,
+        let demand = match (config.force, config.identity_is_explicit) {
+            (true, _) => Demand::OfEveryLeader,
+            (false, true) => Demand::OfSameIdentity,
+            (false, false) => Demand::None,
         };
         Self {
             etcd: client,
@@ -113,7 +113,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             lease: Cell::new(None),
             granted: Cell::new(false),
             ttl: Cell::new(config.timing.lease()),
-            claim: Cell::new(claim),
+            demand: Cell::new(demand),
             led_the_lost: Cell::default(),
             told_leader: RefCell::default(),
             observer,
@@ -169,7 +169,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Returns what to read of requests: those that the candidate with this lease must obey as leader, and its own.
     pub(super) fn requests(&self, lease: LeaseId) -> impl Iterator<Item = Get> {
-        let own = self.claim.get().request(lease).map(|request| Range::Key(self.lock.request(request)));
+        let own = self.demand.get().request(lease).map(|request| Range::Key(self.lock.request(request)));
         self.lock.requests_to(lease).into_iter().chain(own).map(Get::names)
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, pin::pin, time::Duration};
 use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{
-    candidate::{Claim, Election, Term},
+    candidate::{Demand, Election, Term},
     progress::Progress,
     view::View,
 };
@@ -76,7 +76,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// Feeding and renewing go on while the command shuts down on its own or on request. After a loss the guard is fed no
     /// more, so the tree is dead within the TTL; but the lease is kept alive until it really is, however long that takes.
     pub async fn lead(&self, term: &Term, guard: &impl Guard, signals: impl Stream<Item = i32>) -> End {
-        self.claim.set(Claim::Waits);
+        self.demand.set(Demand::None);
         self.etcd.set_urgent(true);
         let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
