@@ -5,19 +5,19 @@
 //!
 //! ```text
 //! gatekeeper                       guard                                    command
-//! handle  ── Order ──▶  feed ──▶  switch ──▶ process ──▶ spawn, tree  ──▶  main process, and all it forks
+//! handle  ── Order ──▶  wire ──▶  switch ──▶ process ──▶ spawn, tree  ──▶  main process, and all it forks
 //!         ◀── Report ──           (decides)  (waits, reaps, acts)
 //! ```
 //!
 //! Whichever of the two processes dies, the other one still owns every descendant: both are subreapers, the guard ends
-//! the tree when the line breaks ([`feed`]), and so does the gatekeeper when the guard is lost ([`handle`]).
+//! the tree when the line breaks ([`wire`]), and so does the gatekeeper when the guard is lost ([`handle`]).
 
-pub mod feed;
 pub mod handle;
 pub mod liveness;
 mod protocol;
 pub mod signals;
 pub mod switch;
+pub mod wire;
 
 mod cgroup;
 mod farewell;
@@ -76,7 +76,7 @@ pub struct GuardSetup {
 /// the lock contains a NUL.
 pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
     tree::check_proc()?;
-    let (ours, theirs) = feed::pair()?;
+    let (ours, theirs) = wire::pair()?;
     let equipment = Equipment {
         switch: Switch::new(setup.stop_signal, setup.stop_grace),
         command: spawn::Command::new(

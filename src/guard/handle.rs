@@ -10,11 +10,11 @@ use tokio::io::unix::AsyncFd;
 
 use super::{
     cgroup::Cgroup,
-    feed::{Line, Received},
     liveness::Liveness,
     protocol::{Guard, Order, Report},
     tree,
     wait::{self, Waited},
+    wire::{Line, Received},
 };
 use crate::core::clock::Clock;
 use crate::system::clock::BootClock;

@@ -26,7 +26,6 @@ use nix::{
 use super::{
     cgroup::Cgroup,
     farewell::Farewell,
-    feed::{Line, Received},
     protocol::{CommandEnd, Order, Reason, Report},
     signals::Signals,
     spawn::{Command, Executed, Spawned, end_of},
@@ -34,6 +33,7 @@ use super::{
     terminal::Terminal,
     tree,
     wait::{self, Waited},
+    wire::{Line, Received},
 };
 use crate::{
     core::{clock::Instant, timing::Deadlines},
