@@ -20,8 +20,8 @@ pub mod switch;
 pub mod wire;
 
 mod cgroup;
-mod farewell;
 mod process;
+mod release;
 mod spawn;
 mod terminal;
 mod tree;
@@ -86,7 +86,7 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
             setup.original,
             setup.stderr,
         )?,
-        farewell: farewell::Farewell::new(setup.release_program, setup.original),
+        release: release::Release::new(setup.release_program, setup.original),
         terminal: terminal::Terminal::of_this_group(),
         log: setup.log,
     };

@@ -25,8 +25,8 @@ use nix::{
 
 use super::{
     cgroup::Cgroup,
-    farewell::Farewell,
     protocol::{CommandEnd, Order, Reason, Report},
+    release::Release,
     signals::Signals,
     spawn::{Command, Executed, Spawned, end_of},
     switch::{Action, Event, Switch},
@@ -44,7 +44,7 @@ use crate::{
 pub(super) struct Equipment {
     pub(super) switch: Switch,
     pub(super) command: Command,
-    pub(super) farewell: Farewell,
+    pub(super) release: Release,
     pub(super) terminal: Terminal,
     pub(super) log: Style,
 }
@@ -67,7 +67,7 @@ struct Process {
     signals: Signals,
     timer: TimerFd,
     command: Command,
-    farewell: Farewell,
+    release: Release,
     terminal: Terminal,
     log: Style,
     /// The command's, if it has one.
@@ -93,7 +93,7 @@ impl Process {
     const INBOX: usize = 512;
 
     fn new(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> io::Result<Self> {
-        let Equipment { switch, command, farewell, terminal, log } = equipment;
+        let Equipment { switch, command, release, terminal, log } = equipment;
         // Every orphan below the command falls to this process, so that none is out of reach.
         prctl::set_child_subreaper(true)?;
         let _ = prctl::set_name(c"await-guard");
@@ -105,7 +105,7 @@ impl Process {
             signals: Signals::open()?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             command,
-            farewell,
+            release,
             terminal,
             log,
             cgroup,
@@ -242,7 +242,7 @@ impl Process {
                  user's",
                 tried.as_secs()
             )),
-            Action::Release(lease) => match self.farewell.give_back(lease, &self.signals) {
+            Action::Release(lease) => match self.release.revoke(lease, &self.signals) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => {
                     self.log.warn("guard", &format!("lease {lease} could not be given back and has to run out"));

@@ -29,13 +29,13 @@ use crate::core::{clock::Instant, limits::ERRAND, names::LeaseId};
 
 /// What is needed to run the program once more.
 #[derive(Debug)]
-pub(super) struct Farewell {
+pub(super) struct Release {
     program: PathBuf,
     arguments: Vec<OsString>,
     original: Original,
 }
 
-impl Farewell {
+impl Release {
     /// The flag of that role. Its value is the lease, in hexadecimal.
     pub(super) const FLAG: &str = "--release-lease=";
 
@@ -47,7 +47,7 @@ impl Farewell {
     }
 
     /// Gives `lease` back; says whether it was.
-    pub(super) fn give_back(&self, lease: LeaseId, signals: &Signals) -> io::Result<bool> {
+    pub(super) fn revoke(&self, lease: LeaseId, signals: &Signals) -> io::Result<bool> {
         let mut arguments = self.arguments.clone();
         arguments.insert(1.min(arguments.len()), OsString::from(format!("{}{lease}", Self::FLAG)));
         let environment =
