@@ -69,7 +69,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whether that is
     /// known to have been done; whatever is in doubt is left to the revocation of the lease.
     ///
-    /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a glance finds the successor. Neither
+    /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a serializable_read finds the successor. Neither
     /// has to be the present state, as the transaction compares all that it rests on.
     pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
         // The rest is for the revocation of the lease.
@@ -86,11 +86,11 @@ impl<S: Store, C: Clock> Election<S, C> {
                 return true;
             }
         }
-        let glance = self.etcd.hedged(async |store| {
+        let serializable_read = self.etcd.hedged(async |store| {
             let requests = self.requests(term.lease);
-            View::read(&self.lock, requests, async |gets: &[Get]| store.glance(gets).await).await
+            View::read(&self.lock, requests, async |gets: &[Get]| store.serializable_read(gets).await).await
         });
-        let Ok(view) = glance.await else { return false };
+        let Ok(view) = serializable_read.await else { return false };
         match view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
             Some(successor) => self.hand_over_to(successor.entry, &self.hand_over_txn(term, &successor)).await,
             None => false,

@@ -533,7 +533,7 @@ impl Store for Endpoint {
         self.get(gets, &GetOptions::new()).await
     }
 
-    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+    async fn serializable_read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
         self.get(gets, &GetOptions::new().with_serializable()).await
     }
 

@@ -59,7 +59,7 @@ pub trait Store: Sized {
 
     /// Reads several ranges as this endpoint knows them, which may be what they were a moment ago: one round trip, and none
     /// between the members of etcd. For what is compared by a transaction afterwards.
-    fn glance(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>> {
+    fn serializable_read(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>> {
         self.read(gets)
     }
 

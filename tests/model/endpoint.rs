@@ -126,7 +126,7 @@ impl Store for Endpoint {
     }
 
     /// Not with what it was a while ago, which the model does not keep.
-    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+    async fn serializable_read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
         let gets = gets.to_vec();
         self.call_alone(|_, _| true, move |net| Ok(net.etcd().read(&gets))).await
     }
@@ -260,7 +260,7 @@ impl Store for Mutated {
     async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
         let widened: Vec<_> = gets.iter().map(|get| self.widened(get)).collect();
         let read = if self.mutant == Some(Mutant::GlancesToRenew) {
-            self.endpoint.glance(&widened).await
+            self.endpoint.serializable_read(&widened).await
         } else {
             self.endpoint.read(&widened).await
         };
@@ -269,8 +269,8 @@ impl Store for Mutated {
         Ok(snapshot)
     }
 
-    async fn glance(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
-        self.endpoint.glance(gets).await
+    async fn serializable_read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
+        self.endpoint.serializable_read(gets).await
     }
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
