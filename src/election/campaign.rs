@@ -231,7 +231,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let put = |key, lease| Op::Put(key, self.identity.clone().into(), lease);
         let then = |step, when, then| Some((step, Txn { when, then, otherwise: None }));
         let demand = self.demand.get();
-        let asked = view.holder.as_ref().filter(|holder| claim.is_for(holder));
+        let asked = view.holder.as_ref().filter(|holder| demand.is_for(holder));
         if let (Some(holder), Some(_)) = (asked, view.holder_without_entry()) {
             // The next leader has to obey this request: this candidate is the one that evicted the holder.
             let request = Request { to: None, lease: entry.lease };
@@ -239,7 +239,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             evict.extend(holder.lease.map(|lease| Op::Put(self.lock.marker(lease), holder.value.clone(), lease)));
             return then(Step::Evict, vec![mine, unchanged(holder)], evict);
         }
-        let request = claim.request(entry.lease);
+        let request = demand.request(entry.lease);
         let key = request.map(|request| self.lock.request(request));
         if place == 0 && view.holder.is_none() {
             let absent = Compare::Absent(Range::Key(self.lock.holder()));
@@ -248,7 +248,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             return then(Step::Claim, vec![mine, absent], take);
         }
         let stands = request.and_then(|request| view.request(request));
-        let waits_for_another = asked.is_none() && claim != Demand::OfEveryLeader;
+        let waits_for_another = asked.is_none() && demand != Demand::OfEveryLeader;
         match (stands, key) {
             (Some(stands), Some(key)) if waits_for_another => {
                 let stands = Compare::Unchanged(key.clone(), stands.mod_revision);

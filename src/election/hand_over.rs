@@ -38,8 +38,8 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
     pub async fn give_back(&self, guard: &impl Guard) {
-        let patience = if self.granted.get() { self.timing.end_limit() } else { UNCONFIRMED };
-        self.give_back_before(self.clock().now() + patience, guard).await;
+        let limit = if self.granted.get() { self.timing.end_limit() } else { UNCONFIRMED };
+        self.give_back_before(self.clock().now() + limit, guard).await;
     }
 
     async fn give_back_before(&self, limit: Instant, guard: &impl Guard) {
@@ -55,8 +55,8 @@ impl<S: Store, C: Clock> Election<S, C> {
                 // Nothing hangs on it, if there is such a lease at all.
                 None if !self.granted.get() => {}
                 None => {
-                    let patience = show(self.timing.end_limit());
-                    tracing::warn!("lease {lease} could not be given back within {patience}, it runs out");
+                    let limit = show(self.timing.end_limit());
+                    tracing::warn!("lease {lease} could not be given back within {limit}, it runs out");
                 }
             }
             // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.
@@ -74,10 +74,10 @@ impl<S: Store, C: Clock> Election<S, C> {
     pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
         // The rest is for the revocation of the lease.
         let limit = self.clock().now() + self.timing.handover_limit();
-        self.clock().before(limit, self.hand_over_to_anybody(term)).await.unwrap_or(false)
+        self.clock().before(limit, self.hand_over_to_successor(term)).await.unwrap_or(false)
     }
 
-    async fn hand_over_to_anybody(&self, term: &Term) -> bool {
+    async fn hand_over_to_successor(&self, term: &Term) -> bool {
         if let Some(entry) = &term.next.take() {
             let mut txn = self.hand_over_txn(term, &Successor { entry, request: None });
             // No entry of another client is between the two.

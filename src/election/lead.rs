@@ -110,7 +110,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
         let asked = self.etcd.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
-            let gets = [self.what_a_term_rests_on(term), vec![self.whoever_may_be_next(term)]].concat();
+            let gets = [self.term_keys(term), vec![self.next_entry(term)]].concat();
             self.renew_at(store, term.lease, async |store| self.see(store, term, &gets).await).await
         });
         let renewals =
@@ -194,7 +194,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         let known = match known {
             Some(revision) => revision,
             None => {
-                let gets = self.what_a_term_rests_on(term);
+                let gets = self.term_keys(term);
                 let seen = self.etcd.hedged(async |store| self.see(store, term, &gets).await).await?;
                 if let Err(loss) = self.judge(term, &seen) {
                     return Ok(loss);
@@ -223,7 +223,7 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     /// Returns the key of the successor that the last renewal saw, as new entries come after it; else the first entry of ours after
     /// our own.
-    fn whoever_may_be_next(&self, term: &Term) -> Get {
+    fn next_entry(&self, term: &Term) -> Get {
         match &*term.next.borrow() {
             Some(next) => Get::key(next.kv.key.clone()),
             None => Get::next_after(self.lock.own_entries(), term.entry.create_revision),
@@ -231,7 +231,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Holder, own entry, requests.
-    fn what_a_term_rests_on(&self, term: &Term) -> Vec<Get> {
+    fn term_keys(&self, term: &Term) -> Vec<Get> {
         let mut gets = vec![Get::key(self.lock.holder()), Get::key(term.entry.key.clone())];
         gets.extend(self.lock.requests_to(term.lease).map(Get::names));
         gets

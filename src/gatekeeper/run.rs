@@ -1,4 +1,4 @@
-//! The story of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
+//! The campaign_and_lead of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
 
 use std::{cell::Cell, io::IsTerminal as _, pin::pin, time::Duration};
 
@@ -38,8 +38,8 @@ pub async fn run<S: Store, C: Clock>(
     instance: &Instance<C>,
     restart_pause: Duration,
 ) -> Exit {
-    let story = story(election, config, stop_signal, guard, signals, instance, restart_pause);
-    // In the same task as the story: it only beats while that is polled, too.
+    let campaign_and_lead = campaign_and_lead(election, config, stop_signal, guard, signals, instance, restart_pause);
+    // In the same task as the campaign_and_lead: it only beats while that is polled, too.
     let beat = async {
         loop {
             let due = election.etcd().clock().now() + BEAT;
@@ -57,12 +57,12 @@ pub async fn run<S: Store, C: Clock>(
         biased;
         // First, as it explains what comes then.
         () = beat => unreachable!("the beat goes on for ever"),
-        exit = story => exit,
+        exit = campaign_and_lead => exit,
         never = election.etcd().keep_asking() => never,
     }
 }
 
-async fn story<S: Store, C: Clock>(
+async fn campaign_and_lead<S: Store, C: Clock>(
     election: &Election<S, C>,
     config: &ElectionConfig,
     stop_signal: i32,
@@ -84,12 +84,12 @@ async fn story<S: Store, C: Clock>(
         let term = tokio::select! {
             biased;
             () = guard_lost(guard) => break Exit::Guard,
-            exit = asked_to_end(&mut signals, stop_signal, on_terminal) => break exit,
+            exit = shutdown_request(&mut signals, stop_signal, on_terminal) => break exit,
             campaigned = campaign => match campaigned {
                 Ok(term) => term,
                 Err(failure) => break denied(&failure),
             },
-            exit = out_of_patience(election, config, instance.lifecycle()) => break exit,
+            exit = acquire_timeout(election, config, instance.lifecycle()) => break exit,
         };
         let waited = election.etcd().clock().now().saturating_since(begun);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
@@ -123,7 +123,7 @@ async fn story<S: Store, C: Clock>(
         tracing::info!("exiting in {}, so that a restart does not follow at once", show(restart_pause));
         exit = tokio::select! {
             biased;
-            exit = asked_to_end(&mut signals, stop_signal, on_terminal) => exit,
+            exit = shutdown_request(&mut signals, stop_signal, on_terminal) => exit,
             () = election.etcd().clock().sleep(restart_pause) => exit,
         };
     }
@@ -163,7 +163,11 @@ async fn guard_lost(guard: &impl Guard) {
 }
 
 /// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
-async fn asked_to_end(signals: &mut (impl Stream<Item = i32> + Unpin), stop_signal: i32, on_terminal: bool) -> Exit {
+async fn shutdown_request(
+    signals: &mut (impl Stream<Item = i32> + Unpin),
+    stop_signal: i32,
+    on_terminal: bool,
+) -> Exit {
     while let Some(number) = signals.next().await {
         if ends_a_waiting_program(number, stop_signal, on_terminal) {
             tracing::info!("{} while waiting: leaving the queue", signal_named(number));
@@ -198,7 +202,7 @@ fn ended_by(number: i32) -> Exit {
 
 /// Completes when ACQUIRE_TIMEOUT has passed. Zero tries once: until somebody else is seen to be ahead, or for as long as a
 /// renewal may take if etcd does not answer at all.
-async fn out_of_patience<S: Store, C: Clock>(
+async fn acquire_timeout<S: Store, C: Clock>(
     election: &Election<S, C>,
     config: &ElectionConfig,
     mut lifecycle: watch::Receiver<Lifecycle>,

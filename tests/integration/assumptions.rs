@@ -21,7 +21,7 @@ use etcd_await_election::{
     core::names::LeaseId,
     etcd::{
         self, Endpoint,
-        client::Patience,
+        client::RequestTimeouts,
         store::{Compare, Get, Op, Range, Snapshot, Store as _, Txn, Watch as _},
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
@@ -38,7 +38,7 @@ async fn client(cluster: &Cluster, member: usize) -> Rc<Endpoint> {
         tls: TlsFiles::default(),
         credentials: None,
     };
-    let client = etcd::cluster(&config, Patience::default()).expect("a client");
+    let client = etcd::client_of(&config, RequestTimeouts::default()).expect("a client");
     client.decide().await.expect("it is the cluster that was named");
     client.endpoints().remove(0)
 }

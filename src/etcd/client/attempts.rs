@@ -73,7 +73,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
 
     /// The same, unless every endpoint fails. Where there is no leader just now, a request fails at once, and may work at once.
     pub(super) fn one_pass(client: &'a EtcdClient<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
-        Self { one_pass: true, ..Self::once(cluster, ask) }
+        Self { one_pass: true, ..Self::once(client, ask) }
     }
 
     /// An answer is wanted every `period`, from `begin` on, whether or not those before have come.
