@@ -5,7 +5,6 @@
 mod address;
 mod args;
 mod config;
-mod convert;
 mod files;
 mod sources;
 mod values;

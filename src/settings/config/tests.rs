@@ -8,10 +8,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    core::exit_code::Exit,
-    settings::{Discovery, Endpoints, Mode, NotifyReady, OnLoss, Secret, Variables, parse, sources::PREFIX},
-};
+use crate::settings::{Discovery, Endpoints, Mode, NotifyReady, OnLoss, Secret, Variables, parse, sources::PREFIX};
 
 /// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.
 fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, Refused>, Vec<String>) {
