@@ -22,6 +22,7 @@ use crate::core::names::{LeaseId, LockName};
 #[command(
     name = "etcd-await-election",
     version,
+    disable_help_subcommand = true,
     override_usage = "etcd-await-election [OPTIONS] [--] COMMAND [ARGS]...\n       etcd-await-election ctl VERB [OPTIONS]"
 )]
 pub(super) struct GateArgs {
@@ -247,14 +248,14 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+
     #[command(flatten)]
     pub(super) lock: LockArgs,
     #[command(flatten)]
     pub(super) etcd: EtcdArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(super) json: bool,
 }

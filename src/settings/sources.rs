@@ -43,7 +43,8 @@ pub(super) struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// Reads which flags are given, whatever their values are.
     pub(super) fn new(definition: Command, args: &[OsString], variables: &'a Variables) -> Result<Self, clap::Error> {
-        let text = |arg: Arg| arg.value_parser(OsStringValueParser::new()).required(false);
+        // clap by itself reads the environment of the process, takes an empty variable for a value, and tests must not change it.
+        let text = |arg: Arg| arg.value_parser(OsStringValueParser::new()).required(false).env(Resettable::Reset);
         let mut matches = each_setting(definition.clone(), &text).try_get_matches_from(args)?;
         while let Some((_, inner)) = matches.remove_subcommand() {
             matches = inner;
@@ -138,7 +139,6 @@ impl<'a> Sources<'a> {
                 return Err(self.refuse(setting, "the value is not valid UTF-8"));
             }
         }
-        // clap by itself takes an empty variable for a value, and reads the environment of the process, which tests must not change.
         let from_variables = |arg: Arg| match self.variable_of(&arg) {
             Some(value) => arg.default_value(value).required(false).env(Resettable::Reset),
             None => arg.env(Resettable::Reset),

@@ -71,6 +71,15 @@ fn logging_settings_alone_are_still_pass_through() {
 }
 
 #[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut command = bare(&["--", "sh", "-c", "echo $PPID"]);
+    command.env("ETCD_AWAIT_ELECTION_LOCK_NAME", "").env("ETCD_AWAIT_ELECTION_LEASE_DURATION", "");
+    let (output, text) = output(command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, std::process::id().to_string());
+}
+
+#[test]
 fn every_exit_code_is_the_commands() {
     for code in 0..=255 {
         let (output, _) = output(bare(&["--", "sh", "-c", &format!("exit {code}")]));
