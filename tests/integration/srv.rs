@@ -38,7 +38,7 @@ fn says(candidate: &Candidate, text: &str) {
     });
 }
 
-/// The whole life on records: start, `--show`, DNS that fails or hangs while it leads, and the end.
+/// The whole life on records: start, `ctl show`, DNS that fails or hangs while it leads, and the end.
 #[test]
 fn members_are_found_and_kept_while_dns_is_dark() {
     let Some(names) = Names::with_dns() else { return };
@@ -47,7 +47,7 @@ fn members_are_found_and_kept_while_dns_is_dark() {
     let a = setup(&world, &names, "a").start();
     a.leads();
     says(&a, "name http://m0.example.test:23790, http://m1.example.test:23790, http://m2.example.test:23790");
-    let show = setup(&world, &names, "asking").unset("STATUS_ENDPOINT").flag("--show").command::<&str>([]);
+    let show = setup(&world, &names, "asking").unset("STATUS_ENDPOINT").flag("ctl").flag("show").command::<&str>([]);
     let (end, asking) = show.run();
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
     assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
