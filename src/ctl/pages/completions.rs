@@ -21,6 +21,7 @@ fn visible(definition: &Command) -> Command {
     let arguments = definition.get_arguments().filter(|arg| !arg.is_hide_set());
     let verbs = definition.get_subcommands().filter(|verb| !verb.is_hide_set());
     Command::new(definition.get_name().to_owned())
+        .disable_help_subcommand(true)
         .about(definition.get_about().cloned().unwrap_or_default())
         .args(arguments.cloned().map(brief))
         .subcommands(verbs.map(visible))
@@ -34,8 +35,8 @@ fn brief(arg: Arg) -> Arg {
     let has_colon = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.contains(':')));
     let arg = if has_colon { arg.value_name("ADDRESS") } else { arg };
     // Without a hint the shells offer files.
-    let takes_words = arg.get_value_hint() == ValueHint::Unknown && arg.get_action().takes_values();
-    if takes_words { arg.value_hint(ValueHint::Other) } else { arg }
+    let is_text = arg.get_value_hint() == ValueHint::Unknown && arg.get_action().takes_values();
+    if is_text && arg.get_possible_values().is_empty() { arg.value_hint(ValueHint::Other) } else { arg }
 }
 
 #[cfg(test)]
