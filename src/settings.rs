@@ -19,22 +19,21 @@ use clap::{Args as _, Command, CommandFactory as _, error::ErrorKind};
 
 pub use self::{
     address::StatusEndpoint,
-    config::{
-        Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, LogFormat, NotifyReady,
-        OnLoss, Password, Secret, TlsFiles,
-    },
+    args::definition,
+    config::{Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, Password, TlsFiles},
     sources::either,
+    values::{LogFormat, NotifyReady, OnLoss, Secret},
     variables::Variables,
 };
 pub(crate) use self::{address::is_host, config::TARGET};
 use self::{
-    args::{CtlArgs, GateArgs, LogArgs, Verb},
+    args::{CTL, CtlArgs, GateArgs, LogArgs, Verb},
     sources::Sources,
 };
-pub use crate::core::start_error::StartError as Refused;
 use crate::{
     core::exit_code::Exit,
     core::names::{LeaseId, LockName},
+    core::start_error::StartError,
 };
 
 /// The role of this run.
@@ -79,36 +78,11 @@ pub struct Invocation {
     pub remarks: Vec<String>,
 }
 
-/// The first word of the operator commands.
-const CTL: &str = "ctl";
-
-/// Returns the definition of the whole command line, for help, manual page and completions.
-#[must_use]
-pub fn definition() -> Command {
-    let definition = GateArgs::command().subcommand(CtlArgs::command());
-    presented(definition.next_line_help(true).after_help(exit_codes_help()))
-}
-
-/// Hides what would be said twice, or must not be said at all: the values of variables, a password among them.
-fn presented(command: Command) -> Command {
-    let command = command.mut_args(|arg| {
-        let takes_values = arg.get_action().takes_values();
-        arg.hide_env_values(true).hide_possible_values(takes_values)
-    });
-    command.mut_subcommands(|verb| presented(verb.next_line_help(true)))
-}
-
-fn exit_codes_help() -> String {
-    let lines =
-        Exit::ALL.map(Exit::meaning).map(|(code, meaning)| format!("  {code:>5}  {}", meaning.replace('`', "")));
-    format!("Exit codes:\n{}", lines.join("\n"))
-}
-
 /// Reads the command line (the program's name first) together with the environment.
 ///
 /// # Errors
 /// With a text for the operator, and the exit code, if something is wrong or missing.
-pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) -> Result<Invocation, Refused> {
+pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) -> Result<Invocation, StartError> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(command) = plain_command(&args, variables) {
         return Ok(only(Mode::PassThrough(command.to_vec()), Vec::new()));
@@ -140,7 +114,7 @@ fn only(mode: Mode, remarks: Vec<String>) -> Invocation {
 fn plain_command<'a>(args: &'a [OsString], variables: &Variables) -> Option<&'a [OsString]> {
     let command = args.get(1..)?;
     let first = command.first()?.as_encoded_bytes();
-    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(sources::PREFIX.as_bytes());
+    let ours = |name: &OsString| name.as_encoded_bytes().starts_with(variables::PREFIX.as_bytes());
     let is_command = !first.is_empty() && !first.starts_with(b"-") && first != CTL.as_bytes();
     (is_command && !variables.keys().any(ours)).then_some(command)
 }
@@ -150,18 +124,18 @@ fn gate(
     args: &[OsString],
     variables: &Variables,
     mut remarks: Vec<String>,
-) -> Result<Invocation, Refused> {
+) -> Result<Invocation, StartError> {
     let words = sources.words();
     let first = words.first().map(OsString::as_os_str);
     if first == Some(OsStr::new(CTL)) && args[args.len() - words.len() - 1] != "--" {
-        return Err(Refused::new(
+        return Err(StartError::new(
             Exit::Usage,
             "ctl is reserved: write it as the first word, with its settings behind it; or run a command of that name after --",
         ));
     }
     let Some(because) = requests_election(sources) else {
         if words.is_empty() {
-            return Err(Refused::new(
+            return Err(StartError::new(
                 Exit::Usage,
                 "there is nothing to do: neither a setting nor a COMMAND is given; see --help",
             ));
@@ -199,7 +173,7 @@ fn requests_election(sources: &Sources) -> Option<String> {
     settings.into_iter().find(|setting| sources.is_given(setting)).map(|setting| sources.spelled(setting))
 }
 
-fn ctl(sources: &Sources, mut remarks: Vec<String>) -> Result<Invocation, Refused> {
+fn ctl(sources: &Sources, mut remarks: Vec<String>) -> Result<Invocation, StartError> {
     let needed: &[&str] = match sources.verb().as_str() {
         "ctl show" => &WHERE_ETCD_IS,
         "ctl healthcheck" => &["status_endpoint"],

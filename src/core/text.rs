@@ -46,6 +46,12 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
+/// The beginning of a value from the command line or the environment, on one line, for an error.
+#[must_use]
+pub fn excerpt(value: &str) -> String {
+    escaped(&shortened(value, 120)).into_owned()
+}
+
 fn replaced(text: &str, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
     if !text.chars().any(acts) {
         return text.into();

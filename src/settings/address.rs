@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::values::shown;
+use crate::core::text::excerpt;
 
 /// Where to serve the status. A host name is resolved when it is bound, not before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +121,10 @@ pub(super) fn endpoints(text: &str) -> Result<EndpointList, String> {
         }
         // The refusal must not show what stands before the '@': it is a password.
         if let Some((_, host)) = item.rsplit_once('@') {
-            let host = shown(host);
+            let host = excerpt(host);
             return Err(format!("'…@{host}' contains a user; use --user and --password-file instead"));
         }
-        let endpoint = Endpoint::parse(item).map_err(|why| format!("'{}' {why}", shown(item)))?;
+        let endpoint = Endpoint::parse(item).map_err(|why| format!("'{}' {why}", excerpt(item)))?;
         if !endpoints.contains(&endpoint) {
             endpoints.push(endpoint);
         }

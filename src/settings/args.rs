@@ -6,16 +6,17 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand, ValueHint};
 use tracing_subscriber::filter::Targets;
 
 use super::{
-    StatusEndpoint,
-    address::{self, EndpointList},
-    config::{LogFormat, NotifyReady, OnLoss, Secret},
-    values::{self, quoted},
+    address::{self, EndpointList, StatusEndpoint},
+    values::{self, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
-use crate::core::names::{LeaseId, LockName};
+use crate::core::{
+    exit_code::Exit,
+    names::{LeaseId, LockName},
+};
 
 /// Runs a command only while it holds leadership in an etcd election.
 #[derive(Debug, Parser)]
@@ -258,4 +259,29 @@ pub(super) struct ShowArgs {
     pub(super) etcd: EtcdArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// The first word of the operator commands.
+pub(super) const CTL: &str = "ctl";
+
+/// Returns the definition of the whole command line, for help, manual page and completions.
+#[must_use]
+pub fn definition() -> Command {
+    let definition = GateArgs::command().subcommand(CtlArgs::command());
+    presented(definition.next_line_help(true).after_help(exit_codes_help()))
+}
+
+/// Hides what would be said twice, or must not be said at all: the values of variables, a password among them.
+fn presented(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        arg.hide_env_values(true).hide_possible_values(takes_values)
+    });
+    command.mut_subcommands(|verb| presented(verb.next_line_help(true)))
+}
+
+fn exit_codes_help() -> String {
+    let lines =
+        Exit::ALL.map(Exit::meaning).map(|(code, meaning)| format!("  {code:>5}  {}", meaning.replace('`', "")));
+    format!("Exit codes:\n{}", lines.join("\n"))
 }

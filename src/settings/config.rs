@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use clap::ValueEnum;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{
-    Refused, StatusEndpoint,
+    address::StatusEndpoint,
     args::{ElectionArgs, EtcdArgs, GateArgs, LogArgs, TimingArgs},
     files,
     sources::{Sources, either},
+    values::{LogFormat, NotifyReady, OnLoss, Secret},
 };
-use crate::core::{exit_code::Exit, names::LockName, timing::Timing};
+use crate::core::{exit_code::Exit, names::LockName, start_error::StartError, timing::Timing};
 
 /// One gated run.
 #[derive(Clone, Debug)]
@@ -55,26 +55,6 @@ pub struct ElectionConfig {
     pub on_loss: OnLoss,
 }
 
-/// What to do when leadership was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnLoss {
-    /// End, and let the supervisor start again.
-    Exit,
-    /// Join the queue again.
-    Campaign,
-}
-
-/// When to tell systemd that the service is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum NotifyReady {
-    /// When the settings are valid and this instance campaigns, whether or not etcd answers.
-    Started,
-    /// When this instance takes part in the election.
-    Campaigning,
-    /// When the command was started.
-    Elected,
-}
-
 /// What to log and how.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -82,15 +62,6 @@ pub struct LogConfig {
     pub filter: Targets,
     /// In which form.
     pub format: LogFormat,
-}
-
-/// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// This crate, as the filter knows it.
@@ -163,16 +134,6 @@ pub struct Credentials {
     pub password: Password,
 }
 
-/// A value that no output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub(super) String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
 /// A password, or the file that has it (read again at each login).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Password {
@@ -205,7 +166,7 @@ impl Config {
         command: Vec<OsString>,
         sources: &Sources,
         remarks: &mut Vec<String>,
-    ) -> Result<(Self, LogConfig), Refused> {
+    ) -> Result<(Self, LogConfig), StartError> {
         let timing = timing(&args.timing, args.command.stop_grace, sources)?;
         check_force(&args.election, sources, remarks)?;
         let config = Self {
@@ -234,7 +195,7 @@ impl EtcdConfig {
     ///
     /// # Errors
     /// With the first setting that cannot be used.
-    pub(super) fn new(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<Self, Refused> {
+    pub(super) fn new(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<Self, StartError> {
         let credentials = credentials(&args, sources, remarks)?;
         Ok(Self {
             endpoints: endpoints(&args, credentials.is_some(), sources, remarks)?,
@@ -251,7 +212,7 @@ fn endpoints(
     has_password: bool,
     sources: &Sources,
     remarks: &mut Vec<String>,
-) -> Result<Endpoints, Refused> {
+) -> Result<Endpoints, StartError> {
     // With one of these set, TLS is meant everywhere: an endpoint without it would silently not get it.
     let tls = ["cacert", "cert", "key", "tls_server_name"].into_iter().find(|setting| sources.is_given(setting));
     match (&args.discovery_srv, &args.endpoints) {
@@ -290,12 +251,12 @@ fn endpoints(
     }
 }
 
-fn timing(args: &TimingArgs, stop_grace: Duration, sources: &Sources) -> Result<Timing, Refused> {
+fn timing(args: &TimingArgs, stop_grace: Duration, sources: &Sources) -> Result<Timing, StartError> {
     let timing = Timing::new(args.lease_duration, args.renew_deadline, args.retry_period, stop_grace);
-    timing.map_err(|error| Refused::new(Exit::Usage, error.describe(|name| sources.spelled(name))))
+    timing.map_err(|error| StartError::new(Exit::Usage, error.describe(|name| sources.spelled(name))))
 }
 
-fn check_force(args: &ElectionArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<(), Refused> {
+fn check_force(args: &ElectionArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<(), StartError> {
     match (args.force_acquire, args.acquire_timeout) {
         (Some(false), _) => {
             let (spelled, text) = (sources.spelled("force_acquire"), sources.raw("force_acquire").unwrap_or_default());
@@ -313,7 +274,7 @@ fn check_force(args: &ElectionArgs, sources: &Sources, remarks: &mut Vec<String>
     Ok(())
 }
 
-fn tls_files(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<TlsFiles, Refused> {
+fn tls_files(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<TlsFiles, StartError> {
     pair("cert", "key", sources)?;
     pair("key", "cert", sources)?;
     let mut file = |setting, path: Option<PathBuf>, kind| {
@@ -331,7 +292,11 @@ fn tls_files(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Re
     Ok(TlsFiles { cacert, client: cert.zip(key), server_name: args.tls_server_name })
 }
 
-fn credentials(args: &EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<Option<Credentials>, Refused> {
+fn credentials(
+    args: &EtcdArgs,
+    sources: &Sources,
+    remarks: &mut Vec<String>,
+) -> Result<Option<Credentials>, StartError> {
     let password = match (&args.password, &args.password_file) {
         (Some(_), Some(_)) => {
             let why = format!("{} is set as well; set only one of them", sources.spelled("password_file"));
@@ -357,7 +322,7 @@ fn credentials(args: &EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) ->
 }
 
 /// Fails if `one` is given without `other`.
-fn pair(one: &str, other: &str, sources: &Sources) -> Result<(), Refused> {
+fn pair(one: &str, other: &str, sources: &Sources) -> Result<(), StartError> {
     if sources.is_given(one) && !sources.is_given(other) {
         return Err(sources.refuse(one, format!("requires {}", either(other))));
     }

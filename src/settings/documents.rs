@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use clap::{Arg, Command, builder::ValueParser};
 
-use super::definition;
+use super::args::{CTL, definition};
 use crate::core::exit_code::Exit;
 
 /// Variable that makes the test write the files instead of comparing them.
@@ -76,7 +76,7 @@ fn settings_table() -> String {
         let _ = writeln!(table, "| `--{flag}` {value} | `{variable}` | {default} | {help} |");
     }
     table += "\n| operator command | meaning |\n| --- | --- |\n";
-    let ctl = definition.find_subcommand(super::CTL).expect("ctl");
+    let ctl = definition.find_subcommand(CTL).expect("ctl");
     for verb in ctl.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
         let own: String = own.map(|arg| format!(" [--{}]", arg.get_long().expect("a flag"))).collect();

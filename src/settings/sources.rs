@@ -9,11 +9,8 @@ use clap::{
     parser::ValueSource,
 };
 
-use super::{Refused, variables::Variables};
-use crate::core::exit_code::Exit;
-
-/// The prefix of all variables.
-pub(super) const PREFIX: &str = "ETCD_AWAIT_ELECTION_";
+use super::variables::{PREFIX, Variables};
+use crate::core::{exit_code::Exit, start_error::StartError, text::excerpt};
 
 /// Returns the flag of a setting; `setting` is the name of its field.
 pub(super) fn flag(setting: &str) -> String {
@@ -76,13 +73,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Returns an error about the value of a setting.
-    pub(super) fn refuse(&self, setting: &str, why: impl std::fmt::Display) -> Refused {
-        Refused::new(Exit::Usage, format!("{}: {why}", self.spelled(setting)))
+    pub(super) fn refuse(&self, setting: &str, why: impl std::fmt::Display) -> StartError {
+        StartError::new(Exit::Usage, format!("{}: {why}", self.spelled(setting)))
     }
 
     /// Returns an error about what the value of a setting points to.
-    pub(super) fn unusable(&self, setting: &str, why: impl std::fmt::Display) -> Refused {
-        Refused::new(Exit::Config, format!("{}: {why}", self.spelled(setting)))
+    pub(super) fn unusable(&self, setting: &str, why: impl std::fmt::Display) -> StartError {
+        StartError::new(Exit::Config, format!("{}: {why}", self.spelled(setting)))
     }
 
     /// Returns the text of a setting.
@@ -109,14 +106,14 @@ impl<'a> Sources<'a> {
     }
 
     /// Fails if something is missing: all of it is named at once, with what requires it. `more` is what the definition does not say.
-    pub(super) fn require(&self, because: &str, more: impl IntoIterator<Item = String>) -> Result<(), Refused> {
+    pub(super) fn require(&self, because: &str, more: impl IntoIterator<Item = String>) -> Result<(), StartError> {
         let required = self.settings().filter(|arg| arg.is_required_set());
         let missing = required.map(|arg| arg.get_id().as_str()).filter(|setting| !self.is_given(setting)).map(either);
         let missing: Vec<_> = missing.chain(more).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        Err(Refused::new(Exit::Usage, format!("{because} requires {}", missing.join(", "))))
+        Err(StartError::new(Exit::Usage, format!("{because} requires {}", missing.join(", "))))
     }
 
     /// Returns the first of some settings if none of them is given.
@@ -126,7 +123,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Reads all values, each with the parser of its setting.
-    pub(super) fn values<T: clap::FromArgMatches>(&self) -> Result<T, Refused> {
+    pub(super) fn values<T: clap::FromArgMatches>(&self) -> Result<T, StartError> {
         for arg in self.settings() {
             let setting = arg.get_id().as_str();
             let Some(raw) = self.raw(setting) else { continue };
@@ -168,7 +165,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Names the setting whose value cannot be understood as it was given.
-    fn explain(&self, error: &clap::Error) -> Refused {
+    fn explain(&self, error: &clap::Error) -> StartError {
         let text = |kind| match error.get(kind) {
             Some(ContextValue::String(text)) => Some(text.as_str()),
             _ => None,
@@ -179,7 +176,7 @@ impl<'a> Sources<'a> {
         match (error.kind(), std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
             (ErrorKind::ValueValidation, Some(why), _) => self.refuse(&setting, why),
             (ErrorKind::InvalidValue, _, Some(ContextValue::Strings(valid))) => {
-                let value = super::values::shown(text(ContextKind::InvalidValue).unwrap_or_default());
+                let value = excerpt(text(ContextKind::InvalidValue).unwrap_or_default());
                 self.refuse(&setting, format_args!("'{value}' is not a valid value; use {}", valid.join(" or ")))
             }
             _ => usage(error),
@@ -188,9 +185,9 @@ impl<'a> Sources<'a> {
 }
 
 /// Returns clap's own error, which begins with the words of an operator's mistake.
-pub(super) fn usage(error: &clap::Error) -> Refused {
+pub(super) fn usage(error: &clap::Error) -> StartError {
     let text = error.to_string();
-    Refused::new(Exit::Usage, text.strip_prefix("error: ").unwrap_or(&text).trim_end())
+    StartError::new(Exit::Usage, text.strip_prefix("error: ").unwrap_or(&text).trim_end())
 }
 
 /// Changes each argument that has a variable, also those of the verbs.

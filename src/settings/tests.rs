@@ -3,10 +3,10 @@ use std::os::unix::ffi::OsStringExt;
 use super::*;
 
 /// Parses `args` (without the program's name), with variables given without their prefix.
-fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Refused> {
+fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, StartError> {
     let args = ["etcd-await-election"].iter().chain(args).map(OsString::from);
     let variables =
-        variables.iter().map(|(name, value)| (format!("{}{name}", sources::PREFIX).into(), (*value).into()));
+        variables.iter().map(|(name, value)| (format!("{}{name}", variables::PREFIX).into(), (*value).into()));
     parse(args, &variables.collect())
 }
 
@@ -77,7 +77,7 @@ fn without_settings_the_command_just_runs() {
 #[test]
 fn a_pid_file_of_the_unit_is_told() {
     let remarks = |more: &[(&str, &str)]| {
-        let ours = ENOUGH.iter().map(|(name, value)| (sources::PREFIX.to_owned() + name, *value));
+        let ours = ENOUGH.iter().map(|(name, value)| (variables::PREFIX.to_owned() + name, *value));
         let all = ours.chain(more.iter().map(|(name, value)| ((*name).to_owned(), *value)));
         let variables = all.map(|(name, value)| (name.into(), value.into())).collect();
         parse(["p", "true"].map(OsString::from), &variables).expect("understood").remarks

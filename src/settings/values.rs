@@ -2,28 +2,20 @@
 
 use std::{fmt::Display, str::FromStr, time::Duration};
 
+use clap::ValueEnum;
 use nix::{libc, sys::signal::Signal};
 use tracing_subscriber::filter::Targets;
 
-use super::config::Secret;
-use crate::core::names::{LeaseId, LockName, LockNameError};
+use crate::core::{
+    names::{LeaseId, LockName, LockNameError},
+    text::excerpt,
+};
 
 /// Makes a parser show the value in its error; for every value that is not secret.
 pub(super) fn quoted<T, E: Display>(
     parser: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
-    move |text| parser(text).map_err(|why| format!("'{}' {why}", shown(text)))
-}
-
-/// Returns a value fit for a line of an error message: without control characters, and not too long.
-pub(super) fn shown(text: &str) -> String {
-    const MOST: usize = 120;
-    let mut chars = text.chars();
-    let start: String = chars.by_ref().take(MOST).collect();
-    let more = if chars.next().is_some() { "…" } else { "" };
-    let plain: String =
-        start.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect();
-    plain + more
+    move |text| parser(text).map_err(|why| format!("'{}' {why}", excerpt(text)))
 }
 
 /// A value that no error shows.
@@ -151,6 +143,45 @@ pub(super) fn filter(text: &str) -> Result<Targets, &'static str> {
     text.parse().map_err(|_| WRONG)
 }
 
+/// What to do when leadership was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnLoss {
+    /// End, and let the supervisor start again.
+    Exit,
+    /// Join the queue again.
+    Campaign,
+}
+
+/// When to tell systemd that the service is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NotifyReady {
+    /// When the settings are valid and this instance campaigns, whether or not etcd answers.
+    Started,
+    /// When this instance takes part in the election.
+    Campaigning,
+    /// When the command was started.
+    Elected,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A value that no output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub(super) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,7 +258,7 @@ mod tests {
             quoted(duration)("1\u{1b}"),
             Err("'1\\u{1b}' is not a valid duration; use 15, 15s, 1500ms or 2m".into())
         );
-        assert!(shown(&"x".repeat(1000)).chars().count() == 121);
+        assert!(excerpt(&"x".repeat(1000)).chars().count() == 121);
     }
 
     #[test]

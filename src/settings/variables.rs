@@ -5,7 +5,11 @@ use std::{
     ffi::{OsStr, OsString},
 };
 
-use super::{sources::PREFIX, values::shown};
+use super::args::definition;
+use crate::core::text::excerpt;
+
+/// The prefix of all variables.
+pub(super) const PREFIX: &str = "ETCD_AWAIT_ELECTION_";
 
 /// The environment, as a value: tests pass their own.
 pub type Variables = BTreeMap<OsString, OsString>;
@@ -23,7 +27,7 @@ pub(super) fn pid_file_of_unit(variables: &Variables) -> Option<String> {
 
 /// One line for each variable that looks like a setting and is none.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    let definition = super::definition();
+    let definition = definition();
     let settings: Vec<&str> = definition.get_arguments().filter_map(|arg| short(arg.get_env()?)).collect();
     let names = variables.keys().filter_map(|name| short(name));
     names
@@ -64,7 +68,7 @@ fn warn(name: &str, settings: &[&str]) -> String {
         Some((distance, setting)) if distance * 3 <= name.len() => format!("; did you mean {PREFIX}{setting}?"),
         _ => String::new(),
     };
-    format!("{PREFIX}{} is not a setting and is ignored{meant}", shown(name))
+    format!("{PREFIX}{} is not a setting and is ignored{meant}", excerpt(name))
 }
 
 /// How many letters to add, drop or change to make `a` of `b`.

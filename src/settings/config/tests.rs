@@ -8,10 +8,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::settings::{Discovery, Endpoints, Mode, NotifyReady, OnLoss, Secret, Variables, parse, sources::PREFIX};
+use crate::settings::{Discovery, Endpoints, Mode, NotifyReady, OnLoss, Secret, Variables, parse, variables::PREFIX};
 
 /// Reads variables that are given without their prefix; `LOCK_NAME` and `ENDPOINTS` are there unless given.
-fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, Refused>, Vec<String>) {
+fn read(variables: &[(&str, &OsStr)]) -> (Result<Config, StartError>, Vec<String>) {
     let defaults = [("LOCK_NAME", OsStr::new("l")), ("ENDPOINTS", OsStr::new("e"))];
     let variables: Variables = defaults
         .iter()
