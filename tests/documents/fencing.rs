@@ -15,7 +15,7 @@ for token in '5001', '5007', '5001':
 ";
 
 #[test]
-fn the_example_of_a_storage_refuses_an_old_token() {
+fn the_fencing_example_refuses_an_older_token() {
     let page = read(Path::new("docs/guarantees.md"));
     let statements: Vec<_> = page.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let [create, write] = statements[..] else { panic!("two statements are expected: {statements:?}") };

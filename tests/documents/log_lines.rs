@@ -91,7 +91,7 @@ fn row(line: &str) -> Option<(&str, &str)> {
 }
 
 #[test]
-fn every_log_line_is_explained() {
+fn every_log_line_is_listed_in_the_operations_page() {
     let page = read(Path::new("docs/operations.md"));
     let listed: Vec<_> = page.lines().filter_map(row).collect();
     let code = code();

@@ -59,7 +59,7 @@ fn anchors(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_relative_link_leads_to_a_file_and_a_heading() {
+fn every_relative_link_points_to_an_existing_file_and_heading() {
     let mut wrong = Vec::new();
     for page in pages() {
         let text = read(&page);
@@ -77,7 +77,7 @@ fn every_relative_link_leads_to_a_file_and_a_heading() {
 
 /// The README says where to read on; a page that nothing leads to is not read.
 #[test]
-fn the_readme_leads_to_every_page() {
+fn the_readme_links_to_every_page() {
     let readme = read(Path::new("README.md"));
     let linked = links(&readme);
     for page in pages().iter().filter(|page| page.starts_with("docs")) {
@@ -87,7 +87,7 @@ fn the_readme_leads_to_every_page() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn the_readme_has_at_most_200_lines() {
     let lines = read(Path::new("README.md")).lines().count();
     assert!(lines <= 200, "README.md has {lines} lines; 200 are the most");
 }

@@ -201,7 +201,7 @@ fn a_lease_lives_for_its_ttl_after_the_last_keepalive() {
 
 /// A new raft leader starts all leases again: each lives for its whole TTL from then on.
 #[test]
-fn a_new_raft_leader_starts_all_leases_again() {
+fn a_new_raft_leader_restarts_the_ttl_of_all_leases() {
     const KEY: &[u8] = b"tests/leased";
     let cluster = Cluster::builder().plain().create();
     let leader = cluster.leader().expect("a leader");

@@ -12,7 +12,7 @@ fn cluster() -> Arc<Cluster> {
 
 /// All on one cluster: turning authentication on is what takes the time.
 #[test]
-fn user_and_password_are_used_and_wrong_ones_end_the_program_at_once() {
+fn a_valid_login_works_and_an_invalid_one_ends_the_program_at_once() {
     let cluster = cluster();
 
     let world = world_on(Arc::clone(&cluster));
@@ -46,7 +46,7 @@ fn is_refused(world: &World, setup: harness::Setup, secret: &str) {
 /// SECURITY.md names the oldest etcd for a cluster whose users do not trust each other: an older one lets each of them keep the
 /// lease of a lost leader alive for ever.
 #[test]
-fn a_user_without_rights_on_the_lock_keeps_its_lease_alive_only_on_an_old_etcd() {
+fn a_user_without_permission_can_keep_a_foreign_lease_alive_only_on_an_old_etcd() {
     let world = world_on(cluster());
     let a = world.candidate("a").start();
     a.leads();
@@ -69,7 +69,7 @@ fn a_user_without_rights_on_the_lock_keeps_its_lease_alive_only_on_an_old_etcd()
 
 /// A member that restarts has forgotten every token.
 #[test]
-fn a_token_that_etcd_forgot_is_renewed() {
+fn the_program_logs_in_again_when_etcd_has_forgotten_its_token() {
     let world = world_on(cluster());
     let timing = Timing::MEDIUM;
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));

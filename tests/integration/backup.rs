@@ -8,7 +8,7 @@ const TIMING: Timing = Timing::SHORT;
 
 /// A snapshot is older than the latest fencing token; what docs/operations.md tells operators keeps tokens growing.
 #[test]
-fn fencing_tokens_grow_over_a_restore_that_bumps_the_revision() {
+fn fencing_tokens_still_grow_after_a_restore_that_bumps_the_revision() {
     // etcdutl learned it with 3.5.10.
     let Some(etcdutl) = etcdutl().filter(|_| Cluster::version() >= (3, 5, 10)) else {
         eprintln!("SKIPPED: this etcd has no etcdutl that can bump the revision");

@@ -9,7 +9,7 @@ use crate::shared_world;
 const SOON: Duration = Duration::from_millis(500);
 
 #[test]
-fn a_member_that_is_killed_or_paused_does_not_answer_and_the_others_elect_another_leader() {
+fn a_killed_or_paused_member_does_not_answer_and_the_others_elect_a_leader() {
     let cluster = Cluster::builder().create();
     let old = cluster.leader().expect("a leader");
     cluster.member(old).pause();
@@ -45,7 +45,7 @@ fn without_a_quorum_nothing_is_written() {
 }
 
 #[test]
-fn leases_are_seen_and_revoked_and_the_shortest_is_as_short_as_asked() {
+fn leases_are_listed_and_revoked_and_short_ttls_are_granted() {
     let cluster = Cluster::builder().size(1).plain().create();
     let etcdctl = cluster.etcdctl();
     assert_eq!(etcdctl.leases(), Ok(Vec::new()));
@@ -59,7 +59,7 @@ fn leases_are_seen_and_revoked_and_the_shortest_is_as_short_as_asked() {
 }
 
 #[test]
-fn tls_lets_in_only_clients_of_the_right_ca_in_time() {
+fn tls_admits_only_clients_with_a_valid_certificate_of_the_right_ca() {
     let cluster = Cluster::shared();
     let certificates = cluster.certificates();
     let path = |path: &std::path::Path| path.to_str().expect("a plain path").to_owned();
@@ -75,7 +75,7 @@ fn tls_lets_in_only_clients_of_the_right_ca_in_time() {
 }
 
 #[test]
-fn authentication_lets_in_only_the_user_and_only_below_the_prefix() {
+fn authentication_admits_only_the_user_and_only_below_the_prefix() {
     let cluster = Cluster::builder().size(1).plain().auth("app", "secret").create();
     let etcdctl = cluster.etcdctl();
     etcdctl.must(&["put", "tests/key", "value"]);
@@ -84,7 +84,7 @@ fn authentication_lets_in_only_the_user_and_only_below_the_prefix() {
 }
 
 #[test]
-fn each_fault_of_a_proxy_keeps_a_client_from_etcd_until_healed() {
+fn each_proxy_fault_separates_a_client_from_etcd_until_healed() {
     let world = shared_world();
     let proxy = Proxy::of(world.cluster().member(0));
     let etcdctl = world.cluster().etcdctl_at(&proxy.endpoint());
@@ -102,7 +102,7 @@ fn each_fault_of_a_proxy_keeps_a_client_from_etcd_until_healed() {
 
 /// A gatekeeper that loses everything it started: the harness finds and ends it all the same.
 #[test]
-fn nothing_outlives_a_test() {
+fn no_process_outlives_a_test() {
     let world = shared_world();
     let behaviour = Behaviour { stubborn: true, children: 1, daemon: true, ..Behaviour::default() };
     let program = world.directory().join("stand-in");

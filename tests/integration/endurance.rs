@@ -27,7 +27,7 @@ fn only(world: &World, places: usize) {
 
 /// Each leader ends and a new instance takes its place at the end of the queue.
 #[test]
-fn a_long_line_of_instances_leaves_nothing_behind() {
+fn a_long_series_of_instances_leaves_no_keys_or_leases_behind() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let mut leader = world.candidate("0").start();
     let mut token = leader.leads();
@@ -76,7 +76,7 @@ impl Held {
 
 /// The lead goes back and forth between two instances that live on.
 #[test]
-fn the_lead_going_back_and_forth_adds_nothing_up() {
+fn repeated_handovers_between_two_instances_leak_nothing() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let start = |name: &str| {
         let candidate = world.candidate(name).timing(Timing::MEDIUM).set("ON_LOSS", "campaign").start();

@@ -18,7 +18,7 @@ fn environment(world: &World, setup: harness::Setup) -> BTreeMap<String, String>
 }
 
 #[test]
-fn the_command_is_told_its_token_its_lease_and_its_key() {
+fn the_command_receives_its_token_lease_and_key() {
     let world = shared_world();
     let given = environment(&world, world.candidate("a"));
     let holder = world.holder();
@@ -34,7 +34,7 @@ fn the_command_is_told_its_token_its_lease_and_its_key() {
 
 /// `etcdctl lock` lets inherited ones win: a lock within a lock tells its command the outer one's.
 #[test]
-fn inherited_values_do_not_win() {
+fn the_program_overrides_inherited_values() {
     let world = shared_world();
     let mut setup = world.candidate("a");
     for name in ["FENCING_TOKEN", "LEASE_ID", "LEADER_KEY"] {
@@ -47,7 +47,7 @@ fn inherited_values_do_not_win() {
 }
 
 #[test]
-fn the_command_keeps_its_other_variables_but_gets_no_socket() {
+fn the_command_inherits_other_variables_but_not_the_notify_socket() {
     let world = shared_world();
     let setup = world
         .candidate("a")

@@ -10,7 +10,7 @@ use crate::{between, undisturbed, world_on};
 const TIMING: Timing = Timing::MEDIUM;
 
 #[test]
-fn an_etcd_that_is_not_up_yet_is_waited_for() {
+fn an_instance_waits_until_etcd_is_up() {
     let world = world_on(Cluster::builder().unstarted().create());
     let a = world.candidate("a").start();
     let b = world.candidate("b").start();
@@ -29,7 +29,7 @@ fn an_etcd_that_is_not_up_yet_is_waited_for() {
 }
 
 #[test]
-fn a_follower_killed_paused_or_restarted_disturbs_nobody() {
+fn a_follower_that_is_killed_paused_or_restarted_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let member = world.cluster().member(world.cluster().follower());
@@ -47,7 +47,7 @@ fn a_follower_killed_paused_or_restarted_disturbs_nobody() {
 }
 
 #[test]
-fn the_members_leader_killed_disturbs_nobody() {
+fn killing_the_raft_leader_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let member = world.cluster().member(world.cluster().leader().expect("a leader"));
@@ -61,7 +61,7 @@ fn the_members_leader_killed_disturbs_nobody() {
 }
 
 #[test]
-fn the_members_leader_paused_disturbs_nobody() {
+fn pausing_the_raft_leader_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();
@@ -79,7 +79,7 @@ fn the_members_leader_paused_disturbs_nobody() {
 /// Leadership is lost only where etcd itself had no leader until just before the deadline. `TEST_LEADERS_LOST=30` does it that
 /// often and tells each time.
 #[test]
-fn the_members_leader_lost_with_a_tight_timing_disturbs_nobody() {
+fn losing_the_raft_leader_does_not_disturb_a_leader_with_tight_timing() {
     let rounds = env::var("TEST_LEADERS_LOST").map_or(4, |text| text.parse().expect("TEST_LEADERS_LOST is a number"));
     let timing = Timing { lease: 5, renew: Duration::from_secs(3), retry: Duration::from_secs(1), ..TIMING };
     let world = world_on(Cluster::builder().create());
@@ -137,7 +137,7 @@ fn lose_the_members_leader(world: &World, a: &Candidate, timing: Timing, killed:
 }
 
 #[test]
-fn a_quorum_lost_for_less_than_the_renew_deadline_disturbs_nobody() {
+fn losing_quorum_for_less_than_the_renew_deadline_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();
@@ -152,7 +152,7 @@ fn a_quorum_lost_for_less_than_the_renew_deadline_disturbs_nobody() {
 }
 
 #[test]
-fn a_quorum_lost_for_longer_stops_the_command_in_time_and_it_comes_back_by_itself() {
+fn losing_quorum_for_longer_stops_the_command_in_time_and_leadership_recovers() {
     let world = world_on(Cluster::builder().create());
     let a = world.candidate("a").timing(TIMING).set("ON_LOSS", "campaign").start();
     let first = a.leads();
@@ -182,7 +182,7 @@ fn a_quorum_lost_for_longer_stops_the_command_in_time_and_it_comes_back_by_itsel
 
 /// The lead moves from one member to another without a fault.
 #[test]
-fn a_change_of_the_members_leader_disturbs_nobody() {
+fn moving_raft_leadership_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let cluster = world.cluster();
     let a = world.candidate("a").timing(TIMING).start();

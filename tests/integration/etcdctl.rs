@@ -33,7 +33,7 @@ fn queue(world: &World, length: usize) {
 }
 
 #[test]
-fn locks_of_etcdctl_and_ours_are_served_in_one_queue() {
+fn etcdctl_lock_and_instances_share_one_queue() {
     let world = shared_world();
     let first = lock(&world, "first");
     first.leads();
@@ -58,7 +58,7 @@ fn locks_of_etcdctl_and_ours_are_served_in_one_queue() {
 
 /// A lock of etcdctl waits for a leader of ours that died without a word, and for its command.
 #[test]
-fn a_lock_of_etcdctl_follows_a_killed_leader() {
+fn etcdctl_lock_waits_for_the_command_of_a_killed_leader() {
     let world = shared_world();
     let a = world.candidate("a").behaviour(Behaviour::stubborn()).timing(Timing::SHORT).start();
     a.leads();
@@ -81,7 +81,7 @@ fn says(file: &Path) -> String {
 }
 
 #[test]
-fn an_election_of_etcdctl_waits_for_ours_and_is_not_overtaken() {
+fn etcdctl_elect_waits_for_the_leader_and_is_not_overtaken() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -116,7 +116,7 @@ fn an_election_of_etcdctl_waits_for_ours_and_is_not_overtaken() {
 }
 
 #[test]
-fn an_observer_of_etcdctl_sees_every_leader() {
+fn an_etcdctl_observer_sees_every_leader() {
     let world = shared_world();
     let file = world.directory().join("observed");
     let _observer = world.cluster().etcdctl().start_writing(&["elect", "--listen", world.lock()], &file);

@@ -7,7 +7,7 @@ use harness::{Behaviour, Cluster, End, Timing, eventually, throughout};
 use crate::{shared_world, world_on};
 
 #[test]
-fn five_at_once_run_one_after_the_other() {
+fn five_instances_started_at_once_run_their_commands_one_at_a_time() {
     let world = shared_world();
     let short = Behaviour::exits(0, Duration::from_millis(200));
     let all: Vec<_> =
@@ -22,7 +22,7 @@ fn five_at_once_run_one_after_the_other() {
 }
 
 #[test]
-fn the_queue_is_served_in_its_order() {
+fn standbys_become_leader_in_queue_order() {
     let world = shared_world();
     let first = world.candidate("first").start();
     first.leads();
@@ -46,7 +46,7 @@ fn the_queue_is_served_in_its_order() {
 }
 
 #[test]
-fn one_that_leaves_the_queue_is_passed_over() {
+fn a_standby_that_leaves_the_queue_is_skipped() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").start();
@@ -60,7 +60,7 @@ fn one_that_leaves_the_queue_is_passed_over() {
 
 /// `L/~force/…` and `L/~entry/…` are below `L/`: so are all keys of a lock that is called `L/something`.
 #[test]
-fn a_lock_is_not_confused_by_one_whose_name_it_begins() {
+fn locks_with_a_common_name_prefix_are_independent() {
     let outer = shared_world();
     let inner = shared_world();
     let a = outer.candidate("a").start();
@@ -78,7 +78,7 @@ fn a_lock_is_not_confused_by_one_whose_name_it_begins() {
 }
 
 #[test]
-fn a_clean_end_leaves_neither_keys_nor_leases() {
+fn a_clean_exit_leaves_neither_keys_nor_leases() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcd = world.cluster().etcdctl();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
@@ -98,7 +98,7 @@ fn a_clean_end_leaves_neither_keys_nor_leases() {
 }
 
 #[test]
-fn waiting_and_leading_write_nothing_to_etcd() {
+fn leading_and_waiting_write_nothing_to_etcd() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcd = world.cluster().etcdctl();
     let (_a, _b) = crate::leader_and_standby(

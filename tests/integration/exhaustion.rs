@@ -47,7 +47,7 @@ fn requests_that_never_end(candidate: &Candidate) -> Vec<TcpStream> {
 }
 
 #[test]
-fn a_gatekeeper_without_descriptors_stops_its_command_in_time() {
+fn a_gatekeeper_without_file_descriptors_stops_its_command_in_time() {
     let (world, a) = followed(|a| limit(a.pid(), libc::RLIMIT_NOFILE, 3), TIMING.latest_failover());
     assert_eq!(a.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(79), "{}", a.stderr());
     world.verdict();
@@ -55,7 +55,7 @@ fn a_gatekeeper_without_descriptors_stops_its_command_in_time() {
 
 /// It ends in whatever way; its guard does the rest, and gives the lease back.
 #[test]
-fn a_gatekeeper_without_memory_is_followed_in_time() {
+fn a_standby_takes_over_in_time_from_a_gatekeeper_without_memory() {
     let (world, a) = followed(|a| limit(a.pid(), libc::RLIMIT_AS, 1 << 20), TIMING.latest_failover());
     a.wait_exit(TIMING.lease() + Timing::SWIFT);
     world.verdict();
@@ -64,7 +64,7 @@ fn a_gatekeeper_without_memory_is_followed_in_time() {
 /// From too few to just enough: it says what it has no room for and ends, or it works. It never hangs or runs a command
 /// without a lock.
 #[test]
-fn a_start_with_few_descriptors_works_or_says_why_not() {
+fn a_start_with_few_file_descriptors_works_or_reports_the_cause() {
     let world = shared_world();
     let mut led = false;
     for descriptors in [4, 6, 8, 10, 12, 16, 20, 24, 32] {

@@ -12,7 +12,7 @@ use crate::shared_world;
 const CODES: [u8; 22] = [0, 1, 2, 3, 42, 64, 69, 70, 71, 75, 77, 78, 79, 80, 99, 126, 127, 128, 137, 143, 254, 255];
 
 #[test]
-fn the_commands_code_is_the_programs_code() {
+fn the_program_exits_with_the_exit_code_of_the_command() {
     let world = shared_world();
     // They queue for one lock, a few at a time: a gate that mixed up two commands would show.
     for codes in CODES.chunks(5) {
@@ -54,7 +54,7 @@ fn a_signal_is_128_and_its_number() {
 
 /// With an etcd that does not exist: had it campaigned first, it would wait.
 #[test]
-fn a_command_that_cannot_be_executed_is_found_out_before_campaigning() {
+fn a_command_that_cannot_be_executed_is_reported_before_campaigning() {
     let world = shared_world();
     let directory = world.directory().to_str().expect("a plain path").to_owned();
     let plain_file = format!("{directory}/plain");

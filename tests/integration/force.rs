@@ -9,7 +9,7 @@ use crate::shared_world;
 const TIMING: Timing = Timing::SHORT;
 
 #[test]
-fn a_living_leader_gives_way() {
+fn force_makes_a_live_leader_hand_over() {
     let world = shared_world();
     let a = world.candidate("a").start();
     let first = a.leads();
@@ -20,7 +20,7 @@ fn a_living_leader_gives_way() {
 }
 
 #[test]
-fn the_queue_keeps_its_places_behind_it() {
+fn force_keeps_the_order_of_the_other_standbys() {
     let world = shared_world();
     let (_a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").start();
@@ -35,7 +35,7 @@ fn the_queue_keeps_its_places_behind_it() {
 }
 
 #[test]
-fn a_free_lock_needs_no_force() {
+fn force_on_a_free_lock_makes_no_request() {
     let world = shared_world();
     let a = world.candidate("a").force().start();
     a.leads();
@@ -46,7 +46,7 @@ fn a_free_lock_needs_no_force() {
 
 /// Once it has succeeded the request is gone: the next one who forces is served, not fought.
 #[test]
-fn force_asks_once_and_does_not_fight_back() {
+fn force_makes_one_request_and_does_not_take_leadership_back() {
     let world = shared_world();
     let a = world.candidate("a").force().set("ON_LOSS", "campaign").start();
     a.leads();
@@ -60,7 +60,7 @@ fn force_asks_once_and_does_not_fight_back() {
 /// Whoever gives the lead away to the other one before its command was started has been served, too: to ask for it again
 /// would be a war.
 #[test]
-fn two_that_force_at_once_are_both_served() {
+fn two_simultaneous_force_requests_are_both_served() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -83,7 +83,7 @@ fn two_that_force_at_once_are_both_served() {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_is_waited_for() {
+fn force_waits_for_a_leader_that_is_cut_off() {
     for fault in [Proxy::black_hole, Proxy::cut] {
         let world = shared_world();
         let proxies = world.proxies();
@@ -97,7 +97,7 @@ fn a_leader_that_is_cut_off_is_waited_for() {
 }
 
 #[test]
-fn a_frozen_leader_is_waited_for() {
+fn force_waits_for_a_frozen_leader() {
     let world = shared_world();
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();
@@ -113,7 +113,7 @@ fn a_frozen_leader_is_waited_for() {
 
 /// A request overtakes the queue even when the leader could not serve it: whoever claims next does.
 #[test]
-fn a_request_is_served_by_whoever_claims_next() {
+fn a_request_is_served_by_the_next_leader() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
         world.candidate("a").timing(TIMING),
@@ -129,7 +129,7 @@ fn a_request_is_served_by_whoever_claims_next() {
 /// Its owner has lost its place, and not yet its lease; or nobody ever stood there. It ends no leader and stands in nobody's
 /// way.
 #[test]
-fn a_request_without_a_place_counts_for_nothing() {
+fn a_request_without_a_queue_entry_is_ignored() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
     let lease = etcdctl.grant(Duration::from_secs(600));
@@ -153,7 +153,7 @@ fn a_request_without_a_place_counts_for_nothing() {
 
 /// Made for another holder, by an instance that stands in the queue: not this leader's concern.
 #[test]
-fn a_request_for_another_holder_is_not_obeyed() {
+fn a_request_addressed_to_another_holder_is_ignored() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let etcdctl = world.cluster().etcdctl();
@@ -169,7 +169,7 @@ fn a_request_for_another_holder_is_not_obeyed() {
 
 /// The Go tool's README says "any non-empty value", its code reads these as no.
 #[test]
-fn words_for_no_do_not_force() {
+fn values_that_mean_no_do_not_force() {
     for word in ["0", "false", "no", "off"] {
         let world = shared_world();
         let (a, _b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").set("FORCE_ACQUIRE", word));
@@ -180,7 +180,7 @@ fn words_for_no_do_not_force() {
 
 /// Written by hand, without a lease: only force deletes it.
 #[test]
-fn a_holder_key_without_a_lease_is_deleted_by_force_only() {
+fn only_force_deletes_a_holder_key_without_a_lease() {
     let world = shared_world();
     world.cluster().etcdctl().must(&["put", world.lock(), "somebody"]);
     let a = world.candidate("a").start();

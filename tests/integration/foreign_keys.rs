@@ -46,7 +46,7 @@ fn a_round(world: &World) {
 }
 
 #[test]
-fn keys_with_nonsense_names_disturb_nobody() {
+fn keys_with_malformed_names_do_not_disturb_the_election() {
     for with_lease in [false, true] {
         let world = shared_world();
         let etcdctl = world.cluster().etcdctl();
@@ -63,7 +63,7 @@ fn keys_with_nonsense_names_disturb_nobody() {
 
 /// Without a lease nothing runs out: an entry or a request that nobody can give back must not count.
 #[test]
-fn entries_requests_and_markers_without_a_lease_count_for_nothing() {
+fn entries_requests_and_markers_without_a_lease_are_ignored() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
     for name in ["~entry/abc", "abc", "~force/abc", "~resign/1/abc", "~ousted/abc"] {
@@ -76,7 +76,7 @@ fn entries_requests_and_markers_without_a_lease_count_for_nothing() {
 /// An application that keeps its data below the name of its lock. All of it together is more than one answer of etcd's may
 /// be.
 #[test]
-fn data_below_the_lock_may_be_huge() {
+fn large_values_below_the_lock_do_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcdctl = world.cluster().etcdctl();
     let huge = vec![b'x'; 1 << 20];
@@ -100,7 +100,7 @@ fn data_below_the_lock_may_be_huge() {
 
 /// The holder is somebody else's, and its value anything: it is waited for, and shown without harm.
 #[test]
-fn a_holder_of_any_value_is_waited_for_and_shown() {
+fn a_holder_with_an_arbitrary_value_is_waited_for_and_shown() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
     for value in [b"\xff\xfe\n\x1b[2J\x00\"".to_vec(), vec![b'\xe9'; 1 << 20], b" ".to_vec()] {
@@ -129,7 +129,7 @@ fn a_holder_of_any_value_is_waited_for_and_shown() {
 /// The key of a lock whose name is a number, and of an application that has a lease of its own: no place in the queue of the
 /// lock above, and never given away with it.
 #[test]
-fn a_lock_whose_name_is_a_number_disturbs_not_the_lock_above() {
+fn a_lock_named_by_a_number_does_not_disturb_its_parent_lock() {
     let outer = shared_world();
     let inner = shared_world();
     let below = |name: &str| inner.candidate(name).set("LOCK_NAME", format!("{}/01", outer.lock()));
@@ -153,7 +153,7 @@ fn a_lock_whose_name_is_a_number_disturbs_not_the_lock_above() {
 
 /// With rights on the keys of a lock below it nobody can take the lock above over, or keep it from anybody.
 #[test]
-fn rights_on_a_lock_below_are_no_rights_on_the_lock_above() {
+fn permissions_on_a_nested_lock_give_no_power_over_its_parent() {
     let world = world_on(Cluster::builder().size(1).plain().auth("app", "secret-password").create());
     let below = format!("{}/01", world.lock());
     let root = world.cluster().etcdctl_as_root();
@@ -186,7 +186,7 @@ fn metric(world: &World, name: &str) -> f64 {
 /// More keys than fit into one answer, each of which could be a place in the queue by the first letter of its name; and
 /// requests and markers of a megabyte each. None of them counts.
 #[test]
-fn more_keys_than_fit_into_one_answer_disturb_nobody() {
+fn more_keys_than_fit_into_one_response_do_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().option("quota-backend-bytes", "1000000000").create());
     let etcdctl = world.cluster().etcdctl();
     // Not with a short lease: what is written here keeps etcd busy.

@@ -9,7 +9,7 @@ const TIMING: Timing = Timing::SHORT;
 
 /// The guard acts by itself: first politely, and in any case before the lease can end.
 #[test]
-fn a_frozen_gatekeeper_is_followed_after_its_lease() {
+fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let fault = now();
@@ -25,7 +25,7 @@ fn a_frozen_gatekeeper_is_followed_after_its_lease() {
 }
 
 #[test]
-fn a_frozen_gatekeeper_of_a_command_that_will_not_stop_is_followed_as_soon() {
+fn a_command_that_ignores_sigterm_does_not_delay_takeover_from_a_frozen_gatekeeper() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
         world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
@@ -42,7 +42,7 @@ fn a_frozen_gatekeeper_of_a_command_that_will_not_stop_is_followed_as_soon() {
 }
 
 #[test]
-fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_goes_on() {
+fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_keeps_leadership() {
     let world = shared_world();
     let timing = Timing::MEDIUM;
     let a = world.candidate("a").timing(timing).start();
@@ -56,7 +56,7 @@ fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_goes_on() {
 
 /// The gatekeeper watches the guard: one that is silent at its deadline is killed, and the tree with it.
 #[test]
-fn a_frozen_guard_is_ended_with_its_command() {
+fn a_frozen_guard_is_killed_together_with_its_command() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
         world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
@@ -84,7 +84,7 @@ fn a_frozen_command_can_be_stopped() {
 
 /// Renewals succeed, and the guard finds them when it goes on.
 #[test]
-fn a_guard_frozen_past_the_renew_deadline_goes_on() {
+fn a_guard_frozen_past_the_renew_deadline_continues_if_it_was_fed() {
     let world = shared_world();
     let timing = Timing { lease: 10, renew: TIMING.renew, ..TIMING };
     let a = world.candidate("a").timing(timing).start();
@@ -98,7 +98,7 @@ fn a_guard_frozen_past_the_renew_deadline_goes_on() {
 
 /// Both our processes, as with a frozen cgroup: the guard is not lost, and whoever reads the log is told what happened.
 #[test]
-fn a_thaw_after_the_lease_is_a_loss_that_says_how_long_nothing_ran() {
+fn a_thaw_after_the_lease_reports_how_long_the_processes_were_suspended() {
     let world = shared_world();
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();

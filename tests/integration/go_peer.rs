@@ -59,7 +59,7 @@ fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
 
 /// In both orders, and no place in the queue is ever its: it gets the lock when nobody of ours waits.
 #[test]
-fn a_go_instance_waits_leads_and_is_followed() {
+fn a_go_instance_waits_leads_and_hands_over() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -84,7 +84,7 @@ fn a_go_instance_waits_leads_and_is_followed() {
 
 /// Asked for the lead by force it kills its command and gives its lease back: only then ours starts.
 #[test]
-fn a_go_instance_gives_way_to_force() {
+fn force_makes_a_go_instance_stop_before_the_command_starts() {
     let world = shared_world();
     let go = go_instance(&world, "go");
     go.leads();
@@ -98,7 +98,7 @@ fn a_go_instance_gives_way_to_force() {
 /// What the Go tool's force does: it deletes the key, whoever has it, and takes it. That overlaps by its nature; ours steps
 /// down at once, and none of ours starts beside it.
 #[test]
-fn a_go_instance_that_forces_is_believed() {
+fn an_instance_steps_down_when_a_go_instance_forces() {
     let world = shared_world();
     // Long enough for the two steps of the force: between them the key is anybody's who waits.
     let a = world.candidate("a").behaviour(Behaviour::slow(Timing::LONG.retry)).start();
@@ -119,7 +119,7 @@ fn a_go_instance_that_forces_is_believed() {
 }
 
 #[test]
-fn a_go_leader_is_waited_for() {
+fn an_instance_waits_for_a_go_leader() {
     let world = shared_world();
     let go = GoPeer::lead(&world);
     let a = world.candidate("a").start();
@@ -136,7 +136,7 @@ fn a_go_leader_is_waited_for() {
 
 /// A Go instance sees ours by the same key, under its identity.
 #[test]
-fn our_leader_is_seen_on_the_locks_own_key() {
+fn a_leader_is_visible_on_the_holder_key() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -146,7 +146,7 @@ fn our_leader_is_seen_on_the_locks_own_key() {
 
 /// It learns that its key was deleted, kills its command, and gives its lease back: until then nobody starts.
 #[test]
-fn a_go_leader_that_is_forced_out_is_waited_for() {
+fn force_waits_until_an_evicted_go_leader_has_ended() {
     let world = shared_world();
     let go = GoPeer::lead(&world);
     let a = world.candidate("a").force().start();

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::{between, shared_world, world_on};
 
 #[test]
-fn after_the_commands_own_end() {
+fn a_standby_takes_over_at_once_when_the_command_exits() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
         world.candidate("a").behaviour(Behaviour::exits(7, Duration::from_secs(2))),
@@ -23,7 +23,7 @@ fn after_the_commands_own_end() {
 
 /// The gap is a message and a fork, not a poll.
 #[test]
-fn the_gap_between_two_commands_is_far_below_a_retry_period() {
+fn the_gap_between_two_commands_is_less_than_half_a_retry_period() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
@@ -36,7 +36,7 @@ fn the_gap_between_two_commands_is_far_below_a_retry_period() {
 
 /// And the revocation of a lease that nothing hangs on any more: two proposals in all.
 #[test]
-fn a_clean_hand_over_is_one_commit() {
+fn a_clean_handover_is_one_transaction_and_one_revocation() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let timing = Timing::SHORT;
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));
@@ -56,7 +56,7 @@ fn a_clean_hand_over_is_one_commit() {
 }
 
 #[test]
-fn after_sigterm_with_the_commands_own_code() {
+fn sigterm_hands_over_at_once_and_exits_with_the_code_of_the_command() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
@@ -67,7 +67,7 @@ fn after_sigterm_with_the_commands_own_code() {
 
 /// Renewing goes on while the command shuts down, so that nobody starts meanwhile.
 #[test]
-fn a_slow_stop_keeps_the_lead_longer_than_a_lease() {
+fn leadership_is_kept_while_the_command_stops_for_longer_than_a_lease() {
     let world = shared_world();
     let slow = Timing::SHORT.lease() + Timing::SHORT.lease() / 2;
     let (a, b) = crate::leader_and_standby(
@@ -83,7 +83,7 @@ fn a_slow_stop_keeps_the_lead_longer_than_a_lease() {
 }
 
 #[test]
-fn after_sigkill_of_the_gatekeeper() {
+fn a_standby_takes_over_at_once_after_sigkill_of_the_gatekeeper() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.kill();
@@ -94,7 +94,7 @@ fn after_sigkill_of_the_gatekeeper() {
 
 /// The guard asks at once, gives the grace, then kills, and only then gives the lease back.
 #[test]
-fn after_sigkill_of_the_gatekeeper_of_a_command_that_will_not_stop() {
+fn after_sigkill_of_the_gatekeeper_the_guard_kills_a_command_that_ignores_sigterm() {
     let world = shared_world();
     let grace = Duration::from_secs(2);
     let timing = Timing { grace, ..Timing::LONG };
@@ -110,7 +110,7 @@ fn after_sigkill_of_the_gatekeeper_of_a_command_that_will_not_stop() {
 }
 
 #[test]
-fn after_sigkill_of_the_guard() {
+fn a_standby_takes_over_at_once_after_sigkill_of_the_guard() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.signal_guard(Signal::SIGKILL);
@@ -121,7 +121,7 @@ fn after_sigkill_of_the_guard() {
 
 /// Nobody is left to give the lease back: the command dies with its guard, the lease runs out.
 #[test]
-fn after_sigkill_of_gatekeeper_and_guard() {
+fn a_standby_takes_over_after_the_lease_if_gatekeeper_and_guard_are_killed() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
         world.candidate("a").timing(Timing::SHORT),
@@ -136,7 +136,7 @@ fn after_sigkill_of_gatekeeper_and_guard() {
 }
 
 #[test]
-fn a_command_killed_from_outside_is_not_started_again() {
+fn a_command_killed_by_another_process_is_not_restarted() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGKILL);

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use crate::shared_world;
 
 #[test]
-fn a_living_twin_says_so_and_ends_with_a_code_of_its_own() {
+fn an_instance_hands_over_to_its_own_identity_and_exits_with_80() {
     let world = shared_world();
     let old = world.candidate("old").identity("twin").start();
     old.leads();
@@ -19,7 +19,7 @@ fn a_living_twin_says_so_and_ends_with_a_code_of_its_own() {
 
 /// With `ON_LOSS=campaign` they would take the lead from each other for ever.
 #[test]
-fn twins_do_not_duel() {
+fn two_instances_with_one_identity_do_not_take_leadership_from_each_other() {
     let world = shared_world();
     let old = world.candidate("old").identity("twin").set("ON_LOSS", "campaign").start();
     old.leads();
@@ -33,7 +33,7 @@ fn twins_do_not_duel() {
 /// Its host has lost all its processes and starts it again: it asks the holder that it finds, and nobody else. The standby that
 /// is elected when the old lease has run out goes on.
 #[test]
-fn after_a_hard_kill_the_same_identity_does_not_take_the_lead_from_the_next() {
+fn a_restarted_instance_does_not_take_leadership_from_a_standby_elected_meanwhile() {
     let timing = Timing::SHORT;
     for _ in 0..3 {
         let world = shared_world();
@@ -56,7 +56,7 @@ fn after_a_hard_kill_the_same_identity_does_not_take_the_lead_from_the_next() {
 
 /// Only the whole of an identity is an identity, however much of it is shown.
 #[test]
-fn identities_that_begin_alike_are_no_twins() {
+fn identities_with_a_common_prefix_are_different() {
     let world = shared_world();
     let long = "x".repeat(300);
     let a = world.candidate("a").identity(&format!("{long}-a")).start();
@@ -68,7 +68,7 @@ fn identities_that_begin_alike_are_no_twins() {
 }
 
 #[test]
-fn instances_without_an_identity_are_never_twins() {
+fn default_identities_are_never_treated_as_the_same() {
     let world = shared_world();
     let a = world.candidate("a").unset("IDENTITY").start();
     a.leads();

@@ -53,7 +53,7 @@ fn both(name: &str) -> [String; 2] {
 }
 
 #[test]
-fn a_value_that_cannot_be_understood_is_shown_with_the_flag_or_the_variable_that_has_it() {
+fn an_invalid_value_is_reported_with_its_flag_or_variable() {
     for (name, value) in [
         ("LOCK_NAME", "ends/with/"),
         ("ENDPOINTS", "ftp://somewhere:1"),
@@ -88,7 +88,7 @@ fn a_value_that_cannot_be_understood_is_shown_with_the_flag_or_the_variable_that
 }
 
 #[test]
-fn a_part_of_the_settings_is_an_error_that_names_the_rest() {
+fn incomplete_settings_are_an_error_that_names_the_missing_ones() {
     for (given, missing) in [
         (("LOCK_NAME", "lock"), &["ENDPOINTS"][..]),
         (("ENDPOINTS", "127.0.0.1:1"), &["LOCK_NAME"]),
@@ -105,7 +105,7 @@ fn a_part_of_the_settings_is_an_error_that_names_the_rest() {
 }
 
 #[test]
-fn settings_that_need_each_other_are_named_together() {
+fn settings_that_require_each_other_are_reported_together() {
     for (given, value, missing) in [
         ("CERT", "/some/cert", "KEY"),
         ("KEY", "/some/key", "CERT"),
@@ -122,13 +122,13 @@ fn settings_that_need_each_other_are_named_together() {
 }
 
 #[test]
-fn giving_up_at_once_and_asking_for_the_lead_exclude_each_other() {
+fn acquire_timeout_zero_and_force_exclude_each_other() {
     let output = run(&[("ACQUIRE_TIMEOUT", "0"), ("FORCE_ACQUIRE", "1")], false);
     refused(&output, 64, &[&variable("ACQUIRE_TIMEOUT"), &variable("FORCE_ACQUIRE")]);
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_named() {
+fn an_unusable_file_is_reported_with_its_path() {
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| -> String {
         let path = directory.path().join(name);
@@ -146,7 +146,7 @@ fn a_file_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn a_flag_that_does_not_exist_is_a_usage_error() {
+fn an_unknown_flag_is_a_usage_error() {
     let mut command = Command::new(program());
     let output = command.env_clear().args(["--no-such-flag", "--", "true"]).output().expect("it starts");
     assert_eq!(output.status.code(), Some(64));
@@ -154,7 +154,7 @@ fn a_flag_that_does_not_exist_is_a_usage_error() {
 }
 
 #[test]
-fn no_command_is_a_usage_error() {
+fn a_missing_command_is_a_usage_error() {
     let mut command = Command::new(program());
     command.env_clear().args(["--lock-name=lock", "--endpoints=127.0.0.1:1"]);
     assert_eq!(command.output().expect("it starts").status.code(), Some(64));
@@ -162,7 +162,7 @@ fn no_command_is_a_usage_error() {
 
 /// A flag wins over its variable.
 #[test]
-fn flags_come_before_variables() {
+fn flags_take_precedence_over_variables() {
     let mut command = Command::new(program());
     command.env_clear().env(variable("LEASE_DURATION"), "nonsense").env("PATH", "/usr/bin:/bin");
     command.args(["--lock-name=lock", "--endpoints=127.0.0.1:1", "--acquire-timeout=0", "--lease-duration=15"]);

@@ -33,7 +33,7 @@ fn says(candidate: &Candidate, what: &str) {
 
 /// The leader's log hangs, and then it is told to stop, or killed: the command ends before another one starts, as ever.
 #[test]
-fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
+fn a_log_on_a_hung_file_system_does_not_delay_the_exit() {
     for kill in [false, true] {
         let world = shared_world();
         let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
@@ -64,7 +64,7 @@ fn a_log_on_a_file_system_that_hangs_does_not_hold_up_the_end() {
 
 /// Cut off as well: the guard kills by the clock, and complains of it to a log that does not take it.
 #[test]
-fn a_guard_whose_log_hangs_keeps_its_deadlines() {
+fn a_guard_with_a_blocked_log_keeps_its_deadlines() {
     let world = shared_world();
     let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
     let proxies = world.proxies();
@@ -92,7 +92,7 @@ fn a_guard_whose_log_hangs_keeps_its_deadlines() {
 
 /// Ctrl-S, or a console that nobody empties: the leader goes on, and says later how much was lost.
 #[test]
-fn a_terminal_that_nobody_reads_does_not_hold_up_the_election() {
+fn a_blocked_terminal_does_not_delay_the_election() {
     let world = shared_world();
     let terminal = Terminal::open();
     let a = world.candidate("a").timing(TIMING).set("LOG", "trace").stderr(terminal.slave()).start();
@@ -111,7 +111,7 @@ fn a_terminal_that_nobody_reads_does_not_hold_up_the_election() {
 /// The journal is a socket, which can be written without waiting: no other process is needed. It stamps the lines itself, the
 /// guard's too.
 #[test]
-fn lines_for_the_journal_have_its_priority_and_no_time() {
+fn journal_lines_have_a_priority_and_no_timestamp() {
     let world = shared_world();
     let (mut journal, stderr) = UnixStream::pair().expect("a pair");
     let stat = nix::sys::stat::fstat(&stderr).expect("a descriptor");
@@ -138,7 +138,7 @@ fn lines_for_the_journal_have_its_priority_and_no_time() {
 
 /// The log goes another way; the command's stderr is the one that the program was started with.
 #[test]
-fn the_command_has_the_real_stderr_and_nothing_of_the_log_writers() {
+fn the_command_inherits_the_original_stderr_and_no_pipe_of_the_log_writer() {
     let world = shared_world();
     let script = "echo of the command >&2; readlink /proc/self/fd/2; ls /proc/$$/fd";
     let told = |setup: harness::Setup| {
@@ -157,7 +157,7 @@ fn the_command_has_the_real_stderr_and_nothing_of_the_log_writers() {
 
 /// The guard's lines are the program's, and obey the same setting.
 #[test]
-fn with_the_log_off_nothing_is_said() {
+fn nothing_is_logged_at_level_off() {
     let world = shared_world();
     let a = world.candidate("a").set("LOG", "off").command(["sleep", "1000"]).start();
     eventually(Timing::START, "/leader is 200", || if a.code("/leader") == 200 { Ok(()) } else { Err(a.stderr()) });
@@ -169,7 +169,7 @@ fn with_the_log_off_nothing_is_said() {
 
 /// By the kernel's OOM killer, for instance: the log ends there, and nothing else does.
 #[test]
-fn a_log_writer_that_is_killed_costs_the_log_and_nothing_else() {
+fn killing_the_log_writer_ends_the_log_and_nothing_else() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
     let _ = kill(Pid::from_raw(log_writer(&a)), Signal::SIGKILL);
@@ -188,7 +188,7 @@ fn a_log_writer_that_is_killed_costs_the_log_and_nothing_else() {
 
 /// Everything of a unit or of a terminal's job gets the signal; the last lines are written all the same.
 #[test]
-fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
+fn the_last_lines_are_written_when_every_process_receives_the_signal() {
     let world = shared_world();
     for _ in 0..5 {
         let a = world.candidate("a").start();
@@ -208,7 +208,7 @@ fn the_last_lines_are_written_although_all_processes_are_told_to_end() {
 
 /// A file that may not grow any more is the log's affair: neither process gets a signal for it, and so the command gets none.
 #[test]
-fn a_log_that_reaches_its_limit_costs_lines_and_not_the_command() {
+fn a_log_file_at_its_size_limit_loses_lines_but_not_the_command() {
     let world = shared_world();
     let limited = stand_in(&world, "limited", &format!("ulimit -S -f 4; exec '{}' -- \"$@\"", program().display()));
     let command = ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.01; done"];

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::shared_world;
 
 #[test]
-fn a_revoked_lease_ends_the_command_at_once() {
+fn a_revoked_lease_stops_the_command_at_once() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -19,7 +19,7 @@ fn a_revoked_lease_ends_the_command_at_once() {
 }
 
 #[test]
-fn a_deleted_holder_key_ends_the_command_at_once() {
+fn a_deleted_holder_key_stops_the_command_at_once() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -32,7 +32,7 @@ fn a_deleted_holder_key_ends_the_command_at_once() {
 
 /// The Go tool misses this one.
 #[test]
-fn an_overwritten_holder_key_ends_the_command_at_once() {
+fn an_overwritten_holder_key_stops_the_command_at_once() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -43,7 +43,7 @@ fn an_overwritten_holder_key_ends_the_command_at_once() {
 }
 
 #[test]
-fn a_deleted_entry_ends_the_command_at_once() {
+fn a_deleted_queue_entry_stops_the_command_at_once() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -54,7 +54,7 @@ fn a_deleted_entry_ends_the_command_at_once() {
 }
 
 #[test]
-fn with_on_loss_campaign_it_joins_again_and_leads_with_a_larger_token() {
+fn with_on_loss_campaign_an_instance_leads_again_with_a_larger_token() {
     let world = shared_world();
     let a = world.candidate("a").set("ON_LOSS", "campaign").start();
     let first = a.leads();
@@ -68,7 +68,7 @@ fn with_on_loss_campaign_it_joins_again_and_leads_with_a_larger_token() {
 
 /// Whichever comes first, the loss or the signal: while the command takes its time to stop, the other is not forgotten.
 #[test]
-fn with_on_loss_campaign_it_ends_if_it_is_asked_to_while_it_steps_down() {
+fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program() {
     let world = shared_world();
     let slow = || Behaviour::slow(Duration::from_secs(1));
     let start = |name| world.candidate(name).behaviour(slow()).set("ON_LOSS", "campaign").start();
@@ -122,7 +122,7 @@ fn a_standby_whose_lease_was_revoked_joins_again() {
 
 /// `etcdctl elect` stands in the same queue: it is waited for, and waits.
 #[test]
-fn an_election_of_etcdctl_is_respected() {
+fn an_instance_waits_for_etcdctl_elect_and_vice_versa() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
     let foreign = etcdctl.start(&["elect", world.lock(), "foreign"]);

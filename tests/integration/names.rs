@@ -29,7 +29,7 @@ fn start(world: &World, names: &Names, name: &str) -> Arc<Candidate> {
 
 /// Whatever address comes first, it is one of several: a member that hangs there is like any member that hangs.
 #[test]
-fn a_member_that_hangs_behind_a_name_disturbs_nobody() {
+fn a_member_that_hangs_behind_a_name_does_not_disturb_the_leader() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().create());
     names.set(NAME, &ips(&world));
@@ -52,7 +52,7 @@ fn a_member_that_hangs_behind_a_name_disturbs_nobody() {
 
 /// As when all pods of etcd are replaced, one after the other: what the name stands for now counts, without a restart.
 #[test]
-fn addresses_that_change_are_followed() {
+fn changed_addresses_are_used_without_a_restart() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().plain().create());
     let places = [(); 3].map(|()| Address::claim());
@@ -73,7 +73,7 @@ fn addresses_that_change_are_followed() {
 
 /// Where DNS fails, or does not answer at all, what it said before still holds.
 #[test]
-fn a_resolver_that_fails_or_hangs_disturbs_nobody() {
+fn a_resolver_that_fails_or_hangs_does_not_disturb_the_leader() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().plain().create());
     names.set(NAME, &ips(&world));
@@ -98,7 +98,7 @@ fn a_resolver_that_fails_or_hangs_disturbs_nobody() {
 }
 
 #[test]
-fn a_name_that_is_not_there_yet_is_named_in_the_log_and_used_as_soon_as_it_is() {
+fn a_name_that_does_not_resolve_yet_is_logged_and_used_as_soon_as_it_resolves() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().size(1).plain().create());
     let a = start(&world, &names, "a");
@@ -130,7 +130,7 @@ fn addresses_of_both_families_are_used() {
 
 /// As `localhost` where etcd listens on 127.0.0.1 only.
 #[test]
-fn a_family_that_nobody_listens_on_keeps_nobody_from_starting() {
+fn an_address_family_without_a_listener_does_not_prevent_a_start() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().size(1).plain().create());
     let mut both = ips(&world);
@@ -143,7 +143,7 @@ fn a_family_that_nobody_listens_on_keeps_nobody_from_starting() {
 
 /// The guard's errand and `ctl show` resolve names as well.
 #[test]
-fn a_killed_gatekeeper_gives_its_lease_back_where_the_name_leads() {
+fn the_lease_of_a_killed_gatekeeper_is_revoked_through_a_name() {
     let Some(names) = Names::new() else { return };
     let world = world_on(Cluster::builder().plain().create());
     names.set(NAME, &ips(&world));
@@ -171,7 +171,7 @@ fn renewal_age(candidate: &Candidate) -> Result<Duration, String> {
 /// most before a renewal has got through another one. A balancer for each, as one that is shared need not lead who comes again to
 /// another member.
 #[test]
-fn a_member_that_hangs_behind_a_balancer_makes_no_renewal_late() {
+fn a_member_that_hangs_behind_a_balancer_delays_no_renewal() {
     const ROUNDS: usize = 10;
     let cluster = Cluster::builder().plain().create();
     let worlds = [(); 5].map(|()| world_on(Arc::clone(&cluster)));
@@ -209,7 +209,7 @@ fn a_member_that_hangs_behind_a_balancer_makes_no_renewal_late() {
 
 /// The same while the member only swallows what it is asked, and at the start.
 #[test]
-fn an_instance_starts_behind_a_balancer_of_which_a_member_hangs() {
+fn an_instance_starts_behind_a_balancer_with_a_hung_member() {
     let world = world_on(Cluster::builder().create());
     let balancer = Balancer::of(world.cluster());
     balancer.member(1).hold(Direction::ToMember);

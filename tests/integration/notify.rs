@@ -35,7 +35,7 @@ impl Systemd {
 
 /// A boot, or an upgrade of the package, must not wait for etcd.
 #[test]
-fn ready_comes_at_once_although_etcd_is_dark() {
+fn ready_is_sent_at_once_although_etcd_does_not_answer() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
     let dark = world
@@ -51,7 +51,7 @@ fn ready_comes_at_once_although_etcd_is_dark() {
 }
 
 #[test]
-fn ready_can_wait_for_the_campaign() {
+fn notify_ready_campaigning_waits_for_the_campaign() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
     let a = world.candidate("a").start();
@@ -80,7 +80,7 @@ fn ready_can_wait_for_the_campaign() {
 }
 
 #[test]
-fn ready_can_wait_for_the_lead() {
+fn notify_ready_elected_waits_for_leadership() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
     let (a, b) = crate::leader_and_standby(
@@ -118,7 +118,7 @@ fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
 
 /// As systemd sends it to a whole unit: it ends the gatekeeper, and means nothing to the others.
 #[test]
-fn sigurg_stops_the_gatekeeper_and_nobody_else() {
+fn sigurg_stops_only_the_gatekeeper() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.signal_guard(Signal::SIGURG);
@@ -138,7 +138,7 @@ fn sigurg_stops_the_gatekeeper_and_nobody_else() {
 
 /// Only while renewals succeed: a leader in a black hole is restarted by systemd, if by nobody else.
 #[test]
-fn the_watchdog_is_fed_while_renewals_succeed() {
+fn the_watchdog_is_notified_only_while_renewals_succeed() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
     let a = world

@@ -32,7 +32,7 @@ fn two_commands_at_once_fail_the_verdict() {
 }
 
 #[test]
-fn a_token_that_shrinks_fails_the_verdict() {
+fn a_decreasing_token_fails_the_verdict() {
     let world = shared_world();
     two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"; ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\"");
     let message = failure(&world);
@@ -51,7 +51,7 @@ fn a_frozen_predecessor_fails_the_verdict() {
 }
 
 #[test]
-fn one_after_the_other_passes_the_verdict() {
+fn consecutive_terms_pass_the_verdict() {
     let world = shared_world();
     two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\"; ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"");
     world.verdict();
@@ -59,7 +59,7 @@ fn one_after_the_other_passes_the_verdict() {
 
 /// With a real lock of etcd's own, which gives no token: its lock revision stands in.
 #[test]
-fn three_behind_one_lock_of_etcd_pass_the_verdict() {
+fn three_instances_of_etcdctl_lock_pass_the_verdict() {
     let world = shared_world();
     let etcd = world.cluster();
     let tls = etcd.certificates();
@@ -87,6 +87,6 @@ fn three_behind_one_lock_of_etcd_pass_the_verdict() {
 
 #[test]
 #[should_panic(expected = "a test must end with the verdict")]
-fn a_forgotten_verdict_fails_the_test() {
+fn a_test_without_a_verdict_fails() {
     let _world = shared_world();
 }

@@ -43,7 +43,7 @@ fn a_leader_in_a_black_hole_stops_before_its_lease_ends() {
 }
 
 #[test]
-fn a_leader_in_a_black_hole_kills_what_will_not_stop_before_its_lease_ends() {
+fn a_leader_in_a_black_hole_kills_a_command_that_ignores_sigterm_before_its_lease_ends() {
     isolated(Proxy::black_hole, Behaviour::stubborn());
 }
 
@@ -55,7 +55,7 @@ fn a_leader_that_is_cut_off_stops_before_its_lease_ends() {
 /// Its renewals arrive and keep the lease alive; it does not hear of it. It stops, and gives the lead up late or never:
 /// whoever waits must not start before.
 #[test]
-fn a_leader_that_hears_no_answer_stops_in_time() {
+fn a_leader_that_receives_no_responses_stops_in_time() {
     let world = shared_world();
     let (a, proxies, b) = leader_and_standby(&world, Behaviour::stubborn());
     let at = now();
@@ -71,12 +71,12 @@ fn a_leader_that_hears_no_answer_stops_in_time() {
 }
 
 #[test]
-fn a_leader_that_is_not_heard_stops_in_time() {
+fn a_leader_whose_requests_are_lost_stops_in_time() {
     isolated(|proxy| proxy.hold(Direction::ToMember), Behaviour::default());
 }
 
 #[test]
-fn an_outage_shorter_than_the_renew_deadline_disturbs_nobody() {
+fn an_outage_shorter_than_the_renew_deadline_does_not_disturb_the_leader() {
     let world = shared_world();
     let timing = Timing::MEDIUM;
     let proxies = world.proxies();
@@ -92,7 +92,7 @@ fn an_outage_shorter_than_the_renew_deadline_disturbs_nobody() {
 }
 
 #[test]
-fn one_member_in_a_black_hole_disturbs_nobody() {
+fn one_member_in_a_black_hole_does_not_disturb_the_leader() {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").timing(TIMING).via(&proxies).start();
@@ -109,7 +109,7 @@ fn one_member_in_a_black_hole_disturbs_nobody() {
 
 /// It must not wait for the member that it talked to last: that would take half of the renew deadline, which is more.
 #[test]
-fn a_leader_beside_members_in_a_black_hole_hands_over_at_once() {
+fn a_leader_hands_over_at_once_although_some_members_are_in_a_black_hole() {
     let world = shared_world();
     let proxies = world.proxies();
     let (a, b) = crate::leader_and_standby(world.candidate("a").via(&proxies), world.candidate("b"));
@@ -123,7 +123,7 @@ fn a_leader_beside_members_in_a_black_hole_hands_over_at_once() {
 }
 
 #[test]
-fn connections_that_break_again_and_again_disturb_nobody() {
+fn repeatedly_broken_connections_do_not_disturb_the_leader() {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").timing(TIMING).via(&proxies).start();
@@ -136,7 +136,7 @@ fn connections_that_break_again_and_again_disturb_nobody() {
 }
 
 #[test]
-fn a_slow_network_is_good_enough() {
+fn a_slow_network_does_not_disturb_the_election() {
     let world = shared_world();
     let proxies = world.proxies();
     for proxy in &proxies {
@@ -150,7 +150,7 @@ fn a_slow_network_is_good_enough() {
 
 /// Giving the leadership and the lease back has one limit, of five seconds at most.
 #[test]
-fn a_leader_that_is_cut_off_ends_soon_after_its_command() {
+fn a_leader_that_is_cut_off_exits_soon_after_its_command() {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").via(&proxies).start();
@@ -165,7 +165,7 @@ fn a_leader_that_is_cut_off_ends_soon_after_its_command() {
 
 /// Each answer takes two seconds, and a renewal takes two of them: a leader lives on answers that are four seconds old.
 #[test]
-fn answers_that_take_seconds_disturb_no_leader() {
+fn responses_that_take_seconds_do_not_disturb_the_leader() {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").via(&proxies).start();
@@ -188,7 +188,7 @@ fn answers_that_take_seconds_disturb_no_leader() {
 }
 
 #[test]
-fn an_instance_is_elected_where_answers_take_seconds() {
+fn an_instance_is_elected_although_responses_take_seconds() {
     let world = shared_world();
     let proxies = world.proxies();
     slowed(&proxies, Duration::from_secs(2));
@@ -220,7 +220,7 @@ fn slowed(proxies: &[Proxy], round_trip: Duration) {
 
 /// The lease runs out while it cannot know: it must join again, not start on what it remembers.
 #[test]
-fn a_standby_in_a_black_hole_does_not_start_on_what_it_remembers() {
+fn a_standby_in_a_black_hole_does_not_start_on_stale_data() {
     let world = shared_world();
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();
@@ -244,7 +244,7 @@ fn a_standby_in_a_black_hole_does_not_start_on_what_it_remembers() {
 }
 
 #[test]
-fn with_on_loss_campaign_an_isolated_leader_comes_back_as_standby() {
+fn with_on_loss_campaign_an_isolated_leader_rejoins_as_standby() {
     let world = shared_world();
     let proxies = world.proxies();
     let a = world.candidate("a").timing(TIMING).set("ON_LOSS", "campaign").via(&proxies).start();
@@ -262,7 +262,7 @@ fn with_on_loss_campaign_an_isolated_leader_comes_back_as_standby() {
 
 /// The answer to its grant is still on the way, and the id of the lease is its own.
 #[test]
-fn a_program_that_is_ended_during_the_grant_leaves_no_lease() {
+fn a_shutdown_request_during_the_grant_leaves_no_lease() {
     let world = crate::world_on(harness::Cluster::builder().size(1).plain().create());
     let proxies = world.proxies();
     slowed(&proxies, Duration::from_millis(400));

@@ -26,7 +26,7 @@ fn output(mut command: Command) -> (Output, String) {
 }
 
 #[test]
-fn it_becomes_the_command_with_the_same_pid_and_parent() {
+fn the_program_becomes_the_command_with_the_same_pid_and_parent() {
     for words in [&["--", "sh", "-c", "echo $$ $PPID"][..], &["sh", "-c", "echo $$ $PPID"]] {
         let mut command = bare(words);
         let child = command.stdout(Stdio::piped()).spawn().expect("it starts");
@@ -38,7 +38,7 @@ fn it_becomes_the_command_with_the_same_pid_and_parent() {
 }
 
 #[test]
-fn the_environment_and_the_signals_are_the_callers() {
+fn the_command_has_the_environment_and_signal_mask_of_the_caller() {
     let (_, with) = output(bare(&["--", "env"]));
     let (_, without) = output({
         let mut command = Command::new("env");
@@ -62,7 +62,7 @@ fn the_environment_and_the_signals_are_the_callers() {
 }
 
 #[test]
-fn logging_settings_alone_are_still_pass_through() {
+fn logging_settings_alone_still_pass_through() {
     let mut command = bare(&["--", "sh", "-c", "echo $PPID"]);
     command.env("ETCD_AWAIT_ELECTION_LOG", "debug").env("ETCD_AWAIT_ELECTION_LOG_FORMAT", "json");
     let (output, text) = output(command);
@@ -80,7 +80,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn every_exit_code_is_the_commands() {
+fn every_exit_code_of_the_command_is_passed_on() {
     for code in 0..=255 {
         let (output, _) = output(bare(&["--", "sh", "-c", &format!("exit {code}")]));
         assert_eq!(output.status.code(), Some(code));
@@ -89,13 +89,13 @@ fn every_exit_code_is_the_commands() {
 
 /// Nothing is in between that could turn it into a code.
 #[test]
-fn a_signal_is_the_commands_own() {
+fn a_command_killed_by_a_signal_is_reported_as_killed() {
     let (output, _) = output(bare(&["--", "sh", "-c", "kill -TERM $$"]));
     assert_eq!(output.status.signal(), Some(15));
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_is_126_or_127_and_named() {
+fn a_command_that_cannot_be_executed_exits_with_126_or_127_and_is_named() {
     for (command, code, why) in [
         ("no-such-command", 127, "was not found"),
         ("/no/such/command", 127, "was not found"),
@@ -110,7 +110,7 @@ fn a_command_that_cannot_be_executed_is_126_or_127_and_named() {
 }
 
 #[test]
-fn nothing_to_run_is_a_usage_error() {
+fn no_command_at_all_is_a_usage_error() {
     let (output, _) = output(bare(&[]));
     assert_eq!(output.status.code(), Some(64));
 }

@@ -10,7 +10,7 @@ const TIMING: Timing = Timing::MEDIUM;
 
 /// The old ones have really ended when the connections break: only the files have what is good.
 #[test]
-fn an_ending_client_certificate_is_replaced_in_time() {
+fn an_expiring_client_certificate_is_replaced_in_time() {
     let world = shared_world();
     let certificates = world.cluster().certificates();
     let (cert, key) = (world.directory().join("client.crt"), world.directory().join("client.key"));
@@ -47,7 +47,7 @@ fn an_ending_client_certificate_is_replaced_in_time() {
 /// As operators do it: trust both, exchange the certificates, trust only the new one; with every member restarted, one at
 /// a time. In the end nothing that was there at the start is good any more.
 #[test]
-fn a_ca_is_replaced_under_a_leader_and_one_that_waits() {
+fn replacing_the_ca_does_not_disturb_leader_and_standby() {
     let world = world_on(Cluster::builder().create());
     let cluster = world.cluster();
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(TIMING), world.candidate("b").timing(TIMING));
@@ -76,7 +76,7 @@ fn a_ca_is_replaced_under_a_leader_and_one_that_waits() {
 
 /// A rotation is not one moment: certificate and key that do not belong together, or half a file, must not end anybody.
 #[test]
-fn files_that_are_torn_for_a_moment_disturb_nobody() {
+fn inconsistent_certificate_files_for_a_moment_do_not_disturb_the_leader() {
     let world = shared_world();
     let good = &world.cluster().certificates().client;
     let (cert, key) = (world.directory().join("client.crt"), world.directory().join("client.key"));

@@ -9,7 +9,7 @@ fn asking(world: &World, flags: &[&str]) -> Setup {
 }
 
 #[test]
-fn show_tells_who_leads_and_who_waits_in_which_order() {
+fn show_lists_the_leader_and_the_standbys_in_queue_order() {
     let world = shared_world();
     let a = world.candidate("alpha").start();
     let token = a.leads();
@@ -38,7 +38,7 @@ fn show_tells_who_leads_and_who_waits_in_which_order() {
 
 /// Who is next has the number 1, wherever it is asked for.
 #[test]
-fn the_first_standby_is_number_1_everywhere() {
+fn the_first_standby_has_position_1_everywhere() {
     let world = shared_world();
     let a = world.candidate("alpha").start();
     a.leads();
@@ -72,7 +72,7 @@ fn the_first_standby_is_number_1_everywhere() {
 }
 
 #[test]
-fn show_of_a_lock_that_nobody_holds_is_an_answer_too() {
+fn show_succeeds_for_a_free_lock() {
     let world = shared_world();
     let (end, asking) = asking(&world, &["ctl", "show", "--json"]).run();
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
@@ -87,7 +87,7 @@ fn healthcheck(world: &World, of: &Candidate) -> End {
 }
 
 #[test]
-fn healthcheck_is_0_for_leader_and_standby_and_1_when_nobody_answers() {
+fn healthcheck_exits_with_0_for_leader_and_standby_and_1_without_an_instance() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     assert_eq!(healthcheck(&world, &a), End::Code(0));
@@ -100,7 +100,7 @@ fn healthcheck_is_0_for_leader_and_standby_and_1_when_nobody_answers() {
 
 /// An image's health is not etcd's: restarting it would mend nothing.
 #[test]
-fn healthcheck_is_0_while_etcd_is_dark() {
+fn healthcheck_exits_with_0_while_etcd_does_not_answer() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let a = world.candidate("a").timing(Timing::SHORT).set("ON_LOSS", "campaign").start();
     a.leads();

@@ -15,7 +15,7 @@ fn send(pid: i32, signal: i32) {
 
 /// The guard takes no orders for a moment, and the gatekeeper has more for it than anything holds.
 #[test]
-fn sigterm_is_not_lost_behind_signals_that_the_guard_does_not_take() {
+fn sigterm_is_not_lost_behind_other_signals_while_the_guard_is_frozen() {
     let world = shared_world();
     let mut command: Vec<OsString> =
         ["sh", "-c", "trap '' 40; exec \"$@\"", "sh"].into_iter().map(Into::into).collect();
@@ -47,7 +47,7 @@ const GLIBC_SETXID: i32 = 33;
 
 /// The C libraries keep some signals for themselves: 32 and 33, musl also 34.
 #[test]
-fn signals_that_a_c_library_keeps_for_itself_are_forwarded_like_others() {
+fn signals_reserved_by_a_c_library_are_forwarded() {
     for signal in [32, 33, 34, 64] {
         let world = shared_world();
         let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
@@ -71,7 +71,7 @@ fn signals_that_a_c_library_keeps_for_itself_are_forwarded_like_others() {
 
 /// Whether there is a terminal cannot be asked any more when it has gone.
 #[test]
-fn one_that_waits_leaves_the_queue_when_its_terminal_closes() {
+fn a_standby_leaves_the_queue_when_its_terminal_closes() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();

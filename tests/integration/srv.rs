@@ -40,7 +40,7 @@ fn says(candidate: &Candidate, text: &str) {
 
 /// The whole life on records: start, `ctl show`, DNS that fails or hangs while it leads, and the end.
 #[test]
-fn members_are_found_and_kept_while_dns_is_dark() {
+fn members_are_discovered_and_kept_while_dns_fails() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().plain().create());
     serve(&names, PLAIN, &world.cluster().ips());
@@ -72,7 +72,7 @@ fn members_are_found_and_kept_while_dns_is_dark() {
 
 /// As when the members are replaced, one after the other.
 #[test]
-fn records_that_change_are_followed_without_a_restart() {
+fn changed_records_are_used_without_a_restart() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().plain().create());
     let places = [(); 3].map(|()| Address::claim());
@@ -96,7 +96,7 @@ fn records_that_change_are_followed_without_a_restart() {
 
 /// At the start there is nothing to keep: it says what is missing, waits, and runs nothing.
 #[test]
-fn records_that_are_not_there_yet_are_waited_for() {
+fn an_instance_waits_for_missing_records() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().size(1).plain().create());
     let a = setup(&world, &names, "a").start();
@@ -111,7 +111,7 @@ fn records_that_are_not_there_yet_are_waited_for() {
 }
 
 #[test]
-fn the_suffix_is_a_part_of_the_service() {
+fn the_suffix_is_part_of_the_service_name() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().size(1).plain().create());
     serve(&names, "_etcd-client-west._tcp.example.test", &world.cluster().ips());
@@ -125,7 +125,7 @@ fn the_suffix_is_a_part_of_the_service() {
 
 /// The certificate must be for the target, and records without TLS are not used where a setting for TLS is set.
 #[test]
-fn the_certificate_is_checked_against_the_target() {
+fn the_certificate_is_verified_against_the_record_target() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().size(1).create());
     names.set(NAME, &world.cluster().ips());
@@ -150,7 +150,7 @@ fn the_certificate_is_checked_against_the_target() {
 
 /// However many servers of another cluster the records name, and even while ours does not answer.
 #[test]
-fn records_of_another_cluster_are_never_followed() {
+fn records_of_another_cluster_are_never_used() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().plain().create());
     let stray = Cluster::builder().size(1).plain().create_beside(world.cluster());

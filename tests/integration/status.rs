@@ -24,7 +24,7 @@ fn has_codes(candidate: &Candidate, limit: Duration, wanted: [u16; 4]) {
 }
 
 #[test]
-fn leader_and_standby_tell_who_they_are() {
+fn leader_and_standby_report_their_roles() {
     let world = shared_world();
     let a = world.candidate("a").start();
     let token = a.leads();
@@ -52,7 +52,7 @@ fn leader_and_standby_tell_who_they_are() {
 }
 
 #[test]
-fn head_is_get_without_a_body() {
+fn head_answers_like_get_without_a_body() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -65,7 +65,7 @@ fn head_is_get_without_a_body() {
 }
 
 #[test]
-fn an_identity_of_any_letters_is_escaped() {
+fn an_identity_with_special_characters_is_escaped() {
     let world = shared_world();
     let identity = "a \"quoted\" \\ ünïcode";
     let a = world.candidate("a").identity(identity).start();
@@ -75,7 +75,7 @@ fn an_identity_of_any_letters_is_escaped() {
 }
 
 #[test]
-fn metrics_are_for_prometheus() {
+fn metrics_have_the_prometheus_format() {
     let world = shared_world();
     let a = world.candidate("a").start();
     let token = a.leads();
@@ -91,7 +91,7 @@ fn metrics_are_for_prometheus() {
 }
 
 #[test]
-fn a_leader_that_stops_is_no_target_for_a_load_balancer() {
+fn a_stopping_leader_is_not_a_target_for_a_load_balancer() {
     let world = shared_world();
     let a = world.candidate("a").behaviour(Behaviour::slow(Timing::SWIFT)).start();
     a.leads();
@@ -106,7 +106,7 @@ fn a_leader_that_stops_is_no_target_for_a_load_balancer() {
 
 /// Every member frozen: the endpoint answers at once all the same, and no longer claims what it cannot know.
 #[test]
-fn with_etcd_dark_it_answers_and_claims_nothing() {
+fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let timing = Timing::SHORT;
     let (a, b) = crate::leader_and_standby(
@@ -132,7 +132,7 @@ fn with_etcd_dark_it_answers_and_claims_nothing() {
 }
 
 #[test]
-fn before_etcd_is_up_it_is_alive_and_not_ready() {
+fn before_etcd_is_up_an_instance_is_live_but_not_ready() {
     let world = shared_world();
     let a = world.candidate("a").set("ENDPOINTS", "127.0.0.1:1").start();
     has_codes(&a, Timing::START, [200, 503, 200, 503]);
@@ -143,7 +143,7 @@ fn before_etcd_is_up_it_is_alive_and_not_ready() {
 
 /// The status is not worth a service that does not start.
 #[test]
-fn a_port_that_is_taken_is_told_and_served_when_it_is_free() {
+fn a_port_in_use_is_reported_and_served_when_it_is_free() {
     let world = shared_world();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("it is bound");
@@ -162,7 +162,7 @@ fn a_port_that_is_taken_is_told_and_served_when_it_is_free() {
 
 /// A port scanner, or a client with a leak: the probes get through, and nobody restarts a healthy leader.
 #[test]
-fn idle_connections_do_not_silence_the_endpoint() {
+fn idle_connections_do_not_block_the_endpoint() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -200,7 +200,7 @@ fn a_probe_before_a_burst_of_idle_connections_is_answered() {
 
 /// A machine without room for it: the command is tried again, so the instance is not one that ends.
 #[test]
-fn an_instance_whose_command_could_not_be_forked_is_ready_when_it_leads_later() {
+fn an_instance_that_could_not_fork_is_ready_when_it_leads_later() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").timing(Timing::SHORT));
     let room = |descriptors| {

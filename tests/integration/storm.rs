@@ -10,7 +10,7 @@ use std::{
 use crate::nemesis::{self, Options};
 
 #[test]
-fn a_minute_of_faults_overlaps_nothing_and_somebody_leads_whenever_they_end() {
+fn a_minute_of_faults_causes_no_overlap_and_a_leader_is_elected_after_each() {
     let seed = nemesis::any_seed();
     let length = Duration::from_secs(60);
     // Not by a macro, whose words the test runner would keep to itself: the seed is wanted when the run is killed, too.
@@ -25,7 +25,7 @@ fn a_minute_of_faults_overlaps_nothing_and_somebody_leads_whenever_they_end() {
 
 /// Whoever cannot fail proves nothing: without any election everybody runs at once.
 #[test]
-fn the_nemesis_finds_that_there_is_no_election() {
+fn the_nemesis_detects_a_missing_election() {
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("no-election");
     // The time is a token that grows. Nothing is forked, so that nothing is left when it was asked to stop.
@@ -39,7 +39,7 @@ fn the_nemesis_finds_that_there_is_no_election() {
 
 /// What is done follows from the seed, and each seed does something else.
 #[test]
-fn a_seed_plans_the_same_faults_again() {
+fn a_seed_always_plans_the_same_faults() {
     assert_eq!(nemesis::plan(7, true), nemesis::plan(7, true));
     assert_ne!(nemesis::plan(7, true), nemesis::plan(8, true));
 }

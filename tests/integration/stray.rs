@@ -68,7 +68,7 @@ fn a_stray_cluster_that_answers_first_is_never_joined() {
 
 /// While the members of the real cluster hang or are down, the stray one is all that answers.
 #[test]
-fn a_stray_cluster_that_alone_answers_is_never_joined() {
+fn a_stray_cluster_that_is_the_only_one_to_answer_is_never_joined() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let endpoints = |n: usize| {
@@ -108,7 +108,7 @@ fn a_stray_cluster_that_alone_answers_is_never_joined() {
 
 /// Where users log in, only root may ask for the status of a member.
 #[test]
-fn a_stray_cluster_beside_one_with_users_is_never_joined() {
+fn a_stray_cluster_beside_a_cluster_with_authentication_is_never_joined() {
     let world = world_on(Cluster::builder().plain().auth("app", "secret").create());
     let stray = stray(&world);
     let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", stray_first(&stray, &world)).start();
@@ -124,7 +124,7 @@ fn show(world: &World) -> Setup {
 }
 
 #[test]
-fn show_asks_the_cluster_that_most_endpoints_belong_to_or_the_one_that_is_named() {
+fn show_reads_the_majority_cluster_or_the_configured_one() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let a = world.candidate("a").timing(TIMING).start();
@@ -151,7 +151,7 @@ fn show_asks_the_cluster_that_most_endpoints_belong_to_or_the_one_that_is_named(
 
 /// The lease of a killed gatekeeper is given back where it is, so that nobody has to wait for its end.
 #[test]
-fn the_guard_gives_the_lease_back_to_the_right_cluster() {
+fn the_guard_revokes_the_lease_in_the_right_cluster() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let (a, b) = crate::leader_and_standby(
@@ -165,7 +165,7 @@ fn the_guard_gives_the_lease_back_to_the_right_cluster() {
 
 /// A leader whose cluster is only one of three endpoints by now: somebody else leads in the cluster of the others, or will.
 #[test]
-fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
+fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
     let world = world_on(Cluster::builder().plain().create());
     let other = stray(&world);
     let proxies = world.proxies();
@@ -204,7 +204,7 @@ fn a_leader_whose_cluster_loses_the_vote_stops_and_hands_over_nothing() {
 
 /// The only member was made anew: neither the leader nor a standby waits for the old one for ever.
 #[test]
-fn a_cluster_that_was_made_anew_is_joined_by_all() {
+fn a_rebuilt_cluster_is_joined_by_all_instances() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let anew = stray(&world);
     // Tokens only grow: as after a restore with a bumped revision.
@@ -248,7 +248,7 @@ fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
 
 /// One of several servers behind the only endpoint: which one answers is chance, and one stray answer decides nothing.
 #[test]
-fn a_stray_server_behind_a_balancer_disturbs_no_leader() {
+fn a_stray_server_behind_a_balancer_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let balancer = Balancer::of(world.cluster());

@@ -23,7 +23,7 @@ use crate::{program, shared_world, stand_in, undisturbed};
 
 /// More than a pipe holds, through both ends at once, and the end of the input is seen.
 #[test]
-fn the_commands_pipes_are_the_callers() {
+fn the_command_uses_the_pipes_of_the_caller() {
     let world = shared_world();
     let (input, mut feeder) = pipe().expect("a pipe");
     let (mut reader, output) = pipe().expect("a pipe");
@@ -44,7 +44,7 @@ fn the_commands_pipes_are_the_callers() {
 
 /// The program ignores SIGPIPE for itself, as Rust programs do; its command must not.
 #[test]
-fn a_reader_that_goes_away_ends_the_command() {
+fn a_closed_stdout_reader_ends_the_command() {
     let world = shared_world();
     let (mut reader, output) = pipe().expect("a pipe");
     let a = world.candidate("a").command(["yes"]).stdout(output).start();
@@ -59,7 +59,7 @@ fn a_reader_that_goes_away_ends_the_command() {
 /// What breaks for the program itself is no affair of its command's: a reader of the log that goes away, and clients of the
 /// status endpoint that hang up before they have the answer.
 #[test]
-fn what_breaks_for_the_program_does_not_reach_the_command() {
+fn broken_pipes_of_the_program_do_not_affect_the_command() {
     let world = shared_world();
     let (mut reader, log) = pipe().expect("a pipe");
     let logged = stand_in(&world, "logged", &format!("exec '{}' -- \"$@\" 2>&0", program().display()));
@@ -105,7 +105,7 @@ fn a_command_on_a_terminal_reads_keys_and_ctrl_c_reaches_it() {
 }
 
 #[test]
-fn ctrl_c_hands_over_and_ctrl_z_does_not_stop_a_leader() {
+fn ctrl_c_hands_over_and_ctrl_z_does_not_suspend_a_leader() {
     let world = shared_world();
     let terminal = Terminal::open();
     let (a, b) = crate::leader_and_standby(world.candidate("a").on(&terminal), world.candidate("b"));
@@ -124,7 +124,7 @@ fn ctrl_c_hands_over_and_ctrl_z_does_not_stop_a_leader() {
 
 /// Before there is a command, the terminal's keys mean what they mean to any program.
 #[test]
-fn one_that_waits_on_a_terminal_can_be_suspended_and_interrupted() {
+fn a_standby_on_a_terminal_can_be_suspended_and_interrupted() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -147,7 +147,7 @@ fn one_that_waits_on_a_terminal_can_be_suspended_and_interrupted() {
 /// In a container without an init: everybody's orphans are reaped, and the stop signal, which the kernel keeps from a
 /// first process that does not ask for it, works.
 #[test]
-fn as_the_first_process_of_a_namespace_it_reaps_and_ends() {
+fn as_pid_1_the_program_reaps_orphans_and_exits() {
     let world = shared_world();
     let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
     if !std::process::Command::new(unshare[0])
@@ -184,7 +184,7 @@ fn as_the_first_process_of_a_namespace_it_reaps_and_ends() {
 
 /// Started by something that closed them: what is opened next must not be taken for a standard stream.
 #[test]
-fn a_gatekeeper_without_streams_works() {
+fn a_gatekeeper_works_with_closed_standard_streams() {
     let world = shared_world();
     let closed = stand_in(&world, "closed", &format!("exec '{}' -- \"$@\" <&- >&-", program().display()));
     let a = world.candidate("a").program(closed).behaviour(Behaviour::default()).start();

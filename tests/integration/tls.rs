@@ -54,7 +54,7 @@ fn a_missing_client_certificate_is_refused() {
 
 /// What is wrong is in our file, so that trying again helps nobody.
 #[test]
-fn a_client_certificate_of_version_1_is_refused_with_its_setting() {
+fn a_version_1_client_certificate_is_refused_with_the_name_of_its_setting() {
     let world = shared_world();
     let directory = world.directory();
     let script = "openssl req -new -newkey rsa:2048 -nodes -keyout v1.key -subj /CN=a -out v1.csr && \
@@ -71,7 +71,7 @@ fn a_client_certificate_of_version_1_is_refused_with_its_setting() {
 
 /// As in an image made from nothing. There, trying again helps nobody.
 #[test]
-fn https_without_any_ca_is_refused_with_the_setting_that_is_missing() {
+fn https_without_a_ca_is_refused_with_the_name_of_the_missing_setting() {
     let world = shared_world();
     let setup = world.candidate("a").unset("CACERT").unset("CERT").unset("KEY").variable("SSL_CERT_FILE", "/dev/null");
     let candidate = setup.start();
@@ -81,7 +81,7 @@ fn https_without_any_ca_is_refused_with_the_setting_that_is_missing() {
 }
 
 #[test]
-fn a_server_under_a_name_that_its_certificate_lacks_is_refused() {
+fn a_server_whose_certificate_has_another_name_is_refused() {
     let world = shared_world();
     let address = Address::claim();
     let proxy = Proxy::elsewhere(world.cluster().member(0), &address);
@@ -90,7 +90,7 @@ fn a_server_under_a_name_that_its_certificate_lacks_is_refused() {
 }
 
 #[test]
-fn the_server_name_can_be_set() {
+fn the_expected_server_name_can_be_set() {
     let world = shared_world();
     let address = Address::claim();
     let proxy = Proxy::elsewhere(world.cluster().member(0), &address);
@@ -101,7 +101,7 @@ fn the_server_name_can_be_set() {
 
 /// Without a scheme the certificates decide.
 #[test]
-fn endpoints_need_no_scheme() {
+fn endpoints_do_not_need_a_scheme() {
     let world = shared_world();
     let bare: Vec<String> =
         world.cluster().members().iter().map(|member| member.client_address().to_string()).collect();
@@ -144,7 +144,7 @@ fn rotated_certificates_are_used_at_the_next_connect() {
 /// An endpoint that speaks something else than it should is a passing fault: the others are used, and it is named when none is
 /// left.
 #[test]
-fn endpoints_that_speak_something_else_are_named() {
+fn endpoints_that_do_not_speak_etcd_are_reported() {
     let world = world_on(Cluster::builder().size(1).create());
     let plain = world_on(Cluster::builder().size(1).plain().create_beside(world.cluster()));
     let https = plain.cluster().member(0).endpoint().replace("http://", "https://");

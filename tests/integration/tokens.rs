@@ -45,7 +45,7 @@ fn leader_and_standby(world: &World) -> (Arc<Candidate>, Arc<Candidate>, PathBuf
 
 /// etcd looks for ended tokens once a second.
 #[test]
-fn a_token_that_ends_while_leading_and_waiting_disturbs_nobody() {
+fn an_expired_login_token_disturbs_neither_leader_nor_standby() {
     with_either(|cluster| {
         let world = world_on(cluster.auth("app", "secret-password").create());
         let (a, b, _) = leader_and_standby(&world);
@@ -58,7 +58,7 @@ fn a_token_that_ends_while_leading_and_waiting_disturbs_nobody() {
 }
 
 #[test]
-fn a_wrong_password_ends_the_program_with_jwt_as_well() {
+fn a_wrong_password_ends_the_program_also_with_jwt_tokens() {
     let world = world_on(jwt().auth("app", "secret-password").create());
     let (end, a) = world.candidate("a").set("PASSWORD", "wrong-password").run();
     assert_eq!(end, End::Code(77), "{}", a.stderr());
@@ -83,7 +83,7 @@ fn a_changed_password_is_read_from_its_file() {
 
 /// No permission any more: a leader stops in time, whoever waits ends, and both say why.
 #[test]
-fn a_user_without_permission_any_more_stops_in_time() {
+fn a_leader_whose_permission_is_revoked_stops_in_time() {
     with_either(|cluster| {
         let world = world_on(cluster.auth("app", "secret-password").create());
         let root = world.cluster().etcdctl_as_root();
@@ -99,7 +99,7 @@ fn a_user_without_permission_any_more_stops_in_time() {
 }
 
 #[test]
-fn a_permission_that_is_given_back_in_time_disturbs_no_leader() {
+fn a_permission_that_is_restored_in_time_does_not_disturb_the_leader() {
     let world = world_on(jwt().auth("app", "secret-password").create());
     let root = world.cluster().etcdctl_as_root();
     let (a, _) = with_file(&world, world.candidate("a"));
@@ -117,7 +117,7 @@ fn a_permission_that_is_given_back_in_time_disturbs_no_leader() {
 
 /// Any change of any user makes every JWT old.
 #[test]
-fn changes_of_other_users_disturb_nobody() {
+fn changes_to_other_users_do_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().size(1).plain().jwt(60 * TTL).auth("app", "secret-password").create());
     let root = world.cluster().etcdctl_as_root();
     let (a, b, _) = leader_and_standby(&world);
@@ -133,7 +133,7 @@ fn changes_of_other_users_disturb_nobody() {
 
 /// Whoever has user and password set before etcd asks for them uses them from then on.
 #[test]
-fn authentication_that_is_turned_on_disturbs_nobody() {
+fn enabling_authentication_does_not_disturb_the_leader() {
     with_either(|cluster| {
         let world = world_on(cluster.create());
         let (a, b, _) = leader_and_standby(&world);
@@ -149,7 +149,7 @@ fn authentication_that_is_turned_on_disturbs_nobody() {
 
 /// And the other way round.
 #[test]
-fn authentication_that_is_turned_off_disturbs_nobody() {
+fn disabling_authentication_does_not_disturb_the_leader() {
     with_either(|cluster| {
         let world = world_on(cluster.auth("app", "secret-password").create());
         let (a, b, _) = leader_and_standby(&world);
@@ -165,7 +165,7 @@ fn authentication_that_is_turned_off_disturbs_nobody() {
 /// All members have forgotten all tokens at once, and checking a password takes them a while: each instance logs in once, and the
 /// leader first. `TEST_STANDBYS=150` does it with as many.
 #[test]
-fn many_logins_at_once_disturb_no_leader() {
+fn many_simultaneous_logins_do_not_disturb_the_leader() {
     let standbys = env::var("TEST_STANDBYS").map_or(12, |text| text.parse().expect("TEST_STANDBYS is a number"));
     // etcd's default.
     let cluster = Cluster::builder().plain().option("bcrypt-cost", "10").auth("app", "secret-password");

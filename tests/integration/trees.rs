@@ -38,38 +38,38 @@ fn followed(behaviour: Behaviour, count: usize, timing: Timing, limit: Duration,
 const SHORT_GRACE: Timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
 
 #[test]
-fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
     followed(Behaviour::stubborn(), 1, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
 }
 
 #[test]
-fn a_tree_is_gone_before_the_next_one_leads_after_sigterm() {
+fn a_standby_starts_only_after_the_tree_has_exited_after_sigterm() {
     followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
 }
 
 #[test]
-fn a_tree_is_gone_before_the_next_one_leads_after_sigkill_of_the_gatekeeper() {
+fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_gatekeeper() {
     followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::kill);
 }
 
 #[test]
-fn a_tree_is_gone_before_the_next_one_leads_after_sigkill_of_the_guard() {
+fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_guard() {
     followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| a.signal_guard(Signal::SIGKILL));
 }
 
 #[test]
-fn a_tree_is_gone_before_the_next_one_leads_after_a_frozen_gatekeeper() {
+fn a_standby_starts_only_after_the_tree_of_a_frozen_gatekeeper_has_exited() {
     followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), harness::Candidate::pause);
 }
 
 #[test]
-fn a_tree_is_gone_before_the_next_one_leads_after_a_frozen_guard() {
+fn a_standby_starts_only_after_the_tree_of_a_frozen_guard_has_exited() {
     followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), |a| a.signal_guard(Signal::SIGSTOP));
 }
 
 /// The command's main process ends by itself, with a code; what it left behind does not outlive the lead.
 #[test]
-fn what_a_command_leaves_behind_is_ended_before_the_lead_is_given_up() {
+fn descendants_of_an_exited_command_are_ended_before_the_handover() {
     let world = shared_world();
     let leaves = Behaviour { exit: Some((3, Duration::from_millis(500))), ..jungle() };
     let a = world.candidate("a").timing(SHORT_GRACE).behaviour(leaves).start();
@@ -114,7 +114,7 @@ fn wild(script: &str, count: usize) {
 }
 
 #[test]
-fn a_tree_of_five_hundred_is_gone_before_the_next_one_leads() {
+fn a_standby_starts_only_after_a_tree_of_five_hundred_has_exited() {
     // Some in the group, some not, none of which stops when asked to.
     wild("trap '' TERM; i=0; while [ $i -lt 250 ]; do sleep 300 & setsid sleep 300 & i=$((i+1)); done", 501);
 }
@@ -122,7 +122,7 @@ fn a_tree_of_five_hundred_is_gone_before_the_next_one_leads() {
 /// Each process of these chains forks the next one and ends: as fast as it can, in sessions of their own, and not for ever.
 /// None lives long enough to be seen, but each leaves a mark.
 #[test]
-fn a_command_that_forks_as_fast_as_it_can_is_gone_before_the_next_one_leads() {
+fn a_standby_starts_only_after_a_rapidly_forking_tree_has_exited() {
     let world = shared_world();
     let marks = world.directory().join("marks");
     let run = "run() { [ $1 -lt 100000 ] && printf . >>\"$MARKS\" && run $(($1+1)) & }; run 0; run 0";
@@ -156,7 +156,7 @@ fn a_command_that_forks_as_fast_as_it_can_is_gone_before_the_next_one_leads() {
 }
 
 #[test]
-fn another_stop_signal_is_used_when_set() {
+fn a_configured_stop_signal_is_used() {
     let world = shared_world();
     let a = world.candidate("a").set("STOP_SIGNAL", "INT").start();
     a.leads();
@@ -168,7 +168,7 @@ fn another_stop_signal_is_used_when_set() {
 
 /// Like `tini`: whatever is sent to the gatekeeper reaches the command.
 #[test]
-fn other_signals_are_forwarded() {
+fn other_signals_are_forwarded_to_the_command() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();

@@ -33,7 +33,7 @@ fn is_root() -> bool {
 
 /// Without it whatever leaves the main process's group would be out of reach, and numbers of another namespace belong to others.
 #[test]
-fn without_the_proc_of_its_own_namespace_it_refuses_to_start() {
+fn without_the_proc_of_its_pid_namespace_the_program_refuses_to_start() {
     if !is_root() {
         return;
     }
@@ -126,18 +126,18 @@ const NO_CAP_KILL: &str = "--bounding-set=-kill";
 const TO_NOBODY: &str = "setpriv --reuid=65534 --clear-groups";
 
 #[test]
-fn without_cap_kill_the_lease_is_kept_for_a_process_of_another_user() {
+fn without_cap_kill_the_lease_is_kept_while_a_process_of_another_user_runs() {
     kept_while_it_lives(NO_CAP_KILL, TO_NOBODY, Candidate::terminate);
 }
 
 #[test]
-fn without_cap_kill_a_gatekeeper_whose_guard_is_killed_keeps_the_lease_too() {
+fn without_cap_kill_a_gatekeeper_keeps_the_lease_also_if_its_guard_is_killed() {
     kept_while_it_lives(NO_CAP_KILL, TO_NOBODY, |a| a.signal_guard(Signal::SIGKILL));
 }
 
 /// Not root, and the command runs a program with the setuid bit that takes all user ids.
 #[test]
-fn a_setuid_program_that_takes_all_user_ids_keeps_the_lease() {
+fn the_lease_is_kept_while_a_setuid_program_runs() {
     let directory = tempfile::tempdir().expect("a directory");
     let setuid = directory.path().join("setpriv");
     fs::copy("/usr/bin/setpriv", &setuid).expect("util-linux");
@@ -228,7 +228,7 @@ fn in_a_delegated_cgroup_processes_of_other_users_are_killed() {
 
 /// Part of the command enters the PID namespace of a container: an orphan there falls to the first process of that namespace.
 #[test]
-fn what_the_command_starts_in_another_pid_namespace_is_killed_with_it() {
+fn descendants_in_another_pid_namespace_are_killed() {
     if !is_root() {
         return;
     }
@@ -273,7 +273,7 @@ fn left_in_another_pid_namespace(fault: fn(&Candidate)) -> Vec<i32> {
 
 /// As one and the same user, which is not root. Not even the log writer, a copy of the gatekeeper, shows it.
 #[test]
-fn the_command_cannot_read_the_memory_of_the_program_that_ends_it_all_the_same() {
+fn the_command_cannot_read_the_memory_of_the_program() {
     if !is_root() {
         return;
     }

@@ -54,26 +54,26 @@ fn served_in_order(world: &World, [a, b, c]: &[Arc<Candidate>; 3]) {
 }
 
 #[test]
-fn a_rolling_restart_disturbs_nobody() {
+fn a_rolling_restart_does_not_disturb_the_leader() {
     let (world, fleet) = fleet(Cluster::builder());
     roll(&world, &fleet, None);
     served_in_order(&world, &fleet);
 }
 
 #[test]
-fn a_rolling_restart_disturbs_nobody_where_clients_log_in() {
+fn a_rolling_restart_with_authentication_does_not_disturb_the_leader() {
     let (world, fleet) = fleet(Cluster::builder().auth("app", "secret-password"));
     roll(&world, &fleet, None);
     served_in_order(&world, &fleet);
 }
 
 #[test]
-fn a_rolling_upgrade_disturbs_nobody() {
+fn a_rolling_upgrade_does_not_disturb_the_leader() {
     upgrade(Cluster::builder());
 }
 
 #[test]
-fn a_rolling_upgrade_disturbs_nobody_where_clients_log_in() {
+fn a_rolling_upgrade_with_authentication_does_not_disturb_the_leader() {
     upgrade(Cluster::builder().auth("app", "secret-password"));
 }
 

@@ -25,7 +25,7 @@ fn lines(candidate: &Candidate, text: &str) -> usize {
 /// Nobody listens there, or the name does not exist, or somebody else answers: wherever in the list, it costs nothing, and
 /// the log does not fill with it.
 #[test]
-fn an_endpoint_that_is_wrong_for_ever_disturbs_nobody() {
+fn a_permanently_wrong_endpoint_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let good = world.cluster().endpoints();
     let nobody = Address::claim();
@@ -54,7 +54,7 @@ fn an_endpoint_that_is_wrong_for_ever_disturbs_nobody() {
 
 /// Two clusters are two locks: what the other one says must not count, nor be silently left aside.
 #[test]
-fn an_endpoint_of_another_cluster_is_named_and_not_used() {
+fn an_endpoint_of_another_cluster_is_reported_and_not_used() {
     let world = world_on(Cluster::builder().plain().create());
     let other = Cluster::builder().size(1).plain().create_beside(world.cluster());
     let foreign = &other.endpoints()[0];
@@ -96,7 +96,7 @@ fn an_endpoint_of_another_cluster_is_named_and_not_used() {
 }
 
 #[test]
-fn a_restart_of_all_members_at_once_disturbs_nobody() {
+fn restarting_all_members_at_once_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let (a, b) = leader_and_standby(&world, &world.cluster().endpoints().join(","));
     for member in world.cluster().members() {
@@ -112,7 +112,7 @@ fn a_restart_of_all_members_at_once_disturbs_nobody() {
 
 /// Defragmentation stops a member for its time.
 #[test]
-fn defragmentation_disturbs_nobody() {
+fn defragmentation_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().plain().create());
     let etcdctl = world.cluster().etcdctl();
     for number in 0..20 {
@@ -132,7 +132,7 @@ fn defragmentation_disturbs_nobody() {
 
 /// Watches break and are opened again at revisions that are compacted by then; what happened meanwhile is not missed.
 #[test]
-fn compaction_under_watches_that_lag_disturbs_nobody() {
+fn compaction_under_lagging_watches_does_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcdctl = world.cluster().etcdctl();
     let proxies = world.proxies();
@@ -170,7 +170,7 @@ fn compaction_under_watches_that_lag_disturbs_nobody() {
 /// Without space nothing can be written. A leader writes nothing; its lease can be given back; a new leader has to wait,
 /// says for what, and goes on by itself when there is space again.
 #[test]
-fn without_space_a_leader_goes_on_and_the_next_one_waits_for_space() {
+fn without_space_a_leader_keeps_leadership_and_a_standby_waits_for_space() {
     let world = world_on(Cluster::builder().size(1).plain().option("quota-backend-bytes", "8388608").create());
     let etcdctl = world.cluster().etcdctl();
     let (a, b) = leader_and_standby(&world, &world.cluster().endpoints().join(","));
@@ -217,7 +217,7 @@ fn without_space_a_leader_goes_on_and_the_next_one_waits_for_space() {
 
 /// A member that answers, but later than any attempt may take: whoever prefers it turns to another one, and stays there.
 #[test]
-fn a_member_that_answers_slowly_disturbs_nobody() {
+fn a_slow_member_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
     let proxies = world.proxies();
     let start = |name: &str| world.candidate(name).timing(TIMING).via(&proxies).start();

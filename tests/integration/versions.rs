@@ -40,7 +40,7 @@ fn expected() -> Option<&'static [&'static str]> {
 }
 
 #[test]
-fn one_line_of_each_instance_says_what_the_version_of_etcd_means() {
+fn each_instance_logs_the_limits_of_the_etcd_version_once() {
     let world = world_on(Cluster::builder().create());
     let a = world.candidate("a").timing(Timing::SHORT).start();
     a.leads();
@@ -56,7 +56,7 @@ fn one_line_of_each_instance_says_what_the_version_of_etcd_means() {
 }
 
 #[test]
-fn a_single_member_revokes_no_living_leases() {
+fn a_single_member_causes_no_warning_about_live_leases() {
     let world = world_on(Cluster::builder().size(1).create());
     let a = world.candidate("a").timing(Timing::SHORT).start();
     a.leads();
@@ -66,7 +66,7 @@ fn a_single_member_revokes_no_living_leases() {
 }
 
 #[test]
-fn with_users_an_instance_says_who_can_keep_its_lease_alive() {
+fn with_authentication_an_instance_logs_who_can_keep_its_lease_alive() {
     let world = world_on(Cluster::builder().auth("app", "secret-password").create());
     let a = world.candidate("a").timing(Timing::SHORT).start();
     a.leads();
@@ -84,7 +84,7 @@ fn with_users_an_instance_says_who_can_keep_its_lease_alive() {
 
 /// A member that hangs is left out of the line, and delays neither the start nor the renewals.
 #[test]
-fn a_member_that_hangs_is_left_out_of_the_line() {
+fn a_hung_member_is_omitted_from_the_version_line() {
     let world = world_on(Cluster::builder().create());
     let member = world.cluster().member(world.cluster().follower());
     member.pause();

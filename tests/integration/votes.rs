@@ -18,7 +18,7 @@ fn does_not_start(candidate: &Candidate, span: Duration) {
 /// DNS leaves two members out for a while, as a headless service does with what is not ready, and the third one is a stray. The
 /// addresses that are left out still answer.
 #[test]
-fn a_name_that_shrinks_to_a_stray_cluster_is_not_followed() {
+fn a_name_reduced_to_a_stray_cluster_is_not_used() {
     let world = shared_world();
     let Some(names) = Names::new() else { return world.verdict() };
     let stray = Cluster::builder().create_stray(world.cluster());

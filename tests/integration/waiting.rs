@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::shared_world;
 
 #[test]
-fn sigterm_and_sigint_end_the_wait_and_give_the_lease_back() {
+fn sigterm_and_sigint_end_the_wait_and_revoke_the_lease() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -26,7 +26,7 @@ fn sigterm_and_sigint_end_the_wait_and_give_the_lease_back() {
 }
 
 #[test]
-fn a_standby_has_nothing_to_reload() {
+fn sighup_does_not_end_a_standby() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     b.signal(Signal::SIGHUP);
@@ -38,7 +38,7 @@ fn a_standby_has_nothing_to_reload() {
 }
 
 #[test]
-fn a_standby_that_is_killed_is_passed_over_when_its_lease_ends() {
+fn a_killed_standby_is_skipped_when_its_lease_ends() {
     let world = shared_world();
     let timing = Timing::SHORT;
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").timing(timing));
@@ -51,7 +51,7 @@ fn a_standby_that_is_killed_is_passed_over_when_its_lease_ends() {
 }
 
 #[test]
-fn acquire_timeout_gives_up_after_that_time() {
+fn acquire_timeout_ends_the_wait_in_time() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
@@ -88,7 +88,7 @@ fn acquire_timeout_zero_takes_a_free_lock_with_keys_below_it() {
 
 /// Nor does it hold up a program that cannot reach etcd at all.
 #[test]
-fn acquire_timeout_counts_while_etcd_is_not_there() {
+fn acquire_timeout_counts_while_etcd_does_not_answer() {
     let world = shared_world();
     let a = world.candidate("a").set("ENDPOINTS", "127.0.0.1:1").set("ACQUIRE_TIMEOUT", "1").start();
     assert_eq!(a.wait_exit(Duration::from_secs(1) + Timing::SWIFT), End::Code(75));

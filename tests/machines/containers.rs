@@ -213,7 +213,7 @@ fn output(machine: &Machine) -> String {
 }
 
 #[test]
-fn the_image_is_the_static_program_with_its_licences_and_nothing_else() {
+fn the_image_contains_only_the_static_program_and_its_licenses() {
     let alone = |words: &[&str]| {
         let mut all = vec!["run", "--rm", "--label", label(), "--read-only", "--cap-drop", "ALL", "--network", "none"];
         all.extend(words);
@@ -247,7 +247,7 @@ fn the_image_is_the_static_program_with_its_licences_and_nothing_else() {
 }
 
 #[test]
-fn docker_stop_ends_the_command_politely_and_hands_over_at_once() {
+fn docker_stop_ends_the_command_gracefully_and_hands_over_at_once() {
     let election = Election::new(Timing::LONG);
     let ([a, _b, _c], first) = election.started(["a", "b", "c"], |blueprint| blueprint);
     let moment = now();
@@ -261,7 +261,7 @@ fn docker_stop_ends_the_command_politely_and_hands_over_at_once() {
 }
 
 #[test]
-fn the_commands_exit_code_is_the_containers() {
+fn a_container_exits_with_the_exit_code_of_the_command() {
     let election = Election::new(Timing::LONG);
     let stopped = election.instance("a").command(["sh", "-c", ENDS_WITH_7]).start();
     eventually(Timing::START, "it runs", || output(&stopped).contains("running").then_some(()).ok_or_else(String::new));
@@ -283,7 +283,7 @@ fn the_commands_exit_code_is_the_containers() {
 
 /// Everything in the container dies with its first process, the guard too: nobody is left to give the lease back.
 #[test]
-fn docker_kill_ends_everything_and_the_next_leads_when_the_lease_has_run_out() {
+fn after_docker_kill_a_standby_leads_when_the_lease_has_expired() {
     let election = Election::new(Timing::SHORT);
     let ([a, _b, _c], _) = election.started(["a", "b", "c"], |blueprint| blueprint);
     let moment = now();
@@ -294,7 +294,7 @@ fn docker_kill_ends_everything_and_the_next_leads_when_the_lease_has_run_out() {
 }
 
 #[test]
-fn a_container_that_is_restarted_takes_part_again() {
+fn a_restarted_container_joins_again() {
     let election = Election::new(Timing::SHORT);
     let ([a, _b], _) = election.started(["a", "b"], |blueprint| blueprint.options(["--restart=always"]));
     let moment = now();
@@ -308,7 +308,7 @@ fn a_container_that_is_restarted_takes_part_again() {
 
 /// This is the edge of the promise: a machine that stops as a whole, and comes back later.
 #[test]
-fn a_paused_container_is_replaced_and_what_wakes_in_it_is_killed_at_once() {
+fn a_paused_container_is_replaced_and_its_command_is_killed_as_soon_as_it_resumes() {
     let election = Election::new(Timing::SHORT);
     let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint);
     let moment = now();
@@ -330,7 +330,7 @@ fn a_paused_container_is_replaced_and_what_wakes_in_it_is_killed_at_once() {
 }
 
 #[test]
-fn a_pause_shorter_than_the_renew_deadline_changes_nothing() {
+fn a_pause_shorter_than_the_renew_deadline_does_not_disturb_the_leader() {
     let election = Election::new(Timing::LONG);
     let ([a, _b], first) = election.started(["a", "b"], |blueprint| blueprint);
     a.pause();
@@ -346,7 +346,7 @@ fn a_pause_shorter_than_the_renew_deadline_changes_nothing() {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_is_dead_before_the_next_begins_and_comes_back_with_the_network() {
+fn an_isolated_leader_stops_before_a_standby_starts_and_rejoins_with_the_network() {
     let election = Election::new(Timing::SHORT);
     let campaigning = "--env=ETCD_AWAIT_ELECTION_ON_LOSS=campaign";
     let ([a, _b, _c], first) = election.started(["a", "b", "c"], |blueprint| blueprint.options([campaigning]));
@@ -363,7 +363,7 @@ fn a_leader_that_is_cut_off_is_dead_before_the_next_begins_and_comes_back_with_t
 }
 
 #[test]
-fn the_engine_sees_who_is_healthy() {
+fn the_container_engine_reports_the_health_of_each_instance() {
     let election = Election::new(Timing::SHORT);
     let ([a, b], _) = election.started(["a", "b"], |blueprint| blueprint);
     health(&a, "healthy");
@@ -397,7 +397,7 @@ fn orphans_are_reaped() {
 }
 
 #[test]
-fn with_a_terminal_the_command_has_it_and_is_interrupted_by_it() {
+fn the_command_can_use_and_be_interrupted_by_the_terminal() {
     let election = Election::new(Timing::LONG);
     let command = "trap 'echo interrupted; exit 3' INT; echo foreground $(ps -o pgid=,tpgid= -p $$); \
                    while :; do sleep 0.1; done";
@@ -426,7 +426,7 @@ fn with_a_terminal_the_command_has_it_and_is_interrupted_by_it() {
 
 /// `/leader` and the proxy of the example for Kubernetes, whose names Docker can resolve as well.
 #[test]
-fn the_proxy_of_the_example_goes_to_whoever_leads() {
+fn the_proxy_of_the_example_forwards_to_the_leader() {
     let example = fs::read_to_string("packaging/container/kubernetes-service.yaml").expect("the example");
     let begin = "  haproxy.cfg: |\n";
     let config = example.split_once(begin).expect("a configuration").1;

@@ -536,7 +536,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 
 /// The engine keeps what is written in it: nothing of an earlier run is left.
 #[test]
-fn a_machine_is_gone_when_it_is_dropped() {
+fn dropping_a_machine_removes_it() {
     let network = Network::new();
     let machine = network.machine("short").command(["sleep", "60"]).start();
     assert_eq!(machine.must("hostname").trim(), "short");

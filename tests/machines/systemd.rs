@@ -25,26 +25,26 @@ use crate::{
 };
 
 on_each_suite! {
-    a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over
-    on_a_stop_the_command_gets_its_own_signal_alone
-    a_stop_takes_as_long_as_the_stop_grace_allows
-    a_units_own_way_to_stop_is_taken_and_may_fail
+    a_stop_uses_the_stop_signal_of_the_command_and_hands_over
+    on_a_stop_the_command_receives_only_its_stop_signal
+    a_stop_may_take_as_long_as_the_stop_grace
+    an_exec_stop_of_the_unit_is_used_and_may_fail
     a_stop_hands_over_at_once
-    a_killed_guard_is_followed_at_once
-    a_killed_gatekeeper_is_followed_long_before_its_lease_ends
-    a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease
-    what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term
-    a_frozen_gatekeeper_is_followed_after_its_lease
-    a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog
-    a_reboot_hands_over_at_once_and_the_host_takes_part_again
-    a_lost_host_is_followed_after_its_lease
-    a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes
-    a_host_that_was_paused_for_a_moment_goes_on
-    a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts
-    a_host_that_cannot_reach_etcd_is_started_and_stops_at_once
-    debians_redis_runs_on_the_leading_host_only
-    a_command_is_split_into_words_and_has_a_folder_to_write_in
-    a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted
+    a_standby_takes_over_at_once_from_a_killed_guard
+    a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends
+    a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at_most_a_lease
+    processes_left_by_gatekeeper_and_guard_have_exited_before_the_next_term
+    a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease
+    a_gatekeeper_that_stays_frozen_is_killed_by_the_watchdog
+    a_reboot_hands_over_at_once_and_the_host_joins_again
+    a_standby_takes_over_from_a_lost_host_after_its_lease
+    a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes
+    a_host_paused_for_less_than_the_renew_deadline_keeps_leadership
+    a_host_that_is_cut_off_stops_its_command_before_the_next_one_starts
+    a_unit_starts_and_stops_at_once_without_etcd
+    the_redis_of_debian_runs_only_on_the_leading_host
+    a_command_is_split_into_words_and_has_a_state_directory
+    a_unit_with_invalid_settings_fails_and_is_not_restarted
     the_units_are_well_formed_and_hardened
 }
 
@@ -216,7 +216,7 @@ fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
 }
 
 /// As it would end by itself: asked with its own signal, by nobody else, and given its time.
-fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over(suite: Suite) {
+fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
     let slow = Behaviour { daemon: true, ..Behaviour::slow(Duration::from_secs(2)) };
     let hosts = Hosts::gating(suite, "stop", &slow, "");
     let life = hosts.on_a();
@@ -231,7 +231,7 @@ fn a_stop_lets_the_command_end_as_it_is_used_to_and_hands_over(suite: Suite) {
 }
 
 /// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
-fn on_a_stop_the_command_gets_its_own_signal_alone(suite: Suite) {
+fn on_a_stop_the_command_receives_only_its_stop_signal(suite: Suite) {
     let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
     let hosts = Hosts::gating(suite, "signal", &Behaviour::default(), more);
     let life = hosts.on_a();
@@ -243,7 +243,7 @@ fn on_a_stop_the_command_gets_its_own_signal_alone(suite: Suite) {
 }
 
 /// The unit's own limit is shorter than that: the gatekeeper asks for the time.
-fn a_stop_takes_as_long_as_the_stop_grace_allows(suite: Suite) {
+fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
     let limit = Duration::from_secs(12);
     let slow = Behaviour::slow(limit + Duration::from_secs(2));
     let hosts = Hosts::gating(suite, "grace", &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
@@ -258,7 +258,7 @@ fn a_stop_takes_as_long_as_the_stop_grace_allows(suite: Suite) {
 }
 
 /// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
-fn a_units_own_way_to_stop_is_taken_and_may_fail(suite: Suite) {
+fn an_exec_stop_of_the_unit_is_used_and_may_fail(suite: Suite) {
     let hosts = Hosts::gating(suite, "own", &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
     for host in [&hosts.a, &hosts.b] {
         // By a name that no other process has.
@@ -286,7 +286,7 @@ fn a_stop_hands_over_at_once(suite: Suite) {
 }
 
 /// The gatekeeper ends what the guard leaves behind.
-fn a_killed_guard_is_followed_at_once(suite: Suite) {
+fn a_standby_takes_over_at_once_from_a_killed_guard(suite: Suite) {
     let hosts = Hosts::gating(suite, "guard", &Behaviour { daemon: true, ..Behaviour::default() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep await-guard)");
@@ -297,7 +297,7 @@ fn a_killed_guard_is_followed_at_once(suite: Suite) {
 }
 
 /// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
-fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends(suite: Suite) {
+fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suite: Suite) {
     let hosts = Hosts::gating(suite, "kill", &Behaviour::default(), "");
     let life = hosts.on_a();
     let fault = signal_gatekeeper(&hosts.a, "KILL");
@@ -310,7 +310,7 @@ fn a_killed_gatekeeper_is_followed_long_before_its_lease_ends(suite: Suite) {
 }
 
 /// Neither TERM nor its gatekeeper's death ends it: the guard has to.
-fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_lease(suite: Suite) {
+fn a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at_most_a_lease(suite: Suite) {
     let stubborn = Behaviour { daemon: true, children: 1, ..Behaviour::stubborn() };
     let hosts = Hosts::gating(suite, "stubborn", &stubborn, "");
     let fault = signal_gatekeeper(&hosts.a, "KILL");
@@ -320,7 +320,7 @@ fn a_killed_gatekeeper_of_a_command_that_will_not_stop_is_followed_within_its_le
 }
 
 /// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
-fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term(suite: Suite) {
+fn processes_left_by_gatekeeper_and_guard_have_exited_before_the_next_term(suite: Suite) {
     let hosts = Hosts::gating(suite, "both", &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
@@ -332,7 +332,7 @@ fn what_gatekeeper_and_guard_leave_behind_is_gone_before_the_next_term(suite: Su
     hosts.verdict(2);
 }
 
-fn a_frozen_gatekeeper_is_followed_after_its_lease(suite: Suite) {
+fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease(suite: Suite) {
     let hosts = Hosts::gating(suite, "freeze", &Behaviour::default(), "");
     let fault = signal_gatekeeper(&hosts.a, "STOP");
     hosts.fails_over_to_b(fault, Fault::GatekeeperFrozen);
@@ -343,7 +343,7 @@ fn a_frozen_gatekeeper_is_followed_after_its_lease(suite: Suite) {
 }
 
 /// The watchdog hears nothing more, and the unit is started anew.
-fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog(suite: Suite) {
+fn a_gatekeeper_that_stays_frozen_is_killed_by_the_watchdog(suite: Suite) {
     let hosts = Hosts::gating(suite, "watchdog", &Behaviour::default(), "");
     signal_gatekeeper(&hosts.a, "STOP");
     let restarted = format!("journalctl --unit={UNIT} --boot --no-pager | grep --quiet 'Watchdog timeout'");
@@ -352,7 +352,7 @@ fn a_gatekeeper_that_stays_frozen_is_ended_by_the_watchdog(suite: Suite) {
     hosts.verdict(2);
 }
 
-fn a_reboot_hands_over_at_once_and_the_host_takes_part_again(suite: Suite) {
+fn a_reboot_hands_over_at_once_and_the_host_joins_again(suite: Suite) {
     let hosts = Hosts::gating(suite, "reboot", &Behaviour::default(), "");
     let fault = now();
     hosts.a.reboot();
@@ -361,7 +361,7 @@ fn a_reboot_hands_over_at_once_and_the_host_takes_part_again(suite: Suite) {
     hosts.verdict(2);
 }
 
-fn a_lost_host_is_followed_after_its_lease(suite: Suite) {
+fn a_standby_takes_over_from_a_lost_host_after_its_lease(suite: Suite) {
     let hosts = Hosts::gating(suite, "power", &Behaviour::stubborn(), "");
     let fault = now();
     hosts.a.kill();
@@ -374,7 +374,7 @@ fn a_lost_host_is_followed_after_its_lease(suite: Suite) {
 
 /// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
 /// guard has looked at the clock. It is that moment, and the token was larger already.
-fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wakes(suite: Suite) {
+fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(suite: Suite) {
     let hosts = Hosts::gating(suite, "pause", &Behaviour::stubborn(), "");
     let life = hosts.on_a();
     let fault = now();
@@ -396,7 +396,7 @@ fn a_host_that_was_paused_for_longer_than_its_lease_ends_its_command_when_it_wak
 }
 
 /// Shorter than the renew deadline: nobody notices.
-fn a_host_that_was_paused_for_a_moment_goes_on(suite: Suite) {
+fn a_host_paused_for_less_than_the_renew_deadline_keeps_leadership(suite: Suite) {
     let hosts = Hosts::gating(suite, "moment", &Behaviour::default(), "");
     let life = hosts.on_a();
     hosts.a.pause();
@@ -412,7 +412,7 @@ fn a_host_that_was_paused_for_a_moment_goes_on(suite: Suite) {
     hosts.verdict(1);
 }
 
-fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts(suite: Suite) {
+fn a_host_that_is_cut_off_stops_its_command_before_the_next_one_starts(suite: Suite) {
     let hosts = Hosts::gating(suite, "cut", &Behaviour::default(), "");
     let life = hosts.on_a();
     let fault = now();
@@ -425,7 +425,7 @@ fn a_host_that_is_cut_off_ends_its_command_before_the_next_one_starts(suite: Sui
 }
 
 /// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
-fn a_host_that_cannot_reach_etcd_is_started_and_stops_at_once(suite: Suite) {
+fn a_unit_starts_and_stops_at_once_without_etcd(suite: Suite) {
     let hosts = Hosts::gating(suite, "dark", &Behaviour::default(), "");
     hosts.b.must(&format!("systemctl stop {UNIT}"));
     hosts.b.cut_off();
@@ -445,7 +445,7 @@ fn a_host_that_cannot_reach_etcd_is_started_and_stops_at_once(suite: Suite) {
 }
 
 /// A packaged service of the distribution, with the drop-ins that ship: two files beside its unit.
-fn debians_redis_runs_on_the_leading_host_only(suite: Suite) {
+fn the_redis_of_debian_runs_only_on_the_leading_host(suite: Suite) {
     let unit = "redis-server.service";
     let [a, b] = ["a", "b"].map(|name| {
         let host = host_of(suite, name, unit);
@@ -490,7 +490,7 @@ fn debians_redis_runs_on_the_leading_host_only(suite: Suite) {
 }
 
 /// As the example says it, with quotes inside; and in the folder that the unit gives it.
-fn a_command_is_split_into_words_and_has_a_folder_to_write_in(suite: Suite) {
+fn a_command_is_split_into_words_and_has_a_state_directory(suite: Suite) {
     let unit = "etcd-await-election@words.service";
     let host = host_of(suite, "a", "etcd-await-election@.service").boot();
     let settings =
@@ -506,7 +506,7 @@ fn a_command_is_split_into_words_and_has_a_folder_to_write_in(suite: Suite) {
 }
 
 /// A restart each second would help nobody, and hide it.
-fn a_unit_whose_settings_cannot_be_understood_fails_and_is_not_restarted(suite: Suite) {
+fn a_unit_with_invalid_settings_fails_and_is_not_restarted(suite: Suite) {
     let unit = "etcd-await-election@wrong.service";
     let host = host_of(suite, "a", "etcd-await-election@.service").boot();
     let settings = "COMMAND=/bin/true\nETCD_AWAIT_ELECTION_ENDPOINTS=e\nETCD_AWAIT_ELECTION_LEASE_DURATION=long";

@@ -34,17 +34,17 @@ use run::{Schedule, seeds};
 const SEEDS: u64 = 250;
 
 #[test]
-fn nothing_overlaps_and_somebody_leads_seeded_with_everything() {
+fn commands_never_overlap_and_a_leader_is_elected_under_all_faults() {
     seeds(Profile::Any, SEEDS);
 }
 
 #[test]
-fn nothing_overlaps_and_somebody_leads_seeded_with_late_answers() {
+fn commands_never_overlap_and_a_leader_is_elected_with_late_responses() {
     seeds(Profile::Late, SEEDS);
 }
 
 #[test]
-fn nothing_overlaps_and_somebody_leads_seeded_in_a_mixed_fleet() {
+fn commands_never_overlap_and_a_leader_is_elected_in_a_mixed_fleet() {
     seeds(Profile::Mixed, SEEDS);
 }
 
@@ -81,51 +81,51 @@ fn is_found(mutant: Mutant, profile: Profile, sign: &str) {
 }
 
 #[test]
-fn finds_a_release_before_the_tree_is_gone() {
+fn a_release_before_the_tree_has_exited_is_found() {
     is_found(Mutant::ReleasesEarly, Profile::Any, "while the command of");
 }
 
 #[test]
-fn finds_deadlines_counted_from_the_reply() {
+fn deadlines_counted_from_the_response_are_found() {
     is_found(Mutant::CountsFromReply, Profile::Late, "while the command of");
 }
 
 #[test]
-fn finds_a_hand_over_that_does_not_compare_the_holder() {
+fn a_handover_that_does_not_compare_the_holder_is_found() {
     is_found(Mutant::HandOverWithoutHolder, Profile::Mixed, "while the command of");
 }
 
 #[test]
-fn finds_a_hand_over_beside_an_ousted_holder() {
+fn a_handover_beside_an_eviction_marker_is_found() {
     is_found(Mutant::HandOverBesideMarker, Profile::Mixed, "while the command of go");
 }
 
 #[test]
-fn finds_a_hand_over_past_somebody_of_another_kind() {
+fn a_handover_past_another_etcd_client_is_found() {
     is_found(Mutant::HandOverPastOthers, Profile::Any, "out of turn");
 }
 
 #[test]
-fn finds_a_leader_that_obeys_a_request_to_somebody_else() {
+fn a_leader_that_obeys_a_request_to_another_holder_is_found() {
     is_found(Mutant::ObeysRequestsToOthers, Profile::Any, "is disturbed");
 }
 
 #[test]
-fn finds_a_leader_that_obeys_a_request_without_an_entry() {
+fn a_leader_that_obeys_a_request_without_an_entry_is_found() {
     is_found(Mutant::ObeysWithoutEntry, Profile::Any, "is disturbed");
 }
 
 #[test]
-fn finds_a_join_that_overwrites() {
+fn a_join_that_overwrites_the_holder_key_is_found() {
     is_found(Mutant::JoinOverwrites, Profile::Mixed, "while the command of");
 }
 
 #[test]
-fn finds_renewals_that_feed_while_a_request_stands() {
+fn renewals_that_feed_the_guard_despite_a_request_are_found() {
     is_found(Mutant::FeedsWhileRequested, Profile::Any, "forced");
 }
 
 #[test]
-fn finds_renewals_that_trust_one_member() {
+fn renewals_by_serializable_reads_are_found() {
     is_found(Mutant::GlancesToRenew, Profile::Any, "while the command of");
 }

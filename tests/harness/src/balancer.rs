@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_go_round_and_meet_the_member_that_hangs() {
+    fn connections_are_spread_over_all_members_including_one_that_hangs() {
         let (balancer, _addresses) = numbered(3);
         let round = || [(); 3].map(|()| next(&balancer));
         assert_eq!(round(), [Some(0), Some(1), Some(2)]);

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_back_is_the_same() {
+    fn an_encoded_behaviour_decodes_to_the_same_value() {
         let all = Behaviour {
             exit: Some((7, Duration::from_millis(20))),
             die_by: Some(9),

@@ -438,7 +438,7 @@ mod tests {
 
     /// With the same certificates, and under the same name.
     #[test]
-    fn a_stray_is_another_cluster_that_the_same_clients_trust() {
+    fn a_stray_cluster_has_another_id_and_the_same_certificate_authority() {
         let first = Cluster::builder().size(1).create();
         let stray = Cluster::builder().create_stray(&first);
         let of_stray = first.etcdctl_at(&stray.endpoints().join(","));

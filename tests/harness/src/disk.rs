@@ -78,7 +78,7 @@ mod tests {
     use crate::scratch::Scratch;
 
     #[test]
-    fn what_is_written_while_it_is_frozen_arrives_when_it_is_thawed() {
+    fn a_write_to_a_frozen_disk_completes_when_it_is_thawed() {
         let scratch = Scratch::new("disk");
         let Some(disk) = Disk::mount(scratch.path()) else { return };
         let file = disk.path().join("file");

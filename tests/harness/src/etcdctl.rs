@@ -278,7 +278,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn base64_is_read() {
+    fn base64_is_decoded() {
         assert_eq!(decode("YQ=="), "a");
         assert_eq!(decode("bG9jay8wYWI="), "lock/0ab");
         assert_eq!(decode(""), "");

@@ -226,7 +226,7 @@ mod tests {
 
     /// The same rows, bounds and suites, with figures within the bounds.
     #[test]
-    fn the_documents_have_the_table_of_the_tests() {
+    fn the_documents_contain_the_failover_table_of_the_tests() {
         let text = fs::read_to_string(page()).expect("the page");
         let (_, written, _) = parts(&text).expect("the marks");
         let figures = figures(written).unwrap_or_else(|| panic!("other suites than {SUITES:?}: {written}"));

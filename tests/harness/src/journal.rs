@@ -304,55 +304,55 @@ mod tests {
     }
 
     #[test]
-    fn terms_one_after_the_other_keep_the_promise() {
+    fn consecutive_terms_satisfy_the_guarantee() {
         assert!(violations(&[]).is_empty());
         assert!(violations(&[life("a", 5, 10, 20), life("a", 5, 11, 25), life("b", 6, 26, 30)]).is_empty());
     }
 
     #[test]
-    fn two_terms_at_once_are_found() {
+    fn overlapping_terms_are_found() {
         let broken = violations(&[life("a", 5, 10, 20), life("b", 6, 19, 30)]);
         assert!(broken[0].contains("two ran at once"), "{broken:?}");
     }
 
     #[test]
-    fn what_a_command_forked_counts_like_the_command() {
+    fn a_descendant_of_a_command_counts_as_the_command() {
         let broken = violations(&[life("a", 5, 10, 20), life("a", 5, 11, 40), life("b", 6, 30, 50)]);
         assert!(broken[0].contains("two ran at once"), "{broken:?}");
     }
 
     #[test]
-    fn a_long_term_is_held_against_all_later_ones_not_just_the_next() {
+    fn a_long_term_is_compared_with_all_later_terms() {
         let broken = violations(&[life("a", 5, 10, 90), life("b", 6, 20, 30), life("c", 7, 40, 50)]);
         assert_eq!(broken.len(), 2, "{broken:?}");
     }
 
     #[test]
-    fn a_token_that_shrinks_is_found() {
+    fn a_decreasing_token_is_found() {
         let broken = violations(&[life("a", 6, 10, 20), life("b", 5, 30, 40)]);
         assert!(broken[0].contains("the token shrank"), "{broken:?}");
     }
 
     #[test]
-    fn one_token_for_two_is_found() {
+    fn a_token_used_by_two_terms_is_found() {
         let broken = violations(&[life("a", 5, 10, 20), life("b", 5, 30, 40)]);
         assert!(broken[0].contains("the same token 5"), "{broken:?}");
     }
 
     #[test]
-    fn no_token_is_found() {
+    fn a_missing_token_is_found() {
         assert!(violations(&[life("a", 0, 10, 20)])[0].contains("no fencing token"));
     }
 
     #[test]
-    fn a_silent_process_that_a_successor_saw_is_found() {
+    fn a_process_that_its_successor_saw_running_is_found() {
         let mut successor = life("b", 6, 30, 40);
         successor.saw.push(10);
         assert!(violations(&[life("a", 5, 10, 20), successor])[0].contains("while process 10"));
     }
 
     #[test]
-    fn a_journal_that_grows_is_read_on_and_a_torn_line_is_left_for_later() {
+    fn a_growing_journal_is_read_incrementally_and_an_incomplete_line_waits() {
         let directory = tempfile::tempdir().expect("a directory");
         let journal = Journal::new(directory.path().join("journal"));
         assert_eq!(journal.lives(), []);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_read_as_they_were_written() {
+    fn records_are_read_back_unchanged() {
         for kind in [Kind::Start, Kind::Alive, Kind::Asked, Kind::End, Kind::Saw(7)] {
             let record = Record { at: now(), kind, pid: 1, started: 2, token: 3, name: "a b".into() };
             assert_eq!(record.to_string().trim_end().parse(), Ok(record));

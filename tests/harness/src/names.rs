@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_all_its_addresses_until_it_is_changed() {
+    fn a_name_resolves_to_all_its_addresses_until_it_is_changed() {
         let Some(names) = Names::new() else { return };
         let all = ["127.100.1.1", "127.100.1.2", "127.100.1.3"].map(ip);
         names.set(NAME, &all);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_runs_sees_what_is_changed() {
+    fn a_running_process_sees_changed_names() {
         let Some(names) = Names::new() else { return };
         names.set(NAME, &[ip("127.100.1.1")]);
         let mut command = Command::new("sh");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_known_to_nobody_else_and_dns_fails_at_once() {
+    fn names_are_private_and_dns_can_fail_at_once() {
         let Some(names) = Names::new() else { return };
         names.set(NAME, &[ip("127.100.1.1")]);
         let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn dns_that_hangs_is_waited_for() {
+    fn a_lookup_waits_while_dns_hangs() {
         let Some(names) = Names::new().filter(|_| getuid().is_root()) else { return };
         names.dns_hangs();
         let mut command = Command::new("getent");

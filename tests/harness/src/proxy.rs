@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_heard() {
+    fn bytes_pass_in_both_directions() {
         let echo = Echo::start();
         let mut stream = echo.connect();
         say(&mut stream);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_ends_connections_and_refuses_new_ones_until_healed() {
+    fn a_cut_closes_connections_and_refuses_new_ones_until_healed() {
         let echo = Echo::start();
         let mut stream = echo.connect();
         say(&mut stream);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_black_hole_takes_everything_and_delivers_it_when_healed() {
+    fn a_black_hole_accepts_bytes_and_delivers_them_when_healed() {
         let echo = Echo::start();
         let mut old = echo.connect();
         say(&mut old);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn one_way_lets_the_question_through_but_not_the_answer() {
+    fn a_one_way_fault_delivers_requests_but_no_responses() {
         let echo = Echo::start();
         let mut stream = echo.connect();
         echo.proxy.hold(Direction::ToCandidate);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn delay_makes_both_ways_late_and_each_piece_only_once() {
+    fn a_delay_applies_once_per_chunk_in_both_directions() {
         const DELAY: Duration = Duration::from_millis(50);
         const PIECES: u32 = 20;
         let echo = Echo::start();
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn delay_of_one_way_makes_only_that_one_late_and_connecting_takes_a_round_trip() {
+    fn a_one_way_delay_applies_to_that_direction_and_connecting_takes_a_round_trip() {
         const DELAY: Duration = Duration::from_millis(100);
         let echo = Echo::start();
         echo.proxy.delay_one_way(Direction::ToCandidate, DELAY);

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_that_comes_true_ends_the_wait_with_its_value() {
+    fn a_wait_ends_with_the_value_as_soon_as_the_condition_holds() {
         let mut looks = 0;
         let seen = eventually(Duration::from_secs(5), "three looks", || {
             looks += 1;
@@ -116,13 +116,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the impossible: not within 20ms; last seen: 42")]
-    fn a_condition_that_stays_false_fails_with_limit_and_last_value() {
+    fn a_wait_that_times_out_reports_its_limit_and_the_last_value() {
         eventually::<()>(Duration::from_millis(20), "the impossible", || Err("42".into()));
     }
 
     #[test]
     #[should_panic(expected = "quiet: broken after")]
-    fn what_must_not_happen_fails_as_soon_as_it_does() {
+    fn throughout_fails_as_soon_as_its_condition_is_violated() {
         let mut looks = 0;
         throughout(Duration::from_secs(5), "quiet", || {
             looks += 1;

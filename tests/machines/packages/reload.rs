@@ -17,7 +17,7 @@ fn processes(host: &Host, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_reload_of_nginx_reaches_it_on_the_leader_and_changes_nothing_on_a_standby() {
+fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby() {
     let host = Host::boot(&Network::new());
     let unit = "nginx.service";
     host.gate(unit, "nginx.conf");
@@ -63,7 +63,7 @@ fn a_reload_of_nginx_reaches_it_on_the_leader_and_changes_nothing_on_a_standby()
 
 /// Debian's `systemctl reload postgresql` reloads all clusters.
 #[test]
-fn a_reload_of_all_clusters_of_postgres_follows_no_old_pid_file() {
+fn a_reload_of_all_postgres_clusters_ignores_a_stale_pid_file() {
     let host = Host::boot(&Network::new());
     host.gate("postgresql@.service", "postgresql.conf");
     let name = host.machine.must("pg_lsclusters --no-header | awk '{print $1 \"-\" $2}'");
@@ -100,7 +100,7 @@ fn a_reload_of_all_clusters_of_postgres_follows_no_old_pid_file() {
 
 /// What `apachectl graceful` does: it starts the server if it does not run.
 #[test]
-fn a_reload_of_the_units_own_that_starts_the_service_is_not_run() {
+fn an_exec_reload_that_starts_the_service_is_not_run() {
     let host = Host::boot(&Network::new());
     let unit = "starter.service";
     let reload = "ExecReload=/bin/sh -c 'setsid --fork /bin/sleep 4321'";

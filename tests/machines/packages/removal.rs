@@ -14,7 +14,7 @@ use crate::engine::Network;
 
 /// Debian's tool and the scripts of the rpm, which have the same to do.
 #[test]
-fn a_leader_without_etcd_is_left_alone_by_an_installation_and_an_upgrade() {
+fn installation_and_upgrade_do_not_stop_a_leader_without_etcd() {
     let host = Host::boot(&Network::new());
     // etcd is away for less than the renew deadline, so that the command could only be stopped by what is installed.
     let life = host.job(
@@ -58,7 +58,7 @@ fn a_leader_without_etcd_is_left_alone_by_an_installation_and_an_upgrade() {
 
 /// A standby takes over at once, as at any stop; what is not the package's is named, and goes on until it is stopped.
 #[test]
-fn a_removal_from_the_leader_hands_over_and_names_what_needs_the_program() {
+fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program() {
     let host = Host::boot(&Network::new());
     let life = host.job("");
     host.machine.must(&format!("systemctl enable --quiet {JOB}"));
@@ -121,7 +121,7 @@ fn a_removal_from_the_leader_hands_over_and_names_what_needs_the_program() {
 
 /// Nothing is to be said where nothing is left, and nobody waits for an etcd that does not answer.
 #[test]
-fn a_removal_without_etcd_waits_for_nobody_and_is_silent_where_nothing_needs_the_program() {
+fn removal_without_etcd_does_not_wait_and_prints_nothing_where_no_unit_needs_the_program() {
     let host = Host::boot(&Network::new());
     let life: Life = host.job("");
     host.machine.must("systemctl kill --signal=STOP etcd.service");

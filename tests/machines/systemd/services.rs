@@ -22,10 +22,10 @@ use super::{ADMIN, PATIENCE, SHARED, Suite, after_its_lease, host_of, shipped, s
 use crate::engine::Machine;
 
 on_each_suite! {
-    debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process
-    debians_postgres_does_not_outlive_gatekeeper_and_guard
-    debians_cron_runs_its_jobs_on_the_leading_host_only
-    a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark
+    the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process
+    the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard
+    the_cron_of_debian_runs_its_jobs_only_on_the_leading_host
+    without_etcd_a_gated_service_delays_neither_a_boot_nor_dpkg
 }
 
 /// How often the processes are looked at.
@@ -183,7 +183,7 @@ fn processes(namespace: u64, belongs: Belongs) -> Vec<(u32, String)> {
 
 /// Its unit has a `PIDFile=`. Were that heeded, the reload would make nginx the unit's main process, and systemd would hear
 /// nothing more of the gatekeeper.
-fn debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process(suite: Suite) {
+fn the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process(suite: Suite) {
     let watchdog = format!("WatchdogSec={}", WATCHDOG.as_secs());
     let nginx = Service::gating(suite, "nginx.service", "nginx.conf", |line| line.starts_with("nginx: "), &watchdog);
     let listens = |host: &Machine| TcpStream::connect((host.ip(), 80)).is_ok();
@@ -212,7 +212,7 @@ fn debians_nginx_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_pro
 
 /// Its unit has a `PIDFile=`, too. Were that heeded, the database would be taken for the unit's main process when both of
 /// ours are killed, and live on beside the next.
-fn debians_postgres_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
+fn the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
     let belongs = |line: &str| line.starts_with("postgres: ") || line.contains("/bin/postgres ");
     let postgres = Service::gating(suite, "postgresql@.service", "postgresql.conf", belongs, "");
     let unit = &postgres.unit;
@@ -249,7 +249,7 @@ fn debians_postgres_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
 }
 
 /// And its jobs, which it leaves behind when it is stopped.
-fn debians_cron_runs_its_jobs_on_the_leading_host_only(suite: Suite) {
+fn the_cron_of_debian_runs_its_jobs_only_on_the_leading_host(suite: Suite) {
     let belongs = |line: &str| line.starts_with("/usr/sbin/cron ") || line.starts_with("/bin/sleep 4321");
     let cron = Service::gating(suite, "cron.service", "cron.conf", belongs, "");
     // The first host's cron runs already.
@@ -268,7 +268,7 @@ fn debians_cron_runs_its_jobs_on_the_leading_host_only(suite: Suite) {
 
 /// While nobody answers at the address of etcd, nothing else may have to wait: neither a boot, nor a package's own scripts,
 /// which start the service again while dpkg holds its lock.
-fn a_gated_service_holds_up_neither_a_boot_nor_dpkg_while_etcd_is_dark(suite: Suite) {
+fn without_etcd_a_gated_service_delays_neither_a_boot_nor_dpkg(suite: Suite) {
     let unit = "redis-server.service";
     let host = ["gate.conf", "redis-server.conf"].into_iter().fold(host_of(suite, "a", unit), |host, file| {
         host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro")
