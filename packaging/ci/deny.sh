@@ -5,15 +5,15 @@ cd "$(dirname "$0")/../.."
 
 CARGO_DENY=0.20.2
 
-leave_out() {
-  printf 'LEFT OUT: %s\n' "$*"
+skip() {
+  printf 'SKIPPED: %s\n' "$*"
 }
 
 # Building it takes minutes: by itself only on a machine that is there for this.
 export PATH="$PWD/target/tools/bin:$PATH"
 if ! command -v cargo-deny >/dev/null; then
   if [ -z "${CI:-}" ]; then
-    leave_out "licences, advisories, duplicates, sources: cargo install --locked cargo-deny@$CARGO_DENY"
+    skip "licences, advisories, duplicates, sources: cargo install --locked cargo-deny@$CARGO_DENY"
     exit 0
   fi
   cargo install --quiet --locked --root target/tools "cargo-deny@$CARGO_DENY"
@@ -25,5 +25,5 @@ cargo deny --locked check --deny unmatched-skip bans licenses sources
 if cargo deny fetch db 2>/dev/null; then
   cargo deny --locked check advisories
 else
-  leave_out "advisories: their data base, https://github.com/rustsec/advisory-db, cannot be reached"
+  skip "advisories: their data base, https://github.com/rustsec/advisory-db, cannot be reached"
 fi

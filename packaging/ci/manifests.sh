@@ -8,8 +8,8 @@ examples=packaging/container
 requirements=packaging/ci/requirements.txt
 venv=$PWD/target/manifests
 
-leave_out() {
-  printf 'LEFT OUT: %s\n' "$*"
+skip() {
+  printf 'SKIPPED: %s\n' "$*"
 }
 
 wrong() {
@@ -19,7 +19,7 @@ wrong() {
 failed=
 
 if ! python3 -m venv --help >/dev/null 2>&1 || ! python3 -c 'import ensurepip' 2>/dev/null; then
-  leave_out "the examples and the workflows: python3-venv is needed"
+  skip "the examples and the workflows: python3-venv is needed"
   exit 0
 fi
 if ! cmp --quiet "$requirements" "$venv/requirements.txt"; then
@@ -90,7 +90,7 @@ print(next(d["data"]["haproxy.cfg"] for d in yaml.safe_load_all(open(sys.argv[1]
 END
   haproxy -c -q -f "$venv/haproxy.cfg" || wrong "HAProxy refuses its configuration"
 else
-  leave_out "HAProxy's configuration: haproxy is not installed"
+  skip "HAProxy's configuration: haproxy is not installed"
 fi
 
 [ -z "$failed" ] || exit 1

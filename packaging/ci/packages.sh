@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 dist=target/dist
 work=target/packaging/checked
 
-leave_out() {
-  printf 'LEFT OUT: %s\n' "$*"
+skip() {
+  printf 'SKIPPED: %s\n' "$*"
 }
 
 fail() {
@@ -31,7 +31,7 @@ if [ ${#packages[@]} -gt 0 ] && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && comman
   mapfile -t packages < <(missing)
 fi
 if [ ${#packages[@]} -gt 0 ]; then
-  leave_out "the packages: these are needed: ${packages[*]}"
+  skip "the packages: these are needed: ${packages[*]}"
   exit 0
 fi
 
