@@ -25,7 +25,7 @@
         { pkgs, ... }:
         {
           imports = [ ./nix/module.nix ];
-          # So that the module works without the overlay.
+          # The module then works without the overlay.
           services.etcd-await-election.package =
             lib.mkDefault
               self.packages.${pkgs.stdenv.hostPlatform.system}.default;

@@ -1,4 +1,4 @@
-# `nix flake check`, for one system. Found and not listed: whatever is built or written is checked.
+# `nix flake check` for one system. Packages, shells and check files are found by name, so that none is forgotten.
 {
   self,
   nixpkgs,

@@ -1,4 +1,4 @@
-# An image with one static binary and the CAs, to be run or to be copied from:
+# An image with the static program and CA certificates, to run or to copy from:
 #
 #   COPY --from=etcd-await-election /usr/bin/etcd-await-election /usr/bin/
 {
@@ -10,14 +10,14 @@
 dockerTools.buildLayeredImage {
   name = etcd-await-election.pname;
   tag = etcd-await-election.version;
-  # A file and not a link into the store, or COPY would copy the link.
+  # A file instead of a link into the store: COPY would copy the link.
   extraCommands = ''
     install -D ${lib.getExe etcd-await-election} usr/bin/${etcd-await-election.meta.mainProgram}
   '';
   config = {
     Entrypoint = [ "/usr/bin/${etcd-await-election.meta.mainProgram}" ];
     Env = [ "SSL_CERT_FILE=${cacert}/etc/ssl/certs/ca-bundle.crt" ];
-    # nobody: it needs no rights but to reach etcd
+    # nobody: the program needs no privileges
     User = "65534:65534";
     Labels = {
       "org.opencontainers.image.description" = etcd-await-election.meta.description;

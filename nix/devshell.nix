@@ -1,4 +1,4 @@
-# Everything that `.ci/run` and `cargo xtask` look for, so that they install nothing.
+# The tools that `.ci/run` and `cargo xtask` use, so that they install nothing.
 {
   mkShell,
   cargo,

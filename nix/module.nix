@@ -1,4 +1,4 @@
-# services.etcd-await-election: commands and services that run on one host of many.
+# services.etcd-await-election: commands and services that run on one of several hosts.
 {
   config,
   lib,
@@ -10,7 +10,7 @@ let
   cfg = config.services.etcd-await-election;
   checks = import ./module/checks.nix { inherit lib; };
 
-  # Every election of this host, with the name of its options.
+  # All elections of this host, with the path of their options.
   elections =
     lib.concatMap
       (
@@ -25,7 +25,7 @@ let
         "gate"
       ];
 
-  # Elections that have in common what none of them may have in common.
+  # Checks that no two elections have the same value of `key`.
   unique =
     key: sentence:
     lib.mapAttrsToList (
@@ -54,12 +54,12 @@ in
       default = config.services.etcd.enable or false;
       defaultText = lib.literalExpression "config.services.etcd.enable";
       internal = true;
-      description = "Whether a member of etcd on this host must outlive the hand-over.";
+      description = "Whether this host runs a member of etcd, which must be stopped after the handover.";
     };
   };
 
   meta = {
-    # A placeholder: NixOS accepts entries of lib.maintainers only, and none of them has agreed to stand here.
+    # A placeholder: NixOS accepts only entries of lib.maintainers, and nobody listed there maintains this module yet.
     maintainers = [ ];
     doc = ./module.md;
   };
@@ -70,19 +70,19 @@ in
         (settings: if settings.identity == null then "" else "${settings.lock} as ${settings.identity}")
         (
           value: paths:
-          "${paths} campaign for the same lock under the same identity (${value}) and would take it from each other: give them different locks, or identities."
+          "${paths} campaign for the same lock under the same identity (${value}) and would take leadership from each other: give them different locks or different identities."
         )
       ++ unique (settings: lib.optionalString (settings.statusEndpoint != null) settings.statusEndpoint) (
-        value: paths: "${paths} have the same statusEndpoint (${value}): give each a port of its own."
+        value: paths: "${paths} have the same statusEndpoint (${value}): give each of them its own port."
       );
 
-    # The name that NixOS gives to a host that was given none.
+    # The default host name of NixOS.
     warnings =
       lib.optional
         (
           (config.networking.hostName or "") == "nixos"
           && lib.any (one: one.settings.identity != null && lib.hasInfix "%H" one.settings.identity) elections
         )
-        "services.etcd-await-election: networking.hostName is \"nixos\", which other hosts are called too, and it is this host's identity: two hosts of one identity take the lead from each other. Set networking.hostName, or identity = null.";
+        "services.etcd-await-election: networking.hostName is \"nixos\", which other hosts are called too, and it is this host's identity: two hosts with the same identity take leadership from each other. Set networking.hostName, or identity = null.";
   };
 }

@@ -10,7 +10,7 @@
   versionCheckHook,
 }:
 let
-  # The version and the words are written once, in Cargo.toml.
+  # The version and the description are written once, in Cargo.toml.
   manifest = lib.importTOML ../Cargo.toml;
   inherit (stdenv) hostPlatform;
 in
@@ -21,8 +21,8 @@ rustPlatform.buildRustPackage (finalAttrs: {
   __structuredAttrs = true;
   strictDeps = true;
 
-  # Only what cargo and the tests read, so that a change of the Nix files or of the packaging builds nothing anew. The
-  # members of the workspace belong to it: without their manifests cargo refuses the lock file.
+  # Only files that cargo and the tests read, so that other changes do not cause a rebuild. Without the manifests of all
+  # workspace members, cargo refuses the lock file.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.unions [
@@ -31,7 +31,7 @@ rustPlatform.buildRustPackage (finalAttrs: {
       ../src
       ../packaging/xtask
       ../tests
-      # A test compares these with the program's own settings.
+      # A test compares these with the settings of the program.
       ../docs
       ../nix/module/settings.json
       ../packaging/systemd/example.env
@@ -46,13 +46,13 @@ rustPlatform.buildRustPackage (finalAttrs: {
     protobuf
   ];
 
-  # What needs real etcd clusters is a check of its own: it would only slow down everybody's build.
+  # The tests with real etcd clusters are a separate check (checks/integration.nix), so that builds stay fast.
   cargoTestFlags = [
     "--lib"
     "--bins"
   ];
 
-  # The program writes them itself; one for another platform does so in an emulator.
+  # The program writes its manual page and completions itself; a cross build runs it in an emulator.
   postInstall = lib.optionalString (hostPlatform.emulatorAvailable buildPackages) ''
     ${hostPlatform.emulator buildPackages} $out/bin/${finalAttrs.meta.mainProgram} ctl pages pages
     installManPage pages/etcd-await-election.1
@@ -77,10 +77,10 @@ rustPlatform.buildRustPackage (finalAttrs: {
     homepage = manifest.workspace.package.repository;
     changelog = "${finalAttrs.meta.homepage}/blob/v${finalAttrs.version}/CHANGELOG.md";
     license = lib.licenses.asl20;
-    # A placeholder: in nixpkgs, whoever submits the package stands here with their entry of lib.maintainers.
+    # A placeholder: in nixpkgs, the submitter of the package puts their entry of lib.maintainers here.
     maintainers = [ { name = "placeholder, see nix/package.nix"; } ];
     mainProgram = manifest.package.name;
-    # subreapers, parent-death signals, signalfd
+    # The program uses subreapers, parent-death signals and signalfd.
     platforms = lib.platforms.linux;
   };
 })

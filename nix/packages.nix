@@ -1,4 +1,4 @@
-# What `nix build` offers, for one system.
+# The packages for `nix build`, for one system.
 { pkgs }:
 let
   etcd-await-election = pkgs.callPackage ./package.nix { };
@@ -6,7 +6,7 @@ in
 {
   inherit etcd-await-election;
   default = etcd-await-election;
-  # One file that runs on any Linux, for images and machines without Nix.
+  # A static program for images and machines without Nix.
   static = pkgs.pkgsStatic.callPackage ./package.nix { };
   container = pkgs.callPackage ./container.nix {
     etcd-await-election = pkgs.pkgsStatic.callPackage ./package.nix { };

@@ -1,4 +1,4 @@
-# The NixOS tests of a package, by the names of their files.
+# The NixOS tests of the package.
 { testers, package }:
 builtins.mapAttrs
   (
@@ -14,6 +14,6 @@ builtins.mapAttrs
   {
     # Containers of systemd-nspawn, which need no KVM.
     instance = ./tests/instance.nix;
-    # Virtual machines, for what a container shares with its host and for the hardening.
+    # Virtual machines, to test hardening, crashes and network cuts.
     failover = ./tests/failover.nix;
   }

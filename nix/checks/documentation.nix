@@ -1,4 +1,4 @@
-# The crate's documentation is the architecture: its links must lead somewhere.
+# The documentation of the crate describes the architecture; its links must be valid.
 { etcd-await-election }:
 etcd-await-election.overrideAttrs (previous: {
   pname = "${previous.pname}-documentation";

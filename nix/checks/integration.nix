@@ -1,4 +1,4 @@
-# The tests against real etcd clusters, which live on the sandbox's loopback.
+# The tests against real etcd clusters, on the loopback interface of the sandbox.
 {
   etcd-await-election,
   etcd,
@@ -6,7 +6,7 @@
 etcd-await-election.overrideAttrs (previous: {
   pname = "${previous.pname}-integration";
   nativeBuildInputs = previous.nativeBuildInputs ++ [ etcd ];
-  # A builder may have much else to do.
+  # A builder may be busy.
   env = previous.env or { } // {
     TEST_SLACK = "3";
   };

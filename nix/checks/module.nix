@@ -1,5 +1,5 @@
-# What the NixOS module makes of settings, found out by evaluation alone: nothing is booted, and what is built is an empty
-# file. A wrong answer ends the evaluation.
+# Tests of the NixOS module by evaluation alone: nothing is booted, and only an empty file is built. A failure ends the
+# evaluation.
 {
   lib,
   runCommand,

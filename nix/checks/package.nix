@@ -1,4 +1,4 @@
-# The package has what nixpkgs asks of a new one, found out by evaluation alone, as for the module.
+# Checks by evaluation alone that the package follows the rules of nixpkgs.
 {
   lib,
   runCommand,
@@ -7,7 +7,7 @@
 }:
 let
   package = etcd-await-election;
-  # What reaches the builder. An attribute beside it or in passthru would have no effect.
+  # The attributes that reach the builder; others and those in passthru would have no effect.
   attributes = package.drvAttrs;
   later = package.overrideAttrs {
     version = "9.9.9";

@@ -1,5 +1,5 @@
-# What can be known to be wrong before anything is built: the program would refuse it too, but on the host and later.
-# `path` is how the election's options are called, so that each sentence says where to mend it.
+# Checks of the settings at evaluation; the program would refuse them only on the host. `path` is the path of the election's
+# options, which each message begins with.
 { lib }:
 let
   duration = import ./duration.nix { inherit lib; };
@@ -9,7 +9,7 @@ let
   longestLease = 9000000000 * 1000;
   shortestRetry = 100;
 
-  # The room for SIGKILL before the lease can end, and as much again for the stop signal before it: src/core/timing.rs.
+  # The time for SIGKILL before the lease can expire. As much again is for the stop signal: src/core/timing.rs.
   margin = lease: lib.min (lease / 20 + 250) (lease / 4);
 
   check = assertion: message: { inherit assertion message; };
@@ -24,7 +24,7 @@ let
       wholeSeconds = lease > 0 && lib.mod lease 1000 == 0;
     in
     [
-      (check wholeSeconds "${path}.leaseDuration (${show lease}) must be whole seconds, at least 1s: etcd grants no parts of a second.")
+      (check wholeSeconds "${path}.leaseDuration (${show lease}) must be whole seconds, at least 1s: etcd grants leases of whole seconds only.")
       (check (lease <= longestLease)
         "${path}.leaseDuration (${show lease}) is longer than etcd's longest lease of ${show longestLease}."
       )
@@ -34,30 +34,30 @@ let
       (check (
         2 * retry <= renew
       ) "${path}.retryPeriod (${show retry}) must be at most half of renewDeadline (${show renew}): the rest is needed to retry a renewal that fails.")
-      # Without a lease there is nothing to say about the room in it.
+      # If the lease itself is not valid, one message is enough.
       (check (!wholeSeconds || renew <= most)
-        "${path}.renewDeadline (${show renew}) must be at most ${show most} with leaseDuration ${show lease}: the rest is needed to end the command before the lease can run out."
+        "${path}.renewDeadline (${show renew}) must be at most ${show most} with leaseDuration ${show lease}: the rest is needed to stop the command before the lease can expire."
       )
     ];
 
-  # One of two options that are of no use alone.
+  # An option that requires another one.
   pair =
     path: etcd: one: other:
     check (
       etcd.${one} == null || etcd.${other} != null
-    ) "${path}.etcd.${one} is of no use alone: set ${path}.etcd.${other} as well.";
+    ) "${path}.etcd.${one} requires ${path}.etcd.${other}: set both, or neither.";
 
   endpoint =
     { path, usesTls }:
     url: [
       (check (builtins.match "[^,[:space:]]+" url != null)
-        "${path}.etcd.endpoints: ${builtins.toJSON url} is no endpoint: write each member as an element of the list, as host:port or a URL."
+        "${path}.etcd.endpoints: ${builtins.toJSON url} is not a valid endpoint: write each member as an element of the list, as host:port or a URL."
       )
       (check (!lib.hasInfix "@" url)
-        "${path}.etcd.endpoints: an endpoint has a user in it: use etcd.user and etcd.passwordFile instead."
+        "${path}.etcd.endpoints: an endpoint contains a user name: use etcd.user and etcd.passwordFile instead."
       )
       (check (!(usesTls && lib.hasPrefix "http://" (lib.toLower url)))
-        "${path}.etcd.endpoints: ${url} is without TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme."
+        "${path}.etcd.endpoints: ${url} does not use TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme."
       )
     ];
 
@@ -72,10 +72,10 @@ let
     in
     [
       (check (etcd.endpoints != [ ] || etcd.discoverySrv != null)
-        "${path}.etcd.endpoints is empty: list the members of etcd there, or for all elections in services.etcd-await-election.etcd.endpoints."
+        "${path}.etcd.endpoints is empty: list the members of etcd here, or for all elections in services.etcd-await-election.etcd.endpoints."
       )
       (check (etcd.endpoints == [ ] || etcd.discoverySrv == null)
-        "${path}.etcd.discoverySrv and endpoints are both set: leave one of them out, as both say where etcd is."
+        "${path}.etcd.discoverySrv and endpoints are both set: set only one of them."
       )
       (pair path etcd "discoverySrvName" "discoverySrv")
       (pair path etcd "certFile" "keyFile")
@@ -99,7 +99,7 @@ in
       ) "${path}.lock (${builtins.toJSON settings.lock}) must not contain a segment that begins with a tilde.")
       (check (
         settings.identity == null || builtins.match "[[:space:]]*" settings.identity == null
-      ) "${path}.identity is blank: write a name, or null to have one made up at each start.")
+      ) "${path}.identity is blank: write a name, or null for a random one at each start.")
       (check
         (
           settings.statusEndpoint == null
@@ -108,7 +108,7 @@ in
         "${path}.statusEndpoint (${toString settings.statusEndpoint}) must be host:port, or :port for all interfaces."
       )
       (check (!settings.extraEnvironment ? ETCD_AWAIT_ELECTION_PASSWORD)
-        "${path}.extraEnvironment has the password, which every user of the host could read there: use ${path}.etcd.passwordFile."
+        "${path}.extraEnvironment contains the password, which every user of the host could read there: use ${path}.etcd.passwordFile."
       )
     ]
     ++ timing path settings

@@ -1,4 +1,4 @@
-# Durations as the program reads them: whole seconds, or "1500ms", "2s", "5m". Compared as milliseconds.
+# Durations in the syntax of the program: whole seconds, or "1500ms", "2s", "5m". They are compared in milliseconds.
 { lib }:
 let
   unit = {
@@ -24,13 +24,13 @@ rec {
       in
       lib.toIntBase10 (lib.head parts) * unit.${if name == null then "s" else name};
 
-  # From the program's own text to how a person writes it in Nix.
+  # Returns a default of the program as a value in Nix.
   fromText = text: if builtins.match "[0-9]+" text != null then lib.toIntBase10 text else text;
 
-  # Whole seconds that are not shorter, for settings of systemd.
+  # Rounds up to whole seconds, for settings of systemd.
   toSeconds = duration: (toMilliseconds duration + 999) / 1000;
 
-  # From milliseconds back to how a person writes it.
+  # Formats milliseconds as a duration.
   show =
     milliseconds:
     if lib.mod milliseconds 1000 == 0 then
@@ -38,7 +38,7 @@ rec {
     else
       "${toString milliseconds}ms";
 
-  # What systemd calls a time span, as far as units usually write one; null for everything else, "infinity" among it.
+  # Converts a systemd time span of one number and one unit; returns null for all others, such as "infinity".
   fromSystemd =
     span:
     let
@@ -58,6 +58,6 @@ rec {
             lib.substring 0 1 name
         };
     in
-    # To systemd 0 means no limit here.
+    # For systemd, 0 means no limit here.
     if parts == null || number == 0 then null else show milliseconds;
 }

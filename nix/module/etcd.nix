@@ -1,13 +1,12 @@
-# Where etcd is and how to log in there. `from` holds the defaults: null for the module's own options, and those for each
-# election.
+# How to reach etcd and log in. `from` has the defaults of an election's options; it is null for the options of the module.
 { lib, from }:
 let
   inherit (lib) mkOption types;
   generated = import ./options.nix { inherit lib; };
 
-  # In the Nix store every user of the host can read it.
+  # Every user of the host can read the Nix store.
   secretFile = types.nullOr types.externalPath;
-  outside = "This is a string with a path outside of the Nix store.";
+  outside = "The path is a string and must be outside of the Nix store.";
 
   own = {
     endpoints = {
@@ -66,9 +65,9 @@ lib.listToAttrs (
     default = true;
     example = false;
     description = ''
-      Whether systemd passes the files to the unit (`LoadCredential=`), so that only root needs to read them. It does so when
-      the unit starts: restart the unit after a rotation. With `false` the program reads the files itself each time it connects,
-      and the unit's user must be allowed to read them.
+      Whether systemd passes the files to the unit (`LoadCredential=`), so that only root must be able to read them. The unit has
+      the files as they were when it started: restart it after a rotation. With `false`, the program reads the files itself each
+      time it connects, and the user of the unit must be able to read them.
     '';
   };
 }

@@ -1,21 +1,21 @@
-# Command lines in systemd's own syntax (systemd.service(5), "Command lines"): making words for them, and putting a
-# command in front of one that somebody else wrote.
+# Command lines in systemd's syntax (systemd.service(5), "Command lines"): quotes words, and puts a command in front of an
+# existing command line.
 { lib }:
 let
   quoted =
     text: if builtins.match "[A-Za-z0-9_./:,@=+%$-]+" text != null then text else builtins.toJSON text;
 
-  # With the prefix ":" systemd expands no variables, and "$$" would stay two characters.
+  # With the prefix ":", systemd expands no variables and leaves "$$" unchanged.
   dollars = expands: text: if expands then lib.replaceStrings [ "$" ] [ "$$" ] text else text;
 in
 rec {
-  # One word in which nothing is expanded.
+  # Returns one word in which nothing is expanded.
   literal = text: quoted (lib.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (toString text));
 
-  # One word in which systemd expands specifiers, as %i and %H, but no variables.
+  # Returns one word in which systemd expands specifiers, such as %i and %H, but no variables.
   withSpecifiers = { expands }: text: quoted (dollars expands (toString text));
 
-  # The prefixes of a line, each at most once and in any order, and the rest.
+  # Splits a line into its prefixes and the command.
   split =
     line:
     let
@@ -28,18 +28,18 @@ rec {
 
   hasPrefix = prefix: line: lib.hasInfix prefix (split line).prefixes;
 
-  # Whether the line holds a second command, which would run without what is put in front of the first.
+  # Returns whether the line has a second command, which would run without the gatekeeper.
   hasSeveral = line: builtins.match "(.*[[:space:]])?;([[:space:]].*)?" line != null;
 
-  # `line` with `front` before its command. `front` is a function from how variables are treated to a list of words.
-  # What says how to run it (errors ignored, no variables, privileges) goes to the front, which hands privileges on.
+  # Puts `front` before the command of `line` and keeps the prefixes. `front` is a function that returns a list of words; its
+  # argument says whether systemd expands variables.
   wrap =
     { front, shell }:
     line:
     let
       inherit (split line) prefixes command;
       expands = !lib.hasInfix ":" prefixes;
-      # "@" gives the command another name than its path, which a command line after the front cannot say.
+      # "@" sets argv[0] of the command, which here needs a shell.
       renamed = [
         shell
         "-c"

@@ -1,7 +1,7 @@
-# An election's settings as the program's flags, and as the credentials of its unit.
+# The settings of an election as flags of the program and credentials of its unit.
 #
-# Flags and not variables: a unit that lost its variables, to a drop-in or a typing error, would run its command with no
-# election at all. What stands in ExecStart= is there whenever the command is.
+# They are flags because a unit that loses its variables, for example by a drop-in, would run its command without an
+# election. Flags are in the same line as the command.
 { lib }:
 let
   execLine = import ./exec-line.nix { inherit lib; };
@@ -22,7 +22,7 @@ let
       setting: setting.type == "path" && valueOf settings setting != null
     ) generated.settings;
 
-  # Said in full, because credentials of the gated unit have names too.
+  # With a prefix, as the gated unit can have credentials of its own.
   credential = flag: "etcd-await-election.${flag}";
 in
 {
@@ -33,12 +33,12 @@ in
       map (setting: "${credential setting.flag}:${valueOf settings setting}") (files settings)
     );
 
-  # The words before the command. `settings` has a stop grace and a stop signal here, wherever they come from.
+  # Returns the words before the command. `settings` always has a stop grace and a stop signal here.
   words =
     { program, settings }:
     { expands }:
     let
-      # Specifiers are for what differs from host to host.
+      # Only these can differ between hosts or instances, so only in these are specifiers expanded.
       expanded = [
         "lock-name"
         "identity"
@@ -69,6 +69,6 @@ in
     ++ lib.mapAttrsToList (
       flag: value: execLine.withSpecifiers { inherit expands; } "--${flag}=${toString value}"
     ) (lib.filterAttrs (_: value: value != null) values)
-    # Whatever the command looks like, it is the command.
+    # The command may begin with a dash or be named "ctl".
     ++ [ "--" ];
 }

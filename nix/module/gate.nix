@@ -1,9 +1,8 @@
 # The gatekeeper in front of a unit that another module defines.
 #
-# `systemd.services` is declared once more, to be merged with NixOS's own declaration, as the confinement of services does.
-# Here `serviceConfig` gets an `apply`: a function from what all definitions together say to what everybody sees. So
-# nothing has to be known of who wrote the unit, nothing is forced, and there is no recursion: the option is never read
-# in order to define it.
+# `systemd.services` is declared a second time, which NixOS merges with its own declaration, as its module for confinement
+# does. Here `serviceConfig` gets an `apply`, a function from the merged definitions to the final value. This works for every
+# unit without `mkForce`, and without recursion, as the option is not read to define it.
 {
   config,
   lib,
@@ -40,7 +39,7 @@ let
     }:
     let
       isGated = enabled ? ${name};
-      # What the definitions say before `apply`.
+      # The merged definitions before `apply`.
       original =
         (lib.mergeDefinitions options.serviceConfig.loc options.serviceConfig.type
           options.serviceConfig.definitionsWithLocations
@@ -51,7 +50,7 @@ let
         serviceConfig = mkOption {
           apply = original: if isGated then (gated name original).serviceConfig else original;
         };
-        # What is wrong with the unit for a gatekeeper can only be seen here, and is told outside.
+        # Passes the assertions about the unit to the configuration, as they can only be evaluated here.
         etcd-await-election = mkOption {
           type = types.attrsOf types.anything;
           internal = true;
@@ -64,10 +63,10 @@ let
 
       config = lib.mkIf isGated {
         environment = enabled.${name}.extraEnvironment;
-        # Not to wait for the network, which the gatekeeper does itself, but to be stopped before it: the hand-over goes
-        # through it, and through a member of etcd on the same host.
+        # For the order of stopping: the handover needs the network, and the member of etcd on this host. At the start the
+        # gatekeeper waits for them itself.
         after = [ "network.target" ] ++ lib.optional cfg.etcdIsLocal "etcd.service";
-        # A host that is refused for a while must take part again afterwards.
+        # Without a limit, an instance that could not start for a while joins the election again later.
         unitConfig.StartLimitIntervalSec = lib.mkDefault 0;
       };
     };
@@ -86,12 +85,12 @@ in
               stopGrace = {
                 type = types.nullOr (import ./duration.nix { inherit lib; }).type;
                 default = null;
-                note = "`null` is what the unit gives it without a gate: its `TimeoutStopSec`, or systemd's 90 seconds.";
+                note = "`null` means the unit's own `TimeoutStopSec`, or systemd's default of 90 seconds.";
               };
               stopSignal = {
                 type = types.nullOr types.str;
                 default = null;
-                note = "`null` is what it gets without a gate: the unit's `KillSignal`, or SIGTERM.";
+                note = "`null` means the unit's own `KillSignal`, or SIGTERM.";
               };
             };
           }
@@ -108,10 +107,10 @@ in
         }
       '';
       description = ''
-        Services of other modules that run only on the host that holds the lead; each is named as in
-        {option}`systemd.services`. The unit keeps its name, its user, its sandbox and its `ExecStartPre` (which runs on
-        every host, as the unit is started on every host), its `ExecStart` is run by the gatekeeper, and its `PIDFile` is
-        cleared, as is an `ExecReload` that does not signal `$MAINPID`: it may start the service on a standby. A unit of `Type=forking` is refused, and so is what else cannot work.
+        Services of other modules that run only on the leading host, by their names in {option}`systemd.services`.
+        The unit keeps its name, its user, its sandbox and its `ExecStartPre`, which runs on every host. The gatekeeper runs
+        its `ExecStart`. Its `PIDFile` is removed, and so is an `ExecReload` that does not signal `$MAINPID`, because
+        it could start the service on a standby. A unit that cannot be gated is refused, for example one of `Type=forking`.
       '';
     };
   };
@@ -132,7 +131,7 @@ in
             "${path}: there is no systemd.services.${lib.strings.escapeNixIdentifier name}. Check the name, and that the module of that service is enabled."
           )
           (checks.check (!config.systemd.sockets or { } ? ${name})
-            "${path}: the unit is started by systemd.sockets.${lib.strings.escapeNixIdentifier name}, which would take connections on every host and could not hand them to the command: let the service listen by itself."
+            "${path}: the unit is started by systemd.sockets.${lib.strings.escapeNixIdentifier name}, which would accept connections on every host and could not pass them to the command: let the service open its own socket."
           )
         ]
         ++ config.systemd.services.${name}.etcd-await-election.assertions or [ ]

@@ -1,4 +1,4 @@
-# Commands that have no unit yet: a hardened one for each.
+# Commands without a unit: a hardened unit for each.
 {
   config,
   lib,
@@ -37,7 +37,7 @@ let
         };
       };
 
-  # What most commands can do without. Definitions of the unit's own serviceConfig win over it, one by one.
+  # Restrictions that most commands can run with. Each can be overridden in the unit's serviceConfig.
   hardening = instance: {
     CapabilityBoundingSet = "";
     DeviceAllow = "";
@@ -47,7 +47,7 @@ let
     PrivateDevices = true;
     PrivateMounts = true;
     PrivateTmp = true;
-    # In a user namespace a capability holds for nothing outside of it, such as a port below 1024.
+    # Capabilities in a user namespace have no effect outside of it, for example on ports below 1024.
     PrivateUsers = (instance.serviceConfig.AmbientCapabilities or "") == "";
     ProtectClock = true;
     ProtectControlGroups = true;
@@ -76,8 +76,8 @@ let
       "~@resources"
     ];
     UMask = "0077";
-    # Not MemoryDenyWriteExecute: no just-in-time compiler would run. Not ProcSubset=pid: many runtimes look up how much
-    # memory there is.
+    # Not MemoryDenyWriteExecute, which prevents just-in-time compilation, and not ProcSubset=pid, as many runtimes read the
+    # amount of memory from /proc.
   };
 in
 {
@@ -94,8 +94,8 @@ in
               type = types.either types.nonEmptyStr (types.nonEmptyListOf (types.either types.str types.path));
               example = lib.literalExpression ''[ (lib.getExe pkgs.caddy) "run" "--config" ./Caddyfile ]'';
               description = ''
-                What runs on the leading host: a list of words that are passed as they are, or one string as one writes
-                it in a unit's `ExecStart=`, in which systemd expands specifiers and variables, such as `%S` or
+                The command that runs on the leading host. It is a list of words that are passed unchanged, or one string
+                in the syntax of `ExecStart=`, in which systemd expands specifiers and variables, such as `%S` and
                 `$STATE_DIRECTORY`.
               '';
             };
@@ -104,7 +104,7 @@ in
               type = types.listOf (types.either types.package types.str);
               default = [ ];
               example = lib.literalExpression "[ pkgs.rsync ]";
-              description = "Packages on the command's {env}`PATH`.";
+              description = "Packages to add to the {env}`PATH` of the command.";
             };
 
             user = mkOption {
@@ -112,8 +112,8 @@ in
               default = null;
               example = "web";
               description = ''
-                The user that the command runs as, who must exist. With `null` systemd makes up one while the unit runs
-                (`DynamicUser=`).
+                The user that the command runs as; it must exist. With `null`, systemd allocates a dynamic user
+                (`DynamicUser=yes`).
               '';
             };
 
@@ -121,24 +121,23 @@ in
               type = types.nullOr types.str;
               default = null;
               example = "web";
-              description = "The group that the command runs as; with `null` the user's own.";
+              description = "The group that the command runs as; with `null`, the primary group of the user.";
             };
 
             environmentFiles = mkOption {
               type = types.listOf types.externalPath;
               default = [ ];
               example = [ "/var/lib/secrets/web.env" ];
-              description = "Files with more variables for the unit, outside of the Nix store.";
+              description = "Files with additional variables for the unit (`EnvironmentFile=`), outside of the Nix store.";
             };
 
             hardening = mkOption {
               type = types.bool;
               default = true;
               description = ''
-                Whether the unit is hardened: no privileges, no devices, no other users than root and its own, no change
-                of its priority or its CPUs, a file system that is read-only but for the state directory
-                {file}`/var/lib/etcd-await-election-NAME`. What is too strict for the command can be loosened one by one
-                in {option}`serviceConfig`.
+                Whether the unit is hardened. The command then has no privileges and no devices, sees no users except root
+                and its own, cannot change its priority or its CPUs, and can write only to its state directory
+                {file}`/var/lib/etcd-await-election-NAME`. Attributes in {option}`serviceConfig` replace single restrictions.
               '';
             };
           };
@@ -157,8 +156,8 @@ in
       }
     '';
     description = ''
-      Commands that run only on the host that holds the lead, each in a unit `etcd-await-election-NAME.service`. For a
-      command that has a unit already see {option}`services.etcd-await-election.gate`.
+      Commands that run only on the leading host, each in its own unit `etcd-await-election-NAME.service`. For a
+      command that has a unit already, see {option}`services.etcd-await-election.gate`.
     '';
   };
 
@@ -169,10 +168,10 @@ in
         description = "${name}, on the leader of an etcd election";
         documentation = [ cfg.package.meta.homepage ];
         wantedBy = [ "multi-user.target" ];
-        # Not to wait for the network, which the gatekeeper does itself, but to be stopped before it: the hand-over goes
-        # through it, and through a member of etcd on the same host.
+        # For the order of stopping: the handover needs the network, and the member of etcd on this host. At the start the
+        # gatekeeper waits for them itself.
         after = [ "network.target" ] ++ lib.optional cfg.etcdIsLocal "etcd.service";
-        # A host that is refused for a while must take part again afterwards.
+        # Without a limit, an instance that could not start for a while joins the election again later.
         unitConfig.StartLimitIntervalSec = lib.mkDefault 0;
         inherit (instance) path;
         environment = instance.extraEnvironment;
@@ -199,7 +198,7 @@ in
         ++ [
           (checks.check (
             builtins.match "[A-Za-z0-9:_.-]+" name != null
-          ) "${pathOf name}: the name becomes a unit's: write it with letters, digits and \":_.-\" only.")
+          ) "${pathOf name}: the name becomes part of a unit's name: use only letters, digits and \":_.-\".")
         ]
         ++ (gated name instance).assertions
       ) enabled

@@ -1,11 +1,11 @@
-# The program's settings as options: type, default and description come from settings.json, which the program's own definition
-# is written to by `cargo xtask generate`. What is only Nix's is in the modules that use them.
+# The settings of the program as options. Type, default and description come from settings.json, which
+# `cargo xtask generate` writes. The modules that use them add what is specific to Nix.
 { lib }:
 let
   inherit (lib) mkOption types;
   duration = import ./duration.nix { inherit lib; };
 
-  # Where the flag's name would say too little in Nix.
+  # Options whose name differs from that of the flag.
   names = {
     lock-name = "lock";
     cacert = "cacertFile";
@@ -43,7 +43,7 @@ let
       setting.default;
 in
 rec {
-  # All but the password, which is given as a file.
+  # All except the password, which is set by a file.
   settings = map (setting: setting // { name = names.${setting.flag} or (camelCase setting.flag); }) (
     lib.filter (setting: setting.flag != "password") (lib.importJSON ./settings.json)
   );
@@ -51,8 +51,8 @@ rec {
   ofEtcd = lib.filter (setting: setting.group == "etcd") settings;
   ofElection = lib.filter (setting: setting.group != "etcd") settings;
 
-  # The arguments of `mkOption`. `own` has what is Nix's own, by the name of the option: other arguments, and a `note` for the end
-  # of the description.
+  # Returns the arguments of `mkOption`. `own` maps the name of an option to other arguments and to a `note`, which is appended
+  # to the description.
   arguments =
     own: setting:
     let

@@ -1,5 +1,5 @@
-# The options of one election, the same for an instance and for a gate. `etcd` is where their defaults about etcd come from, and
-# `own` what is different for the one or the other.
+# The options of one election, for instances and gates. `etcd` has the defaults of the etcd options, and `own` has what differs
+# between the two.
 {
   lib,
   etcd,
@@ -22,19 +22,19 @@ let
       default = "%H";
       example = "%H-%i";
       note = ''
-        By default this is the host name. systemd's specifiers are expanded. `null` leaves it unset, which is right for hosts
-        that share a host name.
+        The default is the host name. systemd's specifiers are expanded. With `null` it is unset; use that for hosts that have
+        the same host name.
       '';
     };
     leaseDuration.example = 30;
     renewDeadline = {
       example = "20s";
-      note = "Between this and {option}`leaseDuration` there must be room to kill the command.";
+      note = "There must be enough time between this and {option}`leaseDuration` to kill the command.";
     };
     retryPeriod.example = "1500ms";
     acquireTimeout = {
       example = 0;
-      note = "The exit code is 75 then.";
+      note = "The program then exits with code 75.";
     };
     forceAcquire.note = ''
       The request is made once at each start. Set it on one host only: if it is set on several hosts, each start moves the
@@ -42,8 +42,8 @@ let
     '';
     onLoss.note = "With `exit`, systemd starts the unit again, with its {option}`ExecStartPre`.";
     notifyReady.note = ''
-      With `"campaigning"` a boot waits for etcd. With `"elected"`, {command}`systemctl start`, a switch to a new configuration,
-      and everything ordered after the unit wait on a standby until it leads.
+      With `"campaigning"`, a boot waits for etcd. With `"elected"`, {command}`systemctl start`, a switch to a new configuration,
+      and all units ordered after this one wait on a standby until it leads.
     '';
     statusEndpoint = {
       example = ":8080";
@@ -60,7 +60,7 @@ in
       type = types.bool;
       default = true;
       example = false;
-      description = "Whether this election takes place.";
+      description = "Whether to enable this election.";
     };
 
     etcd = import ./etcd.nix {
@@ -75,8 +75,8 @@ in
         TZ = "UTC";
       };
       description = ''
-        More variables for the unit, and so for the command. The election's own settings are passed as flags, which come before
-        variables.
+        Additional variables for the unit and its command. The settings of the election are passed as flags, which take
+        precedence over variables.
       '';
     };
 
@@ -87,7 +87,7 @@ in
         WatchdogSec = 60;
       };
       description = ''
-        Settings of the unit's `[Service]` section. They replace what this module sets and what the unit had.
+        Settings for the `[Service]` section of the unit. They replace those of this module and of the unit.
       '';
     };
   };

@@ -1,13 +1,12 @@
-# Puts the gatekeeper in front of a unit: from the `[Service]` section it would have without, to the one it has with it.
-# A pure function, so that it does not matter who wrote the unit.
+# Puts the gatekeeper in front of a unit: a pure function from the `[Service]` section without a gatekeeper to the one with it.
 #
-# A gatekeeper is the unit's main process, and what the unit says about its main process is meant for the command:
-# therefore some of it becomes the gatekeeper's flags, and some is said anew.
+# The gatekeeper becomes the main process of the unit. Settings of the unit about its main process are meant for the command;
+# some of them become flags of the gatekeeper, and others are replaced.
 { lib, runtimeShell }:
 {
-  # How the options are called, for the sentences.
+  # The path of the options, for messages.
   path,
-  # How the unit is called.
+  # The name of the unit.
   unit,
   program,
   settings,
@@ -22,15 +21,16 @@ let
 
   type = original.Type or "simple";
   isOneshot = type == "oneshot";
-  # An empty line takes back what stands before it, in the unit file of a package for instance.
+  # An empty line clears the lines before it, for example those in the unit file of a package.
   lines = lib.toList (original.ExecStart or [ ]);
   commands = lib.filter (line: line != "") (map toString lines);
 
-  # A reload that is no signal to the main process may start the service on a standby, or signal what an old PID file names.
+  # A reload that does not signal the main process could start the service on a standby, or signal the wrong process by an old
+  # PID file.
   reloads = lib.filter (line: line != "") (map toString (lib.toList (original.ExecReload or [ ])));
   reloadIsForwarded = lib.any (lib.hasInfix "MAINPID") reloads;
 
-  # systemd's own default is as good as written in the unit.
+  # 90 seconds is systemd's default.
   unitsGrace = duration.fromSystemd (original.TimeoutStopSec or original.TimeoutSec or 90);
   known = settings // {
     stopGrace =
@@ -39,7 +39,7 @@ let
       else if unitsGrace != null then
         unitsGrace
       else
-        # Refused below.
+        # An assertion below refuses this.
         90;
     stopSignal =
       if settings.stopSignal != null then settings.stopSignal else original.KillSignal or "TERM";
@@ -48,16 +48,15 @@ let
   lease = duration.toMilliseconds settings.leaseDuration;
   retry = duration.toMilliseconds settings.retryPeriod;
 
-  # How systemd ends the processes of the unit.
+  # How systemd stops the processes of the unit.
   stopping = {
-    # The signal goes to all of them. It stops the gatekeeper and means nothing to anybody else: the command is told to end
-    # by the guard, and a guard whose gatekeeper was killed is left to end it and to give the lease back. The unit's own is
-    # for the command, and the gatekeeper knows it by a flag.
+    # The signal goes to all processes, but only the gatekeeper acts on it. The guard stops the command, and if the gatekeeper
+    # was killed, the guard then revokes the lease. The unit's own KillSignal is meant for the command and becomes a flag.
     KillMode = "control-group";
     KillSignal = "SIGURG";
 
-    # For what nobody is left to end, when gatekeeper and guard are both gone: it is over before another host may start. On a
-    # stop the gatekeeper asks for as much more as `stopGrace` needs.
+    # This limit counts only if the gatekeeper and the guard have both been killed: it ends before another host may start. For a
+    # stop, the gatekeeper asks systemd for the time that `stopGrace` needs.
     TimeoutStopSec = duration.show (lib.max 1000 (lease - retry - margin lease));
   };
 
@@ -85,7 +84,7 @@ let
         shell = runtimeShell;
       } (toString line);
 
-  # A list of words, of which one that begins with "~" forbids instead of allowing.
+  # A list of address families, which are forbidden if one of them begins with "~", and allowed otherwise.
   families = lib.filter (word: word != "") (
     lib.concatMap (lib.splitString " ") (lib.toList (original.RestrictAddressFamilies or ""))
   );
@@ -111,7 +110,7 @@ let
     ];
 in
 {
-  # In the order of the settings' names: what was there, what a gatekeeper needs, what the operator knows better.
+  # Later values replace earlier ones: those of the unit, those that a gatekeeper needs, those that the operator sets.
   serviceConfig =
     removeAttrs original [
       "RestartKillSignal"
@@ -121,29 +120,29 @@ in
       ExecStart =
         if lib.isList (original.ExecStart or "") then map wrapLine lines else wrapLine original.ExecStart;
 
-      # `systemctl status` says in words who leads, whatever the type.
+      # For the status text in `systemctl status`.
       NotifyAccess = "main";
 
-      # systemd would take the process that it names for the unit's main process. An empty line also takes back that of a
-      # package's unit file.
+      # systemd would use the process in this file as the main process of the unit. The empty value also clears the line in the
+      # unit file of a package.
       PIDFile = "";
 
-      # The gatekeeper forwards signals to its command. An empty line also takes back that of a package's unit file.
+      # The gatekeeper forwards signals to its command. The empty value also clears the line in the unit file of a package.
       ExecReload =
         if reloadIsForwarded then
           original.ExecReload
         else if type == "notify-reload" && reloads == [ ] then
-          # What systemd would send by itself.
+          # What systemd does by itself for this type.
           "${runtimeShell} -c 'kill -${lib.removePrefix "SIG" (original.ReloadSignal or "HUP")} $$MAINPID'"
         else
           "";
 
-      # 128 + the signal, as a shell says it: what a stopped command's exit code is.
+      # 128 + n, the exit code of a command that was stopped by signal n.
       SuccessExitStatus =
         lib.toList (original.SuccessExitStatus or [ ])
         ++ lib.unique ([ 143 ] ++ lib.optional (stopNumber != null) (128 + stopNumber));
 
-      # Settings that cannot be understood stay that way.
+      # A restart does not correct wrong settings.
       RestartPreventExitStatus = lib.toList (original.RestartPreventExitStatus or [ ]) ++ [ 64 ];
     }
     // stopping
@@ -151,14 +150,14 @@ in
       LoadCredential = lib.toList (original.LoadCredential or [ ]) ++ flags.credentials settings;
     }
     // lib.optionalAttrs (!isOneshot) {
-      # The gatekeeper says when it is ready, and is alive; what the command would say of itself is not heard.
+      # The gatekeeper sends the notifications; those of the command are ignored.
       Type = "notify";
-      # It is fed only while renewals are not overdue. Twice the lease, so that a watchdog is never what ends a leader that
-      # could still renew.
+      # The watchdog is fed only while renewals are not overdue. With twice the lease it never stops a leader that could still
+      # renew.
       WatchdogSec = 2 * duration.toSeconds settings.leaseDuration;
-      # It may be hung, and still have a guard.
+      # The guard of a hung gatekeeper still has to stop the command, so it must not be killed.
       WatchdogSignal = "SIGURG";
-      # A host that waits must come back after whatever ended it there.
+      # A standby must start again after any failure.
       Restart =
         let
           restart = original.Restart or "no";
@@ -172,8 +171,8 @@ in
           restart
         else
           "on-failure";
-      # After the loss of leadership (79, 80) or of the guard (70), or where the machine has no room (71), too, even where the
-      # command's failures are ignored. systemd refuses this line in a unit that runs once.
+      # Also restart after the loss of leadership (79, 80) or of the guard (70), and if the machine has no room (71), even if
+      # the unit ignores failures of its command. systemd refuses this line for Type=oneshot.
       RestartForceExitStatus = lib.toList (original.RestartForceExitStatus or [ ]) ++ [
         70
         71
@@ -189,36 +188,36 @@ in
       "${path}: systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.ExecStart is not set. If the unit file comes from a package, give its command there as [ \"\" \"/path/to/command arguments\" ]; otherwise check the name."
     )
     (check (lib.length commands <= 1)
-      "${path}: the unit has ${toString (lib.length commands)} commands in ExecStart, and the lead would be given away between them: make one script of them."
+      "${path}: the unit has ${toString (lib.length commands)} commands in ExecStart, and leadership would be handed over between them: combine them into one script."
     )
     (check (!lib.any execLine.hasSeveral commands)
-      "${path}: the unit's ExecStart has a second command after a semicolon, which would run without the lead: make one script of them."
+      "${path}: the unit's ExecStart has a second command after a semicolon, which would run without leadership: combine them into one script."
     )
     (check (!lib.any (execLine.hasPrefix "|") commands)
-      "${path}: the unit's ExecStart has the prefix \"|\", which runs a shell before the gatekeeper: write the shell as the command."
+      "${path}: the unit's ExecStart has the prefix \"|\", which starts a shell in place of the gatekeeper: write the shell as the command."
     )
     (check (type != "forking")
-      "${path}: the unit is of Type=forking: its command would be taken for ended when its first process is. Let it run in the foreground (many daemons have an option for it), and set systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.Type = lib.mkForce \"exec\"."
+      "${path}: the unit is of Type=forking: the command would count as exited as soon as its first process exits. Run it in the foreground (many daemons have an option for that), and set systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.Type = lib.mkForce \"exec\"."
     )
     (check ((settings.serviceConfig.PIDFile or "") == "")
       "${path}.serviceConfig.PIDFile must be empty: systemd would take the process that it names for the gatekeeper, and the command could outlive its lock."
     )
     (check (!isTrue (original.RemainAfterExit or false))
-      "${path}: the unit has RemainAfterExit=, but the lead is given away when its command ends: run something that lasts as long as the lead is needed."
+      "${path}: the unit has RemainAfterExit=, but leadership is handed over when its command exits: run a command that does not exit while leadership is needed."
     )
     (check (settings.stopGrace != null || unitsGrace != null)
       "${path}.stopGrace must be set: the unit's TimeoutStopSec (${
         toString (original.TimeoutStopSec or original.TimeoutSec or "")
-      }) is no length of time that can be given to its command."
+      }) cannot be used as the stop grace of its command."
     )
     (check (!isOneshot || settings.notifyReady != "elected")
-      "${path}.notifyReady is of no use for a unit of Type=oneshot: it has started when its command has ended."
+      "${path}.notifyReady has no effect for a unit of Type=oneshot: such a unit has started when its command has exited."
     )
     (check (!isTrue (original.PrivateNetwork or false))
       "${path}: the unit has PrivateNetwork=, and the gatekeeper could not reach etcd: set systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.PrivateNetwork = lib.mkForce false."
     )
     (check ((allows "AF_INET" || allows "AF_INET6") && allows "AF_UNIX")
-      "${path}: the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.RestrictAddressFamilies."
+      "${path}: the unit's RestrictAddressFamilies excludes an address family that the gatekeeper needs: AF_UNIX to notify systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.RestrictAddressFamilies."
     )
     (check (!(original ? IPAddressDeny) || original ? IPAddressAllow)
       "${path}: the unit has IPAddressDeny=, and the gatekeeper could not reach etcd: list etcd's addresses in systemd.services.${lib.strings.escapeNixIdentifier unit}.serviceConfig.IPAddressAllow."
@@ -227,15 +226,15 @@ in
 
   warnings =
     lib.optional (reloads != [ ] && !reloadIsForwarded && !settings.serviceConfig ? ExecReload)
-      "${path}: the unit's ExecReload is cleared, as it does not signal $MAINPID and may start the service on a standby: set ${path}.serviceConfig.ExecReload to a command that has no effect where the service does not run."
+      "${path}: the unit's ExecReload is removed, because it does not signal $MAINPID and could start the service on a standby: set ${path}.serviceConfig.ExecReload to a command that has no effect on a standby."
     ++ lib.optional
       (
         !isOneshot
         && settings.notifyReady != "elected"
         && lib.any (line: line != "") (lib.toList (original.ExecStartPost or [ ]))
       )
-      "${path}: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, long before its command on a standby. With ${path}.notifyReady = \"elected\" it runs after the command was started."
+      "${path}: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, on a standby, too. With ${path}.notifyReady = \"elected\" it runs after the command has been started."
     ++
       lib.optional (isOneshot && settings.acquireTimeout == null)
-        "${path}: the unit is of Type=oneshot: on a standby its start lasts until the command was run on every other host. With ${path}.acquireTimeout = 0 the hosts that come too late give up, with exit code 75.";
+        "${path}: the unit is of Type=oneshot: on a standby its start blocks until the command has run on every host ahead in the queue. With ${path}.acquireTimeout = 0 it gives up at once, with exit code 75.";
 }

@@ -1,6 +1,5 @@
-# A service of another module, gated on two hosts, by three members of etcd with TLS: whatever happens to a host, the
-# service runs on the other, and never on both. Beside it a command in a unit of this module's own, as hardened as it is by
-# default.
+# A service of another module, gated on two hosts, with three members of etcd and TLS: if a host fails, the service runs on the
+# other one, and never on both. A second command runs in a unit of this module with its default hardening.
 { pkgs, ... }:
 let
   members = [
@@ -11,7 +10,7 @@ let
   certificates = import ./common/certificates.nix { inherit pkgs members; };
   member = import ./common/member.nix { inherit certificates members; };
 
-  # Writes who ran when, for the oracle: lines of token and time, on disk before the next one is.
+  # Writes lines of token and time for the oracle, each synced to disk before the next one.
   beacon = {
     systemd.services.beacon = {
       description = "a service that knows nothing of elections";
@@ -31,7 +30,7 @@ let
     imports = [ beacon ];
     environment.systemPackages = [ pkgs.curl ];
 
-    # As a secret comes to a host: not through the store, and for root alone.
+    # Secrets are not in the Nix store, and only root can read them.
     environment.etc = {
       "etcd-client/ca.pem".source = "${certificates}/ca.pem";
       "etcd-client/cert.pem".source = "${certificates}/client.pem";
@@ -53,7 +52,7 @@ let
         statusEndpoint = "127.0.0.1:8080";
       };
       instances.clock = {
-        # One word of a shell's for each thing that the hardening could take away.
+        # One shell command for each thing that the hardening could prevent.
         command = [
           "${pkgs.runtimeShell}"
           "-c"
@@ -77,14 +76,14 @@ in
   };
 
   testScript = ''
-    # A lease is 15 s, and an election in etcd a few more: longer patience would only hide what is wrong.
+    # A lease is 15 s, and an election in etcd takes a few more; a longer limit would hide failures.
     LEASE = 15
     PATIENCE = 3 * LEASE
 
     LEADS = "curl --fail --silent 127.0.0.1:8080/leader"
     READY = "curl --fail --silent 127.0.0.1:8080/readyz"
     STANDS_BY = f"{READY} && ! {LEADS}"
-    # By what the service does: its name is on the gatekeeper's command line, too, on both hosts.
+    # By the service's output, as its name is in the gatekeeper's command line on both hosts, too.
     WROTE = "find /var/lib/beacon/journal -newermt '-1 second' | grep --quiet ."
     RUNS_NOT = f"sleep 2; ! {WROTE}"
 
@@ -120,7 +119,7 @@ in
         member.wait_for_unit("etcd.service")
     etcd1.wait_until_succeeds("etcdctl endpoint health", PATIENCE)
 
-    with subtest("one host leads, the other one's unit is active, too, and says so"):
+    with subtest("one host leads, and the unit of the other is active, too, with its status text"):
         web1.wait_for_unit("beacon.service")
         web2.wait_for_unit("beacon.service")
         leader, standby = leader_and_standby()
@@ -150,7 +149,7 @@ in
             f"systemd-analyze security --threshold=12 {CLOCK}.service",
         )
 
-    with subtest("a stop hands over, and is no failure"):
+    with subtest("a stop hands over and does not count as a failure"):
         leader.succeed("systemctl stop beacon.service")
         leader.succeed(RUNS_NOT)
         leader.fail("systemctl is-failed beacon.service")
@@ -158,26 +157,26 @@ in
         leader.succeed("systemctl start beacon.service")
         leader.wait_until_succeeds(STANDS_BY, PATIENCE)
 
-    with subtest("a killed gatekeeper is followed long before its lease ends, and both hosts take part again"):
+    with subtest("the other host leads long before the lease of a killed gatekeeper expires, and both hosts campaign again"):
         leader, standby = leader_and_standby()
         before = max(terms(leader))
         leader.succeed("systemctl kill --kill-whom=main --signal=KILL beacon.service")
-        # The guard ends the service, which takes no longer than a tenth of a second, and gives the lease back.
+        # The guard stops the service, which takes at most a tenth of a second, and the lease is revoked.
         standby.wait_until_succeeds(LEADS, LEASE // 3)
         assert max(terms(leader)) == before, "it ran on there"
         leader.wait_until_succeeds(STANDS_BY, PATIENCE)
 
-    with subtest("the loss of a member of etcd costs nothing"):
+    with subtest("the loss of a member of etcd has no effect"):
         leader, standby = leader_and_standby()
         before = max(terms(leader))
         etcd1.crash()
         standby.succeed(f"sleep {LEASE}")
         leader.succeed(LEADS)
-        assert max(terms(leader)) == before, "the lead was lost"
+        assert max(terms(leader)) == before, "leadership was lost"
         etcd1.start()
         etcd1.wait_for_unit("etcd.service")
 
-    with subtest("a crash of the host hands over when the lease ends"):
+    with subtest("the other host leads when the lease of a crashed host has expired"):
         leader, standby = leader_and_standby()
         leader.crash()
         standby.wait_until_succeeds(LEADS, PATIENCE)
@@ -185,7 +184,7 @@ in
         leader.wait_for_unit("beacon.service")
         leader.wait_until_succeeds(STANDS_BY, PATIENCE)
 
-    with subtest("a cut network ends the service there, and hands over"):
+    with subtest("a host without network stops the service, and the other one leads"):
         leader, standby = leader_and_standby()
         leader.block()
         standby.wait_until_succeeds(LEADS, PATIENCE)
@@ -193,7 +192,7 @@ in
         leader.unblock()
         leader.wait_until_succeeds(STANDS_BY, PATIENCE)
 
-    with subtest("force moves the lead"):
+    with subtest("force moves leadership"):
         leader, standby = leader_and_standby()
         standby.succeed(
             "mkdir -p /run/systemd/system/beacon.service.d",
@@ -204,11 +203,11 @@ in
         standby.wait_until_succeeds(LEADS, PATIENCE)
         leader.wait_until_succeeds(STANDS_BY, PATIENCE)
 
-    with subtest("the service never ran on both, and tokens only grew"):
+    with subtest("the service never ran on both hosts, and tokens only grew"):
         on_web1, on_web2 = terms(web1), terms(web2)
         assert not set(on_web1) & set(on_web2), "both hosts had one token"
         in_order = sorted((on_web1 | on_web2).items())
-        # The subtests moved it often enough for this to mean something.
+        # The subtests moved leadership often enough.
         assert len(in_order) >= 6, f"{in_order}"
         for (_, (_, last)), (token, (first, _)) in zip(in_order, in_order[1:]):
             assert last < first, f"the service ran until {last}, and with token {token} from {first}"

@@ -1,5 +1,5 @@
-# A command with a unit of this module's own, and an etcd that asks for a password. In a container, where nixpkgs' manual
-# warns of systemd's namespaces: failover.nix tests the hardening, the dynamic user and the credentials, which need them.
+# A command in a unit of this module, and an etcd with password authentication. This test runs in a container, where systemd's
+# namespaces may not work; failover.nix tests the hardening, the dynamic user and the credentials, which need them.
 { pkgs, ... }:
 {
   name = "etcd-await-election-instance";
@@ -36,7 +36,7 @@
     };
     users.groups.clock = { };
 
-    # Comes when etcd knows the user: see the script.
+    # The script starts the unit after it has created the etcd user.
     systemd.services.etcd-await-election-clock.wantedBy = pkgs.lib.mkForce [ ];
     systemd.tmpfiles.rules = [ "d /var/lib/secrets 0750 root clock" ];
   };
@@ -58,16 +58,16 @@
         "etcdctl auth enable",
     )
 
-    with subtest("with notifyReady = elected a started unit is one whose command runs"):
+    with subtest("with notifyReady = elected, the command of a started unit runs"):
         machine.succeed(f"systemctl start {UNIT}")
         machine.succeed("curl --fail --silent 127.0.0.1:8080/leader")
         machine.wait_until_succeeds("test -s /var/lib/etcd-await-election-clock/now", 10)
 
-    with subtest("the command has its user, and not the password"):
+    with subtest("the command runs as its user and does not have the password"):
         pid = machine.succeed("pgrep --exact sleep --euid clock").strip()
         machine.fail(f"grep --text --quiet secret /proc/{pid}/environ /proc/{pid}/cmdline")
 
-    with subtest("a stop with another signal is no failure"):
+    with subtest("a stop with another signal does not count as a failure"):
         machine.succeed(f"systemctl stop {UNIT}")
         machine.fail(f"systemctl is-failed {UNIT}")
   '';

@@ -1,5 +1,4 @@
-# A CA, and what it signed for the members of etcd and for their clients. Made anew when the test is built: no key is in
-# the repository, and none of them is worth anything.
+# A CA with certificates for the members of etcd and for clients, created when the test is built.
 { pkgs, members }:
 pkgs.runCommand "certificates" { nativeBuildInputs = [ pkgs.openssl ]; } ''
   mkdir "$out"
@@ -25,7 +24,7 @@ pkgs.runCommand "certificates" { nativeBuildInputs = [ pkgs.openssl ]; } ''
 
   key ca
   openssl req -x509 -new -key ca-key.pem -subj /CN=ca -days 3650 -addext keyUsage=critical,keyCertSign -out ca.pem
-  # The members are each other's clients.
+  # Members are also clients of each other.
   signed member serverAuth,clientAuth ${
     pkgs.lib.concatMapStringsSep "," (member: "DNS:${member}") members
   },IP:127.0.0.1

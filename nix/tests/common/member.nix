@@ -1,4 +1,4 @@
-# One of three members of etcd that know each other, and talk to clients, by their certificates only.
+# One of three members of etcd that accept peers and clients only with certificates.
 { certificates, members }:
 { config, lib, ... }:
 let

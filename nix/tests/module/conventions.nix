@@ -1,4 +1,4 @@
-# What nixpkgs asks of a module.
+# The module follows the rules of nixpkgs.
 {
   lib,
   evaluate,
@@ -46,7 +46,7 @@ in
         require "instances: ${key} is not ${builtins.toJSON wanted}" (
           plain.${key} or null == wanted
         )
-        # Of a unit that somebody else wrote only the operator can say what it does without.
+        # Only units of this module are hardened, and only on request.
         ++ require "gate, hardening = false: ${key} is set" (
           !unit "daemon" ? ${key} && !unit "etcd-await-election-soft" ? ${key}
         )

@@ -1,4 +1,4 @@
-# Every option that a person can set says what it means, and its default and example can be shown.
+# Every visible option has a description, and its default and example can be shown.
 {
   lib,
   evaluateOptions,
@@ -24,6 +24,6 @@ in
       lib.optional (option.description or null == null) "${option.name} has no description"
       ++ lib.optional (!(shows option).success) "${option.name} has a default that cannot be shown"
     ) options
-    # Or nothing was looked at.
+    # Fails if the options were not found at all.
     ++ lib.optional (lib.length options < 50) "only ${toString (lib.length options)} options";
 }

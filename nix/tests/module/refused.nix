@@ -1,19 +1,18 @@
-# Wrong settings are refused, each with the sentence that says what would be right. All of them stand in one
-# configuration, because each is told by its name.
+# Wrong settings are refused with the right message. All of them are in one configuration, and each has its own name.
 { lib, evaluate, ... }:
 let
   prefix = "services.etcd-await-election";
   endpoints = [ "etcd1:2379" ];
 
-  # Wrong settings of an instance, and what the sentence says after the name of the instance.
+  # Wrong settings of an instance, and the message after the name of the instance.
   instances = {
     half-a-second = {
       settings.leaseDuration = "1500ms";
-      says = ".leaseDuration (1500ms) must be whole seconds, at least 1s: etcd grants no parts of a second.";
+      says = ".leaseDuration (1500ms) must be whole seconds, at least 1s: etcd grants leases of whole seconds only.";
     };
     no-lease = {
       settings.leaseDuration = 0;
-      says = ".leaseDuration (0s) must be whole seconds, at least 1s: etcd grants no parts of a second.";
+      says = ".leaseDuration (0s) must be whole seconds, at least 1s: etcd grants leases of whole seconds only.";
     };
     too-long = {
       settings.leaseDuration = 9000000001;
@@ -30,7 +29,7 @@ let
     # With a lease of 15 s, 1 s is kept for SIGKILL and 1 s for the stop signal.
     no-room = {
       settings.renewDeadline = "13001ms";
-      says = ".renewDeadline (13001ms) must be at most 13s with leaseDuration 15s: the rest is needed to end the command before the lease can run out.";
+      says = ".renewDeadline (13001ms) must be at most 13s with leaseDuration 15s: the rest is needed to stop the command before the lease can expire.";
     };
     # A short lease: a quarter of it for each.
     no-room-short = {
@@ -39,54 +38,54 @@ let
         renewDeadline = "501ms";
         retryPeriod = "100ms";
       };
-      says = ".renewDeadline (501ms) must be at most 500ms with leaseDuration 1s: the rest is needed to end the command before the lease can run out.";
+      says = ".renewDeadline (501ms) must be at most 500ms with leaseDuration 1s: the rest is needed to stop the command before the lease can expire.";
     };
     nowhere = {
       settings.etcd.endpoints = lib.mkForce [ ];
-      says = ".etcd.endpoints is empty: list the members of etcd there, or for all elections in services.etcd-await-election.etcd.endpoints.";
+      says = ".etcd.endpoints is empty: list the members of etcd here, or for all elections in services.etcd-await-election.etcd.endpoints.";
     };
     listed-and-discovered = {
       settings.etcd.discoverySrv = "example.org";
-      says = ".etcd.discoverySrv and endpoints are both set: leave one of them out, as both say where etcd is.";
+      says = ".etcd.discoverySrv and endpoints are both set: set only one of them.";
     };
     only-suffix = {
       settings.etcd.discoverySrvName = "west";
-      says = ".etcd.discoverySrvName is of no use alone: set services.etcd-await-election.instances.only-suffix.etcd.discoverySrv as well.";
+      says = ".etcd.discoverySrvName requires services.etcd-await-election.instances.only-suffix.etcd.discoverySrv: set both, or neither.";
     };
     listed-in-one = {
       settings.etcd.endpoints = lib.mkForce [ "a:1,b:2" ];
-      says = ".etcd.endpoints: \"a:1,b:2\" is no endpoint: write each member as an element of the list, as host:port or a URL.";
+      says = ".etcd.endpoints: \"a:1,b:2\" is not a valid endpoint: write each member as an element of the list, as host:port or a URL.";
     };
     with-user = {
       settings.etcd.endpoints = lib.mkForce [ "http://u:secret@a:1" ];
-      says = ".etcd.endpoints: an endpoint has a user in it: use etcd.user and etcd.passwordFile instead.";
+      says = ".etcd.endpoints: an endpoint contains a user name: use etcd.user and etcd.passwordFile instead.";
     };
     without-tls = {
       settings.etcd = {
         endpoints = lib.mkForce [ "http://a:1" ];
         cacertFile = "/ca.pem";
       };
-      says = ".etcd.endpoints: http://a:1 is without TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme.";
+      says = ".etcd.endpoints: http://a:1 does not use TLS, but one of etcd.cacertFile, certFile, keyFile and tlsServerName is set: write https:// or no scheme.";
     };
     only-cert = {
       settings.etcd.certFile = "/cert.pem";
-      says = ".etcd.certFile is of no use alone: set services.etcd-await-election.instances.only-cert.etcd.keyFile as well.";
+      says = ".etcd.certFile requires services.etcd-await-election.instances.only-cert.etcd.keyFile: set both, or neither.";
     };
     only-key = {
       settings.etcd.keyFile = "/key.pem";
-      says = ".etcd.keyFile is of no use alone: set services.etcd-await-election.instances.only-key.etcd.certFile as well.";
+      says = ".etcd.keyFile requires services.etcd-await-election.instances.only-key.etcd.certFile: set both, or neither.";
     };
     only-user = {
       settings.etcd.user = "web";
-      says = ".etcd.user is of no use alone: set services.etcd-await-election.instances.only-user.etcd.passwordFile as well.";
+      says = ".etcd.user requires services.etcd-await-election.instances.only-user.etcd.passwordFile: set both, or neither.";
     };
     only-password = {
       settings.etcd.passwordFile = "/password";
-      says = ".etcd.passwordFile is of no use alone: set services.etcd-await-election.instances.only-password.etcd.user as well.";
+      says = ".etcd.passwordFile requires services.etcd-await-election.instances.only-password.etcd.user: set both, or neither.";
     };
     published-variable = {
       settings.extraEnvironment.ETCD_AWAIT_ELECTION_PASSWORD = "secret";
-      says = ".extraEnvironment has the password, which every user of the host could read there: use services.etcd-await-election.instances.published-variable.etcd.passwordFile.";
+      says = ".extraEnvironment contains the password, which every user of the host could read there: use services.etcd-await-election.instances.published-variable.etcd.passwordFile.";
     };
     tilde = {
       settings.lock = "jobs/~entry/1";
@@ -98,7 +97,7 @@ let
     };
     blank = {
       settings.identity = " ";
-      says = ".identity is blank: write a name, or null to have one made up at each start.";
+      says = ".identity is blank: write a name, or null for a random one at each start.";
     };
     port-only = {
       settings.statusEndpoint = "8080";
@@ -120,7 +119,7 @@ let
         ];
       };
       gate.acquireTimeout = 0;
-      says = ": the unit has 2 commands in ExecStart, and the lead would be given away between them: make one script of them.";
+      says = ": the unit has 2 commands in ExecStart, and leadership would be handed over between them: combine them into one script.";
     };
     semicolon = {
       service = {
@@ -128,25 +127,25 @@ let
         ExecStart = "/bin/a ; /bin/b";
       };
       gate.acquireTimeout = 0;
-      says = ": the unit's ExecStart has a second command after a semicolon, which would run without the lead: make one script of them.";
+      says = ": the unit's ExecStart has a second command after a semicolon, which would run without leadership: combine them into one script.";
     };
     shell = {
       service.ExecStart = "|/bin/a";
-      says = ": the unit's ExecStart has the prefix \"|\", which runs a shell before the gatekeeper: write the shell as the command.";
+      says = ": the unit's ExecStart has the prefix \"|\", which starts a shell in place of the gatekeeper: write the shell as the command.";
     };
     daemon = {
       service = {
         Type = "forking";
         ExecStart = "/bin/a";
       };
-      says = ": the unit is of Type=forking: its command would be taken for ended when its first process is. Let it run in the foreground (many daemons have an option for it), and set systemd.services.daemon.serviceConfig.Type = lib.mkForce \"exec\".";
+      says = ": the unit is of Type=forking: the command would count as exited as soon as its first process exits. Run it in the foreground (many daemons have an option for that), and set systemd.services.daemon.serviceConfig.Type = lib.mkForce \"exec\".";
     };
     remains = {
       service = {
         ExecStart = "/bin/a";
         RemainAfterExit = true;
       };
-      says = ": the unit has RemainAfterExit=, but the lead is given away when its command ends: run something that lasts as long as the lead is needed.";
+      says = ": the unit has RemainAfterExit=, but leadership is handed over when its command exits: run a command that does not exit while leadership is needed.";
     };
     adopting = {
       service.ExecStart = "/bin/a";
@@ -158,7 +157,7 @@ let
         ExecStart = "/bin/a";
         TimeoutStopSec = "infinity";
       };
-      says = ".stopGrace must be set: the unit's TimeoutStopSec (infinity) is no length of time that can be given to its command.";
+      says = ".stopGrace must be set: the unit's TimeoutStopSec (infinity) cannot be used as the stop grace of its command.";
     };
     once = {
       service = {
@@ -169,7 +168,7 @@ let
         acquireTimeout = 0;
         notifyReady = "elected";
       };
-      says = ".notifyReady is of no use for a unit of Type=oneshot: it has started when its command has ended.";
+      says = ".notifyReady has no effect for a unit of Type=oneshot: such a unit has started when its command has exited.";
     };
     alone = {
       service = {
@@ -183,18 +182,18 @@ let
         ExecStart = "/bin/a";
         RestrictAddressFamilies = "AF_UNIX";
       };
-      says = ": the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.local.serviceConfig.RestrictAddressFamilies.";
+      says = ": the unit's RestrictAddressFamilies excludes an address family that the gatekeeper needs: AF_UNIX to notify systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.local.serviceConfig.RestrictAddressFamilies.";
     };
     mute = {
       service = {
         ExecStart = "/bin/a";
         RestrictAddressFamilies = [ "~AF_UNIX AF_NETLINK" ];
       };
-      says = ": the unit's RestrictAddressFamilies leaves out what the gatekeeper needs: AF_UNIX to tell systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.mute.serviceConfig.RestrictAddressFamilies.";
+      says = ": the unit's RestrictAddressFamilies excludes an address family that the gatekeeper needs: AF_UNIX to notify systemd, AF_INET and AF_INET6 to reach etcd. Add them in systemd.services.mute.serviceConfig.RestrictAddressFamilies.";
     };
     listening = {
       service.ExecStart = "/bin/a";
-      says = ": the unit is started by systemd.sockets.listening, which would take connections on every host and could not hand them to the command: let the service listen by itself.";
+      says = ": the unit is started by systemd.sockets.listening, which would accept connections on every host and could not pass them to the command: let the service open its own socket.";
     };
     walled = {
       service = {
@@ -266,19 +265,19 @@ let
     lib.mapAttrsToList (name: { says, ... }: "${prefix}.instances.${name}${says}") instances
     ++ lib.mapAttrsToList (name: { says, ... }: "${prefix}.gate.${name}${says}") units
     ++ [
-      "${prefix}.instances.\"a b\": the name becomes a unit's: write it with letters, digits and \":_.-\" only."
+      "${prefix}.instances.\"a b\": the name becomes part of a unit's name: use only letters, digits and \":_.-\"."
       "${prefix}.gate.nobodys: there is no systemd.services.nobodys. Check the name, and that the module of that service is enabled."
       "${prefix}.gate.\"full.service\": write the name of the unit without \".service\", as in systemd.services."
-      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b campaign for the same lock under the same identity (twin as %H) and would take it from each other: give them different locks, or identities."
-      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b have the same statusEndpoint (:1): give each a port of its own."
+      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b campaign for the same lock under the same identity (twin as %H) and would take leadership from each other: give them different locks or different identities."
+      "${prefix}.instances.twin-a and ${prefix}.instances.twin-b have the same statusEndpoint (:1): give each of them its own port."
     ];
 
-  # A bare configuration has more that is wrong with it, as having no file system.
+  # Without the assertions of NixOS itself, for example that there is no file system.
   actual = map (assertion: assertion.message) (
     lib.filter ({ assertion, message }: !assertion && lib.hasPrefix prefix message) config.assertions
   );
 
-  # What the types alone refuse.
+  # Settings that the types refuse.
   accepts =
     settings:
     (builtins.tryEval (

@@ -1,4 +1,4 @@
-# What units become. Only the lines that a case is about are compared; `null` stands for a line that must not be there.
+# The units that the module makes. Only the lines that a case is about are compared; `null` stands for an absent line.
 {
   lib,
   evaluate,
@@ -10,7 +10,7 @@ let
     "https://etcd1:2379"
     "https://etcd2:2379"
   ];
-  # They are passed as flags, too: a unit says what holds.
+  # Defaults are passed as flags, too, so that a unit shows the values in use.
   defaults = lib.listToAttrs (
     map (setting: lib.nameValuePair setting.flag setting.default) (
       lib.filter (setting: setting.default != null) (lib.importJSON ../../module/settings.json)
@@ -170,14 +170,14 @@ let
         LoadCredential = null;
         ProtectSystem = null;
         DynamicUser = true;
-        # While etcd is dark it is not in the queue, for however long.
+        # While etcd does not answer it is not in the queue, without a time limit.
         TimeoutStartSec = "infinity";
       };
     };
   };
 
   gates = {
-    # As most services are written.
+    # A common kind of service.
     simple = {
       service = {
         ExecStart = "/bin/daemon --flag \"a b\" $HOME %n";
@@ -209,7 +209,7 @@ let
         LoadCredential = null;
       };
     };
-    # What it says of its main process becomes the gatekeeper's, or is said anew.
+    # Settings about the main process become flags of the gatekeeper, or are replaced.
     database = {
       service = {
         Type = "notify";
@@ -265,7 +265,7 @@ let
       };
       expect.ExecReload = "";
     };
-    # The operator knows what a reload does.
+    # The operator sets ExecReload.
     reloaded = {
       service = {
         ExecStart = "/bin/daemon";
@@ -283,7 +283,7 @@ let
       };
       expect.Type = "notify";
     };
-    # Of a package: the first, empty line takes back the package's command.
+    # A unit of a package: the first, empty line clears the package's command.
     packaged = {
       service.ExecStart = [
         ""
@@ -337,7 +337,7 @@ let
           } /bin/job"
         ];
         Type = "oneshot";
-        # systemd refuses these for a unit that runs once.
+        # systemd refuses these for Type=oneshot.
         Restart = null;
         RestartForceExitStatus = null;
         WatchdogSec = null;
@@ -475,8 +475,8 @@ in
     ++ map (message: "refused: ${message}") failed
     ++ require "warnings: ${asText warned}" (
       warned == [
-        "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, long before its command on a standby. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command was started."
-        "services.etcd-await-election.gate.graceful: the unit's ExecReload is cleared, as it does not signal $MAINPID and may start the service on a standby: set services.etcd-await-election.gate.graceful.serviceConfig.ExecReload to a command that has no effect where the service does not run."
+        "services.etcd-await-election.gate.early: the unit's ExecStartPost (postStart) runs as soon as the gatekeeper has started, on a standby, too. With services.etcd-await-election.gate.early.notifyReady = \"elected\" it runs after the command has been started."
+        "services.etcd-await-election.gate.graceful: the unit's ExecReload is removed, because it does not signal $MAINPID and could start the service on a standby: set services.etcd-await-election.gate.graceful.serviceConfig.ExecReload to a command that has no effect on a standby."
       ]
     );
 }

@@ -1,4 +1,4 @@
-# The module's assertions about timing say what the program says: tests/timing.json, which a test of the program reads, too.
+# The module's assertions about timing agree with the program: both are tested with the cases of tests/timing.json.
 { lib, evaluate, ... }:
 let
   prefix = "services.etcd-await-election";

@@ -1,5 +1,4 @@
-# The part of NixOS that the module and its tests touch: options as strict as NixOS's own, and units as text. It is a
-# pretence, written to be no more lenient than NixOS is.
+# A mock of the part of NixOS that the module and its tests use: options as strict as those of NixOS, and units as text.
 {
   config,
   lib,
@@ -18,7 +17,7 @@ let
       types.package
     ]
   );
-  # Of several definitions, lists are joined, and all else must be equal.
+  # Several definitions are concatenated if they are lists, and must be equal otherwise.
   setting = lib.mkOptionType {
     name = "systemd option";
     check = value: lib.all atom.check (lib.toList value);
@@ -69,7 +68,7 @@ let
             type = types.lines;
             default = "";
           };
-          # Whether systemd knows the settings by these names is for systemd-analyze(1).
+          # systemd-analyze(1) checks the names of the settings.
           serviceConfig = mkOption {
             default = { };
             type = types.addCheck (types.attrsOf setting) (_: true);
@@ -131,7 +130,7 @@ let
   flag = option types.bool false;
   optionalPath = option (types.nullOr types.path) null;
 
-  # NixOS takes nobody whom nixpkgs does not know.
+  # NixOS accepts only maintainers that nixpkgs lists.
   maintainer = lib.mkOptionType {
     name = "maintainer";
     check = value: lib.elem value (lib.attrValues (lib.maintainers or { }));
@@ -144,7 +143,7 @@ in
         type = types.listOf maintainer;
         default = [ ];
       };
-      # Who defines it is kept, as by NixOS.
+      # The defining file is kept, as in NixOS.
       doc = mkOption {
         type = types.path // {
           merge = _: definitions: definitions;

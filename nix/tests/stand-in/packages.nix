@@ -1,11 +1,11 @@
-# As much of a package set as the flake asks for. Nothing here can be built; it can be evaluated.
+# A mock of the packages that the flake uses. They can be evaluated, but not built.
 {
   lib,
   system,
   nixosSystem,
 }:
 let
-  # Refuses what the real function would not know, or would put into the environment with no effect.
+  # Refuses arguments that the real function does not know, or would put into the environment without effect.
   strict =
     function: known: attributes:
     let
@@ -66,7 +66,7 @@ let
       derivation' = derivation {
         inherit name system;
         builder = "/pretended";
-        # What the package is made of, so that everything in it is evaluated.
+        # The inputs of the package, so that all of them are evaluated.
         contents = builtins.toJSON (
           removeAttrs attributes [
             "meta"
@@ -91,7 +91,7 @@ let
       };
     };
 
-  # From attributes or, to let them refer to what they become, a function from the final ones.
+  # From attributes, or from a function of the final attributes.
   fromFinal =
     check: attributesOf:
     let
@@ -203,7 +203,7 @@ let
                       type = lib.types.listOf lib.types.raw;
                       default = [ ];
                     };
-                    # Virtual machines and nspawn containers, of which no two have one name.
+                    # Virtual machines and nspawn containers, which must have different names.
                     nodes = machines;
                     containers = machines;
                     testScript = lib.mkOption { type = lib.types.str; };
@@ -226,7 +226,7 @@ let
                 { evaluated, ... }:
                 {
                   options.units = lib.mkOption { };
-                  # What would not boot does not evaluate either.
+                  # A configuration that would not boot does not evaluate either.
                   config.units = lib.mapAttrs (
                     name: node:
                     let
