@@ -16,9 +16,9 @@ pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
             Some(Ok(revoked)) => {
                 if revoked {
-                    tracing::info!("released: lease {lease} of the killed gatekeeper given back");
+                    tracing::info!("revoked lease {lease} of the killed gatekeeper");
                 } else {
-                    tracing::info!("etcd has no lease {lease} of the killed gatekeeper: nothing to give back");
+                    tracing::info!("lease {lease} of the killed gatekeeper had already expired");
                 }
                 return Exit::Command(0);
             }
@@ -26,6 +26,6 @@ pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
             None => (Exit::Unavailable, format!("no answer within {}", show(RELEASE))),
         },
     };
-    tracing::warn!("lease {lease} of the killed gatekeeper could not be given back, it runs out: {why}");
+    tracing::warn!("could not revoke lease {lease} of the killed gatekeeper: {why}; it will expire");
     exit
 }

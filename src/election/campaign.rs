@@ -75,8 +75,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         let led = self.led_the_lost.take();
         if self.etcd.membership().lost() && !led {
             let lease = self.ttl.get();
-            let shown = crate::core::timing::show(lease);
-            tracing::warn!("joining the other etcd cluster in {shown}: the leader of this one may run until then");
+            let delay = crate::core::timing::show(lease);
+            tracing::warn!(
+                "joining the other etcd cluster in {delay}: the leader of the previous cluster may run until then"
+            );
             self.clock().sleep(lease).await;
         }
         self.etcd.forget_cluster();
@@ -115,12 +117,12 @@ impl<S: Store, C: Clock> Election<S, C> {
                 if told.is_none() {
                     return Ok(Candidacy::NotJoined);
                 }
-                tracing::warn!("the entry was deleted while waiting: joining again");
+                tracing::warn!("the queue entry was deleted: joining again with a new lease");
                 return Ok(Candidacy::Over);
             };
             if view.markers.iter().any(|marker| marker.lease == Some(lease)) {
                 // A copy of our join led unseen, and somebody waits until this lease is gone.
-                tracing::warn!("the lease {lease} was evicted before it led: joining again with a new one");
+                tracing::warn!("lease {lease} was evicted before this instance led: joining again with a new lease");
                 return Ok(Candidacy::Over);
             }
             self.tell_place(&view, place, entry, &mut told);
@@ -128,7 +130,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 let term = Term::new(granted, renewed, &view, entry);
                 if let Some(asking) = view.asking(lease) {
                     let whose = asking.entry.kv.identity();
-                    tracing::info!("{whose:?} asks for the lead: handing over before anything is started");
+                    tracing::info!("{whose:?} made a handover request: handing over before the command is started");
                     // We had the lead; to ask for it again would pass it round for ever among several who force.
                     self.demand.set(Demand::None);
                     // If that failed, the owner of the request may have lost its entry and not yet its lease.
@@ -193,7 +195,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         let renewed = self.renew(granted.lease, read).await?.filter(|_| self.clock().now() < deadline);
         match &renewed {
             Some((sent, _)) => self.tell(Progress::Renewed { sent: *sent, ttl: granted.ttl }),
-            None => tracing::warn!("the lease {} is gone while waiting: joining again with a new one", granted.lease),
+            None => tracing::warn!(
+                "lease {} expired or was revoked while waiting: joining again with a new lease",
+                granted.lease
+            ),
         }
         Ok(renewed)
     }
@@ -219,7 +224,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             Ok(_) => Ok(true),
             Err(failure @ StoreError::AccessDenied(_)) => Err(failure),
             Err(failure) => {
-                tracing::warn!("joining has an unknown outcome, joining again with a new lease: {failure}");
+                tracing::warn!("could not join the queue: {failure}; joining again with a new lease");
                 Ok(false)
             }
         }
@@ -392,12 +397,15 @@ impl<S: Store, C: Clock> Election<S, C> {
             let twin = twin.filter(|holder| holder.value == self.identity.as_bytes());
             self.demand.set(twin.map_or(Demand::None, |twin| Demand::OfHolder(twin.lease)));
             if twin.is_some() {
-                tracing::warn!("our own identity {:?} leads already: asking it for the lead", self.identity);
+                tracing::warn!(
+                    "the leader has the identity of this instance, {:?}: requesting a handover",
+                    self.identity
+                );
             }
         }
         if view.is_led_by(entry.lease) {
             if let Some(lease) = view.markers.first().and_then(|marker| marker.lease) {
-                tracing::info!("the lock is held; waiting until the lease {lease} of the evicted holder has ended");
+                tracing::info!("holding the lock; waiting until lease {lease} of the evicted holder has expired");
             }
             return;
         }
@@ -411,7 +419,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             let leader = view
                 .holder
                 .as_ref()
-                .map_or_else(|| "nobody leads".to_owned(), |holder| format!("{:?} leads", holder.identity()));
+                .map_or_else(|| "there is no leader".to_owned(), |holder| format!("{:?} leads", holder.identity()));
             tracing::info!(lease = %entry.lease, "joined as number {number} in the queue, {behind}; {leader}");
             if let Some(holder) = view.holder_without_entry() {
                 self.tell_holder_without_entry(holder);
@@ -419,7 +427,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             {
                 let head = view.entries[0].name();
                 tracing::warn!(
-                    "the head of the queue, {head:?}, is another kind of client: it cannot be forced, waiting for it"
+                    "the head of the queue, {head:?}, was created by another etcd client and cannot be preempted; waiting"
                 );
             }
         }
@@ -429,15 +437,17 @@ impl<S: Store, C: Clock> Election<S, C> {
     fn tell_holder_without_entry(&self, holder: &KeyValue) {
         let whose = holder.identity();
         match (holder.lease, self.demand.get().is_for(holder)) {
-            (None, true) => tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as forced"),
+            (None, true) => {
+                tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as FORCE_ACQUIRE is set")
+            }
             (None, false) => tracing::warn!(
-                "the holder key {} of {whose:?} has no lease, so it was written by hand and never runs out: delete it, or \
-                 set ETCD_AWAIT_ELECTION_FORCE_ACQUIRE",
+                "the holder key {} of {whose:?} has no lease and never expires: it was written by hand; delete it or set \
+                 ETCD_AWAIT_ELECTION_FORCE_ACQUIRE",
                 self.lock
             ),
-            (Some(_), true) => {
-                tracing::info!("{whose:?} leads with a version that knows no requests: ousting it")
-            }
+            (Some(_), true) => tracing::info!(
+                "holder {whose:?} is an older version that cannot be asked to hand over: evicting it, as FORCE_ACQUIRE is set"
+            ),
             (Some(_), false) => {}
         }
     }
@@ -512,10 +522,10 @@ enum Step {
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Claim => "take the free lock",
-            Self::Request => "ask for the lead",
-            Self::Withdraw => "withdraw the request to an earlier holder",
-            Self::Evict => "delete the holder that knows no requests",
+            Self::Claim => "take the lock",
+            Self::Request => "request a handover",
+            Self::Withdraw => "withdraw the handover request to an earlier holder",
+            Self::Evict => "evict the holder",
         })
     }
 }

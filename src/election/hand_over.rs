@@ -44,19 +44,21 @@ impl<S: Store, C: Clock> Election<S, C> {
 
     async fn give_back_before(&self, limit: Instant, guard: &impl Guard) {
         if let Some(lease) = self.lease.get().filter(|_| self.etcd.membership().lost()) {
-            tracing::warn!("lease {lease} is left to run out: it is of another etcd cluster than most endpoints");
+            tracing::warn!(
+                "not revoking lease {lease}, which will expire: most endpoints belong to another etcd cluster by now"
+            );
             self.lease.set(None);
         }
         if let Some(lease) = self.lease.get() {
             match self.clock().before(limit, self.etcd.revoke(lease)).await {
-                Some(Ok(true)) => tracing::info!("released: lease {lease} given back"),
-                Some(Ok(false)) => tracing::info!("etcd has no lease {lease}: nothing to give back"),
-                Some(Err(refused)) => tracing::warn!("lease {lease} could not be given back, it runs out: {refused}"),
+                Some(Ok(true)) => tracing::info!("revoked lease {lease}"),
+                Some(Ok(false)) => tracing::info!("lease {lease} had already expired"),
+                Some(Err(refused)) => tracing::warn!("could not revoke lease {lease}: {refused}; it will expire"),
                 // Nothing hangs on it, if there is such a lease at all.
                 None if !self.granted.get() => {}
                 None => {
                     let limit = show(self.timing.end_limit());
-                    tracing::warn!("lease {lease} could not be given back within {limit}, it runs out");
+                    tracing::warn!("could not revoke lease {lease} within {limit}; it will expire");
                 }
             }
             // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.

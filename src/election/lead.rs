@@ -55,11 +55,11 @@ pub enum Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotRenewed => f.write_str("etcd confirmed no renewal within RENEW_DEADLINE"),
-            Self::LeaseGone => f.write_str("the lease is gone: it ran out or was revoked"),
+            Self::NotRenewed => f.write_str("no renewal was confirmed within RENEW_DEADLINE"),
+            Self::LeaseGone => f.write_str("the lease expired or was revoked"),
             Self::HolderChanged(None) => f.write_str("the holder key was deleted"),
             Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
-            Self::EntryChanged => f.write_str("our entry in the queue was deleted or rewritten"),
+            Self::EntryChanged => f.write_str("the queue entry was deleted or rewritten"),
             Self::Requested(by) => write!(f, "{:?} made a handover request", shown(by)),
             Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
         }
@@ -135,7 +135,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     } else if let Some(slowest) = renewals.slowest.take() {
                         let deadline = show(self.timing.renew_deadline());
                         tracing::info!(
-                            "renewals are confirmed in time again; at most {slowest:.1?} of {deadline} had passed"
+                            "renewals are confirmed in time again; the longest gap was {slowest:.1?} of {deadline}"
                         );
                     }
                     return (sent, renewed);
@@ -143,7 +143,9 @@ impl<S: Store, C: Clock> Election<S, C> {
                 // A person has to mend it, and may do so before the deadline.
                 Some(Err(refusal)) => {
                     if renewals.refusal.as_ref() != Some(&refusal) {
-                        tracing::warn!("etcd refuses the renewal: {refusal}");
+                        tracing::warn!(
+                            "could not renew the lease: {refusal}; retrying until RENEW_DEADLINE has passed"
+                        );
                         renewals.refusal = Some(refusal);
                     }
                 }
@@ -359,7 +361,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Fed(deadlines) => self.fed(deadlines),
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
             Report::Ending(Reason::StopGrace) => {
-                tracing::warn!("the command did not end within STOP_GRACE: killing it")
+                tracing::warn!("the command did not exit within STOP_GRACE: killing its process tree")
             }
             Report::Ending(Reason::GatekeeperGone) => {}
             Report::Ended(end) => {
@@ -378,7 +380,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
                 });
             }
             Report::GuardLost => {
-                tracing::error!("the guard was lost, or was not heard of in time: the command was ended with it");
+                tracing::error!("the guard exited or did not answer in time: the command was killed");
                 return Some(End::GuardLost);
             }
         }

@@ -146,7 +146,7 @@ impl Endpoint {
             return Ok(());
         }
         if self.configured.membership.ours().is_none() {
-            return Err(StoreError::Unavailable(format!("{}: which etcd cluster is ours is not decided", self.name)));
+            return Err(StoreError::Unavailable(format!("{}: the etcd cluster to use is not decided yet", self.name)));
         }
         // Boxed, as it is part of every call's future and seldom needed.
         Box::pin(self.cluster_id()).await.and_then(|id| self.heard_of(id))

@@ -230,7 +230,7 @@ impl Membership {
         self.streak.set(Streak { enough: Streak::ENOUGH, other: None, ..self.streak.get() });
         let votes = self.votes.borrow();
         let count = votes.values().filter(|vote| **vote == Some(winner)).count();
-        tracing::info!("etcd cluster {winner:x}, as reported by {count} of {}", endpoints(votes.len()));
+        tracing::info!("using etcd cluster {winner:x}, reported by {count} of {}", endpoints(votes.len()));
         drop(votes);
         self.tell();
     }

@@ -64,7 +64,7 @@ impl Risk {
         let lease = show(configuration.lease);
         match self {
             Self::RevokesLiving => format!(
-                "may revoke living leases: if its raft leader stalls for about LEASE_DURATION ({lease}), on a slow disk for example, two \
+                "may revoke live leases: if its raft leader stalls for about LEASE_DURATION ({lease}), on a slow disk for example, two \
                  instances may lead"
             ),
             Self::ConfirmsRevoked => "may confirm the renewal of a lease that is being revoked".to_owned(),
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_worst_risk_that_is_run_decides() {
-        const REVOKES: &str = "may revoke living leases";
+        const REVOKES: &str = "may revoke live leases";
         const CONFIRMS: &str = "may confirm the renewal";
         const KEEPS: &str = "keep the lease of a lost leader alive";
         for (versions, voters, has_user, expected) in [

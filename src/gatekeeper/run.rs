@@ -47,7 +47,7 @@ pub async fn run<S: Store, C: Clock>(
             let late = election.etcd().clock().now().saturating_since(due);
             if late >= BEAT {
                 tracing::warn!(
-                    "did not run for {late:.1?}: frozen, suspended with the machine, or without a processor"
+                    "this process did not run for {late:.1?}: it was frozen, the machine was suspended, or no processor was free"
                 );
             }
             instance.beat();
@@ -101,7 +101,7 @@ async fn campaign_and_lead<S: Store, C: Clock>(
             }
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
                 asked.set(Some(signal));
-                tracing::info!("asked to end: stopping the command");
+                tracing::info!("received a shutdown request: stopping the command");
                 instance.shut_down();
             }
         });
@@ -112,7 +112,7 @@ async fn campaign_and_lead<S: Store, C: Clock>(
         match (after(end, config), asked.get()) {
             (Some(exit), _) => break exit,
             (None, Some(signal)) => {
-                tracing::info!("{} while stepping down: not campaigning again", signal_named(signal));
+                tracing::info!("received {} while stepping down: not campaigning again", signal_named(signal));
                 break ended_by(signal);
             }
             (None, None) => tracing::info!("campaigning again"),
@@ -120,7 +120,10 @@ async fn campaign_and_lead<S: Store, C: Clock>(
     };
     if exit == Exit::IdentityTaken && !restart_pause.is_zero() {
         election.give_back(guard).await;
-        tracing::info!("exiting in {}, so that a restart does not follow at once", show(restart_pause));
+        tracing::info!(
+            "exiting in {}, so that the service manager does not restart this instance before",
+            show(restart_pause)
+        );
         exit = tokio::select! {
             biased;
             exit = shutdown_request(&mut signals, stop_signal, on_terminal) => exit,
@@ -146,8 +149,8 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
         End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity.as_bytes() => {
             let by = shown(&by);
             tracing::error!(
-                "another living instance uses our identity {by:?} and took the lead over: ending; give every instance its own \
-                 ETCD_AWAIT_ELECTION_IDENTITY"
+                "another live instance has the identity of this one, {by:?}, and took leadership: exiting; set a different \
+                 ETCD_AWAIT_ELECTION_IDENTITY for each instance"
             );
             Some(Exit::IdentityTaken)
         }
@@ -159,7 +162,7 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
 /// Completes if the guard is gone although nothing was started.
 async fn guard_lost(guard: &impl Guard) {
     while guard.report().await != Report::GuardLost {}
-    tracing::error!("the guard is gone: ending");
+    tracing::error!("the guard exited; exiting");
 }
 
 /// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
@@ -170,7 +173,7 @@ async fn shutdown_request(
 ) -> Exit {
     while let Some(number) = signals.next().await {
         if ends_a_waiting_program(number, stop_signal, on_terminal) {
-            tracing::info!("{} while waiting: leaving the queue", signal_named(number));
+            tracing::info!("received {} while waiting: leaving the queue", signal_named(number));
             return ended_by(number);
         }
         // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
@@ -228,13 +231,14 @@ fn denied(failure: &StoreError) -> Exit {
     match failure {
         StoreError::AccessDenied(why) => {
             tracing::error!(
-                "etcd refuses us: {why}; see ETCD_AWAIT_ELECTION_USER and PASSWORD or PASSWORD_FILE, and the user's permission \
+                "etcd denied access: {why}; check ETCD_AWAIT_ELECTION_USER, PASSWORD or PASSWORD_FILE, and the user's permission \
                  to read and write the lock's key and the keys below it"
             );
         }
         StoreError::Untrusted(why) => {
             tracing::error!(
-                "no endpoint and we trust each other: {why}; see ETCD_AWAIT_ELECTION_CACERT, CERT and KEY, TLS_SERVER_NAME"
+                "TLS verification failed for every endpoint: {why}; check ETCD_AWAIT_ELECTION_CACERT, CERT, KEY and \
+                 TLS_SERVER_NAME"
             );
         }
         StoreError::NoLeader(why) | StoreError::Unavailable(why) => tracing::error!("{why}"),
@@ -246,8 +250,8 @@ fn denied(failure: &StoreError) -> Exit {
 pub(super) fn say_timing(config: &ElectionConfig) {
     let ttl = config.timing.lease();
     tracing::info!(
-        "timing: a leader survives {} without etcd, gets the stop signal {} and SIGKILL {} after its last renewal; a lost \
-         machine is replaced within about {:?}",
+        "timing: a leader keeps leadership for {} without etcd; its command receives the stop signal {} and SIGKILL {} after \
+         the last renewal; another instance replaces a lost machine within about {:?}",
         show(config.timing.outage_survived()),
         show(config.timing.renew_deadline()),
         show(Timing::latest_death(ttl)),

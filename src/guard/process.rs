@@ -245,7 +245,7 @@ impl Process {
             Action::Release(lease) => match self.release.revoke(lease, &self.signals) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => {
-                    self.log.warn("guard", &format!("lease {lease} could not be given back and has to run out"));
+                    self.log.warn("guard", &format!("could not revoke lease {lease}; it will expire"));
                 }
             },
             Action::Exit => {

@@ -67,7 +67,7 @@ fn pausing_the_raft_leader_does_not_disturb_the_leader() {
     a.leads();
     let member = world.cluster().member(world.cluster().leader().expect("a leader"));
     member.pause();
-    // Where etcd may revoke living leases after a longer pause, only as long as those that the paused leader knew are alive.
+    // Where etcd may revoke live leases after a longer pause, only as long as those that the paused leader knew are alive.
     let pause = if Cluster::revokes_after_a_pause() { TIMING.renew } else { TIMING.lease() + TIMING.renew };
     undisturbed(&a, pause);
     // A former raft leader comes back, and nobody may rely on what it says.

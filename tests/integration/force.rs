@@ -71,7 +71,7 @@ fn two_simultaneous_force_requests_are_both_served() {
         let running: Vec<_> = both.iter().filter(|candidate| !candidate.living().is_empty()).collect();
         let both_served = both.iter().all(|each| {
             !each.lives().is_empty()
-                || each.stderr().contains("asks for the lead: handing over before anything is started")
+                || each.stderr().contains("made a handover request: handing over before the command is started")
         });
         match running.as_slice() {
             [one] if both_served && keys.iter().all(|key| !key.name.contains("~force")) => Ok(*one),
@@ -107,7 +107,7 @@ fn force_waits_for_a_frozen_leader() {
     a.resume();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     // Its lease ran out long ago.
-    assert!(!a.stderr().contains("given back"), "{}", a.stderr());
+    assert!(!a.stderr().contains("revoked lease"), "{}", a.stderr());
     world.verdict();
 }
 

@@ -66,7 +66,7 @@ fn a_frozen_guard_is_killed_together_with_its_command() {
     b.leads_within(TIMING.latest_failover());
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
     // Everything below the gatekeeper was killed, but its log.
-    assert!(a.stderr().contains("given back"), "{}", a.stderr());
+    assert!(a.stderr().contains("revoked lease"), "{}", a.stderr());
     world.verdict();
 }
 
@@ -111,6 +111,6 @@ fn a_thaw_after_the_lease_reports_how_long_the_processes_were_suspended() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGCONT).expect("it is there");
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79), "{}", a.stderr());
     let log = a.stderr();
-    assert!(log.contains("did not run for ") && !log.contains("the guard was lost"), "{log}");
+    assert!(log.contains("did not run for ") && !log.contains("the guard exited"), "{log}");
     world.verdict();
 }

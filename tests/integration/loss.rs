@@ -90,7 +90,7 @@ fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program
     let asked_first = start("asked first");
     asked_first.leads();
     asked_first.terminate();
-    says(&asked_first, "asked to end");
+    says(&asked_first, "received a shutdown request");
     delete_holder();
     says(&asked_first, "stepping down");
     assert_eq!(asked_first.wait_exit(Timing::START), End::Code(143));

@@ -33,7 +33,7 @@ fn sigterm_is_not_lost_behind_other_signals_while_the_guard_is_frozen() {
     });
     a.terminate();
     eventually(Timing::SWIFT, "the gatekeeper has seen SIGTERM", || match a.stderr() {
-        log if log.contains("asked to end") => Ok(()),
+        log if log.contains("received a shutdown request") => Ok(()),
         log => Err(log),
     });
     a.signal_guard(Signal::SIGCONT);

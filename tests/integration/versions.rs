@@ -28,7 +28,7 @@ fn says(candidate: &Candidate, expected: Option<&[&str]>) {
 /// What an instance without a password says on three members of the version that is used.
 fn expected() -> Option<&'static [&'static str]> {
     match Cluster::version() {
-        (3, 4, ..31) | (3, 5, ..13) => Some(&["WARN", "may revoke living leases", "is affected", "affected=true"]),
+        (3, 4, ..31) | (3, 5, ..13) => Some(&["WARN", "may revoke live leases", "is affected", "affected=true"]),
         (3, 4, ..38) | (3, 5, ..23) | (3, 6, ..5) => {
             Some(&["INFO", "may confirm the renewal", "is not affected", "affected=false"])
         }
@@ -60,7 +60,7 @@ fn a_single_member_causes_no_warning_about_live_leases() {
     let world = world_on(Cluster::builder().size(1).create());
     let a = world.candidate("a").timing(Timing::SHORT).start();
     a.leads();
-    let single = ["INFO", "may revoke living leases", "is not affected", "single member"];
+    let single = ["INFO", "may revoke live leases", "is not affected", "single member"];
     says(&a, if matches!(Cluster::version(), (3, 4, ..31) | (3, 5, ..13)) { Some(&single) } else { expected() });
     world.verdict();
 }

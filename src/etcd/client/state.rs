@@ -147,7 +147,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         let news = told.len() < Self::MOST_REASONS && reasons.iter().any(|reason| !told.contains(reason));
         if !self.silent.replace(true) || news {
             let pause = show(self.timeouts.pause);
-            tracing::warn!("etcd does not answer, trying again at least every {pause}: {}", reasons.join("; "));
+            tracing::warn!("etcd does not answer; retrying at least every {pause}: {}", reasons.join("; "));
         }
         if news {
             told.extend(reasons.iter().cloned());

@@ -268,8 +268,8 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         if self.undecided.borrow().as_ref() != Some(&summary) {
             let colon = if reasons.is_empty() { "" } else { ": " };
             tracing::warn!(
-                "could not decide which etcd cluster to use: {summary}, and more than half of {} must report the same cluster, \
-                 the only one over several connections; list all members in ETCD_AWAIT_ELECTION_ENDPOINTS or set \
+                "could not decide which etcd cluster to use: {summary}; more than half of {} must report the same cluster, a \
+                 single endpoint over several connections; list all members in ETCD_AWAIT_ELECTION_ENDPOINTS or set \
                  ETCD_AWAIT_ELECTION_CLUSTER_ID; retrying at least every {}{colon}{}",
                 membership::endpoints(self.len()),
                 show(self.timeouts.pause),
