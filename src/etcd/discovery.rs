@@ -3,17 +3,19 @@
 //! The records of both services count, those for TLS first. Where a setting for TLS is set, only those for TLS do: a forged
 //! answer must not lead to a member without it.
 
-use std::{cell::RefCell, cmp::Reverse, collections::BTreeSet, rc::Rc, time::Duration};
+use std::{cell::RefCell, cmp::Reverse, collections::BTreeSet, fs, rc::Rc, time::Duration};
 
 use futures_util::future;
 use hickory_resolver::{
     TokioResolver,
-    config::ResolveHosts,
-    net::{DnsError, NetError},
+    config::{ResolveHosts, ResolverConfig, ResolverOpts},
+    lookup,
+    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::ResponseCode,
-        rr::{RData, rdata::SRV},
+        rr::{RData, RecordType, rdata::SRV},
     },
+    system_conf::parse_resolv_conf,
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 
@@ -48,6 +50,8 @@ struct Service {
 
 /// How long a lookup may take, whatever the system's resolver is told.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How many names the records of a service may be found under, one an alias of the other.
+const MOST_ALIASES: usize = 8;
 /// More members than this has no etcd.
 const MOST_TARGETS: usize = 64;
 
@@ -147,10 +151,9 @@ impl<T> Records<T> {
 /// were not there.
 async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
     let resolver = resolver().map_err(|error| format!("could not look up SRV records: {error}"))?;
-    let answers = services.iter().map(async |service| match resolver.srv_lookup(format!("{}.", service.name)).await {
-        Ok(lookup) => Ok(lookup.answers().iter().filter_map(|record| srv(&record.data)).cloned().collect()),
-        Err(error) if is_empty(&error) => Ok(Vec::new()),
-        Err(error) => Err(format!("could not look up {}: {error}", service.name)),
+    let answers = services.iter().map(async |service| {
+        let records = ask(&resolver, &service.name).await;
+        records.map_err(|error| format!("could not look up {}: {error}", service.name))
     });
     let mut all = Vec::new();
     for (service, answer) in services.iter().zip(future::join_all(answers).await) {
@@ -167,13 +170,56 @@ async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
     }
 }
 
+/// Asks for the records of a name, or of the name that it is an alias of: to SRV records hickory follows no alias by itself. There
+/// are none if DNS says so.
+async fn ask(resolver: &TokioResolver, name: &str) -> Result<Vec<SRV>, NetError> {
+    let mut name = format!("{name}.");
+    for _ in 0..MOST_ALIASES {
+        let records = or_none(resolver.srv_lookup(&*name).await)?;
+        let records: Vec<_> = records.iter().filter_map(srv).cloned().collect();
+        if !records.is_empty() {
+            return Ok(records);
+        }
+        let aliases = or_none(resolver.lookup(&*name, RecordType::CNAME).await)?;
+        let target = aliases.iter().find_map(|data| match data {
+            RData::CNAME(target) => Some(target.to_string()),
+            _ => None,
+        });
+        let Some(target) = target else { break };
+        name = target;
+    }
+    Ok(Vec::new())
+}
+
+/// Returns the data of an answer; none if it says that there is nothing.
+fn or_none(answer: Result<lookup::Lookup, NetError>) -> Result<Vec<RData>, NetError> {
+    match answer {
+        Ok(lookup) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
+        Err(error) if is_empty(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// By `/etc/resolv.conf` as it is now. Nothing is cached: what was replaced has to be noticed, and questions are rare.
 fn resolver() -> Result<TokioResolver, NetError> {
-    let mut builder = TokioResolver::builder_tokio()?;
-    let options = builder.options_mut();
+    let (config, mut options) = system(&fs::read("/etc/resolv.conf").unwrap_or_default())?;
     options.cache_size = 0;
     options.use_hosts_file = ResolveHosts::Never;
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
     builder.build()
+}
+
+/// Understands a `resolv.conf` as the system's resolver does: what is wrong in it is skipped, and without a server the one on this
+/// machine is asked. All names here are complete, so what is searched for others does not matter.
+fn system(resolv_conf: &[u8]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
+    let is_search = |line: &&[u8]| line.starts_with(b"search") || line.starts_with(b"domain");
+    let lines: Vec<_> = resolv_conf.split(|byte| *byte == b'\n').filter(|line| !is_search(line)).collect();
+    let (config, mut options) =
+        parse_resolv_conf(lines.join(&b'\n')).or_else(|_| parse_resolv_conf("nameserver 127.0.0.1"))?;
+    options.timeout = options.timeout.max(Duration::from_secs(1));
+    options.attempts = options.attempts.max(1);
+    Ok((config, options))
 }
 
 fn srv(data: &RData) -> Option<&SRV> {
@@ -215,7 +261,11 @@ fn urls(service: &Service, mut records: Vec<SRV>) -> Result<Vec<String>, String>
 mod tests {
     use std::cell::Cell;
 
-    use hickory_resolver::proto::rr::{Name, domain::Label};
+    use hickory_resolver::{
+        config::{ConnectionConfig, NameServerConfig},
+        proto::rr::{Name, domain::Label},
+    };
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -287,6 +337,78 @@ mod tests {
             assert_eq!(records.failure(), "dark");
         }
         assert_eq!(looked_up.get(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_in_resolv_conf_is_skipped_and_without_a_server_this_machine_is_asked() {
+        for (text, servers) in [
+            ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", &["192.0.2.1", "2001:db8::1"][..]),
+            ("nameserver dns.example\nnameserver 192.0.2.1", &["192.0.2.1"]),
+            ("search a..b \u{e4}\ndomain c..d\nnameserver 192.0.2.1\noptions new:1 x\nodd\n", &["192.0.2.1"]),
+            ("nameserver fe80::1%lo\nnameserver 192.0.2.1", &["fe80::1", "192.0.2.1"]),
+            ("", &["127.0.0.1"]),
+            ("\0\u{1}", &["127.0.0.1"]),
+            ("nameserver dns.example", &["127.0.0.1"]),
+        ] {
+            let (config, _) = system(text.as_bytes()).expect(text);
+            let found: Vec<_> = config.name_servers().iter().map(|server| server.ip.to_string()).collect();
+            assert_eq!(found, servers, "{text:?}");
+        }
+        let (_, options) = system(b"nameserver 192.0.2.1\noptions timeout:0 attempts:0").expect("understood");
+        assert_eq!((options.timeout, options.attempts), (Duration::from_secs(1), 1));
+        let (_, options) = system(b"options timeout:3 attempts:4\nnameserver 192.0.2.1").expect("understood");
+        assert_eq!((options.timeout, options.attempts), (Duration::from_secs(3), 4));
+    }
+
+    const A: &[u8] = b"\x01a\x01t\0";
+    const B: &[u8] = b"\x01b\x01t\0";
+    const MEMBER: &[u8] = b"\x01m\x01t\0";
+
+    /// Returns a resolver that is told these aliases, and one SRV record at the end of them, as a recursive server answers.
+    async fn resolver_with(aliases: &'static [(&'static [u8], &'static [u8])]) -> TokioResolver {
+        let server = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a port");
+        let mut udp = ConnectionConfig::udp();
+        udp.port = server.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            let mut packet = [0; 512];
+            while let Ok((_, from)) = server.recv_from(&mut packet).await {
+                let end = 12 + packet[12..].iter().position(|byte| *byte == 0).expect("a name") + 1;
+                let (mut name, kind) = (packet[12..end].to_vec(), packet[end + 1]);
+                let record = |name: &[u8], kind: u8, data: &[u8]| {
+                    let length = u8::try_from(data.len()).expect("short");
+                    [name, &[0, kind, 0, 1, 0, 0, 0, 0, 0, length], data].concat()
+                };
+                let mut answers = Vec::new();
+                while let Some((alias, target)) = aliases.iter().find(|(alias, _)| *alias == name) {
+                    answers.push(record(alias, 5, target));
+                    name = target.to_vec();
+                    if kind == 5 || answers.len() > aliases.len() {
+                        break;
+                    }
+                }
+                if kind == 33 && name != MEMBER {
+                    answers.push(record(&name, 33, &[&[0, 0, 0, 0, 9, 75], MEMBER].concat()));
+                }
+                let count = u8::try_from(answers.len()).expect("few");
+                let header = [packet[0], packet[1], 0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];
+                let answer = [&header[..], &packet[12..end + 4], &answers.concat()].concat();
+                let _ = server.send_to(&answer, from).await;
+            }
+        });
+        let server = NameServerConfig::new([127, 0, 0, 1].into(), true, vec![udp]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().expect("a resolver")
+    }
+
+    #[tokio::test]
+    async fn the_records_of_an_alias_are_those_of_its_target() {
+        let resolver = resolver_with(&[(A, B)]).await;
+        for name in ["a.t", "b.t"] {
+            let records = ask(&resolver, name).await.expect("an answer");
+            assert_eq!(records, [record(0, 0, 2379, "m.t.")], "{name}");
+        }
+        let resolver = resolver_with(&[(A, B), (B, A)]).await;
+        assert_eq!(ask(&resolver, "a.t").await.expect("an answer"), []);
     }
 
     #[tokio::test]
