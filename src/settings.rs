@@ -92,12 +92,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) ->
     let (command, words) =
         if is_ctl { (CtlArgs::command(), &args[1..]) } else { (GateArgs::command(), args.as_slice()) };
     match Sources::new(command, words, variables) {
-        Ok(sources) if is_ctl => ctl(&sources, remarks),
-        Ok(sources) => gate(&sources, &args, variables, remarks),
+        Ok(sources) => {
+            sources.refuse_empty_flags()?;
+            if is_ctl { ctl(&sources, remarks) } else { gate(&sources, &args, variables, remarks) }
+        }
         // What is printed is the whole definition.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            let help = definition().try_get_matches_from(&args).err().unwrap_or(error);
-            Ok(only(Mode::Answer(help.to_string()), remarks))
+            let help = sources::help(definition(), &args).unwrap_or_else(|| error.to_string());
+            Ok(only(Mode::Answer(help), remarks))
         }
         Err(error) if !error.use_stderr() => Ok(only(Mode::Answer(error.to_string()), remarks)),
         Err(error) => Err(sources::usage(&error)),

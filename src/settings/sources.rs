@@ -41,7 +41,7 @@ impl<'a> Sources<'a> {
     /// Reads which flags are given, whatever their values are.
     pub(super) fn new(definition: Command, args: &[OsString], variables: &'a Variables) -> Result<Self, clap::Error> {
         // clap by itself reads the environment of the process, takes an empty variable for a value, and tests must not change it.
-        let text = |arg: Arg| arg.value_parser(OsStringValueParser::new()).required(false).env(Resettable::Reset);
+        let text = |arg: Arg| any_value(arg).env(Resettable::Reset);
         let mut matches = each_setting(definition.clone(), &text).try_get_matches_from(args)?;
         while let Some((_, inner)) = matches.remove_subcommand() {
             matches = inner;
@@ -80,6 +80,15 @@ impl<'a> Sources<'a> {
     /// Returns an error about what the value of a setting points to.
     pub(super) fn unusable(&self, setting: &str, why: impl std::fmt::Display) -> StartError {
         StartError::new(Exit::Config, format!("{}: {why}", self.spelled(setting)))
+    }
+
+    /// Fails if the value of a flag is empty: somebody wrote it and meant something. An empty variable counts as unset.
+    pub(super) fn refuse_empty_flags(&self) -> Result<(), StartError> {
+        let mut names = self.names();
+        match names.find(|setting| self.raw(setting).is_some_and(OsStr::is_empty)) {
+            Some(setting) => Err(self.refuse(setting, "the value is empty; omit the flag to leave the setting unset")),
+            None => Ok(()),
+        }
     }
 
     /// Returns the text of a setting.
@@ -126,13 +135,8 @@ impl<'a> Sources<'a> {
     pub(super) fn values<T: clap::FromArgMatches>(&self) -> Result<T, StartError> {
         for arg in self.settings() {
             let setting = arg.get_id().as_str();
-            let Some(raw) = self.raw(setting) else { continue };
-            // Somebody wrote it and meant something; an empty variable counts as unset.
-            if raw.is_empty() {
-                return Err(self.refuse(setting, "the value is empty; omit the flag to leave the setting unset"));
-            }
             // clap would not say which setting it is.
-            if raw.to_str().is_none() && !is_path(arg) {
+            if self.raw(setting).is_some_and(|raw| raw.to_str().is_none()) && !is_path(arg) {
                 return Err(self.refuse(setting, "the value is not valid UTF-8"));
             }
         }
@@ -194,6 +198,17 @@ pub(super) fn usage(error: &clap::Error) -> StartError {
 fn each_setting(command: Command, change: &impl Fn(Arg) -> Arg) -> Command {
     let command = command.mut_args(|arg| if arg.get_env().is_some() { change(arg) } else { arg });
     command.mut_subcommands(|verb| each_setting(verb, change))
+}
+
+/// Has an argument take any value, or none.
+fn any_value(arg: Arg) -> Arg {
+    arg.value_parser(OsStringValueParser::new()).required(false)
+}
+
+/// Returns the help that was asked for, whatever else is wrong.
+pub(super) fn help(definition: Command, args: &[OsString]) -> Option<String> {
+    let answer = each_setting(definition, &any_value).try_get_matches_from(args);
+    answer.err().map(|help| help.to_string())
 }
 
 fn is_path(arg: &Arg) -> bool {

@@ -268,6 +268,9 @@ fn the_help_has_each_flag_variable_default_and_exit_code() {
     let show = help(&["ctl", "show", "--help"]);
     assert!(show.contains("[env: ETCD_AWAIT_ELECTION_ENDPOINTS]") && show.contains("--json"), "{show}");
     assert!(!show.contains("--on-loss") && !show.contains("hunter2"), "{show}");
+    // Who asks for help may have written something that is wrong.
+    assert_eq!(help(&["--stop-grace=x", "--help"]), all);
+    assert_eq!(help(&["ctl", "show", "--lock-name=l/", "--help"]), show);
 }
 
 #[test]
@@ -280,6 +283,9 @@ fn a_bad_value_is_reported_with_its_origin() {
     ] {
         let text = refused(args, &[&ENOUGH[..], variables].concat());
         assert!(text.starts_with(begin), "{text}");
+    }
+    for args in [["--log=", "true"], ["--endpoints=", "true"]] {
+        assert!(refused(&args, &[]).contains(": the value is empty"), "{args:?}");
     }
 }
 

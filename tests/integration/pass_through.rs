@@ -80,6 +80,25 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
+fn empty_variables_are_missing_where_an_election_is_requested() {
+    for (words, set, missing) in [
+        (&["true"][..], "LOCK_NAME", "--endpoints (or"),
+        (&["true"], "ENDPOINTS", "--lock-name (or"),
+        (&["ctl", "show"], "LOCK_NAME", "--endpoints (or"),
+        (&["ctl", "healthcheck"], "LOCK_NAME", "--status-endpoint (or"),
+    ] {
+        let mut command = bare(words);
+        for name in ["LOCK_NAME", "ENDPOINTS", "DISCOVERY_SRV", "STATUS_ENDPOINT", "IDENTITY"] {
+            command.env(format!("ETCD_AWAIT_ELECTION_{name}"), if name == set { "l" } else { "" });
+        }
+        let (output, _) = output(command);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {message}");
+        assert!(message.contains(&format!("requires {missing}")), "{words:?}: {message}");
+    }
+}
+
+#[test]
 fn every_exit_code_of_the_command_is_passed_on() {
     for code in 0..=255 {
         let (output, _) = output(bare(&["--", "sh", "-c", &format!("exit {code}")]));
