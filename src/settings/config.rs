@@ -69,15 +69,21 @@ pub(crate) const TARGET: &str = "etcd_await_election";
 
 impl LogConfig {
     pub(super) fn new(args: LogArgs) -> Self {
-        Self { filter: args.log, format: args.log_format }
+        Self { filter: without_dns(args.log), format: args.log_format }
     }
+}
+
+/// Leaves out what hickory says about each odd packet and each line of `resolv.conf` that it does not know: it would say so in every
+/// lookup. A more precise target shows it all the same: `hickory_net=debug`.
+fn without_dns(filter: Targets) -> Targets {
+    filter.with_target("hickory", LevelFilter::ERROR)
 }
 
 impl Default for LogConfig {
     /// What holds when nothing is set.
     fn default() -> Self {
         let filter = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
-        Self { filter, format: LogFormat::Text }
+        Self { filter: without_dns(filter), format: LogFormat::Text }
     }
 }
 

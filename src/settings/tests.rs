@@ -313,4 +313,11 @@ fn the_default_of_the_log_is_that_of_a_run_without_settings() {
     let filter = LogConfig::default().filter;
     assert!(filter.would_enable(TARGET, &tracing::Level::INFO) && !filter.would_enable(TARGET, &tracing::Level::DEBUG));
     assert!(filter.would_enable("h2", &tracing::Level::WARN) && !filter.would_enable("h2", &tracing::Level::INFO));
+    let shows = |log: &str, level| {
+        let filter = run(&["true"], &[&ENOUGH[..], &[("LOG", log)]].concat()).expect("enough").log.filter;
+        filter.would_enable("hickory_net::udp", level)
+    };
+    let (warn, debug) = (&tracing::Level::WARN, &tracing::Level::DEBUG);
+    assert!(!filter.would_enable("hickory_net::udp", warn) && !shows("debug", warn), "what DNS sends fills no log");
+    assert!(shows("warn,hickory_net=debug", debug) && shows("warn", &tracing::Level::ERROR));
 }
