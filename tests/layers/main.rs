@@ -224,7 +224,7 @@ fn file_of(module: &[String], path: &[String], sources: &Sources) -> Option<Vec<
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
     let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or(text);
-    let lines = text.lines().map(|line| line.trim_start()).filter(|line| !line.starts_with("//"));
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
     let mut code = String::new();
     for line in lines {
         // A quote character would be taken for the begin of a string.
