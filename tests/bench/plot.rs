@@ -46,7 +46,7 @@ pub(crate) fn draw(report: &Report) -> String {
     svg + "</svg>\n"
 }
 
-const fn colour(who: Who) -> &'static str {
+const fn color(who: Who) -> &'static str {
     match who {
         Who::Ours => "#0969da",
         Who::Etcdctl => "#bc4c00",
@@ -61,7 +61,7 @@ fn legend(svg: &mut String) {
         (Who::Etcdctl, "etcdctl lock", 110.0),
         (Who::Bare, "bare: the same requests to etcd, or the bare exec", 0.0),
     ] {
-        let _ = writeln!(svg, "<circle cx=\"{}\" cy=\"55\" r=\"5\" fill=\"{}\"/>", x + 5.0, colour(who));
+        let _ = writeln!(svg, "<circle cx=\"{}\" cy=\"55\" r=\"5\" fill=\"{}\"/>", x + 5.0, color(who));
         text(svg, x + 16.0, 59.5, "start", "", name);
         x += width;
     }
@@ -89,21 +89,21 @@ fn draw_case(svg: &mut String, case: &Case, top: f64) {
     }
     for (row, series) in case.series.iter().enumerate() {
         let y = top + number(row) * ROW + 9.0;
-        let colour = colour(series.who);
+        let color = color(series.who);
         for (run, &value) in series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
             // Beside each other where they would hide each other.
             let beside = number(run % 5) * 2.0 - 4.0;
             let _ = writeln!(
                 svg,
-                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\" fill=\"{colour}\" fill-opacity=\"0.32\"/>",
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.6\" fill=\"{color}\" fill-opacity=\"0.32\"/>",
                 x(value),
                 y + beside
             );
         }
         if let Some(Summary { median, .. }) = Summary::of(&series.values) {
             let at = x(median);
-            let _ = writeln!(svg, "<path d=\"M{at:.1} {:.1}v16\" stroke=\"{colour}\" stroke-width=\"3\"/>", y - 8.0);
-            let style = format!("fill=\"{colour}\" font-weight=\"600\"");
+            let _ = writeln!(svg, "<path d=\"M{at:.1} {:.1}v16\" stroke=\"{color}\" stroke-width=\"3\"/>", y - 8.0);
+            let style = format!("fill=\"{color}\" font-weight=\"600\"");
             text(svg, AXIS.1 + 76.0, y + 4.5, "end", &style, &duration(median));
         }
     }
@@ -158,14 +158,14 @@ fn bars(svg: &mut String, ours: &Fleet, other: &Fleet, top: f64) {
         let longest = figure(ours).max(figure(other)).max(f64::MIN_POSITIVE);
         for (row, fleet) in [ours, other].into_iter().enumerate() {
             let y = top + 34.0 + number(row) * 18.0;
-            let (value, colour) = (figure(fleet), colour(fleet.who));
+            let (value, color) = (figure(fleet), color(fleet.who));
             let width = (value / longest * LONGEST).max(1.0);
             let _ = writeln!(
                 svg,
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"13\" rx=\"2\" fill=\"{colour}\"/>"
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"13\" rx=\"2\" fill=\"{color}\"/>"
             );
             let label = format!("{value:.1} {unit}");
-            let style = format!("fill=\"{colour}\" font-weight=\"600\" font-size=\"12\"");
+            let style = format!("fill=\"{color}\" font-weight=\"600\" font-size=\"12\"");
             text(svg, x + width + 6.0, y + 11.0, "start", &style, label.trim_end());
         }
     }

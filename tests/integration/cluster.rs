@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
-use harness::{Behaviour, Cluster, Proxy, Timing, eventually, process};
+use harness::{Behavior, Cluster, Proxy, Timing, eventually, process};
 
 use crate::shared_world;
 
@@ -104,12 +104,12 @@ fn each_proxy_fault_separates_a_client_from_etcd_until_healed() {
 #[test]
 fn no_process_outlives_a_test() {
     let world = shared_world();
-    let behaviour = Behaviour { stubborn: true, children: 1, daemon: true, ..Behaviour::default() };
+    let behavior = Behavior { stubborn: true, children: 1, daemon: true, ..Behavior::default() };
     let program = world.directory().join("stand-in");
     std::fs::write(&program, "#!/bin/sh\nshift\nETCD_AWAIT_ELECTION_FENCING_TOKEN=1 exec \"$@\"\n")
         .expect("writing it");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("making it executable");
-    let a = world.candidate("a").program(program).behaviour(behaviour).start();
+    let a = world.candidate("a").program(program).behavior(behavior).start();
     eventually(Timing::START, "command, child and daemon live", || match a.living().len() {
         3 => Ok(()),
         living => Err(format!("{living}: {}", a.stderr())),

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, fs};
 
-use harness::{Behaviour, Cluster, World, eventually};
+use harness::{Behavior, Cluster, World, eventually};
 
 use crate::shared_world;
 
 /// Lets a candidate lead and gives the environment of its command.
 fn environment(world: &World, setup: harness::Setup) -> BTreeMap<String, String> {
     let path = world.directory().join("environment");
-    let candidate = setup.behaviour(Behaviour { environment: Some(path.clone()), ..Behaviour::default() }).start();
+    let candidate = setup.behavior(Behavior { environment: Some(path.clone()), ..Behavior::default() }).start();
     candidate.leads();
     let text = eventually(harness::Timing::START, "the environment is written", || {
         fs::read_to_string(&path).map_err(|error| error.to_string())

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use harness::{Behaviour, Candidate, Timing, World, eventually, process::Process, throughout};
+use harness::{Behavior, Candidate, Timing, World, eventually, process::Process, throughout};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{shared_world, stand_in};
@@ -14,7 +14,7 @@ fn lock(world: &World, name: &str) -> Arc<Candidate> {
         world.cluster().etcdctl().line(),
         world.lock(),
     );
-    world.candidate(name).program(stand_in(world, name, &script)).behaviour(Behaviour::default()).start()
+    world.candidate(name).program(stand_in(world, name, &script)).behavior(Behavior::default()).start()
 }
 
 /// Ends the command of `etcdctl lock`, which passes no signal on.
@@ -60,7 +60,7 @@ fn etcdctl_lock_and_instances_share_one_queue() {
 #[test]
 fn etcdctl_lock_waits_for_the_command_of_a_killed_leader() {
     let world = shared_world();
-    let a = world.candidate("a").behaviour(Behaviour::stubborn()).timing(Timing::SHORT).start();
+    let a = world.candidate("a").behavior(Behavior::stubborn()).timing(Timing::SHORT).start();
     a.leads();
     let next = lock(&world, "next");
     queue(&world, 2);

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Cluster, End, Timing, eventually, throughout};
+use harness::{Behavior, Cluster, End, Timing, eventually, throughout};
 
 use crate::{shared_world, world_on};
 
 #[test]
 fn five_instances_started_at_once_run_their_commands_one_at_a_time() {
     let world = shared_world();
-    let short = Behaviour::exits(0, Duration::from_millis(200));
+    let short = Behavior::exits(0, Duration::from_millis(200));
     let all: Vec<_> =
-        ["a", "b", "c", "d", "e"].iter().map(|name| world.candidate(name).behaviour(short.clone()).start()).collect();
+        ["a", "b", "c", "d", "e"].iter().map(|name| world.candidate(name).behavior(short.clone()).start()).collect();
     for candidate in &all {
         // Five turns, each no longer than a start.
         assert_eq!(candidate.wait_exit(5 * Timing::START), End::Code(0), "{}", candidate.name());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, End, Timing};
+use harness::{Behavior, End, Timing};
 use nix::sys::signal::Signal;
 
 use crate::shared_world;
@@ -19,8 +19,8 @@ fn the_program_exits_with_the_exit_code_of_the_command() {
         let all: Vec<_> = codes
             .iter()
             .map(|&code| {
-                let behaviour = Behaviour::exits(code, Duration::ZERO);
-                (code, world.candidate(&format!("code-{code}")).behaviour(behaviour).start())
+                let behavior = Behavior::exits(code, Duration::ZERO);
+                (code, world.candidate(&format!("code-{code}")).behavior(behavior).start())
             })
             .collect();
         for (code, candidate) in all {
@@ -45,8 +45,8 @@ fn a_signal_is_128_and_its_number() {
     ];
     for signal in signals {
         let number = signal as i32;
-        let behaviour = Behaviour { die_by: Some(number), ..Behaviour::default() };
-        let (end, _) = world.candidate(signal.as_str()).behaviour(behaviour).run();
+        let behavior = Behavior { die_by: Some(number), ..Behavior::default() };
+        let (end, _) = world.candidate(signal.as_str()).behavior(behavior).run();
         assert_eq!(end, End::Code(128 + number), "{signal}");
     }
     world.verdict();

@@ -1,6 +1,6 @@
 //! SIGSTOP: a process that is there, keeps its connections, and does nothing.
 
-use harness::{Behaviour, End, Timing, journal::now, wait::scaled};
+use harness::{Behavior, End, Timing, journal::now, wait::scaled};
 use nix::sys::signal::Signal;
 
 use crate::{between, shared_world};
@@ -28,7 +28,7 @@ fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease() {
 fn a_command_that_ignores_sigterm_does_not_delay_takeover_from_a_frozen_gatekeeper() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
+        world.candidate("a").timing(TIMING).behavior(Behavior::stubborn()),
         world.candidate("b").timing(TIMING),
     );
     let fault = now();
@@ -59,7 +59,7 @@ fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_keeps_leadership() {
 fn a_frozen_guard_is_killed_together_with_its_command() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").timing(TIMING).behaviour(Behaviour::stubborn()),
+        world.candidate("a").timing(TIMING).behavior(Behavior::stubborn()),
         world.candidate("b").timing(TIMING),
     );
     a.signal_guard(Signal::SIGSTOP);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Behaviour, Candidate, End, Process, Timing, World, eventually, throughout};
+use harness::{Behavior, Candidate, End, Process, Timing, World, eventually, throughout};
 
 use crate::{shared_world, stand_in};
 
@@ -101,7 +101,7 @@ fn force_makes_a_go_instance_stop_before_the_command_starts() {
 fn an_instance_steps_down_when_a_go_instance_forces() {
     let world = shared_world();
     // Long enough for the two steps of the force: between them the key is anybody's who waits.
-    let a = world.candidate("a").behaviour(Behaviour::slow(Timing::LONG.retry)).start();
+    let a = world.candidate("a").behavior(Behavior::slow(Timing::LONG.retry)).start();
     let first = a.leads();
     let b = world.candidate("b").start();
     b.waits();

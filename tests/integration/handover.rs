@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Cluster, End, Timing};
+use harness::{Behavior, Cluster, End, Timing};
 use nix::sys::signal::Signal;
 
 use crate::{between, shared_world, world_on};
@@ -13,7 +13,7 @@ use crate::{between, shared_world, world_on};
 fn a_standby_takes_over_at_once_when_the_command_exits() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").behaviour(Behaviour::exits(7, Duration::from_secs(2))),
+        world.candidate("a").behavior(Behavior::exits(7, Duration::from_secs(2))),
         world.candidate("b"),
     );
     assert_eq!(a.wait_exit(Timing::START), End::Code(7));
@@ -71,7 +71,7 @@ fn leadership_is_kept_while_the_command_stops_for_longer_than_a_lease() {
     let world = shared_world();
     let slow = Timing::SHORT.lease() + Timing::SHORT.lease() / 2;
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").timing(Timing::SHORT).behaviour(Behaviour::slow(slow)),
+        world.candidate("a").timing(Timing::SHORT).behavior(Behavior::slow(slow)),
         world.candidate("b").timing(Timing::SHORT),
     );
     a.terminate();
@@ -99,7 +99,7 @@ fn after_sigkill_of_the_gatekeeper_the_guard_kills_a_command_that_ignores_sigter
     let grace = Duration::from_secs(2);
     let timing = Timing { grace, ..Timing::LONG };
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()),
+        world.candidate("a").timing(timing).behavior(Behavior::stubborn()),
         world.candidate("b"),
     );
     a.kill();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, Candidate, Disk, End, Terminal, Timing, eventually, process::children, throughout, wait::scaled,
+    Behavior, Candidate, Disk, End, Terminal, Timing, eventually, process::children, throughout, wait::scaled,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -73,7 +73,7 @@ fn a_guard_with_a_blocked_log_keeps_its_deadlines() {
             .candidate("a")
             .timing(TIMING)
             .via(&proxies)
-            .behaviour(Behaviour::stubborn())
+            .behavior(Behavior::stubborn())
             .log_file(disk.path().join("log")),
         world.candidate("b").timing(TIMING),
     );

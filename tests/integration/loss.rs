@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, End, Timing};
+use harness::{Behavior, End, Timing};
 use nix::sys::signal::Signal;
 
 use crate::shared_world;
@@ -70,8 +70,8 @@ fn with_on_loss_campaign_an_instance_leads_again_with_a_larger_token() {
 #[test]
 fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program() {
     let world = shared_world();
-    let slow = || Behaviour::slow(Duration::from_secs(1));
-    let start = |name| world.candidate(name).behaviour(slow()).set("ON_LOSS", "campaign").start();
+    let slow = || Behavior::slow(Duration::from_secs(1));
+    let start = |name| world.candidate(name).behavior(slow()).set("ON_LOSS", "campaign").start();
     let says = |candidate: &harness::Candidate, what: &str| {
         harness::eventually(Timing::SWIFT, what, || {
             let log = candidate.stderr();

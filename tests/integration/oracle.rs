@@ -2,7 +2,7 @@
 
 use std::{panic, time::Duration};
 
-use harness::{Behaviour, Timing, World, eventually};
+use harness::{Behavior, Timing, World, eventually};
 
 use crate::{shared_world, stand_in};
 
@@ -14,8 +14,8 @@ fn failure(world: &World) -> String {
 
 fn two_terms(world: &World, script: &str) {
     let program = stand_in(world, "broken", script);
-    let behaviour = Behaviour::exits(0, Duration::from_millis(200));
-    let broken = world.candidate("broken").program(program).behaviour(behaviour).start();
+    let behavior = Behavior::exits(0, Duration::from_millis(200));
+    let broken = world.candidate("broken").program(program).behavior(behavior).start();
     broken.wait_exit(Timing::START);
     eventually(Timing::START, "two lives ended", || {
         let lives = world.journal().lives();
@@ -73,10 +73,10 @@ fn three_instances_of_etcdctl_lock_pass_the_verdict() {
         world.lock(),
     );
     let program = stand_in(&world, "lock", &script);
-    let short = Behaviour::exits(0, Duration::from_millis(100));
+    let short = Behavior::exits(0, Duration::from_millis(100));
     let all: Vec<_> = ["a", "b", "c"]
         .iter()
-        .map(|name| world.candidate(name).program(&program).behaviour(short.clone()).start())
+        .map(|name| world.candidate(name).program(&program).behavior(short.clone()).start())
         .collect();
     for candidate in all {
         candidate.wait_exit(Timing::START);

@@ -2,17 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use harness::{Behaviour, Candidate, Direction, End, Proxy, Timing, World, journal::now, wait::scaled};
+use harness::{Behavior, Candidate, Direction, End, Proxy, Timing, World, journal::now, wait::scaled};
 
 use crate::{between, shared_world};
 
 const TIMING: Timing = Timing::SHORT;
 
 /// A leader behind proxies, and one that waits with a network of its own.
-fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, Vec<Proxy>, Arc<Candidate>) {
+fn leader_and_standby(world: &World, behavior: Behavior) -> (Arc<Candidate>, Vec<Proxy>, Arc<Candidate>) {
     let proxies = world.proxies();
     let (a, b) = crate::leader_and_standby(
-        world.candidate("a").timing(TIMING).via(&proxies).behaviour(behaviour),
+        world.candidate("a").timing(TIMING).via(&proxies).behavior(behavior),
         world.candidate("b").timing(TIMING),
     );
     (a, proxies, b)
@@ -20,9 +20,9 @@ fn leader_and_standby(world: &World, behaviour: Behaviour) -> (Arc<Candidate>, V
 
 /// Does `fault` to every way to etcd: the command is asked to stop at the renew deadline, dead by the kill deadline, and
 /// the next one leads when the lease has run out.
-fn isolated(fault: impl Fn(&Proxy), behaviour: Behaviour) {
+fn isolated(fault: impl Fn(&Proxy), behavior: Behavior) {
     let world = shared_world();
-    let (a, proxies, b) = leader_and_standby(&world, behaviour);
+    let (a, proxies, b) = leader_and_standby(&world, behavior);
     let at = now();
     proxies.iter().for_each(fault);
     b.leads_within(TIMING.latest_failover());
@@ -39,17 +39,17 @@ fn isolated(fault: impl Fn(&Proxy), behaviour: Behaviour) {
 
 #[test]
 fn a_leader_in_a_black_hole_stops_before_its_lease_ends() {
-    isolated(Proxy::black_hole, Behaviour::default());
+    isolated(Proxy::black_hole, Behavior::default());
 }
 
 #[test]
 fn a_leader_in_a_black_hole_kills_a_command_that_ignores_sigterm_before_its_lease_ends() {
-    isolated(Proxy::black_hole, Behaviour::stubborn());
+    isolated(Proxy::black_hole, Behavior::stubborn());
 }
 
 #[test]
 fn a_leader_that_is_cut_off_stops_before_its_lease_ends() {
-    isolated(Proxy::cut, Behaviour::default());
+    isolated(Proxy::cut, Behavior::default());
 }
 
 /// Its renewals arrive and keep the lease alive; it does not hear of it. It stops, and gives the lead up late or never:
@@ -57,7 +57,7 @@ fn a_leader_that_is_cut_off_stops_before_its_lease_ends() {
 #[test]
 fn a_leader_that_receives_no_responses_stops_in_time() {
     let world = shared_world();
-    let (a, proxies, b) = leader_and_standby(&world, Behaviour::stubborn());
+    let (a, proxies, b) = leader_and_standby(&world, Behavior::stubborn());
     let at = now();
     for proxy in &proxies {
         proxy.hold(Direction::ToCandidate);
@@ -72,7 +72,7 @@ fn a_leader_that_receives_no_responses_stops_in_time() {
 
 #[test]
 fn a_leader_whose_requests_are_lost_stops_in_time() {
-    isolated(|proxy| proxy.hold(Direction::ToMember), Behaviour::default());
+    isolated(|proxy| proxy.hold(Direction::ToMember), Behavior::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Behaviour, Candidate, Cluster, End, Timing, eventually, wait::scaled};
+use harness::{Behavior, Candidate, Cluster, End, Timing, eventually, wait::scaled};
 
 use crate::{shared_world, world_on};
 
@@ -93,7 +93,7 @@ fn metrics_have_the_prometheus_format() {
 #[test]
 fn a_stopping_leader_is_not_a_target_for_a_load_balancer() {
     let world = shared_world();
-    let a = world.candidate("a").behaviour(Behaviour::slow(Timing::SWIFT)).start();
+    let a = world.candidate("a").behavior(Behavior::slow(Timing::SWIFT)).start();
     a.leads();
     a.terminate();
     eventually(Timing::SWIFT, "/leader is not 200", || match a.code("/leader") {

@@ -29,7 +29,7 @@ fn the_nemesis_detects_a_missing_election() {
     let folder = tempfile::tempdir().expect("a directory");
     let program = folder.path().join("no-election");
     // The time is a token that grows. Nothing is forked, so that nothing is left when it was asked to stop.
-    let script = "#!/bin/sh\nshift\nJOURNALED_BEHAVIOUR= ETCD_AWAIT_ELECTION_FENCING_TOKEN=$(date +%s%N) exec \"$@\"\n";
+    let script = "#!/bin/sh\nshift\nJOURNALED_BEHAVIOR= ETCD_AWAIT_ELECTION_FENCING_TOKEN=$(date +%s%N) exec \"$@\"\n";
     fs::write(&program, script).expect("writing it");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("making it executable");
     let options = Options { seed: 0, length: Duration::ZERO, beyond: false, program, say: |line| println!("{line}") };

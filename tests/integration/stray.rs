@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use harness::{
-    Balancer, Behaviour, Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout,
+    Balancer, Behavior, Candidate, Cluster, End, Member, Proxy, Setup, Timing, World, eventually, throughout,
 };
 
 use crate::{undisturbed, world_on};
@@ -236,7 +236,7 @@ fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
     }
     let proxy = Proxy::of(world.cluster().member(0));
     let start =
-        |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).behaviour(Behaviour::stubborn()).start();
+        |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).behavior(Behavior::stubborn()).start();
     let a = start("a");
     a.leads();
     let b = start("b");

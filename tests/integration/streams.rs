@@ -9,7 +9,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, End, Terminal, Timing, eventually,
+    Behavior, End, Terminal, Timing, eventually,
     process::{Stat, children},
     throughout,
 };
@@ -187,7 +187,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
 fn a_gatekeeper_works_with_closed_standard_streams() {
     let world = shared_world();
     let closed = stand_in(&world, "closed", &format!("exec '{}' -- \"$@\" <&- >&-", program().display()));
-    let a = world.candidate("a").program(closed).behaviour(Behaviour::default()).start();
+    let a = world.candidate("a").program(closed).behavior(Behavior::default()).start();
     a.leads();
     throughout(Duration::from_millis(300), "a leads", || match a.living().len() {
         1 => Ok(()),

@@ -2,24 +2,24 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use harness::{Behaviour, End, Timing, process};
+use harness::{Behavior, End, Timing, process};
 use nix::sys::signal::Signal;
 
 use crate::shared_world;
 
 /// Everything at once: the command, two children in its group and a daemon, none of which stops by itself.
-fn jungle() -> Behaviour {
-    Behaviour { stubborn: true, children: 2, daemon: true, ..Behaviour::default() }
+fn jungle() -> Behavior {
+    Behavior { stubborn: true, children: 2, daemon: true, ..Behavior::default() }
 }
 
 /// How many processes [`jungle`] is.
 const JUNGLE: usize = 4;
 
-/// Starts a leader with `behaviour` and a standby, does `fault` to the leader, and lets the standby lead: by then nothing
+/// Starts a leader with `behavior` and a standby, does `fault` to the leader, and lets the standby lead: by then nothing
 /// of the leader's tree exists, which is the oracle's to find out.
-fn followed(behaviour: Behaviour, count: usize, timing: Timing, limit: Duration, fault: impl Fn(&harness::Candidate)) {
+fn followed(behavior: Behavior, count: usize, timing: Timing, limit: Duration, fault: impl Fn(&harness::Candidate)) {
     let world = shared_world();
-    let a = world.candidate("a").timing(timing).behaviour(behaviour).start();
+    let a = world.candidate("a").timing(timing).behavior(behavior).start();
     a.leads();
     harness::eventually(Timing::START, "the whole tree lives", || match a.living().len() {
         living if living == count => Ok(()),
@@ -39,7 +39,7 @@ const SHORT_GRACE: Timing = Timing { grace: Duration::from_secs(1), ..Timing::LO
 
 #[test]
 fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
-    followed(Behaviour::stubborn(), 1, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
+    followed(Behavior::stubborn(), 1, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn a_standby_starts_only_after_the_tree_of_a_frozen_guard_has_exited() {
 #[test]
 fn descendants_of_an_exited_command_are_ended_before_the_handover() {
     let world = shared_world();
-    let leaves = Behaviour { exit: Some((3, Duration::from_millis(500))), ..jungle() };
-    let a = world.candidate("a").timing(SHORT_GRACE).behaviour(leaves).start();
+    let leaves = Behavior { exit: Some((3, Duration::from_millis(500))), ..jungle() };
+    let a = world.candidate("a").timing(SHORT_GRACE).behavior(leaves).start();
     a.leads();
     let b = world.candidate("b").start();
     b.leads_within(Timing::START + SHORT_GRACE.grace);

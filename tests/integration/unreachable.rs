@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Behaviour, Candidate, End, Timing, World, eventually, process, throughout};
+use harness::{Behavior, Candidate, End, Timing, World, eventually, process, throughout};
 use nix::{
     libc,
     sys::signal::{Signal, kill},
@@ -253,7 +253,7 @@ fn left_in_another_pid_namespace(fault: fn(&Candidate)) -> Vec<i32> {
         format!("trap '' TERM; {mark} nsenter --pid --target {first} sh -c 'setsid sleep 1000 & wait' & exec \"$@\"");
     let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
     command.extend_from_slice(world.journaled());
-    let a = world.candidate("a").timing(timing).behaviour(Behaviour::stubborn()).command(command).start();
+    let a = world.candidate("a").timing(timing).behavior(Behavior::stubborn()).command(command).start();
     a.leads();
     let inside = || process::with_environment(&mark);
     eventually(Timing::START, "nsenter, a shell and its child", || match inside().len() {
@@ -293,8 +293,8 @@ fn the_command_cannot_read_the_memory_of_the_program() {
         command.extend_from_slice(world.journaled());
         let user = format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups");
         let wrapper = stand_in(&world, "nobody", &format!("exec setpriv {user} '{}' -- \"$@\"", program().display()));
-        let behaviour = Behaviour { daemon: true, children: 1, ..Behaviour::default() };
-        let a = world.candidate("a").program(wrapper).behaviour(behaviour).command(command).start();
+        let behavior = Behavior { daemon: true, children: 1, ..Behavior::default() };
+        let a = world.candidate("a").program(wrapper).behavior(behavior).command(command).start();
         eventually(Timing::START, "the whole tree lives", || match a.living().len() {
             3 => Ok(()),
             _ => Err(a.stderr()),

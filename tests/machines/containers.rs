@@ -16,7 +16,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, Terminal, Timing, eventually,
+    Behavior, Terminal, Timing, eventually,
     journal::{Life, now},
     scratch::Scratch,
 };
@@ -138,7 +138,7 @@ impl Election {
 
     /// An instance with the journaling command.
     fn journaled(&self, name: &str) -> Blueprint {
-        let variables = Gated::variables(name, &Behaviour::default());
+        let variables = Gated::variables(name, &Behavior::default());
         let variables = variables.lines().map(|line| format!("--env={line}")).collect::<Vec<_>>();
         self.gated.install(self.instance(name)).options(variables).command(COMMAND.split(' '))
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, Journal, eventually,
+    Behavior, Journal, eventually,
     journal::{Life, now},
     journaled,
     scratch::Scratch,
@@ -64,9 +64,9 @@ impl Gated {
     }
 
     /// The variables that the command needs, as lines of an environment file.
-    pub(crate) fn variables(name: &str, behaviour: &Behaviour) -> String {
-        let (file, what) = (format!("{FOLDER}/journal"), behaviour.encode());
-        format!("{}={file}\n{}={name}\n{}={what}\n", journaled::JOURNAL, journaled::NAME, journaled::BEHAVIOUR)
+    pub(crate) fn variables(name: &str, behavior: &Behavior) -> String {
+        let (file, what) = (format!("{FOLDER}/journal"), behavior.encode());
+        format!("{}={file}\n{}={name}\n{}={what}\n", journaled::JOURNAL, journaled::NAME, journaled::BEHAVIOR)
     }
 
     /// The journal.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, Timing, eventually,
+    Behavior, Timing, eventually,
     journal::{Life, now},
     wait::scaled,
 };
@@ -131,7 +131,7 @@ impl Host {
     fn job(&self, more: &str) -> Life {
         let machine = &self.machine;
         machine.must(&format!("sed -E '/^(COMMAND|ETCD_AWAIT_ELECTION_ENDPOINTS)=/d' {EXAMPLE} >{SETTINGS}"));
-        let journaled = Gated::variables("debian", &Behaviour::default());
+        let journaled = Gated::variables("debian", &Behavior::default());
         let ours =
             format!("COMMAND={}\nETCD_AWAIT_ELECTION_ENDPOINTS=127.0.0.1:2379\n{journaled}{more}", gated::COMMAND);
         machine.must(&format!("cat >>{SETTINGS} <<'END-OF-FILE'\n{ours}\nEND-OF-FILE"));

@@ -11,7 +11,7 @@ use std::{
 };
 
 use harness::{
-    Behaviour, Timing, eventually,
+    Behavior, Timing, eventually,
     failover::{self, Fault},
     journal::{Life, now},
     throughout,
@@ -114,12 +114,12 @@ struct Hosts {
 impl Hosts {
     /// Boots both. The first leads, and the second waits.
     #[track_caller]
-    fn gating(suite: Suite, lock: &str, behaviour: &Behaviour, more: &str) -> Self {
+    fn gating(suite: Suite, lock: &str, behavior: &Behavior, more: &str) -> Self {
         let gated = Gated::new();
         let [a, b] = ["a", "b"].map(|name| gated.install(host_of(suite, name, UNIT)).boot());
         let hosts = Self { suite, lock: format!("systemd/{lock}"), gated, a, b };
         for host in [&hosts.a, &hosts.b] {
-            host.write(SETTINGS, &hosts.settings(host, behaviour, more));
+            host.write(SETTINGS, &hosts.settings(host, behavior, more));
             host.write(
                 &format!("{ADMIN}/{UNIT}.d/journal.conf"),
                 &format!("[Service]\nReadWritePaths={}", gated::FOLDER),
@@ -135,11 +135,11 @@ impl Hosts {
         hosts
     }
 
-    fn settings(&self, host: &Machine, behaviour: &Behaviour, more: &str) -> String {
+    fn settings(&self, host: &Machine, behavior: &Behavior, more: &str) -> String {
         format!(
             "COMMAND=\"{}\"\n{}ETCD_AWAIT_ELECTION_ENDPOINTS={}\nETCD_AWAIT_ELECTION_LOCK_NAME={}\n{more}",
             gated::COMMAND,
-            Gated::variables(host.name(), behaviour),
+            Gated::variables(host.name(), behavior),
             SHARED.1.endpoints(),
             self.lock,
         )
@@ -217,7 +217,7 @@ fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
 
 /// As it would end by itself: asked with its own signal, by nobody else, and given its time.
 fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
-    let slow = Behaviour { daemon: true, ..Behaviour::slow(Duration::from_secs(2)) };
+    let slow = Behavior { daemon: true, ..Behavior::slow(Duration::from_secs(2)) };
     let hosts = Hosts::gating(suite, "stop", &slow, "");
     let life = hosts.on_a();
     let fault = now();
@@ -233,7 +233,7 @@ fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
 /// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
 fn on_a_stop_the_command_receives_only_its_stop_signal(suite: Suite) {
     let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
-    let hosts = Hosts::gating(suite, "signal", &Behaviour::default(), more);
+    let hosts = Hosts::gating(suite, "signal", &Behavior::default(), more);
     let life = hosts.on_a();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     let life = hosts.gated.again(&life);
@@ -245,7 +245,7 @@ fn on_a_stop_the_command_receives_only_its_stop_signal(suite: Suite) {
 /// The unit's own limit is shorter than that: the gatekeeper asks for the time.
 fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
     let limit = Duration::from_secs(12);
-    let slow = Behaviour::slow(limit + Duration::from_secs(2));
+    let slow = Behavior::slow(limit + Duration::from_secs(2));
     let hosts = Hosts::gating(suite, "grace", &slow, "ETCD_AWAIT_ELECTION_STOP_GRACE=30");
     let own = hosts.a.must(&format!("systemctl show --value --property=TimeoutStopUSec {UNIT}"));
     assert_eq!(own.trim(), format!("{}s", limit.as_secs()));
@@ -259,7 +259,7 @@ fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
 
 /// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
 fn an_exec_stop_of_the_unit_is_used_and_may_fail(suite: Suite) {
-    let hosts = Hosts::gating(suite, "own", &Behaviour::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
+    let hosts = Hosts::gating(suite, "own", &Behavior::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
     for host in [&hosts.a, &hosts.b] {
         // By a name that no other process has.
         let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
@@ -278,7 +278,7 @@ fn an_exec_stop_of_the_unit_is_used_and_may_fail(suite: Suite) {
 }
 
 fn a_stop_hands_over_at_once(suite: Suite) {
-    let hosts = Hosts::gating(suite, "swift", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "swift", &Behavior::default(), "");
     let fault = now();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     hosts.fails_over_to_b(fault, Fault::Stop);
@@ -287,7 +287,7 @@ fn a_stop_hands_over_at_once(suite: Suite) {
 
 /// The gatekeeper ends what the guard leaves behind.
 fn a_standby_takes_over_at_once_from_a_killed_guard(suite: Suite) {
-    let hosts = Hosts::gating(suite, "guard", &Behaviour { daemon: true, ..Behaviour::default() }, "");
+    let hosts = Hosts::gating(suite, "guard", &Behavior { daemon: true, ..Behavior::default() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep await-guard)");
     hosts.fails_over_to_b(fault, Fault::GuardKilled);
@@ -298,7 +298,7 @@ fn a_standby_takes_over_at_once_from_a_killed_guard(suite: Suite) {
 
 /// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
 fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suite: Suite) {
-    let hosts = Hosts::gating(suite, "kill", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "kill", &Behavior::default(), "");
     let life = hosts.on_a();
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.fails_over_to_b(fault, Fault::GatekeeperKilled);
@@ -311,7 +311,7 @@ fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suit
 
 /// Neither TERM nor its gatekeeper's death ends it: the guard has to.
 fn a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at_most_a_lease(suite: Suite) {
-    let stubborn = Behaviour { daemon: true, children: 1, ..Behaviour::stubborn() };
+    let stubborn = Behavior { daemon: true, children: 1, ..Behavior::stubborn() };
     let hosts = Hosts::gating(suite, "stubborn", &stubborn, "");
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.moves_to_b(fault, "kill -9, stubborn", after_its_lease());
@@ -321,7 +321,7 @@ fn a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at
 
 /// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
 fn processes_left_by_gatekeeper_and_guard_have_exited_before_the_next_term(suite: Suite) {
-    let hosts = Hosts::gating(suite, "both", &Behaviour { daemon: true, ..Behaviour::stubborn() }, "");
+    let hosts = Hosts::gating(suite, "both", &Behavior { daemon: true, ..Behavior::stubborn() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
     // On either host: the killed one is started anew, and may ask for what it held.
@@ -333,7 +333,7 @@ fn processes_left_by_gatekeeper_and_guard_have_exited_before_the_next_term(suite
 }
 
 fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease(suite: Suite) {
-    let hosts = Hosts::gating(suite, "freeze", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "freeze", &Behavior::default(), "");
     let fault = signal_gatekeeper(&hosts.a, "STOP");
     hosts.fails_over_to_b(fault, Fault::GatekeeperFrozen);
     hosts.says(&hosts.b, "leader of");
@@ -344,7 +344,7 @@ fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease(suite: Suite) {
 
 /// The watchdog hears nothing more, and the unit is started anew.
 fn a_gatekeeper_that_stays_frozen_is_killed_by_the_watchdog(suite: Suite) {
-    let hosts = Hosts::gating(suite, "watchdog", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "watchdog", &Behavior::default(), "");
     signal_gatekeeper(&hosts.a, "STOP");
     let restarted = format!("journalctl --unit={UNIT} --boot --no-pager | grep --quiet 'Watchdog timeout'");
     hosts.a.until(2 * TIMING.lease() + PATIENCE, &restarted);
@@ -353,7 +353,7 @@ fn a_gatekeeper_that_stays_frozen_is_killed_by_the_watchdog(suite: Suite) {
 }
 
 fn a_reboot_hands_over_at_once_and_the_host_joins_again(suite: Suite) {
-    let hosts = Hosts::gating(suite, "reboot", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "reboot", &Behavior::default(), "");
     let fault = now();
     hosts.a.reboot();
     hosts.fails_over_to_b(fault, Fault::Reboot);
@@ -362,7 +362,7 @@ fn a_reboot_hands_over_at_once_and_the_host_joins_again(suite: Suite) {
 }
 
 fn a_standby_takes_over_from_a_lost_host_after_its_lease(suite: Suite) {
-    let hosts = Hosts::gating(suite, "power", &Behaviour::stubborn(), "");
+    let hosts = Hosts::gating(suite, "power", &Behavior::stubborn(), "");
     let fault = now();
     hosts.a.kill();
     hosts.fails_over_to_b(fault, Fault::PowerLost);
@@ -375,7 +375,7 @@ fn a_standby_takes_over_from_a_lost_host_after_its_lease(suite: Suite) {
 /// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
 /// guard has looked at the clock. It is that moment, and the token was larger already.
 fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(suite: Suite) {
-    let hosts = Hosts::gating(suite, "pause", &Behaviour::stubborn(), "");
+    let hosts = Hosts::gating(suite, "pause", &Behavior::stubborn(), "");
     let life = hosts.on_a();
     let fault = now();
     hosts.a.pause();
@@ -397,7 +397,7 @@ fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(sui
 
 /// Shorter than the renew deadline: nobody notices.
 fn a_host_paused_for_less_than_the_renew_deadline_keeps_leadership(suite: Suite) {
-    let hosts = Hosts::gating(suite, "moment", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "moment", &Behavior::default(), "");
     let life = hosts.on_a();
     hosts.a.pause();
     throughout(TIMING.retry, "b waits", || {
@@ -413,7 +413,7 @@ fn a_host_paused_for_less_than_the_renew_deadline_keeps_leadership(suite: Suite)
 }
 
 fn a_host_that_is_cut_off_stops_its_command_before_the_next_one_starts(suite: Suite) {
-    let hosts = Hosts::gating(suite, "cut", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "cut", &Behavior::default(), "");
     let life = hosts.on_a();
     let fault = now();
     hosts.a.cut_off();
@@ -426,7 +426,7 @@ fn a_host_that_is_cut_off_stops_its_command_before_the_next_one_starts(suite: Su
 
 /// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
 fn a_unit_starts_and_stops_at_once_without_etcd(suite: Suite) {
-    let hosts = Hosts::gating(suite, "dark", &Behaviour::default(), "");
+    let hosts = Hosts::gating(suite, "dark", &Behavior::default(), "");
     hosts.b.must(&format!("systemctl stop {UNIT}"));
     hosts.b.cut_off();
     // A boot, or an upgrade of a package, waits for this.

@@ -244,7 +244,7 @@ impl Ground<'_> {
         // A name of its own in the journal: its processes are told from those of the life before.
         let name = format!("{}.{number}", NAMES[index]);
         let setup = self.world.candidate(&name).identity(NAMES[index]).timing(life.timing);
-        let mut setup = setup.behaviour(life.behaviour.clone()).set("LOG", "warn,etcd_await_election=debug");
+        let mut setup = setup.behavior(life.behavior.clone()).set("LOG", "warn,etcd_await_election=debug");
         let mut endpoints: Vec<String> = balancer.members().iter().map(Proxy::endpoint).collect();
         let way = match (life.way, &self.names) {
             // Where names cannot be had.

@@ -22,8 +22,8 @@ const MEMBER: f64 = 10.0;
 const KEYS: f64 = 18.0;
 const AXIS: f64 = 40.0;
 
-/// One colour for each instance.
-const COLOURS: [&str; INSTANCES] = ["#2e7d32", "#00a5b5", "#a4b42b", "#795548", "#607d8b"];
+/// One color for each instance.
+const COLORS: [&str; INSTANCES] = ["#2e7d32", "#00a5b5", "#a4b42b", "#795548", "#607d8b"];
 
 /// The whole run as SVG.
 pub(crate) fn draw(chronicle: &Chronicle, terms: &[Term], seed: u64, wrong: &[String]) -> String {
@@ -91,9 +91,9 @@ impl Strip<'_> {
             r##"text-anchor="end" fill="#424242" font-weight="bold""##,
             "leads",
         );
-        for (index, colour) in COLOURS.iter().enumerate() {
+        for (index, color) in COLORS.iter().enumerate() {
             let y = self.instance(index);
-            let style = format!(r##"text-anchor="end" font-weight="bold" fill="{colour}""##);
+            let style = format!(r##"text-anchor="end" font-weight="bold" fill="{color}""##);
             self.svg.words(LEFT - 8.0, y + INSTANCE / 2.0 + 4.0, &style, name(index));
             self.rule(y);
         }
@@ -129,14 +129,14 @@ impl Strip<'_> {
 
     /// Dark while it runs, pale from when it was asked to stop.
     fn term(&mut self, term: &Term) {
-        let colour = COLOURS[term.instance];
+        let color = COLORS[term.instance];
         let title = format!("{}, token {}", name(term.instance), term.token);
         let y = self.instance(term.instance) + 8.0;
         let asked = term.asked.unwrap_or(term.to).clamp(term.from, term.to);
-        self.bar(term.from, term.to, self.top + 1.0, RIBBON - 2.0, &format!(r#"fill="{colour}""#), &title);
-        self.bar(term.from, asked, y, 10.0, &format!(r#"fill="{colour}""#), &title);
+        self.bar(term.from, term.to, self.top + 1.0, RIBBON - 2.0, &format!(r#"fill="{color}""#), &title);
+        self.bar(term.from, asked, y, 10.0, &format!(r#"fill="{color}""#), &title);
         if asked < term.to {
-            let style = format!(r#"fill="{colour}" fill-opacity="0.35" stroke="{colour}" stroke-width="0.7""#);
+            let style = format!(r#"fill="{color}" fill-opacity="0.35" stroke="{color}" stroke-width="0.7""#);
             self.bar(asked, term.to, y, 10.0, &style, &format!("{title}, asked to stop"));
         }
         if let Some((from, to)) = self.clip(term.from, asked)

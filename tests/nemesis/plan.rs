@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use harness::{Behaviour, Direction, Timing};
+use harness::{Behavior, Direction, Timing};
 
 use super::dice::Dice;
 
@@ -270,7 +270,7 @@ impl Outage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) timing: Timing,
-    pub(crate) behaviour: Behaviour,
+    pub(crate) behavior: Behavior,
     pub(crate) campaigns_again: bool,
     pub(crate) pause: Duration,
     pub(crate) way: Way,
@@ -333,21 +333,21 @@ impl Life {
             retry: Duration::from_millis(500),
             grace: dice.between(300, LONGEST_GRACE * 1_000),
         };
-        let mut behaviour = Behaviour {
+        let mut behavior = Behavior {
             children: u32::try_from(dice.below(3)).unwrap_or(0),
             daemon: dice.chance(30),
-            ..Behaviour::default()
+            ..Behavior::default()
         };
         match dice.below(10) {
             0..4 => {}
-            4..6 => behaviour.stubborn = true,
-            6..8 => behaviour.slow_stop = dice.between(100, 2_000),
-            _ => behaviour.exit = Some((u8::from(dice.chance(50)), dice.between(20, 9_000))),
+            4..6 => behavior.stubborn = true,
+            6..8 => behavior.slow_stop = dice.between(100, 2_000),
+            _ => behavior.exit = Some((u8::from(dice.chance(50)), dice.between(20, 9_000))),
         }
         let pause = if dice.chance(50) { Duration::ZERO } else { dice.between(0, LONGEST_PAUSE) };
         let campaigns_again = dice.chance(50);
         let (way, log_may_hang) = (Way::any(&mut dice), dice.chance(40));
-        Self { timing, behaviour, campaigns_again, pause, way, log_may_hang }
+        Self { timing, behavior, campaigns_again, pause, way, log_may_hang }
     }
 }
 

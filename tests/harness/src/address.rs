@@ -37,7 +37,7 @@ impl Address {
         let begin = process::id().wrapping_mul(2_654_435_761) >> 8;
         for _ in 0..10_000 {
             let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (100 * 250 * 250);
-            // 127.100.1.1 and up: 127.0.0.1 and its neighbours are used by others.
+            // 127.100.1.1 and up: 127.0.0.1 and its neighbors are used by others.
             let parts = [100 + number / 62_500, 1 + number / 250 % 250, 1 + number % 250];
             let [a, b, c] = parts.map(|part| u8::try_from(part).expect("below 250"));
             let ip = Ipv4Addr::new(127, a, b, c);

@@ -21,7 +21,7 @@ use nix::{
 };
 
 use crate::{
-    behaviour::Behaviour,
+    behavior::Behavior,
     journal::{Kind, Record, now, read},
     process::{Stat, lives},
 };
@@ -30,8 +30,8 @@ use crate::{
 pub const JOURNAL: &str = "JOURNALED_FILE";
 /// Variable: the candidate's name in the journal.
 pub const NAME: &str = "JOURNALED_NAME";
-/// Variable: what to do, see [`Behaviour`].
-pub const BEHAVIOUR: &str = "JOURNALED_BEHAVIOUR";
+/// Variable: what to do, see [`Behavior`].
+pub const BEHAVIOR: &str = "JOURNALED_BEHAVIOR";
 /// The program's own variable with the fencing token.
 const TOKEN: &str = "ETCD_AWAIT_ELECTION_FENCING_TOKEN";
 
@@ -46,7 +46,7 @@ const BEAT: Duration = Duration::from_millis(5);
 /// If the journal cannot be written: a test without an oracle must not pass.
 pub fn run() {
     let Some(path) = env::var_os(JOURNAL).map(PathBuf::from) else { return };
-    let behaviour = env::var(BEHAVIOUR).ok().and_then(|text| Behaviour::decode(&text)).expect("a known behaviour");
+    let behavior = env::var(BEHAVIOR).ok().and_then(|text| Behavior::decode(&text)).expect("a known behavior");
 
     // Before anything is written: a signal that a reader of the journal sends must not find the default action. A handler,
     // not a mask: the test runner has a thread of its own, which would take what is blocked here.
@@ -59,44 +59,44 @@ pub fn run() {
         diary.write(Kind::Saw(pid));
     }
 
-    if let Some(path) = &behaviour.environment {
+    if let Some(path) = &behavior.environment {
         // Written beside and renamed, so that a reader never finds half of it.
         let text: String = env::vars_os().map(|(k, v)| format!("{}={}\n", k.display(), v.display())).collect();
         let partial = path.with_extension("partial");
         fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).expect("writing the environment");
     }
-    for _ in 0..behaviour.children {
-        forked(|| live(Diary::again(), &behaviour, false));
+    for _ in 0..behavior.children {
+        forked(|| live(Diary::again(), &behavior, false));
     }
-    if behaviour.daemon {
+    if behavior.daemon {
         forked(|| {
             setsid().expect("a session of its own");
-            forked(|| live(Diary::again(), &behaviour, false));
+            forked(|| live(Diary::again(), &behavior, false));
             process::exit(0);
         });
     }
-    if let Some(signal) = behaviour.die_by {
+    if let Some(signal) = behavior.die_by {
         diary.write(Kind::End);
         handle(SigHandler::SigDfl);
         raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
     }
-    live(diary, &behaviour, true);
+    live(diary, &behavior, true);
 }
 
 /// Beats until it is time to end.
-fn live(mut diary: Diary, behaviour: &Behaviour, main: bool) -> ! {
+fn live(mut diary: Diary, behavior: &Behavior, main: bool) -> ! {
     let begun = Instant::now();
     let mut end: Option<(u8, Instant)> = None;
     // Only the main process ends by itself; what it forked is there to be left behind.
-    if main && let Some((code, after)) = behaviour.exit {
+    if main && let Some((code, after)) = behavior.exit {
         end = Some((code, begun + after));
     }
     loop {
         thread::sleep(BEAT);
         if ASKED.swap(false, Ordering::Relaxed) {
             diary.write(Kind::Asked);
-            if !behaviour.stubborn {
-                end = Some((0, Instant::now() + behaviour.slow_stop));
+            if !behavior.stubborn {
+                end = Some((0, Instant::now() + behavior.slow_stop));
             }
         }
         if let Some((code, at)) = end

@@ -24,7 +24,7 @@
 
 pub mod address;
 mod balancer;
-pub mod behaviour;
+pub mod behavior;
 mod candidate;
 pub mod certificates;
 mod cluster;
@@ -48,7 +48,7 @@ pub mod wait;
 mod world;
 
 pub use balancer::Balancer;
-pub use behaviour::Behaviour;
+pub use behavior::Behavior;
 pub use candidate::Candidate;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use disk::Disk;

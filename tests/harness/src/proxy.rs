@@ -223,7 +223,7 @@ fn accept(listener: TcpListener, address: SocketAddr, state: &Arc<Mutex<State>>)
     }
 }
 
-/// One connection: the member is dialled when bytes may flow both ways, then each direction has its threads.
+/// One connection: the member is dialed when bytes may flow both ways, then each direction has its threads.
 fn connect(candidate: TcpStream, generation: u64, state: &Arc<Mutex<State>>) {
     let begun = Instant::now();
     let arrived = || {

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     Timing,
     address::{Address, STATUS_PORT},
-    behaviour::Behaviour,
+    behavior::Behavior,
     candidate::Candidate,
     etcdctl::Etcdctl,
     journal::{Journal, now},
@@ -41,7 +41,7 @@ pub struct Setup {
     pub(crate) environment: BTreeMap<String, OsString>,
     pub(crate) flags: Vec<OsString>,
     pub(crate) timing: Timing,
-    pub(crate) behaviour: Behaviour,
+    pub(crate) behavior: Behavior,
     pub(crate) command: Option<Vec<OsString>>,
     pub(crate) stdin: Option<Stdio>,
     pub(crate) stdout: Option<Stdio>,
@@ -118,8 +118,8 @@ impl Setup {
     }
 
     /// What its journaling command does besides.
-    pub fn behaviour(mut self, behaviour: Behaviour) -> Self {
-        self.behaviour = behaviour;
+    pub fn behavior(mut self, behavior: Behavior) -> Self {
+        self.behavior = behavior;
         self
     }
 
@@ -189,7 +189,7 @@ impl Setup {
         }
         command.env(journaled::JOURNAL, self.journal.path());
         command.env(journaled::NAME, &self.name);
-        command.env(journaled::BEHAVIOUR, self.behaviour.encode());
+        command.env(journaled::BEHAVIOR, self.behavior.encode());
         command.args(&self.flags);
         let gated = self.command.as_ref().unwrap_or(&self.journaled);
         if !gated.is_empty() {

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     Timing,
-    behaviour::Behaviour,
+    behavior::Behavior,
     candidate::Candidate,
     cluster::Cluster,
     etcdctl::Key,
@@ -102,7 +102,7 @@ impl World {
             environment: BTreeMap::new(),
             flags: Vec::new(),
             timing: Timing::LONG,
-            behaviour: Behaviour::default(),
+            behavior: Behavior::default(),
             command: None,
             stdin: None,
             stdout: None,

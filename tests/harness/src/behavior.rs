@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 /// Default: runs until SIGTERM or SIGINT, then ends with 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Behaviour {
+pub struct Behavior {
     /// End by itself with this code, after this time.
     pub exit: Option<(u8, Duration)>,
     /// End itself by this signal, at once.
@@ -21,7 +21,7 @@ pub struct Behaviour {
     pub environment: Option<PathBuf>,
 }
 
-impl Behaviour {
+impl Behavior {
     /// Ends by itself with this code, after this time.
     #[must_use]
     pub fn exits(code: u8, after: Duration) -> Self {
@@ -71,24 +71,24 @@ impl Behaviour {
     /// The reverse; none if it is not understood.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let mut behaviour = Self::default();
+        let mut behavior = Self::default();
         for word in text.split(';').filter(|word| !word.is_empty()) {
             let (name, value) = word.split_once('=')?;
             match name {
                 "exit" => {
                     let (code, after) = value.split_once('@')?;
-                    behaviour.exit = Some((code.parse().ok()?, Duration::from_millis(after.parse().ok()?)));
+                    behavior.exit = Some((code.parse().ok()?, Duration::from_millis(after.parse().ok()?)));
                 }
-                "die" => behaviour.die_by = Some(value.parse().ok()?),
-                "stubborn" => behaviour.stubborn = true,
-                "slow" => behaviour.slow_stop = Duration::from_millis(value.parse().ok()?),
-                "children" => behaviour.children = value.parse().ok()?,
-                "daemon" => behaviour.daemon = true,
-                "environment" => behaviour.environment = Some(value.into()),
+                "die" => behavior.die_by = Some(value.parse().ok()?),
+                "stubborn" => behavior.stubborn = true,
+                "slow" => behavior.slow_stop = Duration::from_millis(value.parse().ok()?),
+                "children" => behavior.children = value.parse().ok()?,
+                "daemon" => behavior.daemon = true,
+                "environment" => behavior.environment = Some(value.into()),
                 _ => return None,
             }
         }
-        Some(behaviour)
+        Some(behavior)
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_encoded_behaviour_decodes_to_the_same_value() {
-        let all = Behaviour {
+    fn an_encoded_behavior_decodes_to_the_same_value() {
+        let all = Behavior {
             exit: Some((7, Duration::from_millis(20))),
             die_by: Some(9),
             stubborn: true,
@@ -107,9 +107,9 @@ mod tests {
             daemon: true,
             environment: Some("/tmp/x".into()),
         };
-        for behaviour in [Behaviour::default(), all] {
-            assert_eq!(Behaviour::decode(&behaviour.encode()), Some(behaviour));
+        for behavior in [Behavior::default(), all] {
+            assert_eq!(Behavior::decode(&behavior.encode()), Some(behavior));
         }
-        assert_eq!(Behaviour::decode("dance=1"), None);
+        assert_eq!(Behavior::decode("dance=1"), None);
     }
 }
