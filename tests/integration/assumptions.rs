@@ -26,9 +26,7 @@ use etcd_await_election::{
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
 };
-use harness::{Cluster, Timing};
-
-use crate::nemesis::dice::Dice;
+use harness::{Cluster, Random, Timing};
 
 /// The program's own client of one member, as the only endpoint.
 async fn client(cluster: &Cluster, member: usize) -> Rc<Endpoint> {
@@ -49,7 +47,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What is asked, at random.
-struct Script(Dice);
+struct Script(Random);
 
 impl Script {
     fn below(&mut self, bound: usize) -> usize {
@@ -101,7 +99,7 @@ fn etcd_answers_as_its_model_does() {
         let mut model = model::Etcd::new();
         model.revision = etcd.read(&[]).await.expect("a read").revision;
         let began = model.revision;
-        let mut script = Script(Dice::new(1, &[]));
+        let mut script = Script(Random::for_purpose(1, &[]));
         // The first one never exists.
         let mut leases = vec![etcd.new_lease()];
         for step in 0..500 {

@@ -235,8 +235,7 @@ fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
         anew.etcdctl().must(&["put", "other", &n.to_string()]);
     }
     let proxy = Proxy::of(world.cluster().member(0));
-    let start =
-        |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).behavior(Behavior::stubborn()).start();
+    let start = |name: &str| world.candidate(name).timing(TIMING).via([&proxy]).behavior(Behavior::stubborn()).start();
     let a = start("a");
     a.leads();
     let b = start("b");

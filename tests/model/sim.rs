@@ -94,7 +94,7 @@ impl Sim {
 
     /// A number from `from` up to and without `to`.
     pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
-        from + self.0.rng.borrow_mut().draw() % (to - from).max(1)
+        from + self.0.rng.borrow_mut().below((to - from).max(1))
     }
 
     /// True in so many of a hundred cases.
@@ -103,7 +103,7 @@ impl Sim {
     }
 
     pub(crate) fn pick<'a, T>(&self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.between(0, from.len() as u64)).expect("an index")]
+        &from[self.0.rng.borrow_mut().index(from.len())]
     }
 
     /// Writes a line to the log of this run, if there is one.

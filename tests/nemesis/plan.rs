@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use harness::{Behavior, Direction, Timing};
-
-use super::dice::Dice;
+use harness::{Behavior, Direction, Random, Timing};
 
 /// How many instances take part.
 pub(crate) const INSTANCES: usize = 5;
@@ -116,23 +114,23 @@ pub(crate) enum Outage {
 impl Round {
     /// The storm with this number. Only with `beyond` it holds what the promise does not cover.
     pub(crate) fn new(seed: u64, number: u64, beyond: bool) -> Self {
-        let mut dice = Dice::new(seed, &[1, number]);
-        let length = dice.between(14_000, 26_000);
+        let mut random = Random::for_purpose(seed, &[1, number]);
+        let length = random.between(14_000, 26_000);
         let mut steps = Vec::new();
         let mut at = Duration::ZERO;
         let mut members_whole_at = Duration::ZERO;
         let mut deletion_from = Duration::ZERO;
         loop {
-            at += dice.between(200, 1_400);
+            at += random.between(200, 1_400);
             if at >= length {
                 return Self { steps, length };
             }
-            let mut fault = Fault::any(&mut dice, beyond);
-            let lasting = fault.lasting(&mut dice);
+            let mut fault = Fault::any(&mut random, beyond);
+            let lasting = fault.lasting(&mut random);
             match fault {
                 // One outage at a time: so a majority is lost when that is meant, and only then.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) if at < members_whole_at => {
-                    fault = Fault::Restart(Whose::any(&mut dice));
+                    fault = Fault::Restart(Whose::any(&mut random));
                 }
                 // And a second for the member to be a member again.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) => {
@@ -150,12 +148,12 @@ impl Round {
 }
 
 impl Fault {
-    fn any(dice: &mut Dice, beyond: bool) -> Self {
-        let whose = Whose::any(dice);
-        if beyond && dice.chance(5) {
-            return dice.pick(&[Self::Revoke, Self::FreezeBoth]);
+    fn any(random: &mut Random, beyond: bool) -> Self {
+        let whose = Whose::any(random);
+        if beyond && random.chance(5) {
+            return random.pick(&[Self::Revoke, Self::FreezeBoth]);
         }
-        match dice.below(128) {
+        match random.below(128) {
             0..10 => Self::Kill(Part::Gatekeeper, whose),
             10..16 => Self::Kill(Part::Guard, whose),
             16..21 => Self::Kill(Part::Command, whose),
@@ -163,29 +161,29 @@ impl Fault {
             31..38 => Self::Freeze(Part::Guard, whose),
             38..42 => Self::Freeze(Part::Command, whose),
             42..66 => {
-                let link = Link::any(dice);
-                let one = dice.chance(35).then(|| dice.index(MEMBERS));
+                let link = Link::any(random);
+                let one = random.chance(35).then(|| random.index(MEMBERS));
                 Self::Link(link, one, whose)
             }
-            66..76 => Self::Member(Outage::any(dice), dice.index(MEMBERS)),
-            76..81 => Self::Quorum(Outage::any(dice), dice.index(MEMBERS)),
+            66..76 => Self::Member(Outage::any(random), random.index(MEMBERS)),
+            76..81 => Self::Quorum(Outage::any(random), random.index(MEMBERS)),
             81..88 => Self::Restart(whose),
-            88..94 => Self::Force(Whose::Instance(dice.index(INSTANCES))),
+            88..94 => Self::Force(Whose::Instance(random.index(INSTANCES))),
             94..97 => Self::DeleteHolder,
             97..100 => Self::DeleteEntry(whose),
             100..108 => Self::Stray,
             108..114 => {
-                let one = dice.chance(50).then(|| dice.index(MEMBERS));
-                Self::Slow(one, dice.between(2_000, 3_000))
+                let one = random.chance(50).then(|| random.index(MEMBERS));
+                Self::Slow(one, random.between(2_000, 3_000))
             }
-            114..120 => Self::RaftLeader(Outage::any(dice)),
+            114..120 => Self::RaftLeader(Outage::any(random)),
             120..123 => Self::NoName,
             _ => Self::LogHangs,
         }
     }
 
     /// Half of what lasts is ridden through, half is not.
-    fn lasting(self, dice: &mut Dice) -> Duration {
+    fn lasting(self, random: &mut Random) -> Duration {
         match self {
             Self::Freeze(..)
             | Self::FreezeBoth
@@ -197,10 +195,10 @@ impl Fault {
             | Self::Slow(..)
             | Self::NoName
             | Self::LogHangs => {
-                if dice.chance(50) {
-                    dice.between(100, 1_500)
+                if random.chance(50) {
+                    random.between(100, 1_500)
                 } else {
-                    dice.between(1_500, 8_000)
+                    random.between(1_500, 8_000)
                 }
             }
             _ => Duration::ZERO,
@@ -242,27 +240,27 @@ impl Fault {
 }
 
 impl Whose {
-    fn any(dice: &mut Dice) -> Self {
-        if dice.chance(60) { Self::Leader } else { Self::Instance(dice.index(INSTANCES)) }
+    fn any(random: &mut Random) -> Self {
+        if random.chance(60) { Self::Leader } else { Self::Instance(random.index(INSTANCES)) }
     }
 }
 
 impl Link {
-    fn any(dice: &mut Dice) -> Self {
-        match dice.below(10) {
+    fn any(random: &mut Random) -> Self {
+        match random.below(10) {
             0..2 => Self::Cut,
             2..3 => Self::Reset,
             3..6 => Self::BlackHole,
             6..7 => Self::OneWay(Direction::ToMember),
             7..8 => Self::OneWay(Direction::ToCandidate),
-            _ => Self::Delay(dice.between(50, 900)),
+            _ => Self::Delay(random.between(50, 900)),
         }
     }
 }
 
 impl Outage {
-    fn any(dice: &mut Dice) -> Self {
-        dice.pick(&[Self::Killed, Self::Stopped, Self::Frozen, Self::Frozen])
+    fn any(random: &mut Random) -> Self {
+        random.pick(&[Self::Killed, Self::Stopped, Self::Frozen, Self::Frozen])
     }
 }
 
@@ -295,9 +293,9 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    fn any(dice: &mut Dice) -> Self {
-        match dice.below(100) {
-            0..30 => Self::Members(dice.index(MEMBERS)),
+    fn any(random: &mut Random) -> Self {
+        match random.below(100) {
+            0..30 => Self::Members(random.index(MEMBERS)),
             30..45 => Self::StrayFirst,
             45..60 => Self::StrayInstead,
             60..80 => Self::Name,
@@ -325,28 +323,28 @@ impl Way {
 impl Life {
     /// The `number`th life of an instance.
     pub(crate) fn new(seed: u64, instance: usize, number: u64) -> Self {
-        let mut dice = Dice::new(seed, &[2, instance as u64, number]);
-        let lease = 3 + dice.below(LONGEST_LEASE - 2);
+        let mut random = Random::for_purpose(seed, &[2, instance as u64, number]);
+        let lease = 3 + random.below(LONGEST_LEASE - 2);
         let timing = Timing {
             lease,
-            renew: Duration::from_millis(lease * 1_000 - 1_000 - dice.below(3) * 250),
+            renew: Duration::from_millis(lease * 1_000 - 1_000 - random.below(3) * 250),
             retry: Duration::from_millis(500),
-            grace: dice.between(300, LONGEST_GRACE * 1_000),
+            grace: random.between(300, LONGEST_GRACE * 1_000),
         };
         let mut behavior = Behavior {
-            children: u32::try_from(dice.below(3)).unwrap_or(0),
-            daemon: dice.chance(30),
+            children: u32::try_from(random.below(3)).unwrap_or(0),
+            daemon: random.chance(30),
             ..Behavior::default()
         };
-        match dice.below(10) {
+        match random.below(10) {
             0..4 => {}
             4..6 => behavior.stubborn = true,
-            6..8 => behavior.slow_stop = dice.between(100, 2_000),
-            _ => behavior.exit = Some((u8::from(dice.chance(50)), dice.between(20, 9_000))),
+            6..8 => behavior.slow_stop = random.between(100, 2_000),
+            _ => behavior.exit = Some((u8::from(random.chance(50)), random.between(20, 9_000))),
         }
-        let pause = if dice.chance(50) { Duration::ZERO } else { dice.between(0, LONGEST_PAUSE) };
-        let campaigns_again = dice.chance(50);
-        let (way, log_may_hang) = (Way::any(&mut dice), dice.chance(40));
+        let pause = if random.chance(50) { Duration::ZERO } else { random.between(0, LONGEST_PAUSE) };
+        let campaigns_again = random.chance(50);
+        let (way, log_may_hang) = (Way::any(&mut random), random.chance(40));
         Self { timing, behavior, campaigns_again, pause, way, log_may_hang }
     }
 }

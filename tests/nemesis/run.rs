@@ -5,7 +5,6 @@
 //! likely, not certain, to fail again.
 
 mod chronicle;
-pub(crate) mod dice;
 mod fleet;
 mod judge;
 mod marks;
