@@ -18,19 +18,19 @@ use crate::{
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Contestant {
     /// The program.
-    Ours,
+    Program,
     /// `etcdctl lock`.
     Etcdctl,
     /// etcd itself, or for pass-through the kernel: what none can be faster than.
     Bare,
 }
 
-impl Who {
+impl Contestant {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Ours => "etcd-await-election",
+            Self::Program => "etcd-await-election",
             Self::Etcdctl => "etcdctl lock",
             Self::Bare => "bare",
         }
@@ -40,7 +40,7 @@ impl Who {
 /// A lock, and those who compete for it: all of the same kind.
 pub(crate) struct Field {
     world: World,
-    who: Who,
+    contestant: Contestant,
     lock: String,
     timing: Timing,
     started: usize,
@@ -54,10 +54,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 impl Field {
     /// A lock of its own.
-    pub(crate) fn new(cluster: Arc<Cluster>, who: Who, timing: Timing) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, contestant: Contestant, timing: Timing) -> Self {
         let world = World::new(cluster, crate::program());
         let lock = world.lock().to_owned();
-        Self { world, who, lock, timing, started: 0 }
+        Self { world, contestant, lock, timing, started: 0 }
     }
 
     /// The same, with a fresh lock on which nothing was ever done.
@@ -89,7 +89,7 @@ impl Field {
         let record = Record::new(self.world.directory().join("probes"), self.started);
         let words: Vec<_> = [probe_program()].into_iter().chain(record.arguments()).collect();
         let begun;
-        let gate = if self.who == Who::Ours {
+        let gate = if self.contestant == Contestant::Program {
             let mut setup = self.world.candidate(&format!("i{}", self.started)).timing(self.timing);
             setup = setup.set("LOCK_NAME", &self.lock);
             if let Some(proxies) = proxies {
@@ -97,7 +97,7 @@ impl Field {
             }
             let setup = with(setup).command(&words);
             begun = now();
-            Gate::Ours(setup.start())
+            Gate::Program(setup.start())
         } else {
             let etcdctl = self.etcdctl(proxies);
             let ttl = format!("--ttl={}", self.timing.lease);
@@ -148,14 +148,14 @@ pub(crate) struct Instance {
 }
 
 enum Gate {
-    Ours(Arc<Candidate>),
+    Program(Arc<Candidate>),
     Etcdctl(Process),
 }
 
 impl Instance {
     pub(crate) fn pid(&self) -> i32 {
         match &self.gate {
-            Gate::Ours(candidate) => candidate.pid(),
+            Gate::Program(candidate) => candidate.pid(),
             Gate::Etcdctl(process) => process.pid(),
         }
     }
@@ -163,7 +163,7 @@ impl Instance {
     /// Every process that waits: the gatekeeper and its guard, or `etcdctl`.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let mut processes = vec![self.pid()];
-        if let Gate::Ours(candidate) = &self.gate {
+        if let Gate::Program(candidate) = &self.gate {
             processes.extend(process::children(candidate.pid()));
         }
         processes
@@ -172,7 +172,7 @@ impl Instance {
     /// The program's own, to ask its status endpoint.
     pub(crate) fn candidate(&self) -> Option<&Candidate> {
         match &self.gate {
-            Gate::Ours(candidate) => Some(candidate),
+            Gate::Program(candidate) => Some(candidate),
             Gate::Etcdctl(_) => None,
         }
     }
@@ -190,7 +190,7 @@ impl Instance {
     /// SIGTERM. `etcdctl lock` does not pass it on, so there it goes to the whole group, as a terminal's would.
     pub(crate) fn terminate(&self) {
         match &self.gate {
-            Gate::Ours(candidate) => candidate.terminate(),
+            Gate::Program(candidate) => candidate.terminate(),
             Gate::Etcdctl(process) => {
                 let _ = kill(Pid::from_raw(-process.pid()), Signal::SIGTERM);
             }
@@ -200,7 +200,7 @@ impl Instance {
     /// SIGKILL to what holds the lock, not to the command.
     pub(crate) fn kill(&self) {
         match &self.gate {
-            Gate::Ours(candidate) => candidate.kill(),
+            Gate::Program(candidate) => candidate.kill(),
             Gate::Etcdctl(process) => process.signal(Signal::SIGKILL),
         }
     }
@@ -208,7 +208,7 @@ impl Instance {
     /// Waits until it has ended.
     pub(crate) fn gone(&self) -> Result<(), Failure> {
         until(SOON, "the instance ends", || match &self.gate {
-            Gate::Ours(candidate) => candidate.end(),
+            Gate::Program(candidate) => candidate.end(),
             Gate::Etcdctl(process) => process.end(),
         })
         .map(drop)

@@ -1,11 +1,11 @@
-//! What it costs when many wait: requests, proposals, CPU and memory in the steady state, and a hand-over then.
+//! What it costs when many wait: requests, proposals, CPU and memory in the steady state, and a handover then.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use harness::{Cluster, Timing, journal::now};
 
 use crate::{
-    contestant::{self, Field, Instance, Who},
+    contestant::{self, Contestant, Field, Instance},
     counters::{self, Etcd},
     floor::Floor,
     results::Fleet,
@@ -30,16 +30,16 @@ pub(crate) fn idle(cluster: &Cluster) -> Result<Etcd, Failure> {
 pub(crate) fn measure(
     cluster: &Arc<Cluster>,
     floor: &mut Floor,
-    who: Who,
+    contestant: Contestant,
     waiting: usize,
     runs: usize,
     idle: &Etcd,
 ) -> Result<Fleet, Failure> {
-    let mut field = Field::new(Arc::clone(cluster), who, Timing::LONG);
+    let mut field = Field::new(Arc::clone(cluster), contestant, Timing::LONG);
     let mut fleet = Vec::new();
-    let mut pair = Pair::new(cluster, who);
+    let mut pair = Pair::new(cluster, contestant);
     let measured = gather(&mut field, &mut fleet, waiting, floor)
-        .and_then(|()| observe(cluster, who, &fleet, idle))
+        .and_then(|()| observe(cluster, contestant, &fleet, idle))
         .and_then(|mut measured| {
             for run in 0..runs {
                 // With many and with one, in turn, and each of the two first as often as the other.
@@ -71,7 +71,7 @@ fn gather(field: &mut Field, fleet: &mut Vec<Instance>, waiting: usize, floor: &
     Ok(())
 }
 
-fn observe(cluster: &Cluster, who: Who, fleet: &[Instance], idle: &Etcd) -> Result<Fleet, Failure> {
+fn observe(cluster: &Cluster, contestant: Contestant, fleet: &[Instance], idle: &Etcd) -> Result<Fleet, Failure> {
     thread::sleep(REST);
     let processes: Vec<i32> = fleet.iter().flat_map(Instance::processes).collect();
     #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
@@ -83,7 +83,7 @@ fn observe(cluster: &Cluster, who: Who, fleet: &[Instance], idle: &Etcd) -> Resu
         return Err("etcd changed its leader meanwhile: that is no steady state".into());
     }
     Ok(Fleet {
-        who,
+        contestant,
         waiting: fleet.len() - 1,
         requests: etcd.requests - idle.requests,
         proposals: etcd.proposals - idle.proposals,

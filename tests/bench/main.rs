@@ -28,8 +28,8 @@ use std::{
 use harness::{Cluster, journal::now};
 
 use self::{
-    contestant::Who, counters::Etcd, floor::Floor, noise::Noise, options::Options, report::Report, times::Ending,
-    wait::Failure,
+    contestant::Contestant, counters::Etcd, floor::Floor, noise::Noise, options::Options, report::Report,
+    times::Ending, wait::Failure,
 };
 
 fn main() -> ExitCode {
@@ -129,16 +129,16 @@ fn fleets(
     let mut fleets = Vec::new();
     let few = options.runs.div_ceil(3);
     for &waiting in &options.waiting {
-        for who in [Who::Ours, Who::Etcdctl] {
-            if who == Who::Etcdctl && waiting > options.waiting_etcdctl {
+        for contestant in [Contestant::Program, Contestant::Etcdctl] {
+            if contestant == Contestant::Etcdctl && waiting > options.waiting_etcdctl {
                 continue;
             }
-            match fleet::measure(cluster, floor, who, waiting, few, &idle) {
+            match fleet::measure(cluster, floor, contestant, waiting, few, &idle) {
                 Ok(fleet) => {
                     eprintln!("{}", fleet.json());
                     fleets.push(fleet);
                 }
-                Err(failure) => eprintln!("{waiting} waiting, {}: {failure}", who.name()),
+                Err(failure) => eprintln!("{waiting} waiting, {}: {failure}", contestant.name()),
             }
         }
         noise.sample(&format!("{waiting} waiting"));

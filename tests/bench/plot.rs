@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    contestant::Who,
+    contestant::Contestant,
     report::Report,
     results::{Case, Fleet},
     statistics::Summary,
@@ -46,22 +46,22 @@ pub(crate) fn draw(report: &Report) -> String {
     svg + "</svg>\n"
 }
 
-const fn color(who: Who) -> &'static str {
-    match who {
-        Who::Ours => "#0969da",
-        Who::Etcdctl => "#bc4c00",
-        Who::Bare => "#6e7781",
+const fn color(contestant: Contestant) -> &'static str {
+    match contestant {
+        Contestant::Program => "#0969da",
+        Contestant::Etcdctl => "#bc4c00",
+        Contestant::Bare => "#6e7781",
     }
 }
 
 fn legend(svg: &mut String) {
     let mut x = 24.0;
-    for (who, name, width) in [
-        (Who::Ours, "etcd-await-election", 160.0),
-        (Who::Etcdctl, "etcdctl lock", 110.0),
-        (Who::Bare, "bare: the same requests to etcd, or the bare exec", 0.0),
+    for (contestant, name, width) in [
+        (Contestant::Program, "etcd-await-election", 160.0),
+        (Contestant::Etcdctl, "etcdctl lock", 110.0),
+        (Contestant::Bare, "bare: the same requests to etcd, or the bare exec", 0.0),
     ] {
-        let _ = writeln!(svg, "<circle cx=\"{}\" cy=\"55\" r=\"5\" fill=\"{}\"/>", x + 5.0, color(who));
+        let _ = writeln!(svg, "<circle cx=\"{}\" cy=\"55\" r=\"5\" fill=\"{}\"/>", x + 5.0, color(contestant));
         text(svg, x + 16.0, 59.5, "start", "", name);
         x += width;
     }
@@ -89,7 +89,7 @@ fn draw_case(svg: &mut String, case: &Case, top: f64) {
     }
     for (row, series) in case.series.iter().enumerate() {
         let y = top + number(row) * ROW + 9.0;
-        let color = color(series.who);
+        let color = color(series.contestant);
         for (run, &value) in series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
             // Beside each other where they would hide each other.
             let beside = number(run % 5) * 2.0 - 4.0;
@@ -130,9 +130,9 @@ fn wrapped(svg: &mut String, what: &str, y: f64) {
 
 /// The fleets of the largest size that both were measured with, ours first.
 fn largest_of_both(report: &Report) -> Vec<&Fleet> {
-    let of = |who: Who| report.fleets.iter().filter(move |fleet| fleet.who == who);
-    let pairs = of(Who::Ours).flat_map(|ours| {
-        of(Who::Etcdctl).filter(|other| other.waiting == ours.waiting).map(move |other| vec![ours, other])
+    let of = |contestant: Contestant| report.fleets.iter().filter(move |fleet| fleet.contestant == contestant);
+    let pairs = of(Contestant::Program).flat_map(|ours| {
+        of(Contestant::Etcdctl).filter(|other| other.waiting == ours.waiting).map(move |other| vec![ours, other])
     });
     pairs.max_by_key(|pair| pair[0].waiting).unwrap_or_default()
 }
@@ -158,7 +158,7 @@ fn bars(svg: &mut String, ours: &Fleet, other: &Fleet, top: f64) {
         let longest = figure(ours).max(figure(other)).max(f64::MIN_POSITIVE);
         for (row, fleet) in [ours, other].into_iter().enumerate() {
             let y = top + 34.0 + number(row) * 18.0;
-            let (value, color) = (figure(fleet), color(fleet.who));
+            let (value, color) = (figure(fleet), color(fleet.contestant));
             let width = (value / longest * LONGEST).max(1.0);
             let _ = writeln!(
                 svg,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::{
-    contestant::Who,
+    contestant::Contestant,
     noise::Noise,
     results::{Case, Fleet},
     statistics::{Summary, ratios},
@@ -45,7 +45,10 @@ impl Report {
             text += "| --: | --- | --: | --: | --: | --: | --: | --: | --: |\n";
             self.fleets.iter().for_each(|fleet| fleet_row(&mut text, fleet));
             text += "\n";
-            self.fleets.iter().filter(|fleet| fleet.who == Who::Ours).for_each(|fleet| fleet_goals(&mut text, fleet));
+            self.fleets
+                .iter()
+                .filter(|fleet| fleet.contestant == Contestant::Program)
+                .for_each(|fleet| fleet_goals(&mut text, fleet));
         }
         let _ = writeln!(
             text,
@@ -80,11 +83,11 @@ fn row(text: &mut String, case: &Case) {
         text,
         "| {} | {} | {} | {} | {} | {} | {} |",
         case.title,
-        figure(Summary::of(case.of(Who::Ours)), 1),
-        figure(Summary::of(case.of(Who::Etcdctl)), 1),
-        figure(Summary::of(case.of(Who::Bare)), 1),
-        figure(case.ratio(Who::Etcdctl), 2),
-        figure(case.ratio(Who::Bare), 2),
+        figure(Summary::of(case.of(Contestant::Program)), 1),
+        figure(Summary::of(case.of(Contestant::Etcdctl)), 1),
+        figure(Summary::of(case.of(Contestant::Bare)), 1),
+        figure(case.ratio(Contestant::Etcdctl), 2),
+        figure(case.ratio(Contestant::Bare), 2),
         reached.join("; ")
     );
 }
@@ -92,7 +95,7 @@ fn row(text: &mut String, case: &Case) {
 fn remarks(text: &mut String, case: &Case) {
     let _ = write!(text, "- {}: {}", case.title, case.what);
     for series in case.series.iter().filter(|series| !series.note.is_empty()) {
-        let _ = write!(text, "; {}: {}", series.who.name(), series.note);
+        let _ = write!(text, "; {}: {}", series.contestant.name(), series.note);
     }
     let failed: usize = case.series.iter().flat_map(|series| &series.values).filter(|value| value.is_nan()).count();
     if failed > 0 {
@@ -106,7 +109,7 @@ fn fleet_row(text: &mut String, fleet: &Fleet) {
         text,
         "| {} | {} | {:.1} | {:.2} | {:.2} | {:.1} | {:.2} | {} | {} |",
         fleet.waiting,
-        fleet.who.name(),
+        fleet.contestant.name(),
         fleet.requests,
         fleet.proposals,
         fleet.cpu_ms,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    contestant::Who,
+    contestant::Contestant,
     statistics::{Summary, ratios},
     wait::Failure,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Case {
 /// The figures of one contestant, in milliseconds, run by run; NaN where a run failed.
 #[derive(Debug)]
 pub(crate) struct Series {
-    pub(crate) who: Who,
+    pub(crate) contestant: Contestant,
     /// What has to be known about it.
     pub(crate) note: &'static str,
     pub(crate) values: Vec<f64>,
@@ -34,14 +34,14 @@ pub(crate) enum Goal {
     /// At most this.
     AtMost(f64),
     /// At most so many times another's, run by run.
-    Times(Who, f64),
+    Times(Contestant, f64),
     /// At most this more than another's, run by run.
-    More(Who, f64),
+    More(Contestant, f64),
 }
 
 impl Case {
-    pub(crate) fn new(key: &'static str, title: &'static str, what: &'static str, whose: &[Who]) -> Self {
-        let series = whose.iter().map(|&who| Series { who, note: "", values: Vec::new() }).collect();
+    pub(crate) fn new(key: &'static str, title: &'static str, what: &'static str, whose: &[Contestant]) -> Self {
+        let series = whose.iter().map(|&contestant| Series { contestant, note: "", values: Vec::new() }).collect();
         Self { key, title, what, series, goals: Vec::new() }
     }
 
@@ -50,20 +50,20 @@ impl Case {
         self
     }
 
-    pub(crate) fn note(mut self, who: Who, note: &'static str) -> Self {
-        self.series.iter_mut().filter(|series| series.who == who).for_each(|series| series.note = note);
+    pub(crate) fn note(mut self, contestant: Contestant, note: &'static str) -> Self {
+        self.series.iter_mut().filter(|series| series.contestant == contestant).for_each(|series| series.note = note);
         self
     }
 
     /// All contestants `runs` times, alternating, each run beginning with another one: what the machine does meanwhile meets
     /// all alike.
-    pub(crate) fn run(mut self, runs: usize, mut measure: impl FnMut(Who) -> Result<f64, Failure>) -> Self {
+    pub(crate) fn run(mut self, runs: usize, mut measure: impl FnMut(Contestant) -> Result<f64, Failure>) -> Self {
         for run in 0..runs {
             let count = self.series.len();
             for turn in 0..count {
                 let series = &mut self.series[(run + turn) % count];
-                let figure = measure(series.who).unwrap_or_else(|failure| {
-                    eprintln!("{}, run {run}, {}: {failure}", self.key, series.who.name());
+                let figure = measure(series.contestant).unwrap_or_else(|failure| {
+                    eprintln!("{}, run {run}, {}: {failure}", self.key, series.contestant.name());
                     f64::NAN
                 });
                 series.values.push(figure);
@@ -74,7 +74,7 @@ impl Case {
                 eprintln!(
                     "{:14} {:20} {median:9.1} ms  [{low:.1} .. {high:.1}]  {count} runs",
                     self.key,
-                    series.who.name()
+                    series.contestant.name()
                 );
             }
         }
@@ -82,28 +82,29 @@ impl Case {
     }
 
     /// The figures of one contestant; none if it does not take part.
-    pub(crate) fn of(&self, who: Who) -> &[f64] {
-        self.series.iter().find(|series| series.who == who).map_or(&[], |series| &series.values)
+    pub(crate) fn of(&self, contestant: Contestant) -> &[f64] {
+        self.series.iter().find(|series| series.contestant == contestant).map_or(&[], |series| &series.values)
     }
 
     /// Ours over another's, run by run.
-    pub(crate) fn ratio(&self, to: Who) -> Option<Summary> {
-        Summary::of(&ratios(self.of(Who::Ours), self.of(to)))
+    pub(crate) fn ratio(&self, to: Contestant) -> Option<Summary> {
+        Summary::of(&ratios(self.of(Contestant::Program), self.of(to)))
     }
 
     /// Each goal in words, and whether it is reached.
     pub(crate) fn reached(&self) -> Vec<(String, bool)> {
-        let ours = Summary::of(self.of(Who::Ours)).map_or(f64::NAN, |summary| summary.median);
+        let ours = Summary::of(self.of(Contestant::Program)).map_or(f64::NAN, |summary| summary.median);
         let judge = |goal: &Goal| match *goal {
             Goal::AtMost(limit) => (format!("≤ {limit:.0} ms"), ours <= limit),
-            Goal::Times(who, limit) => {
-                let ratio = self.ratio(who).map_or(f64::NAN, |summary| summary.median);
-                (format!("≤ {limit} × {} (is {ratio:.2})", who.name()), ratio <= limit)
+            Goal::Times(contestant, limit) => {
+                let ratio = self.ratio(contestant).map_or(f64::NAN, |summary| summary.median);
+                (format!("≤ {limit} × {} (is {ratio:.2})", contestant.name()), ratio <= limit)
             }
-            Goal::More(who, limit) => {
-                let more: Vec<f64> = self.of(Who::Ours).iter().zip(self.of(who)).map(|(a, b)| a - b).collect();
+            Goal::More(contestant, limit) => {
+                let more: Vec<f64> =
+                    self.of(Contestant::Program).iter().zip(self.of(contestant)).map(|(a, b)| a - b).collect();
                 let more = Summary::of(&more).map_or(f64::NAN, |summary| summary.median);
-                (format!("≤ {} + {limit} ms (is + {more:.2})", who.name()), more <= limit)
+                (format!("≤ {} + {limit} ms (is + {more:.2})", contestant.name()), more <= limit)
             }
         };
         self.goals.iter().map(judge).collect()
@@ -113,7 +114,7 @@ impl Case {
         let series = self.series.iter().map(|series| {
             let summary = Summary::of(&series.values);
             json!({
-                "who": series.who.name(),
+                "contestant": series.contestant.name(),
                 "note": series.note,
                 "median_ms": summary.map(|summary| summary.median),
                 "quartiles_ms": summary.map(|summary| summary.quartiles),
@@ -126,8 +127,8 @@ impl Case {
             "title": self.title,
             "what": self.what,
             "series": series.collect::<Vec<_>>(),
-            "ratio_to_etcdctl": self.ratio(Who::Etcdctl).map(|ratio| ratio.median),
-            "ratio_to_bare": self.ratio(Who::Bare).map(|ratio| ratio.median),
+            "ratio_to_etcdctl": self.ratio(Contestant::Etcdctl).map(|ratio| ratio.median),
+            "ratio_to_bare": self.ratio(Contestant::Bare).map(|ratio| ratio.median),
             "goals": goals.collect::<Vec<_>>(),
         })
     }
@@ -136,7 +137,7 @@ impl Case {
 /// Many who wait, and one who leads.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    pub(crate) who: Who,
+    pub(crate) contestant: Contestant,
     pub(crate) waiting: usize,
     /// Requests to etcd per second, in the steady state.
     pub(crate) requests: f64,
@@ -157,7 +158,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn json(&self) -> Value {
         json!({
-            "who": self.who.name(),
+            "contestant": self.contestant.name(),
             "waiting": self.waiting,
             "requests_per_second": self.requests,
             "proposals_per_second": self.proposals,

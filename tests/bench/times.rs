@@ -1,17 +1,17 @@
-//! How long it takes: start, hand-over, failover, force, pass-through.
+//! How long it takes: start, handover, failover, force, pass-through.
 
 use std::{sync::Arc, time::Duration};
 
 use harness::{Cluster, Proxy, Timing, journal::now, scratch::Scratch};
 
 use crate::{
-    contestant::{self, Field, Instance, Who},
+    contestant::{self, Contestant, Field, Instance},
     floor::Floor,
     results::{Case, Goal},
     wait::{Failure, ms, until},
 };
 
-const ALL: [Who; 3] = [Who::Ours, Who::Etcdctl, Who::Bare];
+const ALL: [Contestant; 3] = [Contestant::Program, Contestant::Etcdctl, Contestant::Bare];
 
 /// For what waits until a lease has run out.
 const SHORT: Timing = Timing::SHORT;
@@ -21,11 +21,11 @@ pub(crate) fn start(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
     let mut fields = Fields::new(cluster, Timing::LONG);
     let mut number = 0;
     let case = Case::new("start", "Start", "executed → the command's first instruction", &ALL)
-        .note(Who::Bare, "connect, grant, create the key, execute")
-        .goals(&[Goal::Times(Who::Etcdctl, 0.6)])
-        .run(runs, |who| {
+        .note(Contestant::Bare, "connect, grant, create the key, execute")
+        .goals(&[Goal::Times(Contestant::Etcdctl, 0.6)])
+        .run(runs, |contestant| {
             number += 1;
-            let Some(field) = fields.of(who) else { return floor.start(&format!("bare/start/{number}")) };
+            let Some(field) = fields.of(contestant) else { return floor.start(&format!("bare/start/{number}")) };
             field.next_lock();
             let instance = field.start();
             let started = instance.started()?;
@@ -50,15 +50,15 @@ pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, 
         Ending::Exit => ("exit", "Handover after exit"),
         Ending::Terminate => ("sigterm", "Handover after SIGTERM"),
     };
-    let goals = [Goal::Times(Who::Etcdctl, 1.0), Goal::Times(Who::Bare, 2.0)];
-    let mut pairs = [Pair::new(cluster, Who::Ours), Pair::new(cluster, Who::Etcdctl)];
+    let goals = [Goal::Times(Contestant::Etcdctl, 1.0), Goal::Times(Contestant::Bare, 2.0)];
+    let mut pairs = [Pair::new(cluster, Contestant::Program), Pair::new(cluster, Contestant::Etcdctl)];
     let mut number = 0;
     let case = Case::new(key, title, "the command's last instruction → the next one's first", &ALL)
-        .note(Who::Bare, "delete, watch, create the key, execute")
+        .note(Contestant::Bare, "delete, watch, create the key, execute")
         .goals(if ending == Ending::Exit { &goals } else { &goals[..1] })
-        .run(runs, |who| {
+        .run(runs, |contestant| {
             number += 1;
-            match pairs.iter_mut().find(|pair| pair.who == who) {
+            match pairs.iter_mut().find(|pair| pair.contestant == contestant) {
                 None => floor.hand_over(&format!("bare/{key}/{number}")),
                 Some(pair) => pair.hand_over(ending, floor),
             }
@@ -69,14 +69,14 @@ pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, 
 
 /// One that leads and one that waits.
 pub(crate) struct Pair {
-    who: Who,
+    contestant: Contestant,
     field: Field,
     instances: Vec<Instance>,
 }
 
 impl Pair {
-    pub(crate) fn new(cluster: &Arc<Cluster>, who: Who) -> Self {
-        Self { who, field: Field::new(Arc::clone(cluster), who, Timing::LONG), instances: Vec::new() }
+    pub(crate) fn new(cluster: &Arc<Cluster>, contestant: Contestant) -> Self {
+        Self { contestant, field: Field::new(Arc::clone(cluster), contestant, Timing::LONG), instances: Vec::new() }
     }
 
     /// Ends the leader's term and waits for the next one's.
@@ -122,15 +122,18 @@ pub(crate) fn killed(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> 
     let mut fields = Fields::new(cluster, SHORT);
     let case =
         Case::new("killed", "Gatekeeper killed", "the command's end → the next one's first instruction", &ALL[..2])
-            .note(Who::Etcdctl, "from the kill, with a lease of 3 s; the old command RUNS ON beside the next one")
+            .note(
+                Contestant::Etcdctl,
+                "from the kill, with a lease of 3 s; the old command RUNS ON beside the next one",
+            )
             .goals(&[Goal::AtMost(150.0)])
-            .run(runs, |who| {
-                let field = fields.of(who).ok_or("nothing to kill")?;
+            .run(runs, |contestant| {
+                let field = fields.of(contestant).ok_or("nothing to kill")?;
                 let (old, next) = two(field, None, floor)?;
                 let killed = now();
                 old.kill();
                 let started = next.started()?;
-                let from = if who == Who::Ours { old.record.ended(contestant::SOON)? } else { killed };
+                let from = if contestant == Contestant::Program { old.record.ended(contestant::SOON)? } else { killed };
                 leave(&old, &next)?;
                 Ok(ms(from, started))
             });
@@ -148,10 +151,10 @@ pub(crate) fn cut_off(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) ->
         "last renewal → the next one's first instruction",
         &ALL[..2],
     )
-    .note(Who::Etcdctl, "from the cut; the old command RUNS ON beside the next one")
+    .note(Contestant::Etcdctl, "from the cut; the old command RUNS ON beside the next one")
     .goals(&[Goal::AtMost(lease + 1500.0)])
-    .run(runs, |who| {
-        let field = fields.of(who).ok_or("nothing to cut off")?;
+    .run(runs, |contestant| {
+        let field = fields.of(contestant).ok_or("nothing to cut off")?;
         let proxies = field.world().proxies();
         let (old, next) = two(field, Some(&proxies), floor)?;
         let cut = now();
@@ -176,8 +179,8 @@ pub(crate) fn force(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
         "executed → the command's first instruction, the old one's end included",
         &ALL[..1],
     )
-    .run(runs, |who| {
-        let field = fields.of(who).ok_or("nobody to force")?;
+    .run(runs, |contestant| {
+        let field = fields.of(contestant).ok_or("nobody to force")?;
         field.next_lock();
         let old = field.start();
         old.started()?;
@@ -195,29 +198,37 @@ pub(crate) fn force(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
 pub(crate) fn pass_through(runs: usize) -> Case {
     let folder = Scratch::new("pass-through");
     let (program, probe) = (crate::program().to_string_lossy().into_owned(), contestant::probe_program());
-    Case::new("pass-through", "Pass-through", "executed → the command's first instruction", &[Who::Ours, Who::Bare])
-        .note(Who::Bare, "executed directly")
-        .goals(&[Goal::More(Who::Bare, 1.0)])
-        .run(runs, |who| {
-            let begun = now();
-            let started = match who {
-                Who::Ours => contestant::execute(&program, std::slice::from_ref(&probe), &folder),
-                _ => contestant::execute(&probe, &[], &folder),
-            };
-            Ok(ms(begun, started?))
-        })
+    Case::new(
+        "pass-through",
+        "Pass-through",
+        "executed → the command's first instruction",
+        &[Contestant::Program, Contestant::Bare],
+    )
+    .note(Contestant::Bare, "executed directly")
+    .goals(&[Goal::More(Contestant::Bare, 1.0)])
+    .run(runs, |contestant| {
+        let begun = now();
+        let started = match contestant {
+            Contestant::Program => contestant::execute(&program, std::slice::from_ref(&probe), &folder),
+            _ => contestant::execute(&probe, &[], &folder),
+        };
+        Ok(ms(begun, started?))
+    })
 }
 
 /// A field for each who takes part in elections.
-struct Fields([(Who, Field); 2]);
+struct Fields([(Contestant, Field); 2]);
 
 impl Fields {
     fn new(cluster: &Arc<Cluster>, timing: Timing) -> Self {
-        Self([Who::Ours, Who::Etcdctl].map(|who| (who, Field::new(Arc::clone(cluster), who, timing))))
+        Self(
+            [Contestant::Program, Contestant::Etcdctl]
+                .map(|contestant| (contestant, Field::new(Arc::clone(cluster), contestant, timing))),
+        )
     }
 
-    fn of(&mut self, who: Who) -> Option<&mut Field> {
-        self.0.iter_mut().find(|(whose, _)| *whose == who).map(|(_, field)| field)
+    fn of(&mut self, contestant: Contestant) -> Option<&mut Field> {
+        self.0.iter_mut().find(|(whose, _)| *whose == contestant).map(|(_, field)| field)
     }
 
     fn close(self) {

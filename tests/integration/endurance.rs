@@ -9,9 +9,9 @@ use harness::{
 
 use crate::world_on;
 
-/// How many hand-overs in a row: `TEST_HAND_OVERS`, else few enough for every day.
+/// How many handovers in a row: `TEST_HANDOVERS`, else few enough for every day.
 fn hand_overs() -> usize {
-    env::var("TEST_HAND_OVERS").ok().map_or(50, |text| text.parse().expect("TEST_HAND_OVERS is a number"))
+    env::var("TEST_HANDOVERS").ok().map_or(50, |text| text.parse().expect("TEST_HANDOVERS is a number"))
 }
 
 /// Nothing is in etcd but the holder and so many places, each with its lease.

@@ -162,7 +162,7 @@ fn losing_quorum_for_longer_stops_the_command_in_time_and_leadership_recovers() 
     let fault = harness::journal::now();
     one.kill();
     two.kill();
-    a.command_gone_within(TIMING.latest_death());
+    a.command_exits_within(TIMING.latest_death());
     let asked = crate::between(fault, a.lives()[0].asked.expect("it was asked first"));
     assert!(asked >= TIMING.earliest_stop(), "{asked:?}");
     assert!(b.lives().is_empty());

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use harness::{Behavior, Candidate, Timing, World, eventually, process::Process, throughout};
 use nix::{sys::signal::Signal, unistd::Pid};
 
-use crate::{shared_world, stand_in};
+use crate::{shared_world, shell_gatekeeper};
 
 /// Starts `etcdctl lock` with the journaling command. It gives no token: its lock revision stands in.
 fn lock(world: &World, name: &str) -> Arc<Candidate> {
@@ -14,7 +14,7 @@ fn lock(world: &World, name: &str) -> Arc<Candidate> {
         world.cluster().etcdctl().line(),
         world.lock(),
     );
-    world.candidate(name).program(stand_in(world, name, &script)).behavior(Behavior::default()).start()
+    world.candidate(name).program(shell_gatekeeper(world, name, &script)).behavior(Behavior::default()).start()
 }
 
 /// Ends the command of `etcdctl lock`, which passes no signal on.

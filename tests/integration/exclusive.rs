@@ -17,7 +17,7 @@ fn five_instances_started_at_once_run_their_commands_one_at_a_time() {
         assert_eq!(candidate.wait_exit(5 * Timing::START), End::Code(0), "{}", candidate.name());
         assert_eq!(candidate.lives().len(), 1, "{}", candidate.name());
     }
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     world.verdict();
 }
 
@@ -89,7 +89,7 @@ fn a_clean_exit_leaves_neither_keys_nor_leases() {
     for candidate in [a, b, c] {
         candidate.wait_exit(Timing::SWIFT);
     }
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     eventually(Timing::SWIFT, "no lease is left", || match etcd.leases()?.as_slice() {
         [] => Ok(()),
         left => Err(format!("{left:x?}")),

@@ -5,7 +5,7 @@ use std::{io::Write, net::TcpStream, time::Duration};
 use harness::{Candidate, End, Proxy, Timing, World, eventually};
 use nix::libc;
 
-use crate::{program, shared_world, stand_in};
+use crate::{program, shared_world, shell_gatekeeper};
 
 const TIMING: Timing = Timing::SHORT;
 
@@ -70,7 +70,7 @@ fn a_start_with_few_file_descriptors_works_or_reports_the_cause() {
     for descriptors in [4, 6, 8, 10, 12, 16, 20, 24, 32] {
         let script = format!("ulimit -n {descriptors}; exec '{}' -- \"$@\"", program().display());
         let name = format!("few{descriptors}");
-        let a = world.candidate(&name).timing(TIMING).program(stand_in(&world, &name, &script)).start();
+        let a = world.candidate(&name).timing(TIMING).program(shell_gatekeeper(&world, &name, &script)).start();
         let leads =
             eventually(Timing::START, "it leads, ends, or says why not", || match (a.end(), a.living().len()) {
                 (Some(End::Code(code)), 0) if code != 0 && !a.stderr().is_empty() => Ok(false),
@@ -82,7 +82,7 @@ fn a_start_with_few_file_descriptors_works_or_reports_the_cause() {
         led |= leads;
         a.terminate();
         a.wait_exit(TIMING.lease() + Timing::SWIFT);
-        world.nothing_left_in_etcd(TIMING.latest_failover());
+        world.no_keys_left_within(TIMING.latest_failover());
     }
     assert!(led, "thirty-two descriptors are not enough");
     world.verdict();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use harness::{Behavior, Candidate, End, Process, Timing, World, eventually, throughout};
 
-use crate::{shared_world, stand_in};
+use crate::{shared_world, shell_gatekeeper};
 
 /// What a Go instance that leads looks like in etcd: the lock's key on a lease that is kept alive.
 struct GoPeer {
@@ -54,7 +54,7 @@ fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
         etcdctl = world.cluster().etcdctl().line(),
         lock = world.lock(),
     );
-    world.candidate(name).program(stand_in(world, name, &script)).start()
+    world.candidate(name).program(shell_gatekeeper(world, name, &script)).start()
 }
 
 /// In both orders, and no place in the queue is ever its: it gets the lock when nobody of ours waits.
@@ -166,6 +166,6 @@ fn force_waits_until_an_evicted_go_leader_has_ended() {
     a.leads_within(Timing::SWIFT);
     a.terminate();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     world.verdict();
 }

@@ -1,6 +1,6 @@
 //! Who leads next, and how soon, after every way in which a leader can end.
 //!
-//! The lease of these instances is 15 s. A hand-over within [`Timing::SWIFT`] did not wait for it.
+//! The lease of these instances is 15 s. A handover within [`Timing::SWIFT`] did not wait for it.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ fn a_standby_takes_over_after_the_lease_if_gatekeeper_and_guard_are_killed() {
     let guard = a.guard_pid();
     a.kill();
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
-    a.command_gone_within(Timing::SWIFT);
+    a.command_exits_within(Timing::SWIFT);
     b.leads_within(Timing::SHORT.latest_failover());
     world.verdict();
 }

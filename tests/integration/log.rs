@@ -13,7 +13,7 @@ use nix::{
     unistd::{Pid, getpgid},
 };
 
-use crate::{between, program, shared_world, stand_in, undisturbed};
+use crate::{between, program, shared_world, shell_gatekeeper, undisturbed};
 
 const TIMING: Timing = Timing::SHORT;
 
@@ -162,7 +162,7 @@ fn nothing_is_logged_at_level_off() {
     let a = world.candidate("a").set("LOG", "off").command(["sleep", "1000"]).start();
     eventually(Timing::START, "/leader is 200", || if a.code("/leader") == 200 { Ok(()) } else { Err(a.stderr()) });
     a.kill();
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     assert_eq!(a.stderr(), "");
     world.verdict();
 }
@@ -210,7 +210,8 @@ fn the_last_lines_are_written_when_every_process_receives_the_signal() {
 #[test]
 fn a_log_file_at_its_size_limit_loses_lines_but_not_the_command() {
     let world = shared_world();
-    let limited = stand_in(&world, "limited", &format!("ulimit -S -f 4; exec '{}' -- \"$@\"", program().display()));
+    let limited =
+        shell_gatekeeper(&world, "limited", &format!("ulimit -S -f 4; exec '{}' -- \"$@\"", program().display()));
     let command = ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.01; done"];
     let log = world.directory().join("limited.log");
     let a = world.candidate("a").program(limited).command(command).set("LOG", "trace").log_file(&log).start();

@@ -13,7 +13,7 @@ fn a_revoked_lease_stops_the_command_at_once() {
     let a = world.candidate("a").start();
     a.leads();
     world.cluster().etcdctl().revoke(world.holder().lease);
-    a.command_gone_within(Timing::SWIFT);
+    a.command_exits_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     world.verdict();
 }
@@ -24,9 +24,9 @@ fn a_deleted_holder_key_stops_the_command_at_once() {
     let a = world.candidate("a").start();
     a.leads();
     world.cluster().etcdctl().must(&["del", world.lock()]);
-    a.command_gone_within(Timing::SWIFT);
+    a.command_exits_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     world.verdict();
 }
 
@@ -37,7 +37,7 @@ fn an_overwritten_holder_key_stops_the_command_at_once() {
     let a = world.candidate("a").start();
     a.leads();
     world.cluster().etcdctl().must(&["put", world.lock(), "somebody else"]);
-    a.command_gone_within(Timing::SWIFT);
+    a.command_exits_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     world.verdict();
 }
@@ -48,7 +48,7 @@ fn a_deleted_queue_entry_stops_the_command_at_once() {
     let a = world.candidate("a").start();
     a.leads();
     world.cluster().etcdctl().must(&["del", "--prefix", &format!("{}/", world.lock())]);
-    a.command_gone_within(Timing::SWIFT);
+    a.command_exits_within(Timing::SWIFT);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
     world.verdict();
 }

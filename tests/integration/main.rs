@@ -85,7 +85,7 @@ fn program() -> &'static Path {
 }
 
 /// A gatekeeper in shell that does what `script` says with its command in `"$@"`.
-fn stand_in(world: &World, name: &str, script: &str) -> PathBuf {
+fn shell_gatekeeper(world: &World, name: &str, script: &str) -> PathBuf {
     let path = world.directory().join(format!("{name}.sh"));
     fs::write(&path, format!("#!/bin/sh\nshift\n{script}\n")).expect("writing it");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("making it executable");

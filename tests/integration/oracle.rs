@@ -4,7 +4,7 @@ use std::{panic, time::Duration};
 
 use harness::{Behavior, Timing, World, eventually};
 
-use crate::{shared_world, stand_in};
+use crate::{shared_world, shell_gatekeeper};
 
 /// The message with which the verdict fails.
 fn failure(world: &World) -> String {
@@ -13,7 +13,7 @@ fn failure(world: &World) -> String {
 }
 
 fn two_terms(world: &World, script: &str) {
-    let program = stand_in(world, "broken", script);
+    let program = shell_gatekeeper(world, "broken", script);
     let behavior = Behavior::exits(0, Duration::from_millis(200));
     let broken = world.candidate("broken").program(program).behavior(behavior).start();
     broken.wait_exit(Timing::START);
@@ -72,7 +72,7 @@ fn three_instances_of_etcdctl_lock_pass_the_verdict() {
         tls.client.key.display(),
         world.lock(),
     );
-    let program = stand_in(&world, "lock", &script);
+    let program = shell_gatekeeper(&world, "lock", &script);
     let short = Behavior::exits(0, Duration::from_millis(100));
     let all: Vec<_> = ["a", "b", "c"]
         .iter()

@@ -62,7 +62,7 @@ fn a_leader_that_receives_no_responses_stops_in_time() {
     for proxy in &proxies {
         proxy.hold(Direction::ToCandidate);
     }
-    a.command_gone_within(TIMING.latest_death());
+    a.command_exits_within(TIMING.latest_death());
     let asked = between(at, a.lives()[0].asked.expect("it was asked first"));
     assert!(asked >= TIMING.earliest_stop(), "{asked:?}");
     // It stops sending when it has ended; the last that arrived counts for a lease.

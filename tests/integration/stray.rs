@@ -175,10 +175,10 @@ fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
     let b = world.candidate("b").timing(TIMING).start();
     b.waits();
     // One is no reason to stop.
-    proxies[0].lead_to(other.member(0));
+    proxies[0].forward_to(other.member(0));
     reports_conflict_of(&a, &proxies[0]);
     undisturbed(&a, TIMING.retry);
-    proxies[1].lead_to(other.member(0));
+    proxies[1].forward_to(other.member(0));
     eventually(ASKED_AGAIN_IN_CONFLICT, "it steps down", || {
         let log = a.stderr();
         if log.contains("stepping down: most endpoints belong to another etcd cluster") { Ok(()) } else { Err(log) }
@@ -217,7 +217,7 @@ fn a_rebuilt_cluster_is_joined_by_all_instances() {
     a.leads();
     let b = start("b");
     b.waits();
-    proxy.lead_to(anew.member(0));
+    proxy.forward_to(anew.member(0));
     eventually(TIMING.latest_failover() + Timing::START, "both take part in the new one", || {
         let keys = anew.etcdctl().keys("tests/")?;
         let holder = keys.iter().filter(|key| key.name == world.lock()).count();
@@ -240,7 +240,7 @@ fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
     a.leads();
     let b = start("b");
     b.waits();
-    proxy.lead_to(anew.member(0));
+    proxy.forward_to(anew.member(0));
     b.leads_within(TIMING.lease() + Timing::START);
     world.verdict();
 }
@@ -255,7 +255,7 @@ fn a_stray_server_behind_a_balancer_does_not_disturb_the_leader() {
         world.candidate("a").timing(TIMING).set("ENDPOINTS", balancer.endpoint()),
         world.candidate("b").timing(TIMING),
     );
-    balancer.member(0).lead_to(stray.member(0));
+    balancer.member(0).forward_to(stray.member(0));
     for _ in 0..3 {
         // Whatever it is connected to, it has to connect anew, and meets the stray one now and then.
         balancer.front().reset();

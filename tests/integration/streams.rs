@@ -19,7 +19,7 @@ use nix::sys::{
 };
 use nix::unistd::Pid;
 
-use crate::{program, shared_world, stand_in, undisturbed};
+use crate::{program, shared_world, shell_gatekeeper, undisturbed};
 
 /// More than a pipe holds, through both ends at once, and the end of the input is seen.
 #[test]
@@ -62,7 +62,7 @@ fn a_closed_stdout_reader_ends_the_command() {
 fn broken_pipes_of_the_program_do_not_affect_the_command() {
     let world = shared_world();
     let (mut reader, log) = pipe().expect("a pipe");
-    let logged = stand_in(&world, "logged", &format!("exec '{}' -- \"$@\" 2>&0", program().display()));
+    let logged = shell_gatekeeper(&world, "logged", &format!("exec '{}' -- \"$@\" 2>&0", program().display()));
     let command = ["sh", "-c", "trap 'sleep 1; exit 7' TERM; while :; do sleep 0.01; done"];
     let a = world.candidate("a").program(logged).stdin(log).command(command).start();
     let mut text = String::new();
@@ -160,7 +160,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
         return world.verdict();
     }
     let wrapper =
-        stand_in(&world, "unshare", &format!("exec {} '{}' -- \"$@\"", unshare.join(" "), program().display()));
+        shell_gatekeeper(&world, "unshare", &format!("exec {} '{}' -- \"$@\"", unshare.join(" "), program().display()));
     let zombies = world.directory().join("zombies");
     // Orphans of orphans, which end at once and while the shell looks.
     let script = format!(
@@ -178,7 +178,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
     let first = children(a.pid())[0];
     kill(Pid::from_raw(first), Signal::SIGTERM).expect("it is there");
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(5), "{}", a.stderr());
-    world.nothing_left_in_etcd(Timing::SWIFT);
+    world.no_keys_left_within(Timing::SWIFT);
     world.verdict();
 }
 
@@ -186,7 +186,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
 #[test]
 fn a_gatekeeper_works_with_closed_standard_streams() {
     let world = shared_world();
-    let closed = stand_in(&world, "closed", &format!("exec '{}' -- \"$@\" <&- >&-", program().display()));
+    let closed = shell_gatekeeper(&world, "closed", &format!("exec '{}' -- \"$@\" <&- >&-", program().display()));
     let a = world.candidate("a").program(closed).behavior(Behavior::default()).start();
     a.leads();
     throughout(Duration::from_millis(300), "a leads", || match a.living().len() {

@@ -89,7 +89,7 @@ fn a_leader_whose_permission_is_revoked_stops_in_time() {
         let root = world.cluster().etcdctl_as_root();
         let (a, b, _) = leader_and_standby(&world);
         root.must(&["user", "revoke-role", "app", "tests"]);
-        a.command_gone_within(TIMING.latest_death());
+        a.command_exits_within(TIMING.latest_death());
         assert_eq!(a.wait_exit(TIMING.lease()), End::Code(79));
         assert!(a.stderr().contains("permission denied"), "{}", a.stderr());
         assert_eq!(b.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(77));

@@ -8,16 +8,22 @@ use nix::sys::signal::Signal;
 use crate::shared_world;
 
 /// Everything at once: the command, two children in its group and a daemon, none of which stops by itself.
-fn jungle() -> Behavior {
+fn stubborn_tree() -> Behavior {
     Behavior { stubborn: true, children: 2, daemon: true, ..Behavior::default() }
 }
 
-/// How many processes [`jungle`] is.
-const JUNGLE: usize = 4;
+/// How many processes [`stubborn_tree`] is.
+const STUBBORN_TREE_SIZE: usize = 4;
 
 /// Starts a leader with `behavior` and a standby, does `fault` to the leader, and lets the standby lead: by then nothing
 /// of the leader's tree exists, which is the oracle's to find out.
-fn followed(behavior: Behavior, count: usize, timing: Timing, limit: Duration, fault: impl Fn(&harness::Candidate)) {
+fn standby_takes_over(
+    behavior: Behavior,
+    count: usize,
+    timing: Timing,
+    limit: Duration,
+    fault: impl Fn(&harness::Candidate),
+) {
     let world = shared_world();
     let a = world.candidate("a").timing(timing).behavior(behavior).start();
     a.leads();
@@ -39,51 +45,79 @@ const SHORT_GRACE: Timing = Timing { grace: Duration::from_secs(1), ..Timing::LO
 
 #[test]
 fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
-    followed(Behavior::stubborn(), 1, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
+    standby_takes_over(
+        Behavior::stubborn(),
+        1,
+        SHORT_GRACE,
+        SHORT_GRACE.grace + Timing::SWIFT,
+        harness::Candidate::terminate,
+    );
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigterm() {
-    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
+    standby_takes_over(
+        stubborn_tree(),
+        STUBBORN_TREE_SIZE,
+        SHORT_GRACE,
+        SHORT_GRACE.grace + Timing::SWIFT,
+        harness::Candidate::terminate,
+    );
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_gatekeeper() {
-    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::kill);
+    standby_takes_over(
+        stubborn_tree(),
+        STUBBORN_TREE_SIZE,
+        SHORT_GRACE,
+        SHORT_GRACE.grace + Timing::SWIFT,
+        harness::Candidate::kill,
+    );
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_guard() {
-    followed(jungle(), JUNGLE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| a.signal_guard(Signal::SIGKILL));
+    standby_takes_over(stubborn_tree(), STUBBORN_TREE_SIZE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| {
+        a.signal_guard(Signal::SIGKILL)
+    });
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_of_a_frozen_gatekeeper_has_exited() {
-    followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), harness::Candidate::pause);
+    standby_takes_over(
+        stubborn_tree(),
+        STUBBORN_TREE_SIZE,
+        Timing::SHORT,
+        Timing::SHORT.latest_failover(),
+        harness::Candidate::pause,
+    );
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_of_a_frozen_guard_has_exited() {
-    followed(jungle(), JUNGLE, Timing::SHORT, Timing::SHORT.latest_failover(), |a| a.signal_guard(Signal::SIGSTOP));
+    standby_takes_over(stubborn_tree(), STUBBORN_TREE_SIZE, Timing::SHORT, Timing::SHORT.latest_failover(), |a| {
+        a.signal_guard(Signal::SIGSTOP)
+    });
 }
 
 /// The command's main process ends by itself, with a code; what it left behind does not outlive the lead.
 #[test]
 fn descendants_of_an_exited_command_are_ended_before_the_handover() {
     let world = shared_world();
-    let leaves = Behavior { exit: Some((3, Duration::from_millis(500))), ..jungle() };
+    let leaves = Behavior { exit: Some((3, Duration::from_millis(500))), ..stubborn_tree() };
     let a = world.candidate("a").timing(SHORT_GRACE).behavior(leaves).start();
     a.leads();
     let b = world.candidate("b").start();
     b.leads_within(Timing::START + SHORT_GRACE.grace);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(3));
-    assert_eq!(a.lives().len(), JUNGLE);
+    assert_eq!(a.lives().len(), STUBBORN_TREE_SIZE);
     world.verdict();
 }
 
 /// Starts `script` beside the journaling command, and lets b follow when a is told to stop: by then nothing of it is left,
 /// whether it wrote to the journal or not.
-fn wild(script: &str, count: usize) {
+fn tree_exits_before_takeover(script: &str, count: usize) {
     let world = shared_world();
     let mut command: Vec<OsString> =
         vec!["sh".into(), "-c".into(), format!("{script}\nexec \"$@\"").into(), "sh".into()];
@@ -116,7 +150,10 @@ fn wild(script: &str, count: usize) {
 #[test]
 fn a_standby_starts_only_after_a_tree_of_five_hundred_has_exited() {
     // Some in the group, some not, none of which stops when asked to.
-    wild("trap '' TERM; i=0; while [ $i -lt 250 ]; do sleep 300 & setsid sleep 300 & i=$((i+1)); done", 501);
+    tree_exits_before_takeover(
+        "trap '' TERM; i=0; while [ $i -lt 250 ]; do sleep 300 & setsid sleep 300 & i=$((i+1)); done",
+        501,
+    );
 }
 
 /// Each process of these chains forks the next one and ends: as fast as it can, in sessions of their own, and not for ever.

@@ -19,7 +19,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 
-use crate::{program, shared_world, stand_in};
+use crate::{program, shared_world, shell_gatekeeper};
 
 /// A user that is nobody else's.
 const NOBODY: u32 = 65_534;
@@ -47,7 +47,7 @@ fn without_the_proc_of_its_pid_namespace_the_program_refuses_to_start() {
         ("outer", format!("exec unshare --pid --fork --kill-child '{program}' -- \"$@\"")),
         ("children", format!("exec unshare --pid '{program}' -- \"$@\"")),
     ] {
-        let (end, a) = world.candidate(name).program(stand_in(&world, name, &script)).run();
+        let (end, a) = world.candidate(name).program(shell_gatekeeper(&world, name, &script)).run();
         assert_eq!(end, End::Code(71), "{name}: {}", a.stderr());
         assert!(a.stderr().contains("could not use /proc: "), "{name}: {}", a.stderr());
         assert!(a.lives().is_empty(), "{name}");
@@ -63,7 +63,7 @@ fn open_to_everybody(world: &World) {
         allow(directory, 0o755);
     }
     let journal = world.journal().path();
-    for file in [journal.to_owned(), journal.with_extension("beginnings")] {
+    for file in [journal.to_owned(), journal.with_extension("start_records")] {
         fs::OpenOptions::new().append(true).create(true).open(&file).expect("the journal");
         allow(&file, 0o666);
     }
@@ -95,7 +95,7 @@ fn kept_while_it_lives(gatekeeper: &str, changes_its_user: &str, fault: impl Fn(
     let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
     command.extend_from_slice(world.journaled());
     let wrapper =
-        stand_in(&world, "limited", &format!("exec setpriv {gatekeeper} '{}' -- \"$@\"", program().display()));
+        shell_gatekeeper(&world, "limited", &format!("exec setpriv {gatekeeper} '{}' -- \"$@\"", program().display()));
     let timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
     let a = world.candidate("a").timing(timing).program(wrapper).command(command).start();
     eventually(Timing::START, "both run", || match a.living().len() {
@@ -206,7 +206,7 @@ fn in_a_delegated_cgroup_processes_of_other_users_are_killed() {
         let a = world
             .candidate("a")
             .timing(timing)
-            .program(stand_in(&world, "delegated", &wrapper))
+            .program(shell_gatekeeper(&world, "delegated", &wrapper))
             .command(command)
             .start();
         eventually(Timing::START, "both run", || match a.living().len() {
@@ -292,7 +292,8 @@ fn the_command_cannot_read_the_memory_of_the_program() {
         let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
         command.extend_from_slice(world.journaled());
         let user = format!("--reuid={NOBODY} --regid={NOBODY} --clear-groups");
-        let wrapper = stand_in(&world, "nobody", &format!("exec setpriv {user} '{}' -- \"$@\"", program().display()));
+        let wrapper =
+            shell_gatekeeper(&world, "nobody", &format!("exec setpriv {user} '{}' -- \"$@\"", program().display()));
         let behavior = Behavior { daemon: true, children: 1, ..Behavior::default() };
         let a = world.candidate("a").program(wrapper).behavior(behavior).command(command).start();
         eventually(Timing::START, "the whole tree lives", || match a.living().len() {

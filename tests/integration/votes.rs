@@ -32,7 +32,7 @@ fn a_name_reduced_to_a_stray_cluster_is_not_used() {
     let b =
         world.candidate("b").timing(TIMING).names(&names).set("ENDPOINTS", world.cluster().endpoint_by_name()).start();
     b.waits();
-    proxies[0].lead_to(stray.member(0));
+    proxies[0].forward_to(stray.member(0));
     names.set(NAME, &ips[..1]);
     does_not_start(&b, 3 * TIMING.lease());
     world.verdict();
@@ -59,7 +59,7 @@ fn a_stray_cluster_behind_a_balancer_is_not_joined() {
     let world = shared_world();
     let stray = Cluster::builder().create_stray(world.cluster());
     let balancer = Balancer::of(world.cluster());
-    balancer.member(0).lead_to(stray.member(0));
+    balancer.member(0).forward_to(stray.member(0));
     let a = world.candidate("a").start();
     a.leads();
     let b = world.candidate("b").timing(TIMING).set("ENDPOINTS", balancer.endpoint()).start();

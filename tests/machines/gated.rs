@@ -48,7 +48,7 @@ impl Gated {
         let scratch = Scratch::new("journal");
         // Whatever user the command runs as, and whoever wrote first.
         let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
-        for name in ["journal", "journal.beginnings"] {
+        for name in ["journal", "journal.start_records"] {
             let path = scratch.path().join(name);
             fs::write(&path, "").and_then(|()| open(&path, 0o666)).expect("making the journal");
         }

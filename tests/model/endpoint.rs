@@ -32,7 +32,7 @@ impl Endpoint {
         Self { net: net.clone(), machine, member, name: format!("m{member}") }
     }
 
-    /// A transaction; of a hand-over the oracle says whether it was the new holder's turn.
+    /// A transaction; of a handover the oracle says whether it was the new holder's turn.
     async fn commit_judged(&self, txn: Txn, oracle: Option<Rc<Oracle>>) -> Result<Outcome, StoreError> {
         self.call(move |net| {
             let before: Vec<_> = net.etcd().keys().cloned().collect();
@@ -259,7 +259,7 @@ impl Store for Mutated {
 
     async fn read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
         let widened: Vec<_> = gets.iter().map(|get| self.widened(get)).collect();
-        let read = if self.mutant == Some(Mutant::GlancesToRenew) {
+        let read = if self.mutant == Some(Mutant::RenewsBySerializableReads) {
             self.endpoint.serializable_read(&widened).await
         } else {
             self.endpoint.read(&widened).await

@@ -127,5 +127,5 @@ fn renewals_that_feed_the_guard_despite_a_request_are_found() {
 
 #[test]
 fn renewals_by_serializable_reads_are_found() {
-    is_found(Mutant::GlancesToRenew, Profile::Any, "while the command of");
+    is_found(Mutant::RenewsBySerializableReads, Profile::Any, "while the command of");
 }

@@ -7,11 +7,11 @@ pub(crate) enum Mutant {
     ReleasesEarly,
     /// The deadlines count from when the answer came, not from when the renewal was sent.
     CountsFromReply,
-    /// The hand-over does not compare the holder key.
+    /// The handover does not compare the holder key.
     HandOverWithoutHolder,
-    /// The hand-over does not compare that no marker stands.
+    /// The handover does not compare that no marker stands.
     HandOverBesideMarker,
-    /// The hand-over does not compare that nobody of another kind has come before the next one of ours.
+    /// The handover does not compare that nobody of another kind has come before the next one of ours.
     HandOverPastOthers,
     /// A leader obeys what another holder was asked for.
     ObeysRequestsToOthers,
@@ -22,5 +22,5 @@ pub(crate) enum Mutant {
     /// Renewals go on feeding while somebody asks for the lead.
     FeedsWhileRequested,
     /// Renewals read what one member knows, without its asking the others.
-    GlancesToRenew,
+    RenewsBySerializableReads,
 }

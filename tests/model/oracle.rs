@@ -116,7 +116,7 @@ impl Oracle {
         let mut queue: Vec<_> = before.iter().filter(is_entry).collect();
         queue.sort_by_key(|kv| kv.create_revision);
         let Some((heir, place)) = heir.zip(queue.iter().position(put)) else {
-            return self.violate("a hand-over writes no entry".to_owned());
+            return self.violate("a handover writes no entry".to_owned());
         };
         let old: Option<LeaseId> = queue[place].lease;
         // A late copy of its own join is no other instance.

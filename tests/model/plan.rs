@@ -23,7 +23,7 @@ pub(crate) enum Profile {
     Any,
     /// Answers that come late, and links that are cut just after.
     Late,
-    /// A mixed fleet in a hurry: many hand-overs on slow ways, Go peers, an operator who deletes the holder key.
+    /// A mixed fleet in a hurry: many handovers on slow ways, Go peers, an operator who deletes the holder key.
     Mixed,
 }
 

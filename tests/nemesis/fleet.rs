@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     chronicle::{Chronicle, Presence},
-    plan::{INSTANCES, Life, Part, REPLACED, Way, Whose},
+    plan::{INSTANCES, Life, Part, REPLACED, Target, Way},
 };
 
 const NAMES: [&str; INSTANCES] = ["anna", "bert", "cleo", "dora", "emil"];
@@ -75,7 +75,7 @@ pub(crate) struct Instance {
 
 /// That very process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Exactly {
+pub(crate) struct ExactProcess {
     pub(crate) pid: i32,
     pub(crate) started: u64,
 }
@@ -84,7 +84,7 @@ impl<'a> Fleet<'a> {
     /// Starts one in each place.
     pub(crate) fn start(ground: Ground<'a>, chronicle: &mut Chronicle) -> Self {
         let instances = (0..INSTANCES).map(|index| {
-            let balancer = Balancer::over(ground.proxies(index));
+            let balancer = Balancer::new(ground.proxies(index));
             let life = Life::new(ground.seed, index, 0);
             let (candidate, presence) = ground.start(index, 0, &life, false, &balancer, false, chronicle);
             Instance {
@@ -151,10 +151,10 @@ impl<'a> Fleet<'a> {
     }
 
     /// Whom a fault is for, if there is such an instance with a living gatekeeper.
-    pub(crate) fn find(&mut self, whose: Whose) -> Option<&mut Instance> {
-        let index = match whose {
-            Whose::Instance(index) => index,
-            Whose::Leader => self.leader()?,
+    pub(crate) fn find(&mut self, target: Target) -> Option<&mut Instance> {
+        let index = match target {
+            Target::Instance(index) => index,
+            Target::Leader => self.leader()?,
         };
         self.instances.get_mut(index).filter(|instance| instance.candidate.end().is_none())
     }
@@ -190,25 +190,25 @@ impl Instance {
         if self.stray != stray {
             self.stray = stray;
             let to = if stray { ground.stray.member(0) } else { ground.world.cluster().member(REPLACED) };
-            self.balancer.member(REPLACED).lead_to(to);
+            self.balancer.member(REPLACED).forward_to(to);
         }
     }
 
     /// One of its processes, if there is such a process now.
-    pub(crate) fn process(&self, part: Part) -> Option<Exactly> {
-        let exactly = |pid| Some(Exactly { pid, started: process::Stat::of(pid)?.started });
+    pub(crate) fn process(&self, part: Part) -> Option<ExactProcess> {
+        let exactly = |pid| Some(ExactProcess { pid, started: process::Stat::of(pid)?.started });
         match part {
             Part::Gatekeeper => exactly(self.candidate.pid()),
             Part::Guard => exactly(self.candidate.guard()?),
             Part::Command => {
                 let life = self.candidate.living().into_iter().next()?;
-                Some(Exactly { pid: life.pid, started: life.started })
+                Some(ExactProcess { pid: life.pid, started: life.started })
             }
         }
     }
 }
 
-impl Exactly {
+impl ExactProcess {
     pub(crate) fn lives(self) -> bool {
         process::lives(self.pid, self.started)
     }

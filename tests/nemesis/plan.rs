@@ -43,11 +43,11 @@ pub(crate) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// SIGKILL.
-    Kill(Part, Whose),
+    Kill(Part, Target),
     /// SIGSTOP, and SIGCONT later.
-    Freeze(Part, Whose),
+    Freeze(Part, Target),
     /// Something is wrong between an instance and one member, or all.
-    Link(Link, Option<usize>, Whose),
+    Link(Link, Option<usize>, Target),
     /// One member fails.
     Member(Outage, usize),
     /// All members but one fail.
@@ -63,13 +63,13 @@ pub(crate) enum Fault {
     /// The file system of the logs hangs.
     LogHangs,
     /// A supervisor's SIGTERM and start.
-    Restart(Whose),
+    Restart(Target),
     /// The same, and it is told to take the lead.
-    Force(Whose),
+    Force(Target),
     /// An operator deletes the holder key.
     DeleteHolder,
     /// An operator deletes an entry of the queue.
-    DeleteEntry(Whose),
+    DeleteEntry(Target),
     /// An operator revokes the leader's lease: beyond the promise.
     Revoke,
     /// Gatekeeper and guard of the leader freeze together: beyond the promise.
@@ -78,7 +78,7 @@ pub(crate) enum Fault {
 
 /// Whom a fault is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whose {
+pub(crate) enum Target {
     /// Whoever leads then.
     Leader,
     /// This one, leading or not.
@@ -130,14 +130,14 @@ impl Round {
             match fault {
                 // One outage at a time: so a majority is lost when that is meant, and only then.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) if at < members_whole_at => {
-                    fault = Fault::Restart(Whose::any(&mut random));
+                    fault = Fault::Restart(Target::any(&mut random));
                 }
                 // And a second for the member to be a member again.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) => {
                     members_whole_at = at + lasting + Duration::from_secs(1);
                 }
                 Fault::DeleteHolder | Fault::DeleteEntry(_) if at < deletion_from => {
-                    fault = Fault::Kill(Part::Command, Whose::Leader);
+                    fault = Fault::Kill(Part::Command, Target::Leader);
                 }
                 Fault::DeleteHolder | Fault::DeleteEntry(_) => deletion_from = at + BETWEEN_DELETIONS,
                 _ => {}
@@ -149,28 +149,28 @@ impl Round {
 
 impl Fault {
     fn any(random: &mut Random, beyond: bool) -> Self {
-        let whose = Whose::any(random);
+        let target = Target::any(random);
         if beyond && random.chance(5) {
             return random.pick(&[Self::Revoke, Self::FreezeBoth]);
         }
         match random.below(128) {
-            0..10 => Self::Kill(Part::Gatekeeper, whose),
-            10..16 => Self::Kill(Part::Guard, whose),
-            16..21 => Self::Kill(Part::Command, whose),
-            21..31 => Self::Freeze(Part::Gatekeeper, whose),
-            31..38 => Self::Freeze(Part::Guard, whose),
-            38..42 => Self::Freeze(Part::Command, whose),
+            0..10 => Self::Kill(Part::Gatekeeper, target),
+            10..16 => Self::Kill(Part::Guard, target),
+            16..21 => Self::Kill(Part::Command, target),
+            21..31 => Self::Freeze(Part::Gatekeeper, target),
+            31..38 => Self::Freeze(Part::Guard, target),
+            38..42 => Self::Freeze(Part::Command, target),
             42..66 => {
                 let link = Link::any(random);
                 let one = random.chance(35).then(|| random.index(MEMBERS));
-                Self::Link(link, one, whose)
+                Self::Link(link, one, target)
             }
             66..76 => Self::Member(Outage::any(random), random.index(MEMBERS)),
             76..81 => Self::Quorum(Outage::any(random), random.index(MEMBERS)),
-            81..88 => Self::Restart(whose),
-            88..94 => Self::Force(Whose::Instance(random.index(INSTANCES))),
+            81..88 => Self::Restart(target),
+            88..94 => Self::Force(Target::Instance(random.index(INSTANCES))),
             94..97 => Self::DeleteHolder,
-            97..100 => Self::DeleteEntry(whose),
+            97..100 => Self::DeleteEntry(target),
             100..108 => Self::Stray,
             108..114 => {
                 let one = random.chance(50).then(|| random.index(MEMBERS));
@@ -239,7 +239,7 @@ impl Fault {
     }
 }
 
-impl Whose {
+impl Target {
     fn any(random: &mut Random) -> Self {
         if random.chance(60) { Self::Leader } else { Self::Instance(random.index(INSTANCES)) }
     }

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 
 use super::{
     chronicle::{Chronicle, Lane},
-    fleet::{Exactly, Fleet, name},
-    plan::{Fault, Link, MEMBERS, Outage, Part, REPLACED, Step, Whose},
+    fleet::{ExactProcess, Fleet, name},
+    plan::{Fault, Link, MEMBERS, Outage, Part, REPLACED, Step, Target},
 };
 
 /// Who does the faults, and knows what has to be healed.
@@ -30,7 +30,7 @@ struct Undo {
 }
 
 enum Healing {
-    Thaw { instance: usize, number: u64, half: bool, processes: Vec<Exactly> },
+    Thaw { instance: usize, number: u64, half: bool, processes: Vec<ExactProcess> },
     Mend(usize),
     Member(usize, Outage),
     Stray,
@@ -46,15 +46,15 @@ impl<'a> Striker<'a> {
     /// Does the fault, unless there is nothing to do it to, or it would be more than one failure.
     pub(crate) fn strike(&mut self, step: &Step, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
         let done = match step.fault {
-            Fault::Kill(part, whose) => Self::kill(step, part, whose, fleet, chronicle),
-            Fault::Freeze(part, whose) => self.freeze(step, &[part], whose, fleet, chronicle),
+            Fault::Kill(part, target) => Self::kill(step, part, target, fleet, chronicle),
+            Fault::Freeze(part, target) => self.freeze(step, &[part], target, fleet, chronicle),
             Fault::FreezeBoth => {
                 let victim = self.token_of_leader();
-                let done = self.freeze(step, &[Part::Gatekeeper, Part::Guard], Whose::Leader, fleet, chronicle);
+                let done = self.freeze(step, &[Part::Gatekeeper, Part::Guard], Target::Leader, fleet, chronicle);
                 self.victims.extend(done.and(victim));
                 done
             }
-            Fault::Link(link, one, whose) => self.link(step, link, one, whose, fleet, chronicle),
+            Fault::Link(link, one, target) => self.link(step, link, one, target, fleet, chronicle),
             Fault::Member(outage, index) => self.members(step, outage, &[index], chronicle),
             Fault::Quorum(outage, spared) => {
                 let others: Vec<_> = (0..MEMBERS).filter(|&index| index != spared).collect();
@@ -67,7 +67,7 @@ impl<'a> Striker<'a> {
             Fault::Slow(one, delay) => self.slow(step, one, delay, fleet, chronicle),
             Fault::NoName => self.forget_name(step, fleet, chronicle),
             Fault::LogHangs => self.hang_logs(step, fleet, chronicle),
-            Fault::Restart(whose) | Fault::Force(whose) => Self::restart(step, whose, fleet, chronicle),
+            Fault::Restart(target) | Fault::Force(target) => Self::restart(step, target, fleet, chronicle),
             Fault::DeleteHolder | Fault::DeleteEntry(_) | Fault::Revoke => self.operate(step, chronicle),
         };
         if done.is_none() {
@@ -130,8 +130,8 @@ impl<'a> Striker<'a> {
         }
     }
 
-    fn kill(step: &Step, part: Part, whose: Whose, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
-        let instance = fleet.find(whose)?;
+    fn kill(step: &Step, part: Part, target: Target, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let instance = fleet.find(target)?;
         if part != Part::Command {
             if instance.hurt.is_some_and(|hurt| hurt != part) {
                 return None;
@@ -147,16 +147,16 @@ impl<'a> Striker<'a> {
         &mut self,
         step: &Step,
         parts: &[Part],
-        whose: Whose,
+        target: Target,
         fleet: &mut Fleet<'_>,
         chronicle: &mut Chronicle,
     ) -> Option<()> {
-        let instance = fleet.find(whose)?;
+        let instance = fleet.find(target)?;
         let half = parts.iter().copied().find(|&part| part != Part::Command);
         if half.is_some() && instance.hurt.is_some() {
             return None;
         }
-        let processes: Vec<Exactly> = parts.iter().map(|&part| instance.process(part)).collect::<Option<_>>()?;
+        let processes: Vec<ExactProcess> = parts.iter().map(|&part| instance.process(part)).collect::<Option<_>>()?;
         processes.iter().for_each(|process| process.signal(Signal::SIGSTOP));
         instance.hurt = instance.hurt.or(half);
         let event = chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
@@ -170,11 +170,11 @@ impl<'a> Striker<'a> {
         step: &Step,
         link: Link,
         one: Option<usize>,
-        whose: Whose,
+        target: Target,
         fleet: &mut Fleet<'_>,
         chronicle: &mut Chronicle,
     ) -> Option<()> {
-        let instance = fleet.find(whose).filter(|instance| !instance.unlinked)?;
+        let instance = fleet.find(target).filter(|instance| !instance.unlinked)?;
         let links =
             instance.balancer.members().iter().enumerate().filter(|(index, _)| one.is_none_or(|one| one == *index));
         for (_, proxy) in links {
@@ -293,8 +293,8 @@ impl<'a> Striker<'a> {
         Some(())
     }
 
-    fn restart(step: &Step, whose: Whose, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
-        let instance = fleet.find(whose)?;
+    fn restart(step: &Step, target: Target, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) -> Option<()> {
+        let instance = fleet.find(target)?;
         instance.candidate.terminate();
         instance.force_next |= matches!(step.fault, Fault::Force(_));
         chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
@@ -310,22 +310,22 @@ impl<'a> Striker<'a> {
         let lock = self.world.lock();
         let holder = keys.iter().find(|key| key.name == lock);
         let etcdctl = patient(self.world.cluster());
-        let (done, whose) = match step.fault {
+        let (done, target) = match step.fault {
             Fault::Revoke => {
                 let key = holder?;
                 self.victims.insert(key.mod_revision);
                 (etcdctl.run(&["lease", "revoke", &format!("{:x}", key.lease)]), key.value.clone())
             }
-            Fault::DeleteEntry(whose) => {
-                let key = match whose {
-                    Whose::Leader => entries(&keys, lock).next()?,
-                    Whose::Instance(index) => entries(&keys, lock).find(|key| key.value == name(index))?,
+            Fault::DeleteEntry(target) => {
+                let key = match target {
+                    Target::Leader => entries(&keys, lock).next()?,
+                    Target::Instance(index) => entries(&keys, lock).find(|key| key.value == name(index))?,
                 };
                 (etcdctl.run(&["del", &key.name]), key.value.clone())
             }
             _ => (etcdctl.run(&["del", &holder?.name]), holder?.value.clone()),
         };
-        let detail = if done.is_ok() { format!("of {whose}") } else { format!("of {whose}, perhaps") };
+        let detail = if done.is_ok() { format!("of {target}") } else { format!("of {target}, perhaps") };
         chronicle.note(now(), Lane::Keys, step.fault.name(), detail);
         Some(())
     }

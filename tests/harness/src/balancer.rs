@@ -14,7 +14,7 @@ impl Balancer {
     /// Starts one in front of all members, on the first one's address: the certificates are good for it.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
-        Self::over(cluster.members().iter().map(Proxy::of).collect())
+        Self::new(cluster.members().iter().map(Proxy::of).collect())
     }
 
     /// Starts one over these proxies, on the first one's address.
@@ -22,7 +22,7 @@ impl Balancer {
     /// # Panics
     /// If there are none.
     #[must_use]
-    pub fn over(members: Vec<Proxy>) -> Self {
+    pub fn new(members: Vec<Proxy>) -> Self {
         let ip = members[0].address().ip();
         let upstreams = members.iter().map(Proxy::address).collect();
         Self { front: Proxy::start(members[0].scheme(), (ip, 0).into(), upstreams), members }
@@ -85,7 +85,7 @@ mod tests {
                 Proxy::start("http", (address.ip(), 0).into(), vec![upstream])
             })
             .collect();
-        (Balancer::over(members), addresses)
+        (Balancer::new(members), addresses)
     }
 
     /// What the next connection is answered; none if it hangs or ends.

@@ -119,7 +119,7 @@ impl Candidate {
 
     /// Waits until no process of its command exists any more.
     #[track_caller]
-    pub fn command_gone_within(&self, limit: Duration) {
+    pub fn command_exits_within(&self, limit: Duration) {
         eventually(limit, &format!("the command of {} is gone", self.name), || {
             let living = self.living();
             if living.is_empty() { Ok(()) } else { Err(format!("{living:?}")) }

@@ -90,7 +90,7 @@ impl Etcdctl {
         let mut command = self.command(&["put"]);
         command.arg(OsStr::from_bytes(key)).args(lease.map(|lease| format!("--lease={lease:x}")));
         // Without a word for it the value is what comes in.
-        feed(command, value);
+        run_with_input(command, value);
     }
 
     /// Puts many small keys: a few transactions instead of a process for each. Names and values are words.
@@ -103,7 +103,7 @@ impl Etcdctl {
         let puts: Vec<_> = names.into_iter().map(|name| format!("put {name} {value}{option}\n")).collect();
         // etcd takes no more than 128 operations in one.
         for puts in puts.chunks(128) {
-            feed(self.command(&["txn"]), format!("\n{}\n\n", puts.concat()).as_bytes());
+            run_with_input(self.command(&["txn"]), format!("\n{}\n\n", puts.concat()).as_bytes());
         }
     }
 
@@ -113,7 +113,10 @@ impl Etcdctl {
     /// If etcd does not.
     #[track_caller]
     pub fn change_password(&self, user: &str, password: &str) {
-        feed(self.command(&["user", "passwd", user, "--interactive=false"]), format!("{password}\n").as_bytes());
+        run_with_input(
+            self.command(&["user", "passwd", user, "--interactive=false"]),
+            format!("{password}\n").as_bytes(),
+        );
     }
 
     /// A lease, in whole seconds.
@@ -229,7 +232,7 @@ impl Etcdctl {
         let mut command = Command::new(binary());
         command.env("ETCDCTL_API", "3").args(&self.options).args(arguments);
         if let Some(names) = &self.names {
-            names.given_to(&mut command);
+            names.apply_to(&mut command);
         }
         command
     }
@@ -237,7 +240,7 @@ impl Etcdctl {
 
 /// Runs a command that reads its input, and must succeed.
 #[track_caller]
-fn feed(mut command: Command, input: &[u8]) {
+fn run_with_input(mut command: Command, input: &[u8]) {
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().expect("etcdctl starts");
     child.stdin.take().expect("it is piped").write_all(input).expect("etcdctl reads");

@@ -53,10 +53,10 @@ pub fn run() {
     handle(SigHandler::Handler(note));
 
     // The program that was gated must find no trace of its predecessor: looked at before the first record is written.
-    let seen = read(&beginnings(&path)).map(|records| others_alive(&records)).unwrap_or_default();
-    let mut diary = Diary::begin(&path);
+    let seen = read(&start_records(&path)).map(|records| other_terms_alive(&records)).unwrap_or_default();
+    let mut writer = JournalWriter::begin(&path);
     for pid in seen {
-        diary.write(Kind::Saw(pid));
+        writer.write(Kind::Saw(pid));
     }
 
     if let Some(path) = &behavior.environment {
@@ -66,25 +66,25 @@ pub fn run() {
         fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).expect("writing the environment");
     }
     for _ in 0..behavior.children {
-        forked(|| live(Diary::again(), &behavior, false));
+        forked(|| live(JournalWriter::for_fork(), &behavior, false));
     }
     if behavior.daemon {
         forked(|| {
             setsid().expect("a session of its own");
-            forked(|| live(Diary::again(), &behavior, false));
+            forked(|| live(JournalWriter::for_fork(), &behavior, false));
             process::exit(0);
         });
     }
     if let Some(signal) = behavior.die_by {
-        diary.write(Kind::End);
+        writer.write(Kind::End);
         handle(SigHandler::SigDfl);
         raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
     }
-    live(diary, &behavior, true);
+    live(writer, &behavior, true);
 }
 
 /// Beats until it is time to end.
-fn live(mut diary: Diary, behavior: &Behavior, main: bool) -> ! {
+fn live(mut writer: JournalWriter, behavior: &Behavior, main: bool) -> ! {
     let begun = Instant::now();
     let mut end: Option<(u8, Instant)> = None;
     // Only the main process ends by itself; what it forked is there to be left behind.
@@ -94,7 +94,7 @@ fn live(mut diary: Diary, behavior: &Behavior, main: bool) -> ! {
     loop {
         thread::sleep(BEAT);
         if ASKED.swap(false, Ordering::Relaxed) {
-            diary.write(Kind::Asked);
+            writer.write(Kind::Asked);
             if !behavior.stubborn {
                 end = Some((0, Instant::now() + behavior.slow_stop));
             }
@@ -102,10 +102,10 @@ fn live(mut diary: Diary, behavior: &Behavior, main: bool) -> ! {
         if let Some((code, at)) = end
             && Instant::now() >= at
         {
-            diary.write(Kind::End);
+            writer.write(Kind::End);
             process::exit(i32::from(code));
         }
-        diary.write(Kind::Alive);
+        writer.write(Kind::Alive);
     }
 }
 
@@ -134,7 +134,7 @@ fn forked(child: impl FnOnce()) {
 }
 
 /// The processes of other terms that are still there, whatever they are doing.
-fn others_alive(records: &[Record]) -> Vec<i32> {
+fn other_terms_alive(records: &[Record]) -> Vec<i32> {
     let own = token();
     let mut alive: Vec<i32> = records
         .iter()
@@ -152,31 +152,31 @@ fn token() -> i64 {
 
 /// Where the first records are written a second time: after an hour the journal is too long to be read by each command
 /// before its first record, which would then come late.
-fn beginnings(journal: &Path) -> PathBuf {
-    journal.with_extension("beginnings")
+fn start_records(journal: &Path) -> PathBuf {
+    journal.with_extension("start_records")
 }
 
 /// This process's hand in the journal.
-struct Diary {
+struct JournalWriter {
     file: File,
     record: Record,
 }
 
-impl Diary {
+impl JournalWriter {
     fn begin(path: &Path) -> Self {
         let pid = i32::try_from(process::id()).expect("a pid");
         let started = Stat::of(pid).expect("this process exists").started;
         let name = env::var(NAME).unwrap_or_default();
         let record = Record { at: 0, kind: Kind::Start, pid, started, token: token(), name };
         // Written first: who is in the journal is there to be seen.
-        Self { file: append(&beginnings(path)), record: record.clone() }.write(Kind::Start);
-        let mut diary = Self { file: append(path), record };
-        diary.write(Kind::Start);
-        diary
+        Self { file: append(&start_records(path)), record: record.clone() }.write(Kind::Start);
+        let mut writer = Self { file: append(path), record };
+        writer.write(Kind::Start);
+        writer
     }
 
     /// For a forked process, which begins its own life in the journal.
-    fn again() -> Self {
+    fn for_fork() -> Self {
         Self::begin(&env::var_os(JOURNAL).map(PathBuf::from).expect("the journal's file"))
     }
 

@@ -59,7 +59,7 @@ impl Names {
         static POSSIBLE: LazyLock<Result<(), String>> = LazyLock::new(|| {
             let names = Names::unchecked();
             let mut command = Command::new("true");
-            names.given_to(&mut command);
+            names.apply_to(&mut command);
             command.status().map(drop).map_err(|error| error.to_string())
         });
         match &*POSSIBLE {
@@ -151,7 +151,7 @@ impl Names {
     }
 
     /// Lets the process that `command` starts, and its children, resolve names by these.
-    pub fn given_to(&self, command: &mut Command) {
+    pub fn apply_to(&self, command: &mut Command) {
         let path = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).expect("a path without zeros");
         let mounts: Vec<(CString, CString)> = FILES
             .into_iter()
@@ -185,7 +185,7 @@ impl Names {
     pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         let mut command = Command::new("getent");
         command.args(["ahosts", name]);
-        self.given_to(&mut command);
+        self.apply_to(&mut command);
         let output = command.output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let streams = text.lines().filter(|line| line.contains("STREAM"));
@@ -260,7 +260,7 @@ mod tests {
         let mut command = Command::new("sh");
         // It tells when it looked first, and looks again when it is told to.
         command.args(["-c", &format!("getent hosts {NAME}; read line; getent hosts {NAME}")]);
-        names.given_to(&mut command);
+        names.apply_to(&mut command);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().expect("sh");
         let mut stdout = io::BufReader::new(child.stdout.take().expect("piped"));
@@ -293,7 +293,7 @@ mod tests {
         names.dns_hangs();
         let mut command = Command::new("getent");
         command.args(["ahosts", NAME]);
-        names.given_to(&mut command);
+        names.apply_to(&mut command);
         let mut child = command.spawn().expect("getent");
         crate::throughout(Duration::from_secs(2), "it waits", || match child.try_wait() {
             Ok(None) => Ok(()),

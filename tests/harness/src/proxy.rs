@@ -135,7 +135,7 @@ impl Proxy {
     }
 
     /// Leads to this member from now on; all connections end.
-    pub fn lead_to(&self, member: &Member) {
+    pub fn forward_to(&self, member: &Member) {
         self.change(|state| {
             state.upstreams = vec![member.client_address()];
             state.generation += 1;

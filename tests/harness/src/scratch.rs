@@ -15,7 +15,7 @@ use std::{
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    worthless: AtomicBool,
+    discarded: AtomicBool,
 }
 
 impl Scratch {
@@ -29,7 +29,7 @@ impl Scratch {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = ROOT.path.join(format!("{number:04}-{name}"));
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        Self { path, worthless: AtomicBool::new(false) }
+        Self { path, discarded: AtomicBool::new(false) }
     }
 
     /// Where it is.
@@ -40,7 +40,7 @@ impl Scratch {
 
     /// Nothing in it explains a failure: it goes in any case.
     pub fn discard(&self) {
-        self.worthless.store(true, Ordering::Relaxed);
+        self.discarded.store(true, Ordering::Relaxed);
     }
 
     /// Keeps everything of this test process: the logs of a shared cluster belong to whichever test failed.
@@ -53,7 +53,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if thread::panicking() && !self.worthless.load(Ordering::Relaxed) {
+        if thread::panicking() && !self.discarded.load(Ordering::Relaxed) {
             self.keep();
         } else {
             let _ = fs::remove_dir_all(&self.path);

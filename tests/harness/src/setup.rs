@@ -197,7 +197,7 @@ impl Setup {
         }
 
         if let Some(names) = &self.names {
-            names.given_to(&mut command);
+            names.apply_to(&mut command);
         }
 
         let number = lock(&self.started).len();

@@ -70,7 +70,7 @@ impl Timing {
         self.latest_failover() + self.lease() + Self::ETCD_ELECTION
     }
 
-    /// A hand-over that waits for nothing: far less than what is left of a [`LONG`](Self::LONG) lease.
+    /// A handover that waits for nothing: far less than what is left of a [`LONG`](Self::LONG) lease.
     pub const SWIFT: Duration = Duration::from_secs(4);
     /// A program that starts, joins and starts its command, on a busy machine.
     pub const START: Duration = Duration::from_secs(10);

@@ -169,7 +169,7 @@ impl World {
 
     /// Waits until nothing of this election is left in etcd.
     #[track_caller]
-    pub fn nothing_left_in_etcd(&self, limit: Duration) {
+    pub fn no_keys_left_within(&self, limit: Duration) {
         eventually(limit, "no key of the lock is left", || {
             let keys = self.keys()?;
             if keys.is_empty() { Ok(()) } else { Err(format!("{keys:?}")) }
