@@ -47,7 +47,7 @@ const BOOT: Duration = Duration::from_secs(60);
 /// `docker` with these words; what it prints.
 ///
 /// # Errors
-/// With what it said, if it did not succeed.
+/// With its output, if it does not succeed.
 pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
@@ -268,7 +268,7 @@ impl Machine {
     /// Runs a command in it; what it prints.
     ///
     /// # Errors
-    /// With what it said, if it did not succeed.
+    /// With its output, if it does not succeed.
     pub(crate) fn exec<S: AsRef<str>>(&self, words: &[S]) -> Result<String, String> {
         let mut all = vec!["exec", &self.id];
         all.extend(words.iter().map(AsRef::as_ref));

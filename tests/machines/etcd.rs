@@ -79,7 +79,7 @@ impl Cluster {
     /// `etcdctl` on a member, asking that member.
     ///
     /// # Errors
-    /// With what it said, if it did not succeed.
+    /// With its output, if it does not succeed.
     pub(crate) fn etcdctl(&self, member: usize, words: &[&str]) -> Result<String, String> {
         let tls = ["ca.crt", "client.crt", "client.key"].map(|file| format!("{FOLDER}/{file}"));
         let [ca, cert, key] = &tls;

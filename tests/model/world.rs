@@ -149,7 +149,7 @@ impl World {
         });
     }
 
-    /// SIGKILL to the gatekeeper.
+    /// Sends SIGKILL to the gatekeeper.
     pub(crate) fn kill_gatekeeper(self: &Rc<Self>, machine: usize) {
         if let Some(instance) = self.instance(machine) {
             self.sim.kill(&instance.gatekeeper);

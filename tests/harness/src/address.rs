@@ -1,4 +1,4 @@
-//! Loopback addresses of one's own: every member and every candidate has one, so that no two ports can collide.
+//! Loopback addresses: every member and every candidate has its own address, so ports cannot collide.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -6,19 +6,19 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Where etcd serves its clients, on its member's address.
+/// The client port of every etcd member.
 pub const CLIENT_PORT: u16 = 23_790;
-/// Where etcd serves its peers, on its member's address.
+/// The peer port of every etcd member.
 pub const PEER_PORT: u16 = 23_800;
-/// Where etcd serves its metrics, on its member's address.
+/// The metrics port of every etcd member.
 pub const METRICS_PORT: u16 = 23_810;
-/// Where a candidate serves its status, on its own address.
+/// The port of a candidate's status endpoint.
 pub const STATUS_PORT: u16 = 28_080;
-/// Listened on for as long as the address is ours: how processes that know nothing of each other share 127.0.0.0/8. Like
-/// the others it is below the ports that the kernel hands out.
+/// A process listens on this port of each address that it has claimed, so that concurrent test runs share 127.0.0.0/8.
+/// Like the other ports it is below the kernel's ephemeral range.
 const CLAIM_PORT: u16 = 23_780;
 
-/// An address of 127.0.0.0/8 that is ours until this is dropped.
+/// An address of 127.0.0.0/8 that stays claimed until this is dropped.
 #[derive(Debug)]
 pub struct Address {
     ip: Ipv4Addr,
@@ -26,14 +26,14 @@ pub struct Address {
 }
 
 impl Address {
-    /// Takes the next free address.
+    /// Claims the next free address.
     ///
     /// # Panics
-    /// If no address is to be had.
+    /// If no address is free.
     #[must_use]
     pub fn claim() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        // Each process begins somewhere else, so that it rarely meets another one's claims.
+        // Each process starts at a different address, so that collisions with other processes are rare.
         let begin = process::id().wrapping_mul(2_654_435_761) >> 8;
         for _ in 0..10_000 {
             let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (100 * 250 * 250);

@@ -1,9 +1,10 @@
-//! One address in front of all members, as a load balancer or a Kubernetes service is: connections go round.
+//! One address in front of all members, like a load balancer or a Kubernetes service: connections are distributed in
+//! turn.
 
 use crate::{cluster::Cluster, proxy::Proxy};
 
-/// A round-robin balancer of TCP connections. Like a service of Kubernetes it does not know how its members are: who is
-/// taken to one that hangs, hangs; who is taken to one that is gone sees the connection end.
+/// A round-robin balancer of TCP connections. Like a Kubernetes service it does not check its members: a connection to
+/// a hung member hangs, and a connection to a stopped member is closed.
 #[derive(Debug)]
 pub struct Balancer {
     front: Proxy,
@@ -11,13 +12,14 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Starts one in front of all members, on the first one's address: the certificates are good for it.
+    /// Starts a balancer in front of all members, on the address of the first one, for which the certificates are
+    /// valid.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
         Self::new(cluster.members().iter().map(Proxy::of).collect())
     }
 
-    /// Starts one over these proxies, on the first one's address.
+    /// Starts a balancer in front of these proxies, on the address of the first one.
     ///
     /// # Panics
     /// If there are none.
@@ -28,31 +30,31 @@ impl Balancer {
         Self { front: Proxy::start(members[0].scheme(), (ip, 0).into(), upstreams), members }
     }
 
-    /// Where it listens, as a URL.
+    /// Returns its URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
         self.front.endpoint()
     }
 
-    /// What all connections pass.
+    /// Returns the proxy that all connections pass.
     #[must_use]
     pub const fn front(&self) -> &Proxy {
         &self.front
     }
 
-    /// What the connections to this member pass: in a black hole it hangs, cut it is gone.
+    /// Returns the proxy of the connections to this member: in a black hole the member hangs, and cut it is stopped.
     #[must_use]
     pub fn member(&self, index: usize) -> &Proxy {
         &self.members[index]
     }
 
-    /// The same of all members.
+    /// Returns the proxies of all members.
     #[must_use]
     pub fn members(&self) -> &[Proxy] {
         &self.members
     }
 
-    /// Delivers everything again, at once.
+    /// Ends all faults: everything is delivered at once again.
     pub fn heal(&self) {
         self.front.heal();
         self.members.iter().for_each(Proxy::heal);
@@ -88,7 +90,7 @@ mod tests {
         (Balancer::new(members), addresses)
     }
 
-    /// What the next connection is answered; none if it hangs or ends.
+    /// Returns the response to the next connection, or `None` if it hangs or is closed.
     fn next(balancer: &Balancer) -> Option<u8> {
         let mut stream = TcpStream::connect(balancer.front.address()).expect("the balancer listens");
         stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a socket option");

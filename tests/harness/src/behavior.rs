@@ -1,34 +1,34 @@
-//! What the gated command of a test does, besides keeping the journal.
+//! The behavior of a test's command, besides writing the journal.
 
 use std::{path::PathBuf, time::Duration};
 
-/// Default: runs until SIGTERM or SIGINT, then ends with 0.
+/// By default the command runs until SIGTERM or SIGINT, and then exits with 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behavior {
-    /// End by itself with this code, after this time.
+    /// Exit with this code, after this time.
     pub exit: Option<(u8, Duration)>,
-    /// End itself by this signal, at once.
+    /// Kill itself by this signal, at once.
     pub die_by: Option<i32>,
-    /// Take no notice of SIGTERM and SIGINT.
+    /// Ignore SIGTERM and SIGINT.
     pub stubborn: bool,
-    /// How long it takes to end after it was asked to.
+    /// The time that it takes to end after a stop signal.
     pub slow_stop: Duration,
-    /// How many children it forks into its own process group; they outlive it unless ended.
+    /// The number of children that it forks into its own process group; they outlive it unless they are killed.
     pub children: u32,
-    /// Whether it leaves a daemon behind: forked twice, in a session of its own.
+    /// Whether it starts a daemon: forked twice, in its own session.
     pub daemon: bool,
-    /// Where to write the environment that it was given.
+    /// The file to which it writes its environment.
     pub environment: Option<PathBuf>,
 }
 
 impl Behavior {
-    /// Ends by itself with this code, after this time.
+    /// Exits with this code, after this time.
     #[must_use]
     pub fn exits(code: u8, after: Duration) -> Self {
         Self { exit: Some((code, after)), ..Self::default() }
     }
 
-    /// Takes no notice of being asked to stop.
+    /// Ignores stop signals.
     #[must_use]
     pub fn stubborn() -> Self {
         Self { stubborn: true, ..Self::default() }
@@ -40,7 +40,7 @@ impl Behavior {
         Self { slow_stop: stop, ..Self::default() }
     }
 
-    /// As text, for the environment of the command.
+    /// Encodes this as text, for the environment of the command.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut words = Vec::new();
@@ -68,7 +68,7 @@ impl Behavior {
         words.join(";")
     }
 
-    /// The reverse; none if it is not understood.
+    /// Decodes the text; returns `None` if it is invalid.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
         let mut behavior = Self::default();

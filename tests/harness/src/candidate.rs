@@ -1,4 +1,4 @@
-//! The real program, as one instance among others.
+//! One instance of the real program.
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -33,25 +33,25 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Its name in the journal.
+    /// Returns its name in the journal.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its durations.
+    /// Returns its timing.
     #[must_use]
     pub const fn timing(&self) -> Timing {
         self.timing
     }
 
-    /// The gatekeeper's process id.
+    /// Returns the process id of the gatekeeper.
     #[must_use]
     pub const fn pid(&self) -> i32 {
         self.process.pid()
     }
 
-    /// The guard's process id: the gatekeeper's child of that name.
+    /// Returns the process id of the guard, which is the gatekeeper's child of that name.
     #[must_use]
     #[track_caller]
     pub fn guard_pid(&self) -> i32 {
@@ -60,39 +60,39 @@ impl Candidate {
         })
     }
 
-    /// The same, if there is a guard now.
+    /// Returns the process id of the guard, if there is one now.
     #[must_use]
     pub fn guard(&self) -> Option<i32> {
         let is_guard = |&pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"await-guard\n");
         process::children(self.pid()).into_iter().find(is_guard)
     }
 
-    /// The process id of the command that runs now.
+    /// Returns the process id of the running command.
     #[must_use]
     #[track_caller]
     pub fn command_pid(&self) -> i32 {
         self.running_within(Timing::START).pid
     }
 
-    /// The processes that this instance ever started, forked ones too.
+    /// Returns every process that this instance ever started, descendants of the command included.
     #[must_use]
     pub fn lives(&self) -> Vec<Life> {
         self.journal.lives().into_iter().filter(|life| life.name == self.name && life.from >= self.begun).collect()
     }
 
-    /// Those of them that still exist.
+    /// Returns those processes that still exist.
     #[must_use]
     pub fn living(&self) -> Vec<Life> {
         self.lives().into_iter().filter(|life| process::lives(life.pid, life.started)).collect()
     }
 
-    /// Waits until its command runs; gives the fencing token.
+    /// Waits until its command runs; returns the fencing token.
     #[track_caller]
     pub fn leads(&self) -> i64 {
         self.leads_within(Timing::START)
     }
 
-    /// The same with a limit.
+    /// Waits at most `limit` until its command runs; returns the fencing token.
     #[track_caller]
     pub fn leads_within(&self, limit: Duration) -> i64 {
         self.running_within(limit).token
@@ -106,7 +106,7 @@ impl Candidate {
         })
     }
 
-    /// Waits until it stands in the queue, as etcd says.
+    /// Waits until its entry is in the queue in etcd.
     #[track_caller]
     pub fn waits(&self) {
         eventually(Timing::START, &format!("{} waits", self.name), || {
@@ -117,7 +117,7 @@ impl Candidate {
         });
     }
 
-    /// Waits until no process of its command exists any more.
+    /// Waits until the process tree of its command has exited.
     #[track_caller]
     pub fn command_exits_within(&self, limit: Duration) {
         eventually(limit, &format!("the command of {} is gone", self.name), || {
@@ -131,22 +131,22 @@ impl Candidate {
         self.process.signal(signal);
     }
 
-    /// SIGTERM, as any supervisor would.
+    /// Sends SIGTERM to the gatekeeper, as a supervisor does.
     pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
-    /// SIGKILL to the gatekeeper.
+    /// Sends SIGKILL to the gatekeeper.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
     }
 
-    /// SIGSTOP to the gatekeeper.
+    /// Sends SIGSTOP to the gatekeeper.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT to the gatekeeper.
+    /// Sends SIGCONT to the gatekeeper.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -157,13 +157,13 @@ impl Candidate {
         nix::sys::signal::kill(Pid::from_raw(self.guard_pid()), signal).expect("the guard is there");
     }
 
-    /// How the gatekeeper ended, if it has.
+    /// Returns how the gatekeeper ended, if it has.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.process.end()
     }
 
-    /// Waits for the gatekeeper's end.
+    /// Waits until the gatekeeper has ended.
     #[track_caller]
     pub fn wait_exit(&self, limit: Duration) -> End {
         eventually(limit, &format!("{} ends", self.name), || {
@@ -171,7 +171,7 @@ impl Candidate {
         })
     }
 
-    /// One request to its status endpoint.
+    /// Sends one request to its status endpoint.
     ///
     /// # Errors
     /// If it does not answer.
@@ -179,25 +179,25 @@ impl Candidate {
         http::request(self.status, method, path)
     }
 
-    /// The status code of a path of its status endpoint; 0 while it does not answer.
+    /// Returns the HTTP status code of a path of its status endpoint, or 0 while it does not answer.
     #[must_use]
     pub fn code(&self, path: &str) -> u16 {
         self.http("GET", path).map_or(0, |answer| answer.status)
     }
 
-    /// Where its status endpoint is.
+    /// Returns the address of its status endpoint.
     #[must_use]
     pub const fn status_address(&self) -> SocketAddr {
         self.status
     }
 
-    /// What it wrote to standard output so far.
+    /// Returns its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stdout).unwrap_or_default()).into_owned()
     }
 
-    /// What it wrote to standard error so far.
+    /// Returns its standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap_or_default()).into_owned()
@@ -206,7 +206,8 @@ impl Candidate {
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        // From the top down, each checked to be the very process: a guard killed first would be reported, not lost.
+        // The gatekeeper is killed first, so that it does not log the end of its guard. Process ids are checked for
+        // reuse.
         let guard: Vec<(i32, u64)> =
             process::children(self.pid()).into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?.started))).collect();
         self.process.signal(Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! Certificates made for one cluster: good ones, and every kind of bad one.
+//! The certificates of one cluster: valid ones, and every kind of invalid one.
 
 use std::{
     fs,
@@ -13,26 +13,27 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// The name that every server's certificate is good for, besides the addresses: of a service that stands for all members.
+/// The DNS name for which every server certificate is valid, besides the addresses: the name of a service for all
+/// members.
 pub const NAME: &str = "etcd.test";
 
 /// The files of one cluster.
 #[derive(Debug)]
 pub struct Certificates {
-    /// The CA that signed all but the foreign ones.
+    /// The CA that signed all certificates except the foreign ones.
     pub ca: PathBuf,
-    /// For the members, as servers and towards each other.
+    /// The certificate of the members, as servers and as peers.
     pub server: Pair,
-    /// A client's.
+    /// A client certificate.
     pub client: Pair,
-    /// A client's that ended long ago.
+    /// A client certificate that has expired.
     pub expired: Pair,
-    /// A CA that nobody here trusts.
+    /// A CA that neither members nor clients trust.
     pub foreign_ca: PathBuf,
-    /// A client's, signed by the foreign CA.
+    /// A client certificate that the foreign CA signed.
     pub foreign: Pair,
     directory: PathBuf,
-    /// What the server's is good for.
+    /// The names and addresses for which the server certificate is valid.
     hosts: Vec<String>,
     authority: Arc<Authority>,
 }
@@ -47,7 +48,8 @@ pub struct Pair {
 }
 
 impl Certificates {
-    /// Makes them in `directory`. The server's is good for localhost, 127.0.0.1, [`NAME`] and the addresses of `members`.
+    /// Creates them in `directory`. The server certificate is valid for localhost, 127.0.0.1, [`NAME`] and the
+    /// addresses of `members`.
     ///
     /// # Panics
     /// If they cannot be made.
@@ -74,8 +76,8 @@ impl Certificates {
         }
     }
 
-    /// The same for the servers of another cluster, in its `directory`: whoever is given these trusts those. They are good
-    /// for the old addresses, too, as the certificate of a member that was set up anew.
+    /// Creates certificates for the servers of another cluster, in its `directory`, under the same CA. They are valid
+    /// for the old addresses as well, like the certificate of a rebuilt member.
     #[must_use]
     pub fn for_others(&self, directory: &Path, members: &[String]) -> Self {
         let hosts = [self.hosts.as_slice(), members].concat();
@@ -92,7 +94,7 @@ impl Certificates {
         }
     }
 
-    /// A client's that ends so soon.
+    /// Issues a client certificate with this lifetime.
     ///
     /// # Panics
     /// If it cannot be made.
@@ -104,14 +106,14 @@ impl Certificates {
         issue(&self.directory, name, &self.authority, params)
     }
 
-    /// Another CA, which nobody trusts yet.
+    /// Creates another CA, which is not trusted yet.
     #[must_use]
     pub fn next_ca(&self) -> NextCa<'_> {
         NextCa { certificates: self, old: fs::read_to_string(&self.ca).expect("the CA"), new: authority("next CA") }
     }
 }
 
-/// The steps from one CA to another, each of which takes place in the files that everybody was given.
+/// The steps from one CA to another. Each step changes the files that members and clients use.
 pub struct NextCa<'a> {
     certificates: &'a Certificates,
     old: String,
@@ -119,19 +121,19 @@ pub struct NextCa<'a> {
 }
 
 impl NextCa<'_> {
-    /// Both are trusted.
+    /// Makes members and clients trust both CAs.
     pub fn trust_both(&self) {
         self.trust(&format!("{}{}", self.old, self.new.pem()));
     }
 
-    /// Servers and clients get certificates of the new one.
+    /// Issues server and client certificates of the new CA.
     pub fn issue(&self) {
         let Certificates { directory, hosts, .. } = self.certificates;
         issue(directory, "server", &self.new, named("etcd", hosts.clone()));
         issue(directory, "client", &self.new, named("candidate", Vec::new()));
     }
 
-    /// The old one is trusted no more.
+    /// Makes members and clients trust only the new CA.
     pub fn trust_only_new(&self) {
         self.trust(&self.new.pem());
     }
@@ -141,7 +143,7 @@ impl NextCa<'_> {
     }
 }
 
-/// What a server's certificate is good for.
+/// Returns the names and addresses for which a server certificate is valid.
 fn hosts(members: &[String]) -> Vec<String> {
     let mut names = ["localhost", "127.0.0.1", NAME].map(str::to_owned).to_vec();
     names.extend_from_slice(members);
@@ -158,7 +160,7 @@ fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA")
 }
 
-/// Servers and clients alike: a member is its peers' client too.
+/// Valid for servers and clients, as a member is also a client of its peers.
 fn named(name: &str, hosts: Vec<String>) -> CertificateParams {
     let mut params = CertificateParams::new(hosts).expect("valid names");
     params.distinguished_name.push(DnType::CommonName, name);
@@ -178,7 +180,7 @@ fn issue(directory: &Path, name: &str, ca: &Authority, params: CertificateParams
 
 fn write(directory: &Path, name: &str, text: &str) -> PathBuf {
     let path = directory.join(name);
-    // Beside and renamed: whoever reads it meanwhile finds the old one or the new one.
+    // Written beside and renamed, so that a reader finds either the old file or the new one.
     let partial = path.with_extension("partial");
     fs::write(&partial, text)
         .and_then(|()| fs::set_permissions(&partial, fs::Permissions::from_mode(0o600)))

@@ -19,17 +19,17 @@ use crate::{
     wait::{Permit, Semaphore, eventually},
 };
 
-/// Servers of clusters that tests may hurt, alive at once: the machine is small.
+/// The number of servers, of clusters in which tests cause faults, that run at once.
 static SERVERS: Semaphore = Semaphore::new(6);
 
-/// How long a cluster may take to form, or to be whole again.
+/// The time that a cluster may take to form or to recover.
 const HEALTHY: Duration = Duration::from_secs(30);
 
-/// A running cluster; ended when dropped.
+/// A running cluster, which is killed when dropped.
 #[derive(Debug)]
 pub struct Cluster {
     members: Vec<Member>,
-    /// Made for TLS or not: a cluster without it uses none of them.
+    /// Also created for a cluster without TLS, which does not use them.
     certificates: Certificates,
     tls: bool,
     auth: Option<(String, String)>,
@@ -44,14 +44,14 @@ impl std::fmt::Debug for Permit {
 }
 
 impl Cluster {
-    /// The three members with TLS that all tests share which do nothing to them.
+    /// Returns the cluster of three members with TLS that all tests without faults of etcd share.
     #[must_use]
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<Cluster>> = LazyLock::new(|| Arc::new(Cluster::builder().build(None, None)));
         Arc::clone(&SHARED)
     }
 
-    /// The version of the etcd that is used.
+    /// Returns the version of etcd under test.
     #[must_use]
     pub fn version() -> (u32, u32, u32) {
         version()
@@ -66,18 +66,18 @@ impl Cluster {
         !((3, 4, 31)..(3, 4, 34)).contains(&version) && !((3, 5, 13)..(3, 5, 16)).contains(&version)
     }
 
-    /// A cluster of one's own.
+    /// Configures a cluster for one test.
     pub const fn builder() -> ClusterBuilder {
         ClusterBuilder { size: 3, tls: true, auth: None, options: Vec::new(), jwt: None, start: true, program: None }
     }
 
-    /// All members.
+    /// Returns all members.
     #[must_use]
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// One member.
+    /// Returns one member.
     #[must_use]
     pub fn member(&self, index: usize) -> &Member {
         &self.members[index]
@@ -89,55 +89,56 @@ impl Cluster {
         &self.certificates
     }
 
-    /// Whether clients need TLS, and a certificate of their own.
+    /// Returns whether clients need TLS and a client certificate.
     #[must_use]
     pub const fn tls(&self) -> bool {
         self.tls
     }
 
-    /// User and password, if clients need them.
+    /// Returns user and password, if clients need them.
     #[must_use]
     pub fn auth(&self) -> Option<(&str, &str)> {
         self.auth.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
 
-    /// The URLs of all members.
+    /// Returns the URLs of all members.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(Member::endpoint).collect()
     }
 
-    /// The URL of all members, for whoever resolves [`NAME`] to their addresses; see [`Names`](crate::Names).
+    /// Returns one URL for all members, for processes that resolve [`NAME`] to their addresses; see
+    /// [`Names`](crate::Names).
     #[must_use]
     pub fn endpoint_by_name(&self) -> String {
         format!("{}://{NAME}:{CLIENT_PORT}", self.members[0].scheme)
     }
 
-    /// The addresses of all members.
+    /// Returns the addresses of all members.
     #[must_use]
     pub fn ips(&self) -> Vec<IpAddr> {
         self.members.iter().map(|member| member.client_address().ip()).collect()
     }
 
-    /// `etcdctl`, asking any member.
+    /// Returns an `etcdctl` for all members.
     #[must_use]
     pub fn etcdctl(&self) -> Etcdctl {
         self.etcdctl_at(&self.endpoints().join(","))
     }
 
-    /// `etcdctl`, asking this member only.
+    /// Returns an `etcdctl` for this member only.
     #[must_use]
     pub fn etcdctl_of(&self, index: usize) -> Etcdctl {
         self.etcdctl_at(&self.members[index].endpoint())
     }
 
-    /// `etcdctl` as the user who may do everything, where clients need one.
+    /// Returns an `etcdctl` that logs in as root.
     #[must_use]
     pub fn etcdctl_as_root(&self) -> Etcdctl {
         self.as_user(&self.endpoints().join(","), Some(("root", ROOT_PASSWORD)))
     }
 
-    /// `etcdctl` as a new user who may do anything below the prefix, and nothing else.
+    /// Creates a user who may read and write below the prefix only; returns an `etcdctl` that logs in as that user.
     #[must_use]
     pub fn etcdctl_as_new(&self, user: &str, prefix: &str) -> Etcdctl {
         let root = self.etcdctl_as_root();
@@ -148,15 +149,15 @@ impl Cluster {
         self.as_user(&self.endpoints().join(","), Some((user, user)))
     }
 
-    /// Lets everybody log in with `user` and `password` from now on: for a cluster that learns of users while it runs.
+    /// Enables authentication with this `user` and `password` in a running cluster.
     pub fn enable_auth(&self, user: &str, password: &str) {
         add_users(&self.as_user(&self.endpoints().join(","), None), user, password);
     }
 
-    /// The index of the member that leads the cluster.
+    /// Returns the index of the raft leader.
     ///
     /// # Errors
-    /// If nobody leads, or nobody answers.
+    /// If there is no raft leader, or no member answers.
     pub fn leader(&self) -> Result<usize, String> {
         let mut last = "no members".to_owned();
         for index in 0..self.members.len() {
@@ -176,10 +177,10 @@ impl Cluster {
         Err(last)
     }
 
-    /// The index of a member that does not lead.
+    /// Returns the index of a follower.
     ///
     /// # Panics
-    /// If nobody leads.
+    /// If there is no raft leader.
     #[must_use]
     pub fn follower(&self) -> usize {
         let leader = eventually(HEALTHY, "etcd has a leader", || self.leader());
@@ -193,7 +194,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until every member answers, which includes that there is a leader.
+    /// Waits until every member answers, which requires a raft leader.
     ///
     /// # Panics
     /// If that takes too long.
@@ -207,7 +208,7 @@ impl Cluster {
         }
     }
 
-    /// `etcdctl`, asking these endpoints only.
+    /// Returns an `etcdctl` for these endpoints only.
     #[must_use]
     pub fn etcdctl_at(&self, endpoints: &str) -> Etcdctl {
         self.as_user(endpoints, self.auth())
@@ -230,10 +231,10 @@ impl Cluster {
 
 const ROOT_PASSWORD: &str = "root-password";
 
-/// Turns authentication on: `root`, and a user that may do anything below the prefix `tests/`, nothing else.
+/// Enables authentication for `root` and for a user who may read and write below the prefix `tests/` only.
 fn add_users(etcdctl: &Etcdctl, user: &str, password: &str) {
     etcdctl.must(&["user", "add", &format!("root:{ROOT_PASSWORD}")]);
-    // With some versions it is there from the beginning.
+    // Some versions create this role themselves.
     let _ = etcdctl.run(&["role", "add", "root"]);
     etcdctl.must(&["user", "grant-role", "root", "root"]);
     etcdctl.must(&["role", "add", "tests"]);
@@ -251,7 +252,7 @@ impl Drop for Cluster {
     }
 }
 
-/// What a cluster shall be like.
+/// The configuration of a cluster.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClusterBuilder {
@@ -265,62 +266,64 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// How many members; three unless said otherwise.
+    /// Sets the number of members; the default is three.
     pub const fn size(mut self, size: usize) -> Self {
         self.size = size;
         self
     }
 
-    /// Neither certificates nor encryption.
+    /// Disables TLS.
     pub const fn plain(mut self) -> Self {
         self.tls = false;
         self
     }
 
-    /// Clients need this user and password; they may use keys below `tests/`.
+    /// Enables authentication; the user may use the keys below `tests/`.
     pub fn auth(mut self, user: &str, password: &str) -> Self {
         self.auth = Some((user.into(), password.into()));
         self
     }
 
-    /// Logins give a JWT that ends after this time, used or not; the other kind of token is prolonged by every use.
+    /// Makes logins return a JWT that expires after this time even if it is used; each use extends a simple token.
     pub const fn jwt(mut self, ttl: Duration) -> Self {
         self.jwt = Some(ttl);
         self
     }
 
-    /// One more option for every member.
+    /// Adds an option for every member.
     pub fn option(mut self, name: &str, value: &str) -> Self {
         self.options.push((name.into(), value.into()));
         self
     }
 
-    /// The server to start, in this folder; the one of all tests unless said otherwise. At least 3.5.
+    /// Sets the folder with the server to start, which must be at least 3.5.
     pub fn programs_in(mut self, folder: &Path) -> Self {
         self.program = Some(folder.join("etcd").into());
         self
     }
 
-    /// Everything made, nothing started: see [`Cluster::start`].
+    /// Creates everything but starts no member; see [`Cluster::start`].
     pub const fn unstarted(mut self) -> Self {
         self.start = false;
         self
     }
 
-    /// Waits for a place among the clusters alive, starts the members and waits until they are healthy.
+    /// Starts the members, as soon as few enough servers run, and waits until they are healthy.
     #[must_use]
     pub fn create(self) -> Arc<Cluster> {
         let permit = SERVERS.acquire(self.size);
         Arc::new(self.build(Some(permit), None))
     }
 
-    /// A second cluster for a test that has one: two that each wait for a second place would wait for ever.
+    /// Creates a second cluster for a test that has one. It does not wait for a permit, as two tests that do would
+    /// deadlock.
     #[must_use]
     pub fn create_beside(self, _first: &Cluster) -> Arc<Cluster> {
         Arc::new(self.build(None, None))
     }
 
-    /// Another cluster, of one member, that the clients of the first one trust: a member that was set up anew, alone.
+    /// Creates another cluster, of one member, that the clients of the first one trust: like a member that was rebuilt
+    /// alone.
     #[must_use]
     pub fn create_stray(mut self, first: &Cluster) -> Arc<Cluster> {
         self.size = 1;
@@ -387,10 +390,10 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
     option("initial-advertise-peer-urls", &member.peer_url());
     option("listen-metrics-urls", &format!("http://{}", member.metrics_address()));
     option("initial-cluster", &peers);
-    // An election timeout of half a second: etcd's shortest lease is one and a half of it.
+    // The election timeout is half a second; etcd's shortest lease is one and a half of it.
     option("heartbeat-interval", &"50");
     option("election-timeout", &"500");
-    // A login costs etcd a tenth of a second of computing by default, and here are many on a small machine.
+    // By default a login costs etcd a tenth of a second of CPU time.
     option("bcrypt-cost", &"4");
     option("logger", &"zap");
     option("log-level", &"warn");
@@ -403,20 +406,21 @@ fn arguments(member: &Member, peers: &str, scratch: &Scratch, tls: Option<&Certi
         }
     }
     if version() >= (3, 5, 0) {
-        // Nothing here has to outlive the machine.
+        // No data has to survive a crash of the machine.
         option("unsafe-no-fsync", &"true");
     }
     arguments
 }
 
-/// The option for tokens that the members sign with one shared key: to a client they are like those of any other method.
+/// Returns the option for tokens that the members sign with a shared key. Clients cannot tell them from those of other
+/// signing methods.
 fn jwt(directory: &Path, ttl: Duration) -> OsString {
     let key = directory.join("jwt.key");
     fs::write(&key, "a key that all members share").expect("writing the key");
     format!("--auth-token=jwt,priv-key={},sign-method=HS256,ttl={}s", key.display(), ttl.as_secs()).into()
 }
 
-/// The version of the etcd that is used.
+/// Returns the version of etcd under test.
 fn version() -> (u32, u32, u32) {
     static VERSION: LazyLock<(u32, u32, u32)> = LazyLock::new(|| {
         let output =
@@ -436,7 +440,7 @@ mod tests {
     use super::*;
     use crate::Names;
 
-    /// With the same certificates, and under the same name.
+    /// The stray cluster has certificates of the same CA, and answers under the same name.
     #[test]
     fn a_stray_cluster_has_another_id_and_the_same_certificate_authority() {
         let first = Cluster::builder().size(1).create();

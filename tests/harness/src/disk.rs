@@ -1,4 +1,5 @@
-//! A file system that hangs, as NFS, FUSE and a backup's freeze do: whoever writes to it cannot even be killed.
+//! A file system that hangs, as NFS, FUSE or a frozen file system may: a process that writes to it cannot even be
+//! killed.
 
 use std::{
     fs,
@@ -13,7 +14,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Mounts a new one below `directory`. None, and a line that says so, where the machine does not let us.
+    /// Mounts a new file system below `directory`. Prints SKIPPED and returns `None` where that is not permitted.
     ///
     /// # Panics
     /// If the directory cannot be written.
@@ -21,7 +22,7 @@ impl Disk {
     pub fn mount(directory: &Path) -> Option<Self> {
         let (image, mounted) = (directory.join("image"), directory.join("mounted"));
         fs::create_dir(&mounted).expect("a directory");
-        // The file has holes, and takes up what is written.
+        // A sparse file.
         let made = run("truncate", &["--size=256M".as_ref(), &image])
             && run("mkfs.ext4", &["-q".as_ref(), &image])
             && run("mount", &["-o".as_ref(), "loop".as_ref(), &image, &mounted]);
@@ -32,13 +33,13 @@ impl Disk {
         Some(Self { mounted })
     }
 
-    /// Where it is mounted.
+    /// Returns its mount point.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.mounted
     }
 
-    /// From now on whoever writes to it hangs.
+    /// Makes every write to it hang.
     ///
     /// # Panics
     /// If it cannot be frozen.
@@ -46,7 +47,7 @@ impl Disk {
         assert!(run("fsfreeze", &["--freeze".as_ref(), &self.mounted]), "it can be frozen");
     }
 
-    /// Lets them go on.
+    /// Lets writes continue.
     pub fn thaw(&self) {
         let _ = run("fsfreeze", &["--unfreeze".as_ref(), &self.mounted]);
     }

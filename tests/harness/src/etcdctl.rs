@@ -1,4 +1,4 @@
-//! `etcdctl` against one cluster: the tests' own view of what is in etcd, independent of the program's.
+//! `etcdctl` for one cluster: how the tests see the content of etcd, independently of the program.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,22 +14,22 @@ use serde_json::Value;
 
 use crate::{names::Names, process::Process};
 
-/// How to call `etcdctl` for one cluster.
+/// An `etcdctl` with the options for one cluster.
 #[derive(Clone, Debug)]
 pub struct Etcdctl {
-    /// The options that every call gets.
+    /// The options of every call.
     pub(crate) options: Vec<OsString>,
     pub(crate) names: Option<Names>,
 }
 
-/// One key as it stands in etcd.
+/// One key in etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Its name.
     pub name: String,
     /// Its value.
     pub value: String,
-    /// The lease it hangs on; 0 for none.
+    /// Its lease; 0 for none.
     pub lease: i64,
     /// The revision that created it.
     pub create_revision: i64,
@@ -38,10 +38,10 @@ pub struct Key {
 }
 
 impl Etcdctl {
-    /// Runs one command and waits for its output.
+    /// Runs one command and returns its output.
     ///
     /// # Errors
-    /// With what it said, if it did not succeed.
+    /// With its output, if it does not succeed.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let Output { status, stdout, stderr } =
             self.command(arguments).output().map_err(|error| format!("etcdctl does not start: {error}"))?;
@@ -53,7 +53,7 @@ impl Etcdctl {
         }
     }
 
-    /// The same, which must succeed.
+    /// Runs one command, which must succeed, and returns its output.
     ///
     /// # Panics
     /// If it does not.
@@ -62,7 +62,7 @@ impl Etcdctl {
         self.run(arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts one command that goes on, such as `elect` or `lock`.
+    /// Starts a long-running command, such as `elect` or `lock`.
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Process {
         let mut command = self.command(arguments);
@@ -70,7 +70,7 @@ impl Etcdctl {
         Process::start(command)
     }
 
-    /// The same, with what it says in a file.
+    /// Starts a long-running command whose output goes to a file.
     ///
     /// # Panics
     /// If the file cannot be made.
@@ -81,27 +81,27 @@ impl Etcdctl {
         Process::start(command)
     }
 
-    /// Puts a key of any bytes and any size.
+    /// Puts a key with an arbitrary name and value.
     ///
     /// # Panics
-    /// If etcd does not take it.
+    /// If etcd rejects it.
     #[track_caller]
     pub fn put(&self, key: &[u8], value: &[u8], lease: Option<i64>) {
         let mut command = self.command(&["put"]);
         command.arg(OsStr::from_bytes(key)).args(lease.map(|lease| format!("--lease={lease:x}")));
-        // Without a word for it the value is what comes in.
+        // Without an argument `etcdctl` reads the value from standard input.
         run_with_input(command, value);
     }
 
-    /// Puts many small keys: a few transactions instead of a process for each. Names and values are words.
+    /// Puts many small keys in a few transactions. Names and values must be single words.
     ///
     /// # Panics
-    /// If etcd does not take them.
+    /// If etcd rejects them.
     #[track_caller]
     pub fn put_all(&self, names: impl IntoIterator<Item = String>, value: &str, lease: Option<i64>) {
         let option = lease.map(|lease| format!(" --lease={lease:x}")).unwrap_or_default();
         let puts: Vec<_> = names.into_iter().map(|name| format!("put {name} {value}{option}\n")).collect();
-        // etcd takes no more than 128 operations in one.
+        // etcd accepts at most 128 operations in one transaction.
         for puts in puts.chunks(128) {
             run_with_input(self.command(&["txn"]), format!("\n{}\n\n", puts.concat()).as_bytes());
         }
@@ -110,7 +110,7 @@ impl Etcdctl {
     /// Changes a user's password.
     ///
     /// # Panics
-    /// If etcd does not.
+    /// If etcd rejects it.
     #[track_caller]
     pub fn change_password(&self, user: &str, password: &str) {
         run_with_input(
@@ -119,10 +119,10 @@ impl Etcdctl {
         );
     }
 
-    /// A lease, in whole seconds.
+    /// Grants a lease of whole seconds; returns its id.
     ///
     /// # Panics
-    /// If etcd grants none.
+    /// If etcd rejects it.
     #[must_use]
     #[track_caller]
     pub fn grant(&self, ttl: Duration) -> i64 {
@@ -130,7 +130,7 @@ impl Etcdctl {
         granted["ID"].as_i64().or_else(|| granted["id"].as_i64()).expect("an id")
     }
 
-    /// One call as a line for a shell.
+    /// Returns the call as a shell command line.
     #[must_use]
     pub fn line(&self) -> String {
         let words = std::iter::once(binary()).chain(self.options.iter().cloned());
@@ -138,10 +138,10 @@ impl Etcdctl {
         format!("ETCDCTL_API=3 {}", quoted.join(" "))
     }
 
-    /// All keys under a prefix, oldest first.
+    /// Returns all keys with a prefix, oldest first.
     ///
     /// # Errors
-    /// If etcd cannot be asked.
+    /// If etcd does not answer.
     pub fn keys(&self, prefix: &str) -> Result<Vec<Key>, String> {
         let answer = self.json(&["get", prefix, "--prefix", "--sort-by=CREATE"])?;
         let number = |key: &Value, name: &str| key[name].as_i64().unwrap_or(0);
@@ -160,47 +160,47 @@ impl Etcdctl {
         Ok(keys)
     }
 
-    /// The revision of the whole store: it moves with every write.
+    /// Returns the revision of the store, which every write increases.
     ///
     /// # Errors
-    /// If etcd cannot be asked.
+    /// If etcd does not answer.
     pub fn revision(&self) -> Result<i64, String> {
         let answer = self.json(&["get", "tests/none"])?;
         answer["header"]["revision"].as_i64().ok_or_else(|| format!("no revision: {answer}"))
     }
 
-    /// The id of the cluster that answers.
+    /// Returns the id of the cluster that answers.
     ///
     /// # Errors
-    /// If etcd cannot be asked.
+    /// If etcd does not answer.
     pub fn cluster_id(&self) -> Result<u64, String> {
         let answer = self.json(&["get", "tests/none"])?;
         answer["header"]["cluster_id"].as_u64().ok_or_else(|| format!("no cluster id: {answer}"))
     }
 
-    /// All leases that exist.
+    /// Returns all leases.
     ///
     /// # Errors
-    /// If etcd cannot be asked.
+    /// If etcd does not answer.
     pub fn leases(&self) -> Result<Vec<i64>, String> {
         let answer = self.json(&["lease", "list"])?;
         let ids = answer["leases"].as_array().map_or(&[][..], Vec::as_slice);
         Ok(ids.iter().filter_map(|lease| lease["id"].as_i64().or_else(|| lease["ID"].as_i64())).collect())
     }
 
-    /// Ends a lease, and every key with it.
+    /// Revokes a lease, which deletes its keys.
     ///
     /// # Panics
-    /// If etcd does not.
+    /// If etcd rejects it.
     #[track_caller]
     pub fn revoke(&self, lease: i64) {
         self.must(&["lease", "revoke", &format!("{lease:x}")]);
     }
 
-    /// One command with its answer in JSON.
+    /// Runs one command and returns its output as JSON.
     ///
     /// # Errors
-    /// With what it said, if it did not succeed.
+    /// With its output, if it does not succeed.
     pub fn json(&self, arguments: &[&str]) -> Result<Value, String> {
         let mut arguments = arguments.to_vec();
         arguments.push("--write-out=json");
@@ -208,7 +208,7 @@ impl Etcdctl {
         serde_json::from_str(&text).map_err(|error| format!("{error}: {text:?}"))
     }
 
-    /// The same calls, with more options. One that is given twice wins, but endpoints are added up.
+    /// Adds options. The last value of an option wins, except that endpoints add up.
     #[must_use]
     pub fn with(&self, options: &[&str]) -> Self {
         let mut etcdctl = self.clone();
@@ -216,13 +216,13 @@ impl Etcdctl {
         etcdctl
     }
 
-    /// Gives up after this time instead of five seconds.
+    /// Sets the time limit of each call, instead of five seconds.
     #[must_use]
     pub fn within(&self, limit: Duration) -> Self {
         self.with(&[&format!("--command-timeout={}ms", limit.as_millis())])
     }
 
-    /// Resolves names by these, and by nothing else.
+    /// Makes it resolve names only by `names`.
     #[must_use]
     pub fn names(&self, names: &Names) -> Self {
         Self { names: Some(names.clone()), ..self.clone() }
@@ -238,7 +238,7 @@ impl Etcdctl {
     }
 }
 
-/// Runs a command that reads its input, and must succeed.
+/// Runs a command with this standard input; it must succeed.
 #[track_caller]
 fn run_with_input(mut command: Command, input: &[u8]) {
     command.stdin(Stdio::piped()).stdout(Stdio::null());
@@ -247,7 +247,7 @@ fn run_with_input(mut command: Command, input: &[u8]) {
     assert!(child.wait().expect("it ends").success(), "{command:?}");
 }
 
-/// `etcdutl`, which comes beside `etcdctl`; 3.4 has none.
+/// Returns the path of `etcdutl`, which is beside `etcdctl`; etcd 3.4 has none.
 #[must_use]
 pub fn etcdutl() -> Option<PathBuf> {
     let beside = Path::new(&binary()).with_file_name("etcdutl");
@@ -255,12 +255,12 @@ pub fn etcdutl() -> Option<PathBuf> {
     found.is_ok().then_some(beside)
 }
 
-/// `etcdctl`, or what `ETCDCTL_BIN` names: other versions of etcd bring their own.
+/// Returns the program that `ETCDCTL_BIN` names, or `etcdctl`: each version of etcd has its own.
 fn binary() -> OsString {
     std::env::var_os("ETCDCTL_BIN").unwrap_or_else(|| "etcdctl".into())
 }
 
-/// Base64, as `etcdctl` prints keys and values; whatever is no base64 is left out.
+/// Decodes Base64, as `etcdctl` prints keys and values; skips all other characters.
 fn decode(text: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();

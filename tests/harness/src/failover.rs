@@ -1,8 +1,9 @@
-//! How long nobody leads after a fault of the leading host, per version of systemd: what `cargo xtask verify` measures, and
-//! the table of it in the documents.
+//! The failover times after faults of the leading host, per version of systemd, which `cargo xtask verify` measures,
+//! and their table in the documents.
 //!
-//! The tests of the units hold each time to its [bounds](Fault::bounds) and [record] it in `target/verify/`; a
-//! program of this package, `failover`, writes the table, and a test here compares the table with the faults.
+//! The tests of the units check that each time is within its [bounds](Fault::bounds) and [record] it in
+//! `target/verify/`. The program `failover` of this package writes the table; a test here compares the table with the
+//! faults.
 
 use std::{
     fmt::Write as _,
@@ -20,7 +21,7 @@ use crate::{Timing, suites::SUITES};
 pub enum Fault {
     /// `systemctl stop` of the unit.
     Stop,
-    /// SIGKILL to the gatekeeper.
+    /// Sends SIGKILL to the gatekeeper.
     GatekeeperKilled,
     /// SIGKILL to the guard.
     GuardKilled,
@@ -28,16 +29,16 @@ pub enum Fault {
     Reboot,
     /// SIGKILL to gatekeeper and guard.
     BothKilled,
-    /// SIGSTOP to the gatekeeper.
+    /// Sends SIGSTOP to the gatekeeper.
     GatekeeperFrozen,
-    /// All processes of the host are gone at once.
+    /// All processes of the host are killed at once.
     PowerLost,
     /// The host has no network.
     NetworkCut,
 }
 
 impl Fault {
-    /// One of each, in the order of the table.
+    /// All faults, in the order of the table.
     pub const ALL: [Self; 8] = [
         Self::Stop,
         Self::GatekeeperKilled,
@@ -49,7 +50,7 @@ impl Fault {
         Self::NetworkCut,
     ];
 
-    /// What the table calls it.
+    /// Returns its name in the table.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,16 +65,16 @@ impl Fault {
         }
     }
 
-    /// Whether leadership is handed over. Otherwise the next leader waits until the lease has run out.
+    /// Returns whether leadership is handed over. Otherwise the next leader waits until the lease has expired.
     #[must_use]
     pub const fn hands_over(self) -> bool {
         matches!(self, Self::Stop | Self::GatekeeperKilled | Self::GuardKilled | Self::Reboot)
     }
 
-    /// When the next leader's command starts, from the fault on.
+    /// Returns the limits of the time from the fault until the next leader's command starts.
     ///
-    /// A lease was renewed at most a retry period ago, and that renewal may have been slow: hence twice. The upper limit leaves
-    /// room for a machine of two cores on which hosts and members of etcd boot and run side by side.
+    /// The last renewal was sent at most a retry period before the fault, and may have been slow: hence twice. The
+    /// upper limit allows for hosts and members that boot on the same two cores.
     #[must_use]
     pub fn bounds(self, timing: Timing) -> Range<Duration> {
         if self.hands_over() {
@@ -93,7 +94,7 @@ struct Figures {
     times: [Option<Duration>; Fault::ALL.len()],
 }
 
-/// Adds a time to `target/verify/failover-SUITE.csv`, in the place of an earlier one.
+/// Writes a time to `target/verify/failover-SUITE.csv`, in place of an earlier one.
 ///
 /// # Panics
 /// If the file cannot be written.
@@ -117,7 +118,7 @@ pub fn record(suite: &'static str, version: &str, fault: Fault, took: Duration) 
 }
 
 impl Figures {
-    /// What was recorded so far.
+    /// Returns the recorded times.
     fn read(suite: &'static str) -> Self {
         let text = fs::read_to_string(file(suite)).unwrap_or_default();
         let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(','));
@@ -129,7 +130,7 @@ impl Figures {
 /// Writes the table into the documents.
 ///
 /// # Errors
-/// If a suite or a fault has not been measured, or the document has no place for the table.
+/// If a suite or a fault has not been measured, or the document has no marks for the table.
 pub fn document() -> Result<(), String> {
     let figures: Vec<_> = SUITES.iter().map(|suite| Figures::read(suite)).collect();
     let table = table(&figures)?;
@@ -185,7 +186,7 @@ fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
 }
 
-/// What is before, between and after the marks.
+/// Splits the text at the marks.
 fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (between, after) = rest.split_once(END)?;
@@ -208,7 +209,7 @@ fn file(suite: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// The figures of a table that was written, by its columns.
+    /// Parses the figures of a written table, column by column.
     fn figures(table: &str) -> Option<Vec<Figures>> {
         let rows = table.lines().filter(|line| line.starts_with('|'));
         let mut rows = rows.map(|line| line.trim_matches(['|', ' ']).split(" | ").skip(2).collect());
@@ -224,7 +225,7 @@ mod tests {
         figures.collect()
     }
 
-    /// The same rows, bounds and suites, with figures within the bounds.
+    /// The rows, bounds and suites are the same, and the figures are within the bounds.
     #[test]
     fn the_documents_contain_the_failover_table_of_the_tests() {
         let text = fs::read_to_string(page()).expect("the page");

@@ -1,4 +1,4 @@
-//! The few words of HTTP that a status endpoint is asked with.
+//! A minimal HTTP client for status endpoints.
 
 use std::{
     io::{self, Read, Write},
@@ -6,29 +6,29 @@ use std::{
     time::Duration,
 };
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code.
     pub status: u16,
     /// The header lines, in lower case.
     pub head: String,
-    /// What follows them.
+    /// The body.
     pub body: String,
 }
 
 impl Response {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// If it is not JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 }
 
-/// One request on a connection of its own. A status endpoint never waits for anything: two seconds are plenty.
+/// Sends one request on its own connection, with a limit of two seconds.
 ///
 /// # Errors
 /// If the server cannot be reached, is too slow, or does not speak HTTP.

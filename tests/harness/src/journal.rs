@@ -1,4 +1,4 @@
-//! The oracle: what the gated commands wrote down, and whether it keeps the promise.
+//! The oracle: it reads the journal that the commands wrote, and checks the guarantee.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,32 +17,32 @@ use crate::wait::lock;
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// When, in nanoseconds since boot, suspend included.
+    /// The time in nanoseconds since boot, suspend included.
     pub at: u64,
     /// What happened.
     pub kind: Kind,
-    /// To which process.
+    /// The process.
     pub pid: i32,
-    /// When that process was started, in the kernel's ticks: a process id can be used again.
+    /// The start time of the process in kernel ticks, as process ids are reused.
     pub started: u64,
-    /// The fencing token that it was given; 0 if none.
+    /// The fencing token that it received; 0 for none.
     pub token: i64,
-    /// The candidate that it belongs to.
+    /// The name of its candidate.
     pub name: String,
 }
 
-/// What a process writes down.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It began.
+    /// The process started.
     Start,
-    /// It lives.
+    /// The process runs.
     Alive,
-    /// It was asked to stop.
+    /// The process received a stop signal.
     Asked,
-    /// It ends by itself.
+    /// The process is about to exit.
     End,
-    /// When it began, this process of another term was still there.
+    /// This process of another term still existed when the process started.
     Saw(i32),
 }
 
@@ -84,7 +84,7 @@ impl std::str::FromStr for Record {
     }
 }
 
-/// Now, on the journal's clock.
+/// Returns the time of the journal's clock.
 ///
 /// # Panics
 /// If the system has no such clock.
@@ -94,16 +94,16 @@ pub fn now() -> u64 {
     u64::try_from(now.as_nanos()).expect("less than 500 years since boot")
 }
 
-/// All records of a file, in the order in which they were written.
+/// Reads all records of a file, in the order of writing.
 ///
 /// # Errors
-/// If there is no such file, or it holds anything else.
+/// If there is no such file, or a line is not a record.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     let text = fs::read_to_string(path)?;
     text.lines().map(|line| line.parse().map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))).collect()
 }
 
-/// From the start of a process to the last sign of it.
+/// The lifetime of a process, from its start to its last record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
     /// The candidate.
@@ -112,21 +112,21 @@ pub struct Life {
     pub token: i64,
     /// The process.
     pub pid: i32,
-    /// When the kernel started it, to tell two uses of one id apart.
+    /// The start time of the process in kernel ticks, as process ids are reused.
     pub started: u64,
     /// Its first record.
     pub from: u64,
-    /// Its last record: it lived at least until then.
+    /// Its last record: it ran at least until then.
     pub to: u64,
-    /// When it was first asked to stop.
+    /// The time of the first stop signal.
     pub asked: Option<u64>,
-    /// Whether it ended by itself.
+    /// Whether it wrote that it exits.
     pub ended: bool,
-    /// The processes of other terms that it found when it began.
+    /// The processes of other terms that still existed when it started.
     pub saw: Vec<i32>,
 }
 
-/// The journal of one lock. Clones share what has been read: the file only grows, and it is looked at often.
+/// The journal of one lock. Clones share the records that have been read, as the file only grows and is read often.
 #[derive(Clone, Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -141,22 +141,22 @@ struct Known {
 }
 
 impl Journal {
-    /// The journal in this file, which need not exist yet.
+    /// Opens the journal in this file, which need not exist yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, known: Arc::default() }
     }
 
-    /// Its file.
+    /// Returns its file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Every process that ever wrote, in the order of their first records.
+    /// Returns every process that ever wrote, in the order of their first records.
     ///
     /// # Panics
-    /// If the journal holds anything but records.
+    /// If a line is not a record.
     #[must_use]
     pub fn lives(&self) -> Vec<Life> {
         let mut known = lock(&self.known);
@@ -177,7 +177,7 @@ impl Journal {
     }
 
     /// # Panics
-    /// With the time line, unless the promise was kept.
+    /// With the timeline, if the guarantee was violated.
     #[track_caller]
     pub fn assert_exclusive(&self) {
         let lives = self.lives();
@@ -185,18 +185,18 @@ impl Journal {
         assert!(broken.is_empty(), "the promise is broken:\n  {}\n{}", broken.join("\n  "), timeline(&lives));
     }
 
-    /// Who lived when, for people.
+    /// Returns a readable timeline of all processes.
     #[must_use]
     pub fn timeline(&self) -> String {
         timeline(&self.lives())
     }
 }
 
-/// The records of each process, put together.
+/// The records, by process.
 #[derive(Debug, Default)]
 struct Lives {
     all: Vec<Life>,
-    /// Where each process is in it, by id and start, and by name: containers have ids of their own.
+    /// The index of each process in `all`. The name is a part of the key, as containers have their own process ids.
     index: HashMap<(String, i32, u64), usize>,
 }
 
@@ -228,7 +228,7 @@ impl Lives {
     }
 }
 
-/// Everything in which these lives break the promise: terms do not overlap, tokens only grow.
+/// Returns every violation of the guarantee: terms do not overlap, and tokens only grow.
 #[must_use]
 pub fn violations(lives: &[Life]) -> Vec<String> {
     let mut broken = Vec::new();
@@ -241,7 +241,7 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
             broken.push(format!("{who} began while process {pid} of another term existed"));
         }
     }
-    // A term is everything with one token: the command and all that it forked.
+    // A term is every process with one token: the command and its descendants.
     let mut terms: BTreeMap<i64, (&str, u64, u64)> = BTreeMap::new();
     for life in lives {
         let term = terms.entry(life.token).or_insert((&life.name, life.from, life.to));
@@ -251,13 +251,14 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
         term.1 = term.1.min(life.from);
         term.2 = term.2.max(life.to);
     }
-    // In the order of tokens each term begins after every earlier one has ended: that is both halves of the promise.
+    // In the order of tokens each term begins after every earlier one has ended: this implies both parts of the
+    // guarantee.
     let mut latest: Option<(i64, &str, u64, u64)> = None;
     for (token, (name, from, to)) in terms {
         if let Some((earlier, whose, begun, until)) = latest
             && from <= until
         {
-            // Wholly before is in the wrong order; everything else is at the same time.
+            // A term that ended before the other one began is in the wrong order; otherwise they overlap.
             let both = Duration::from_nanos(until.min(to).saturating_sub(from.max(begun)));
             broken.push(if to < begun {
                 format!("the token shrank: {name} (token {token}) came before {whose} (token {earlier})")
@@ -272,7 +273,7 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
     broken
 }
 
-/// Who lived when, a line for each process.
+/// Returns a timeline with a line for each process.
 #[must_use]
 pub fn timeline(lives: &[Life]) -> String {
     let Some(zero) = lives.iter().map(|life| life.from).min() else { return "the journal is empty".into() };

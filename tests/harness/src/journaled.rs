@@ -1,8 +1,7 @@
-//! The command that the tests gate: each process of it writes down that it lives, in a way that survives SIGKILL.
+//! The command of the tests: each of its processes writes to the journal that it runs, in a way that survives SIGKILL.
 //!
-//! It is the test binary itself, started again with one ignored test and the variables below: always built together with
-//! the tests, and nothing to find. One loop; each record is one `write` to a file opened for appending, so
-//! that neither a kill nor another writer can tear it.
+//! It is the test binary itself, started with one ignored test and the variables below. Each record is one `write` to a
+//! file opened for appending, so that neither a kill nor another writer can split it.
 
 use std::{
     env,
@@ -30,29 +29,29 @@ use crate::{
 pub const JOURNAL: &str = "JOURNALED_FILE";
 /// Variable: the candidate's name in the journal.
 pub const NAME: &str = "JOURNALED_NAME";
-/// Variable: what to do, see [`Behavior`].
+/// Variable: the [`Behavior`].
 pub const BEHAVIOR: &str = "JOURNALED_BEHAVIOR";
-/// The program's own variable with the fencing token.
+/// The variable with the fencing token, which the program sets.
 const TOKEN: &str = "ETCD_AWAIT_ELECTION_FENCING_TOKEN";
 
-/// The resolution of the journal: how often a living process says so.
+/// The resolution of the journal: the interval at which a running process writes to it.
 const BEAT: Duration = Duration::from_millis(5);
 
-/// Runs the journaling command if this process was started as one, and does not return then.
+/// Runs the journaling command, and does not return, if this process was started as one.
 ///
-/// No other thread may do anything meanwhile: it forks.
+/// No other thread may do anything meanwhile, as the command forks.
 ///
 /// # Panics
-/// If the journal cannot be written: a test without an oracle must not pass.
+/// If the journal cannot be written.
 pub fn run() {
     let Some(path) = env::var_os(JOURNAL).map(PathBuf::from) else { return };
     let behavior = env::var(BEHAVIOR).ok().and_then(|text| Behavior::decode(&text)).expect("a known behavior");
 
-    // Before anything is written: a signal that a reader of the journal sends must not find the default action. A handler,
-    // not a mask: the test runner has a thread of its own, which would take what is blocked here.
+    // Installed before the first record, so that a reader of the journal may send a signal. A mask would not do: the
+    // test runner has another thread, which would receive the signal.
     handle(SigHandler::Handler(note));
 
-    // The program that was gated must find no trace of its predecessor: looked at before the first record is written.
+    // Processes of an earlier term must not exist any more. They are looked for before the first record is written.
     let seen = read(&start_records(&path)).map(|records| other_terms_alive(&records)).unwrap_or_default();
     let mut writer = JournalWriter::begin(&path);
     for pid in seen {
@@ -60,7 +59,7 @@ pub fn run() {
     }
 
     if let Some(path) = &behavior.environment {
-        // Written beside and renamed, so that a reader never finds half of it.
+        // Written beside and renamed, so that a reader never finds a part of it.
         let text: String = env::vars_os().map(|(k, v)| format!("{}={}\n", k.display(), v.display())).collect();
         let partial = path.with_extension("partial");
         fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).expect("writing the environment");
@@ -83,11 +82,11 @@ pub fn run() {
     live(writer, &behavior, true);
 }
 
-/// Beats until it is time to end.
+/// Writes a record per interval until it is time to end.
 fn live(mut writer: JournalWriter, behavior: &Behavior, main: bool) -> ! {
     let begun = Instant::now();
     let mut end: Option<(u8, Instant)> = None;
-    // Only the main process ends by itself; what it forked is there to be left behind.
+    // Only the main process exits by itself; its descendants stay.
     if main && let Some((code, after)) = behavior.exit {
         end = Some((code, begun + after));
     }
@@ -109,18 +108,18 @@ fn live(mut writer: JournalWriter, behavior: &Behavior, main: bool) -> ! {
     }
 }
 
-/// Whether somebody asked this process to stop since it was last looked at.
+/// Whether this process has received a stop signal that it has not yet handled.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(_: i32) {
     ASKED.store(true, Ordering::Relaxed);
 }
 
-/// What SIGTERM and SIGINT do.
+/// Sets the handler of SIGTERM and SIGINT.
 fn handle(handler: SigHandler) {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // SAFETY: the handler does nothing but store to an atomic.
+        // SAFETY: the handler only stores to an atomic.
         unsafe { sigaction(signal, &action) }.expect("handling a signal");
     }
 }
@@ -133,7 +132,7 @@ fn forked(child: impl FnOnce()) {
     }
 }
 
-/// The processes of other terms that are still there, whatever they are doing.
+/// Returns the processes of other terms that still exist.
 fn other_terms_alive(records: &[Record]) -> Vec<i32> {
     let own = token();
     let mut alive: Vec<i32> = records
@@ -146,17 +145,17 @@ fn other_terms_alive(records: &[Record]) -> Vec<i32> {
 }
 
 fn token() -> i64 {
-    // 0 stands for none, which the oracle refuses.
+    // The oracle rejects 0.
     env::var(TOKEN).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Where the first records are written a second time: after an hour the journal is too long to be read by each command
-/// before its first record, which would then come late.
+/// Returns the file with a copy of all first records. Each command reads it before its own first record, and after an
+/// hour the journal itself would take too long to read.
 fn start_records(journal: &Path) -> PathBuf {
     journal.with_extension("start_records")
 }
 
-/// This process's hand in the journal.
+/// The writer of one process's records.
 struct JournalWriter {
     file: File,
     record: Record,
@@ -168,14 +167,14 @@ impl JournalWriter {
         let started = Stat::of(pid).expect("this process exists").started;
         let name = env::var(NAME).unwrap_or_default();
         let record = Record { at: 0, kind: Kind::Start, pid, started, token: token(), name };
-        // Written first: who is in the journal is there to be seen.
+        // Written first, so that every process in the journal is also in this file.
         Self { file: append(&start_records(path)), record: record.clone() }.write(Kind::Start);
         let mut writer = Self { file: append(path), record };
         writer.write(Kind::Start);
         writer
     }
 
-    /// For a forked process, which begins its own life in the journal.
+    /// Creates the writer of a forked process.
     fn for_fork() -> Self {
         Self::begin(&env::var_os(JOURNAL).map(PathBuf::from).expect("the journal's file"))
     }

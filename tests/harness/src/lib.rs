@@ -1,6 +1,6 @@
-//! What the tests stand on: real etcd clusters, a fault proxy, the real program, and one oracle.
+//! The harness of the tests: real etcd clusters, a fault proxy, the real program, and one oracle.
 //!
-//! A test tells a story in the words of the promise and ends with the verdict of the oracle:
+//! A test is a sequence of events, and ends with the verdict of the oracle:
 //!
 //! ```text
 //! let world = World::shared();                       one lock of its own on a running three-member TLS cluster
@@ -10,17 +10,17 @@
 //! world.verdict();                                   no two terms overlapped, tokens only grew, nothing is left
 //! ```
 //!
-//! - [`World`] ties one lock, its cluster, its candidates and its journal together; forgetting the verdict is a failure.
-//! - [`Cluster`] and its members have the verbs of failure: kill, stop, pause, resume, restart.
-//! - [`Proxy`] stands between a candidate and a member: cut, refuse, black hole, one way, delay.
-//! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates a name that stands for all of them.
+//! - [`World`] has one lock, its cluster, its candidates and its journal; a test that does not call its verdict fails.
+//! - [`Cluster`] and its members can be killed, stopped, paused, resumed and restarted.
+//! - [`Proxy`] is between a candidate and a member, and causes network faults: cut, refuse, black hole, one way, delay.
+//! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates one name for all members.
 //! - [`Disk`] is a file system that can be made to hang.
-//! - [`failover`] is the table of what the tests of the units measure.
+//! - [`failover`] is the table of the times that the tests of the units measure.
 //! - [`journal`] is the oracle; [`journaled`] the command that writes it.
-//! - [`Timing`] gives the limits: they follow from lease, renew deadline and retry period, times `TEST_SLACK`.
+//! - [`Timing`] derives the limits from lease, renew deadline and retry period, times `TEST_SLACK`.
 //!
-//! Everything stays on loopback, on addresses that no other test process has; everything started dies with the test
-//! process; logs stay only where a test failed.
+//! Everything stays on loopback, on addresses that no other test process uses. All processes die with the test process.
+//! Logs are kept only if a test failed.
 
 pub mod address;
 mod balancer;

@@ -1,4 +1,4 @@
-//! One member of a cluster, with the verbs of failure.
+//! One member of a cluster, and its faults.
 
 use std::{
     ffi::OsString,
@@ -26,34 +26,34 @@ pub struct Member {
     pub(crate) name: String,
     pub(crate) address: Address,
     pub(crate) scheme: &'static str,
-    /// Everything it is started with, the first time and again.
+    /// Its arguments at every start.
     pub(crate) arguments: Vec<OsString>,
     pub(crate) log: PathBuf,
-    /// The server that it is started with the next time.
+    /// The server program for the next start.
     pub(crate) program: Mutex<OsString>,
     pub(crate) process: Mutex<Option<Process>>,
 }
 
 impl Member {
-    /// Where it serves clients, as a URL.
+    /// Returns its client URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.client_address())
     }
 
-    /// Where it serves clients.
+    /// Returns its client address.
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
         (self.address.ip(), CLIENT_PORT).into()
     }
 
-    /// Where it writes what it has to say.
+    /// Returns the path of its log.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// What it counts, in Prometheus' text format.
+    /// Returns its metrics in the text format of Prometheus.
     ///
     /// # Errors
     /// If it does not answer.
@@ -61,7 +61,7 @@ impl Member {
         http::request(self.metrics_address(), "GET", "/metrics").map(|answer| answer.body)
     }
 
-    /// Where it serves its metrics: without TLS, beside what serves its clients.
+    /// Returns the address of its metrics, which are served without TLS.
     pub(crate) fn metrics_address(&self) -> SocketAddr {
         (self.address.ip(), METRICS_PORT).into()
     }
@@ -70,7 +70,7 @@ impl Member {
         format!("{}://{}:{PEER_PORT}", self.scheme, self.address.ip())
     }
 
-    /// SIGKILL, and gone.
+    /// Kills it, and waits until it has ended.
     pub fn kill(&self) {
         if let Some(process) = lock(&self.process).take() {
             process.signal(Signal::SIGKILL);
@@ -78,7 +78,7 @@ impl Member {
         }
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until it has ended.
     pub fn stop(&self) {
         if let Some(process) = lock(&self.process).take() {
             process.signal(Signal::SIGTERM);
@@ -86,17 +86,17 @@ impl Member {
         }
     }
 
-    /// SIGSTOP: it keeps every connection and answers nothing.
+    /// Sends SIGSTOP: it keeps its connections but does not answer.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Stops it as an administrator does, and starts it again with its data: with the `etcd` of this folder if there is one.
+    /// Stops it cleanly and starts it again with its data: with the `etcd` of `folder`, if given.
     pub fn roll(&self, folder: Option<&Path>) {
         self.stop();
         if let Some(folder) = folder {
@@ -105,16 +105,16 @@ impl Member {
         self.start();
     }
 
-    /// Ends it if it runs, and starts it again with the data that it had.
+    /// Kills it and starts it again with its data.
     pub fn restart(&self) {
         self.kill();
         self.start();
     }
 
-    /// Ends it, replaces its data by a snapshot as an operator does, with these further options, and starts it again.
+    /// Kills it, restores its data from a snapshot with these options of `etcdutl`, and starts it again.
     ///
     /// # Errors
-    /// With what `etcdutl` said, if it did not succeed.
+    /// With the output of `etcdutl`, if it does not succeed.
     pub fn restore(&self, etcdutl: &Path, snapshot: &Path, options: &[&str]) -> Result<(), String> {
         self.kill();
         let own = |name: &str| {
@@ -136,14 +136,14 @@ impl Member {
         Ok(())
     }
 
-    /// Starts it; what it says is added to its log.
+    /// Starts it; its output is appended to its log.
     ///
     /// # Panics
     /// If it does not start.
     pub fn start(&self) {
         let log = OpenOptions::new().append(true).create(true).open(&self.log).expect("the member's log");
         let mut command = Command::new(&*lock(&self.program));
-        // Its own variables would be settings.
+        // etcd reads `ETCD_*` variables as settings.
         command.env_clear().args(&self.arguments).stdin(Stdio::null());
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
@@ -159,7 +159,7 @@ impl Member {
     }
 }
 
-/// `etcd`, or what `ETCD_BIN` names.
+/// Returns the program that `ETCD_BIN` names, or `etcd`.
 pub(crate) fn binary() -> OsString {
     std::env::var_os("ETCD_BIN").unwrap_or_else(|| "etcd".into())
 }

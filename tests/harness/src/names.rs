@@ -1,5 +1,5 @@
-//! Names that only some processes know: they have an `/etc/hosts` and a DNS server of their own, in a mount namespace, so
-//! that the system's resolver answers what a test says.
+//! Names that only some processes can resolve: they have their own `/etc/hosts` and DNS server, in a mount namespace,
+//! so that a test decides what the system's resolver returns.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ use nix::{
 
 use crate::{address::Address, process::Process, scratch::Scratch, wait::lock};
 
-/// Files are replaced in place and always this long, by one write: a bind mount would not see a new file under the old
-/// name, and a reader must not find an empty one.
+/// The length of all files. They are replaced in place by one write: a bind mount would not follow a rename, and a
+/// reader must not find an empty file.
 const LENGTH: usize = 4096;
 const DNS_PORT: u16 = 53;
 /// The files that the system's resolver reads.
 const FILES: [&str; 3] = ["hosts", "resolv.conf", "nsswitch.conf"];
 
-/// Some names, and who knows them. The DNS server that is asked for all others refuses, so that resolving fails at once.
+/// A set of names. All other names fail to resolve at once, as the DNS server refuses connections.
 #[derive(Clone, Debug)]
 pub struct Names {
     inner: Arc<Inner>,
@@ -38,7 +38,7 @@ pub struct Names {
 #[derive(Debug)]
 struct Inner {
     scratch: Scratch,
-    /// Of the DNS server.
+    /// The address of the DNS server.
     address: Address,
     known: Mutex<BTreeMap<String, Vec<IpAddr>>>,
     silent: Mutex<Option<UdpSocket>>,
@@ -49,8 +49,7 @@ struct Inner {
 pub type Srv<'a> = (&'a str, &'a str, u16);
 
 impl Names {
-    /// Knows nothing yet. None, and a line that says so, where the machine does not let us mount anything: then there is
-    /// nothing to test.
+    /// Creates an empty set. Prints SKIPPED and returns `None` where mounts are not permitted.
     ///
     /// # Panics
     /// If the files cannot be written.
@@ -86,21 +85,21 @@ impl Names {
         names
     }
 
-    /// From now on `name` stands for these addresses, in this order as far as the resolver leaves it.
+    /// Makes `name` resolve to these addresses.
     pub fn set(&self, name: &str, addresses: &[IpAddr]) {
         let mut known = lock(&self.inner.known);
         known.insert(name.to_owned(), addresses.to_vec());
         self.write_hosts(&known);
     }
 
-    /// From now on `name` is left to DNS.
+    /// Removes `name`, so that DNS is queried for it.
     pub fn forget(&self, name: &str) {
         let mut known = lock(&self.inner.known);
         known.remove(name);
         self.write_hosts(&known);
     }
 
-    /// With a DNS server that is asked for all others. None, and a line that says so, where there can be none.
+    /// Creates an empty set that can serve DNS. Prints SKIPPED and returns `None` where that is impossible.
     #[must_use]
     pub fn with_dns() -> Option<Self> {
         let names = Self::new()?;
@@ -112,7 +111,7 @@ impl Names {
         None
     }
 
-    /// DNS has these SRV records, and no others.
+    /// Starts a DNS server with these SRV records only.
     ///
     /// # Panics
     /// If the server does not start.
@@ -131,17 +130,17 @@ impl Names {
         });
     }
 
-    /// Nobody listens where DNS is asked.
+    /// Stops the DNS server, so that queries fail at once.
     pub fn dns_fails(&self) {
         *lock(&self.inner.dns) = None;
         *lock(&self.inner.silent) = None;
         self.write_resolv_conf(1);
     }
 
-    /// DNS does not answer, and is waited for as long as the resolver can be told to: half a minute.
+    /// Makes DNS queries hang until the longest timeout that the resolver allows: half a minute.
     ///
     /// # Panics
-    /// If the port of DNS cannot be bound, which takes root.
+    /// If the DNS port cannot be bound, which requires root.
     pub fn dns_hangs(&self) {
         *lock(&self.inner.dns) = None;
         let socket =
@@ -150,7 +149,7 @@ impl Names {
         self.write_resolv_conf(30);
     }
 
-    /// Lets the process that `command` starts, and its children, resolve names by these.
+    /// Makes the process of `command`, and its descendants, resolve names by these.
     pub fn apply_to(&self, command: &mut Command) {
         let path = |path: PathBuf| CString::new(path.as_os_str().as_bytes()).expect("a path without zeros");
         let mounts: Vec<(CString, CString)> = FILES
@@ -162,13 +161,13 @@ impl Names {
         let (uid, gid) = (format!("{0} {0} 1", getuid()), format!("{0} {0} 1", getgid()));
         let maps =
             [("/proc/self/setgroups", "deny".to_owned()), ("/proc/self/uid_map", uid), ("/proc/self/gid_map", gid)];
-        // SAFETY: system calls on what was made before the fork, and writes to files with short names, for which the
-        // standard library does not allocate.
+        // SAFETY: system calls on data that was allocated before the fork, and writes to files with short names, for
+        // which the standard library does not allocate.
         unsafe {
             command.pre_exec(move || {
                 enter(&maps)?;
                 let none = None::<&str>;
-                // What is mounted here must not be seen elsewhere.
+                // The mounts must not propagate to other namespaces.
                 mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
                 for (source, target) in &mounts {
                     mount(Some(source.as_c_str()), target.as_c_str(), none, MsFlags::MS_BIND, none)?;
@@ -178,10 +177,10 @@ impl Names {
         }
     }
 
-    /// The addresses of `name` in the order in which the system's resolver gives them.
+    /// Resolves `name` with the system's resolver; returns the addresses in its order.
     ///
     /// # Errors
-    /// If it gives none.
+    /// If there are none.
     pub fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         let mut command = Command::new("getent");
         command.args(["ahosts", name]);
@@ -216,7 +215,7 @@ impl Names {
     }
 }
 
-/// A mount namespace of one's own; who is not root needs a user namespace for that.
+/// Enters a new mount namespace, which requires a user namespace if not root.
 fn enter(maps: &[(&str, String)]) -> io::Result<()> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Err(Errno::EPERM) => {
@@ -258,7 +257,7 @@ mod tests {
         let Some(names) = Names::new() else { return };
         names.set(NAME, &[ip("127.100.1.1")]);
         let mut command = Command::new("sh");
-        // It tells when it looked first, and looks again when it is told to.
+        // The shell prints the first result, and resolves again when it reads a line.
         command.args(["-c", &format!("getent hosts {NAME}; read line; getent hosts {NAME}")]);
         names.apply_to(&mut command);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());

@@ -1,4 +1,4 @@
-//! Processes that die with the test process, and what `/proc` says about any process.
+//! Processes that die with the test process, and information from `/proc` about any process.
 
 use std::{
     fs, io,
@@ -21,7 +21,7 @@ use nix::{
 
 use crate::wait::{eventually, lock};
 
-/// A child of the test process, in a session of its own: what a terminal sends to the tests does not reach it.
+/// A child of the test process in its own session, so that signals of the terminal do not reach it.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
@@ -56,7 +56,7 @@ impl Process {
         self.pid.as_raw()
     }
 
-    /// Sends a signal, unless it has ended: the lock keeps the id from being reaped and used again in between.
+    /// Sends a signal, unless it has ended. The lock prevents that the process is reaped and its id reused meanwhile.
     pub fn signal(&self, signal: Signal) {
         let mut child = lock(&self.child);
         if let Ok(None) = child.try_wait() {
@@ -64,10 +64,10 @@ impl Process {
         }
     }
 
-    /// How it ended, if it has.
+    /// Returns how it ended, if it has.
     ///
     /// # Panics
-    /// If the system does not tell.
+    /// If waiting for it fails.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         let status = lock(&self.child).try_wait().expect("waiting for a child of ours")?;
@@ -77,7 +77,7 @@ impl Process {
         })
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     ///
     /// # Panics
     /// If it has not ended within `limit`.
@@ -97,11 +97,11 @@ impl Drop for Process {
     }
 }
 
-/// How long a script that was just written may seem to be open for writing: a child that another thread forked meanwhile has
-/// a copy of that descriptor until it executes its program.
+/// The time for which starting a new script is retried: a child that another thread forked holds a copy of the
+/// descriptor for writing until it executes its program.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Starts a process on the one thread that lives as long as the test process: the parent-death signal comes when the
+/// Starts a process on a thread that lives as long as the test process: the parent-death signal is sent when the
 /// *thread* that forked ends, and a test's thread ends with its test.
 fn spawn(command: Command) -> io::Result<Child> {
     type Job = (Command, mpsc::Sender<io::Result<Child>>);
@@ -126,18 +126,19 @@ fn spawn(command: Command) -> io::Result<Child> {
     });
 
     let mut command = command;
-    // SAFETY: a few system calls, which are all that happens between fork and exec; nothing allocates or locks.
+    // SAFETY: only system calls between fork and exec; nothing allocates or locks.
     unsafe {
         command.pre_exec(|| {
-            // A shell's `&` and nohup have some ignored, cargo and whatever else uses glibc's `posix_spawn` 32 and 33, and that
-            // would be inherited. The kernel's call, as a C library refuses its own; all zeros is the default.
+            // Ignored signals are inherited: some from a shell's `&` and nohup, 32 and 33 from glibc's `posix_spawn`.
+            // The raw system call is used, as a C library rejects its reserved signals; all zeros is the default
+            // action.
             let default = [0u64; 4];
             for number in 1..=64 {
                 let none = ptr::null_mut::<u64>();
                 libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), none, size_of::<u64>());
             }
             setsid()?;
-            // If stdin is a terminal it becomes that of the session; else this fails.
+            // If stdin is a terminal, it becomes the controlling terminal; otherwise this fails.
             libc::ioctl(0, libc::TIOCSCTTY, 0);
             prctl::set_pdeathsig(Signal::SIGKILL)?;
             Ok(())
@@ -148,23 +149,23 @@ fn spawn(command: Command) -> io::Result<Child> {
     answer.recv().expect("the spawner answers")
 }
 
-/// What `/proc/PID/stat` says of a process that exists.
+/// The fields of `/proc/PID/stat` that tests need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// `R`, `S`, `T` (stopped), `Z` (ended, not reaped yet) and so on.
     pub state: char,
     /// The parent's process id.
     pub parent: i32,
-    /// When it was started, in the kernel's ticks: tells two uses of one process id apart.
+    /// The start time in kernel ticks, as process ids are reused.
     pub started: u64,
 }
 
 impl Stat {
-    /// Of this process; none if there is no such process.
+    /// Reads the fields of a process; returns `None` if it does not exist.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in parentheses, may hold anything; what follows the last one is numbers.
+        // The name may contain parentheses; the fields follow the last one.
         let mut fields = text.rsplit_once(')')?.1.split_whitespace();
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
@@ -173,20 +174,20 @@ impl Stat {
     }
 }
 
-/// Whether that very process exists and is not just waiting to be reaped.
+/// Returns whether the process with this id and start time exists and is not a zombie.
 #[must_use]
 pub fn lives(pid: i32, started: u64) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.started == started && !matches!(stat.state, 'Z' | 'X'))
 }
 
-/// Kills that very process, if it is still there.
+/// Kills the process with this id and start time, if it still exists.
 pub fn kill_exactly(pid: i32, started: u64) {
     if lives(pid, started) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
-/// The processes that were started with this text in their environment, or forked from one that was.
+/// Returns all processes that have this text in their environment.
 #[must_use]
 pub fn with_environment(text: &str) -> Vec<i32> {
     let has = |pid: &i32| {
@@ -197,13 +198,13 @@ pub fn with_environment(text: &str) -> Vec<i32> {
     processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has).collect()
 }
 
-/// How many descriptors a process has open.
+/// Returns the number of open file descriptors of a process.
 #[must_use]
 pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// The children of a process, whichever of its threads forked them.
+/// Returns the children of all threads of a process.
 #[must_use]
 pub fn children(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };

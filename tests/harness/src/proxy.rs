@@ -1,4 +1,4 @@
-//! A TCP proxy between one candidate and one member, with the verbs of a bad network.
+//! A TCP proxy between a candidate and a member that causes network faults.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -14,10 +14,10 @@ use crate::{
     wait::lock,
 };
 
-/// How soon a change of mind reaches the threads.
+/// The interval at which the threads look for changes.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A proxy in front of one member; ends all its connections when dropped.
+/// A proxy in front of one member; closes all its connections when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     scheme: &'static str,
@@ -36,17 +36,17 @@ pub enum Direction {
 
 #[derive(Debug)]
 struct State {
-    /// Where new connections lead, one after the other.
+    /// The destinations of new connections, in turn.
     upstreams: Vec<SocketAddr>,
-    /// How many there were.
+    /// The number of connections so far.
     connections: usize,
-    /// Nobody listens: connecting fails at once.
+    /// New connections are refused.
     refuse: bool,
-    /// Bytes in this direction wait until healed.
+    /// Whether bytes in this direction are held until healed.
     hold: [bool; 2],
-    /// Every piece of data in this direction is this late.
+    /// The delay of every chunk in this direction.
     delay: [Duration; 2],
-    /// Moves on when all connections must end.
+    /// Increased to close all connections.
     generation: u64,
     closed: bool,
 }
@@ -59,26 +59,26 @@ impl State {
 }
 
 impl Proxy {
-    /// Starts a proxy on the member's own address: its certificate is good for it.
+    /// Starts a proxy on the member's own address, for which its certificate is valid.
     #[must_use]
     pub fn of(member: &Member) -> Self {
         Self::at(member, (member.address.ip(), 0).into())
     }
 
-    /// Starts a proxy on an address that no certificate names, at the members' port: one name may stand for several of
-    /// these, as for the members themselves.
+    /// Starts a proxy on an address that no certificate names, at the members' port, so that one name can resolve to
+    /// several proxies.
     #[must_use]
     pub fn elsewhere(member: &Member, address: &Address) -> Self {
         Self::at(member, (address.ip(), CLIENT_PORT).into())
     }
 
-    /// Starts a proxy on this address, which the caller owns.
+    /// Starts a proxy on this address, which the caller has claimed.
     #[must_use]
     pub fn at(member: &Member, address: SocketAddr) -> Self {
         Self::start(member.scheme, address, vec![member.client_address()])
     }
 
-    /// Starts a proxy that takes each connection to the next of these.
+    /// Starts a proxy that forwards connections to these in turn.
     pub(crate) fn start(scheme: &'static str, address: SocketAddr, upstreams: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind(address).expect("the address is ours");
         let address = listener.local_addr().expect("it is bound");
@@ -102,19 +102,19 @@ impl Proxy {
         self.scheme
     }
 
-    /// Where it listens.
+    /// Returns its address.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it listens, as a URL.
+    /// Returns its URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Ends all connections and refuses new ones: the server's process is gone.
+    /// Closes all connections and refuses new ones, as if the server's process had ended.
     pub fn cut(&self) {
         self.change(|state| {
             state.refuse = true;
@@ -123,18 +123,18 @@ impl Proxy {
         self.listens(false);
     }
 
-    /// Refuses new connections; those that stand go on.
+    /// Refuses new connections; existing ones continue.
     pub fn refuse(&self) {
         self.change(|state| state.refuse = true);
         self.listens(false);
     }
 
-    /// Ends all connections; new ones are welcome.
+    /// Closes all connections; new ones are accepted.
     pub fn reset(&self) {
         self.change(|state| state.generation += 1);
     }
 
-    /// Leads to this member from now on; all connections end.
+    /// Closes all connections, and forwards new ones to this member.
     pub fn forward_to(&self, member: &Member) {
         self.change(|state| {
             state.upstreams = vec![member.client_address()];
@@ -142,28 +142,28 @@ impl Proxy {
         });
     }
 
-    /// Takes connections and data, and delivers nothing: the network is gone. Like in a network that comes back, what was
-    /// held arrives late when healed, and that is the nastier case.
+    /// Accepts connections and data, and delivers nothing until healed. The held data then arrives late, as it may in a
+    /// network that recovers.
     pub fn black_hole(&self) {
         self.change(|state| state.hold = [true; 2]);
     }
 
-    /// The same in one direction only.
+    /// Does so in one direction only.
     pub fn hold(&self, direction: Direction) {
         self.change(|state| state.hold[direction as usize] = true);
     }
 
-    /// Delivers everything this much later, in each direction; a new connection takes both delays before its first byte.
+    /// Delays all data in each direction; a new connection takes both delays before its first byte.
     pub fn delay(&self, delay: Duration) {
         self.change(|state| state.delay = [delay; 2]);
     }
 
-    /// The same in one direction only.
+    /// Does so in one direction only.
     pub fn delay_one_way(&self, direction: Direction, delay: Duration) {
         self.change(|state| state.delay[direction as usize] = delay);
     }
 
-    /// As if nothing had been: listening, delivering at once, first what was held.
+    /// Ends all faults: accepts connections, and delivers the held data and then all other at once.
     pub fn heal(&self) {
         let mut refused = false;
         self.change(|state| {
@@ -176,7 +176,7 @@ impl Proxy {
         }
     }
 
-    /// Waits until the listener is there or gone: from here on the fault counts.
+    /// Waits until the listener has been opened or closed, so that the fault is in effect.
     fn listens(&self, wanted: bool) {
         crate::eventually(Duration::from_secs(5), &format!("listening is {wanted}"), || {
             let seen = TcpStream::connect(self.address);
@@ -195,8 +195,8 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until the proxy is dropped. To refuse is to have no listener; nobody else can take its port
-/// meanwhile, because nobody else has its address.
+/// Accepts connections until the proxy is dropped. The listener is closed to refuse connections; no other process can
+/// take its port, as the address is claimed.
 fn accept(listener: TcpListener, address: SocketAddr, state: &Arc<Mutex<State>>) {
     let mut listener = Some(listener);
     loop {
@@ -223,12 +223,13 @@ fn accept(listener: TcpListener, address: SocketAddr, state: &Arc<Mutex<State>>)
     }
 }
 
-/// One connection: the member is dialed when bytes may flow both ways, then each direction has its threads.
+/// Handles one connection: connects to the member when bytes may flow both ways, and starts the threads of each
+/// direction.
 fn connect(candidate: TcpStream, generation: u64, state: &Arc<Mutex<State>>) {
     let begun = Instant::now();
     let arrived = || {
         let state = lock(state);
-        // The handshake of TCP, which the kernel did without us, would have taken a round trip.
+        // The TCP handshake, which the kernel completed without delay, would have taken a round trip.
         state.hold == [false; 2] && begun.elapsed() >= state.delay[0] + state.delay[1]
     };
     while !arrived() {
@@ -246,15 +247,15 @@ fn connect(candidate: TcpStream, generation: u64, state: &Arc<Mutex<State>>) {
     carry(&candidate, &member, Direction::ToMember, generation, state);
 }
 
-/// What was read at a moment; nothing is the end of the connection, which takes as long as data.
+/// The bytes that were read at an instant. An empty chunk is the end of the connection, which is delayed like data.
 type Piece = (Instant, Vec<u8>);
 
-/// Carries one direction until either end is done, or the proxy says so. It goes on reading while earlier pieces are on
-/// their way: each is late by the delay, not by that of all before it as well.
+/// Carries one direction until one end closes or the proxy ends it. It continues to read while earlier chunks are
+/// delayed, so that delays do not add up.
 fn carry(from: &Arc<TcpStream>, to: &Arc<TcpStream>, direction: Direction, generation: u64, state: &Arc<Mutex<State>>) {
     let _ = from.set_nonblocking(false);
     let _ = from.set_read_timeout(Some(LOOK));
-    // A reader that stopped must not keep the other thread from seeing the end.
+    // A reader that stopped must not keep the other thread from ending.
     let _ = to.set_write_timeout(Some(Duration::from_secs(5)));
     let (pieces, line) = mpsc::channel();
     let ends = (Arc::clone(from), Arc::clone(to), Arc::clone(state));
@@ -272,7 +273,7 @@ fn carry(from: &Arc<TcpStream>, to: &Arc<TcpStream>, direction: Direction, gener
     }
 }
 
-/// Delivers what was read when it is time.
+/// Delivers each chunk after its delay.
 fn deliver(
     line: &mpsc::Receiver<Piece>,
     from: &TcpStream,
@@ -296,7 +297,7 @@ fn deliver(
             break;
         }
     }
-    // Both directions end together: half-closed connections are not among the faults.
+    // Both directions end together: half-closed connections are not supported.
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 

@@ -1,4 +1,4 @@
-//! One directory per test process for data, logs and certificates; gone at the end, except what a failed test needs.
+//! One directory per test process for data, logs and certificates. It is removed at the end unless a test failed.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-/// A directory of its own; removed when dropped, unless its test is failing.
+/// A directory that is removed when dropped, unless its test is failing.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -19,7 +19,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new directory; `name` only makes it easier to find.
+    /// Creates a directory; `name` only makes it easier to find.
     ///
     /// # Panics
     /// If it cannot be made.
@@ -32,20 +32,20 @@ impl Scratch {
         Self { path, discarded: AtomicBool::new(false) }
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Nothing in it explains a failure: it goes in any case.
+    /// Removes it also if the test fails.
     pub fn discard(&self) {
         self.discarded.store(true, Ordering::Relaxed);
     }
 
-    /// Keeps everything of this test process: the logs of a shared cluster belong to whichever test failed.
+    /// Keeps everything of this test process, as the logs of the shared cluster belong to every test.
     pub fn keep(&self) {
-        // The sweeper looks for this file. Failing to write it must not hide the failure that is being reported.
+        // The sweeper looks for this file. An error must not hide the failure that is being reported.
         let _ = fs::write(ROOT.path.join(KEEP), "");
         eprintln!("logs kept in {}", self.path.display());
     }
@@ -61,11 +61,11 @@ impl Drop for Scratch {
     }
 }
 
-/// The directory of the whole process. Statics are never dropped, and a process can be killed: so a shell waits for the
-/// end of its input, which is the end of this process however it comes, and cleans up.
+/// The directory of the whole process. Statics are never dropped, and a process can be killed, so a shell waits for the
+/// end of its input, which is the end of this process, and removes the directory.
 struct Root {
     path: PathBuf,
-    /// Holds the other end of its input.
+    /// Holds the write end of its standard input.
     _sweeper: Child,
 }
 
@@ -88,6 +88,6 @@ static ROOT: LazyLock<Root> = LazyLock::new(|| {
 
 const KEEP: &str = "a-test-failed";
 
-/// Tries more than once: processes that die with the test process may still be writing.
+/// Retried, as processes that die with the test process may still be writing.
 const SWEEP: &str =
     r#"read -r _; [ -e "$1/a-test-failed" ] && exit; for _ in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done"#;

@@ -1,4 +1,4 @@
-//! How one instance is started: its settings, its environment, its command.
+//! The configuration of one instance: its settings, its environment, its command.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use crate::{
     wait::{eventually, lock},
 };
 
-/// What one instance shall be started with; made by [`World::candidate`](crate::World::candidate).
+/// The configuration of one instance, created by [`World::candidate`](crate::World::candidate).
 #[must_use]
 pub struct Setup {
     pub(crate) program: PathBuf,
@@ -51,42 +51,42 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Sets a setting by the end of its variable's name, such as `LOCK_NAME`.
+    /// Sets a setting by its variable's name without the prefix, such as `LOCK_NAME`.
     pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.settings.insert(name.into(), value.as_ref().into());
         self
     }
 
-    /// Takes a setting away.
+    /// Removes a setting.
     pub fn unset(mut self, name: &str) -> Self {
         self.settings.remove(name);
         self
     }
 
-    /// Takes all settings away.
+    /// Removes all settings.
     pub fn bare(mut self) -> Self {
         self.settings.clear();
         self
     }
 
-    /// Adds a word to the command line, before the command.
+    /// Adds an argument before the command.
     pub fn flag(mut self, flag: impl AsRef<OsStr>) -> Self {
         self.flags.push(flag.as_ref().into());
         self
     }
 
-    /// Adds a variable that is none of the program's settings.
+    /// Adds an environment variable that is not a setting.
     pub fn variable(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.insert(name.into(), value.as_ref().into());
         self
     }
 
-    /// The identity, if it is not the name.
+    /// Sets the identity; the default is the name.
     pub fn identity(self, identity: &str) -> Self {
         self.set("IDENTITY", identity)
     }
 
-    /// Its durations; [`Timing::LONG`] unless said otherwise.
+    /// Sets its timing; the default is [`Timing::LONG`].
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         for (name, value) in [
@@ -100,66 +100,66 @@ impl Setup {
         self
     }
 
-    /// Asks for the lead.
+    /// Makes it force leadership.
     pub fn force(self) -> Self {
         self.set("FORCE_ACQUIRE", "1")
     }
 
-    /// Reaches etcd through these.
+    /// Connects it to etcd through these proxies.
     pub fn via<'a>(self, proxies: impl IntoIterator<Item = &'a Proxy>) -> Self {
         let endpoints: Vec<String> = proxies.into_iter().map(Proxy::endpoint).collect();
         self.set("ENDPOINTS", endpoints.join(","))
     }
 
-    /// Resolves names by these, and by nothing else.
+    /// Makes it resolve names only by `names`.
     pub fn names(mut self, names: &Names) -> Self {
         self.names = Some(names.clone());
         self
     }
 
-    /// What its journaling command does besides.
+    /// Sets the behavior of its journaling command.
     pub fn behavior(mut self, behavior: Behavior) -> Self {
         self.behavior = behavior;
         self
     }
 
-    /// Another command than the journaling one.
+    /// Replaces the journaling command.
     pub fn command<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.command = Some(words.into_iter().map(|word| word.as_ref().into()).collect());
         self
     }
 
-    /// Another program than the real one; for tests of the oracle.
+    /// Replaces the real program; for tests of the oracle.
     pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = program.into();
         self
     }
 
-    /// Where it reads from; from nothing unless said otherwise.
+    /// Sets its standard input; the default is `/dev/null`.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = Some(stdin.into());
         self
     }
 
-    /// Where it writes to; to a file of the test unless said otherwise.
+    /// Sets its standard output; the default is a file of the test.
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// Where its log goes instead of to a file of the test; [`Candidate::stderr`] finds nothing then.
+    /// Sets its standard error; [`Candidate::stderr`] is empty then.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
     }
 
-    /// The file that its log goes to.
+    /// Sets the file of its log.
     pub fn log_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.log_file = Some(path.into());
         self
     }
 
-    /// Its controlling terminal, which it reads from and writes to.
+    /// Sets its controlling terminal, which it reads from and writes to.
     pub fn on(self, terminal: &Terminal) -> Self {
         self.stdin(terminal.slave()).stdout(terminal.slave())
     }
@@ -177,7 +177,7 @@ impl Setup {
         }
         let mut command = Command::new(&self.program);
         command.env_clear();
-        // Where commands are found, and where a build that measures coverage writes.
+        // PATH, and the variables of a build that measures coverage.
         for (name, value) in env::vars_os() {
             if name == "PATH" || name.as_encoded_bytes().starts_with(b"LLVM_") {
                 command.env(name, value);
@@ -227,7 +227,7 @@ impl Setup {
         candidate
     }
 
-    /// Starts it and waits for its end: for what ends by itself, soon.
+    /// Starts it, waits until it has ended, and returns how it ended.
     ///
     /// # Panics
     /// If it does not end.

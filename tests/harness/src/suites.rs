@@ -1,6 +1,6 @@
-//! The releases of Debian whose systemd the units are tested with. `cargo xtask` includes this file, too.
+//! The Debian releases with whose systemd the units are tested. `cargo xtask` includes this file as well.
 
-/// Calls a macro with the names of the suites, oldest first, and what else it is given: they are listed nowhere else.
+/// Calls a macro with the names of the suites, oldest first, and its further arguments.
 #[macro_export]
 macro_rules! with_suites {
     ($macro:ident $($rest:tt)*) => {
@@ -14,5 +14,5 @@ macro_rules! names {
     };
 }
 
-/// Their names, oldest first.
+/// The names of the suites, oldest first.
 pub const SUITES: &[&str] = with_suites!(names);

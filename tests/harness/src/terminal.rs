@@ -1,4 +1,4 @@
-//! A terminal with a person at it.
+//! A pseudo-terminal whose user is the test.
 
 use std::{
     fs::File,
@@ -8,19 +8,19 @@ use std::{
 
 use nix::{libc, pty::openpty};
 
-/// A terminal; whoever is started [on](crate::Setup::on) it belongs to its session.
+/// A terminal. A program that is started [on](crate::Setup::on) it belongs to its session.
 #[derive(Debug)]
 pub struct Terminal {
-    /// The person's side.
+    /// The side of the user.
     master: File,
     slave: OwnedFd,
 }
 
 impl Terminal {
-    /// One that nobody has yet.
+    /// Opens a terminal that is in no session yet.
     ///
     /// # Panics
-    /// If the system has none.
+    /// If it cannot be opened.
     #[must_use]
     pub fn open() -> Self {
         let pty = openpty(None, None).expect("a terminal");
@@ -31,18 +31,18 @@ impl Terminal {
         Self { master: pty.master.into(), slave: pty.slave }
     }
 
-    /// Presses keys.
+    /// Sends these keys.
     ///
     /// # Panics
-    /// If the terminal is gone.
+    /// If the terminal has been closed.
     pub fn press(&self, keys: &str) {
         (&self.master).write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits for more to appear on the screen.
+    /// Waits for more output and returns it.
     ///
     /// # Panics
-    /// If the terminal is gone.
+    /// If the terminal has been closed.
     #[must_use]
     pub fn read(&self) -> String {
         let mut bytes = [0; 1024];
@@ -50,7 +50,7 @@ impl Terminal {
         String::from_utf8_lossy(&bytes[..count]).into_owned()
     }
 
-    /// The side that a program is given.
+    /// Returns the side of the program.
     ///
     /// # Panics
     /// If there are too many open files.

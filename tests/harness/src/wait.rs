@@ -1,4 +1,4 @@
-//! Waiting: always a condition and a limit, never a pause as proof.
+//! Waiting for a condition, always with a limit.
 
 use std::{
     env,
@@ -7,21 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a condition is looked at.
+/// The interval between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
-/// How often it is looked at that something stays: what the journal tells does not get lost in between.
+/// The interval in [`throughout`]. It may be longer, as the journal keeps everything that happens in between.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Waits until `probe` succeeds; its error is the last value seen, for the message.
+/// Waits until `probe` succeeds and returns its value. Its error is the last value seen, for the message.
 ///
 /// # Panics
-/// When `limit`, times the slack of the machine, has passed: with the limit and the last value.
+/// When `limit`, times `TEST_SLACK`, has passed: with the limit and the last value.
 #[track_caller]
 pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let limit = scaled(limit);
     let begun = Instant::now();
     loop {
-        // The clock is read before the probe: a probe that was slow, but saw the condition, has seen it.
+        // The clock is read before the probe, so that a slow probe that succeeds still counts.
         let late = begun.elapsed() >= limit;
         match probe() {
             Ok(value) => return value,
@@ -31,7 +31,7 @@ pub fn eventually<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Res
     }
 }
 
-/// Watches that `probe` succeeds all through `span`: for what must *not* happen.
+/// Checks that `probe` succeeds throughout `span`: for events that must *not* happen.
 ///
 /// # Panics
 /// As soon as the probe fails.
@@ -46,7 +46,7 @@ pub fn throughout(span: Duration, what: &str, mut probe: impl FnMut() -> Result<
     }
 }
 
-/// An upper limit on this machine: times `TEST_SLACK`.
+/// Returns a limit times `TEST_SLACK`.
 #[must_use]
 pub fn scaled(limit: Duration) -> Duration {
     static SLACK: LazyLock<f64> = LazyLock::new(|| match env::var("TEST_SLACK") {
@@ -59,12 +59,12 @@ pub fn scaled(limit: Duration) -> Duration {
     limit.mul_f64(*SLACK)
 }
 
-/// A lock that a failed test does not poison for the others.
+/// Locks a mutex, also if a failed test has poisoned it.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets only so many through at once: the machine is small, whatever the number of test threads.
+/// Limits how much runs at once, whatever the number of test threads.
 pub(crate) struct Semaphore {
     free: Mutex<usize>,
     freed: Condvar,
@@ -75,7 +75,7 @@ impl Semaphore {
         Self { free: Mutex::new(permits), freed: Condvar::new() }
     }
 
-    /// Waits for so many places at once; they are given back when the permit is dropped.
+    /// Waits for this many places; they are released when the permit is dropped.
     pub(crate) fn acquire(&'static self, places: usize) -> Permit {
         let mut free = lock(&self.free);
         while *free < places {
@@ -95,7 +95,7 @@ pub(crate) struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         *lock(&self.semaphore.free) += self.places;
-        // Whoever waits for one place may go on where another one, who needs three, cannot.
+        // All are notified, as a waiter that needs fewer places may continue where another cannot.
         self.semaphore.freed.notify_all();
     }
 }

@@ -1,4 +1,4 @@
-//! One test: a lock of its own, a cluster, candidates, and the verdict that cannot be forgotten.
+//! The world of one test: a lock, a cluster, candidates, and the verdict, which a test must not omit.
 
 use std::{
     cell::Cell,
@@ -30,7 +30,7 @@ use crate::{
     wait::{Permit, Semaphore, eventually, lock},
 };
 
-/// Tests that run instances, at once: each is a handful of processes on a small machine.
+/// The number of worlds at once: each has several processes.
 static WORLDS: Semaphore = Semaphore::new(8);
 
 /// Everything of one test.
@@ -38,7 +38,7 @@ pub struct World {
     cluster: Arc<Cluster>,
     lock: String,
     program: PathBuf,
-    /// How the journaling command is called.
+    /// The command line of the journaling command.
     journaled: Vec<OsString>,
     journal: Journal,
     candidates: Arc<Mutex<Vec<Arc<Candidate>>>>,
@@ -48,8 +48,8 @@ pub struct World {
 }
 
 impl World {
-    /// A lock of its own on `cluster`, for the program under test. The journaling command is the test `journaled` at the
-    /// root of the running test binary.
+    /// Creates a world with a new lock on `cluster`. The journaling command is the test `journaled` of the running test
+    /// binary.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, program: &Path) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// An instance that takes part in this election, with everything set that it needs.
+    /// Configures an instance of this election with all the settings that it needs.
     pub fn candidate(&self, name: &str) -> Setup {
         let mut settings = BTreeMap::<String, OsString>::new();
         let mut set = |name: &str, value: OsString| settings.insert(name.to_owned(), value);
@@ -125,38 +125,38 @@ impl World {
         &self.lock
     }
 
-    /// The journal of this lock.
+    /// Returns the journal of this lock.
     #[must_use]
     pub const fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// A directory for this test.
+    /// Returns the directory of this test.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.scratch.path()
     }
 
-    /// The journaling command's words, for a candidate that wraps it.
+    /// Returns the command line of the journaling command, for a candidate that wraps it.
     #[must_use]
     pub fn journaled(&self) -> &[OsString] {
         &self.journaled
     }
 
-    /// The keys of this lock, and of no other.
+    /// Returns the keys of this lock.
     ///
     /// # Errors
-    /// If etcd cannot be asked.
+    /// If etcd does not answer.
     pub fn keys(&self) -> Result<Vec<Key>, String> {
         let below = format!("{}/", self.lock);
         let keys = self.cluster.etcdctl().keys(&self.lock)?;
         Ok(keys.into_iter().filter(|key| key.name == self.lock || key.name.starts_with(&below)).collect())
     }
 
-    /// The holder key, which must be there.
+    /// Returns the holder key, which must exist.
     ///
     /// # Panics
-    /// If it is not.
+    /// If there is none.
     #[must_use]
     #[track_caller]
     pub fn holder(&self) -> Key {
@@ -167,7 +167,7 @@ impl World {
             .unwrap_or_else(|| panic!("nobody holds the lock: {keys:?}"))
     }
 
-    /// Waits until nothing of this election is left in etcd.
+    /// Waits until etcd has no keys of this lock.
     #[track_caller]
     pub fn no_keys_left_within(&self, limit: Duration) {
         eventually(limit, "no key of the lock is left", || {
@@ -176,23 +176,23 @@ impl World {
         });
     }
 
-    /// A proxy in front of each member.
+    /// Starts a proxy in front of each member.
     #[must_use]
     pub fn proxies(&self) -> Vec<Proxy> {
         self.cluster.members().iter().map(Proxy::of).collect()
     }
 
-    /// The end of every test: ends all instances as a supervisor would, and holds the journal against the promise.
+    /// Ends the test: stops all instances as a supervisor does, and checks the journal against the guarantee.
     ///
     /// # Panics
-    /// If an instance does not end, if a process of a command outlives it, or if the promise was broken.
+    /// If an instance does not end, if a process of a command outlives it, or if the guarantee was violated.
     #[track_caller]
     pub fn verdict(&self) {
         self.close();
         self.journal.assert_exclusive();
     }
 
-    /// The first half of it, for whoever judges the journal alone.
+    /// Stops all instances, for a test that checks the journal itself.
     ///
     /// # Panics
     /// If an instance does not end, or if a process of a command outlives it.
@@ -205,16 +205,18 @@ impl World {
             candidate.terminate();
         }
         for candidate in &candidates {
-            // The longest there is: a stubborn command, its grace, and an etcd that does not answer the farewell.
+            // The longest end: a command that ignores SIGTERM for its grace period, and an etcd that does not answer
+            // the last requests.
             candidate.wait_exit(candidate.timing().grace + candidate.timing().lease() + Timing::START);
         }
         self.nothing_runs();
     }
 
-    /// No process of any command is left.
+    /// Waits until no process of a command exists.
     #[track_caller]
     fn nothing_runs(&self) {
-        // What a killed gatekeeper leaves its guard with is ended within the grace; all else is gone already.
+        // The guard of a killed gatekeeper ends the command within the grace period; all other processes have ended
+        // already.
         eventually(Timing::LONG.lease(), "no process of a command is left", || {
             let lives = self.journal.lives();
             let left: Vec<_> = lives.iter().filter(|life| process::lives(life.pid, life.started)).collect();
@@ -222,7 +224,7 @@ impl World {
         });
     }
 
-    /// What everybody said, for a test that fails.
+    /// Prints the timeline and the logs of all instances of a failed test.
     fn report(&self) {
         eprintln!("{}", self.journal.timeline());
         for candidate in lock(&self.candidates).iter() {

@@ -1,4 +1,4 @@
-//! Writes the table of what `cargo xtask verify` measured into the documents.
+//! Writes the failover times that `cargo xtask verify` measured into the documents.
 
 fn main() -> Result<(), String> {
     harness::failover::document()
