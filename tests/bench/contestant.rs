@@ -122,7 +122,9 @@ impl Field {
     /// Waits until so many stand in the queue, whoever leads among them, and all has come to rest.
     pub(crate) fn settled(&self, count: i64, floor: &mut Floor) -> Result<(), Failure> {
         let below = format!("{}/", self.lock);
-        until(SOON, &format!("{count} stand in the queue"), || floor.count(&below).ok().filter(|seen| *seen == count))?;
+        until(SOON, &format!("the queue has {count} entries"), || {
+            floor.count(&below).ok().filter(|seen| *seen == count)
+        })?;
         std::thread::sleep(SETTLE);
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! What the model assumes about etcd, on the real one: the same requests are made of both, and the answers must be the same.
+//! Checks what the model assumes about etcd: the same requests to the model and to real etcd must get the same
+//! responses.
 
-/// The model's etcd.
+/// The etcd of the model.
 #[path = "../model/etcd.rs"]
 #[expect(dead_code, reason = "the model needs more of it")]
 mod model;
 
-/// The model's time, in microseconds.
+/// The time of the model, in microseconds.
 mod sim {
     pub(crate) type Time = u64;
     pub(crate) const SECOND: Time = 1_000_000;
@@ -28,7 +29,7 @@ use etcd_await_election::{
 };
 use harness::{Cluster, Random, Timing};
 
-/// The program's own client of one member, as the only endpoint.
+/// Creates the program's own client with one member as its only endpoint.
 async fn client(cluster: &Cluster, member: usize) -> Rc<Endpoint> {
     let config = EtcdConfig {
         endpoints: Endpoints::Listed(vec![cluster.member(member).endpoint()]),
@@ -46,7 +47,7 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     runtime.block_on(test)
 }
 
-/// What is asked, at random.
+/// A random sequence of requests.
 struct Script(Random);
 
 impl Script {
@@ -66,7 +67,7 @@ impl Script {
         }
     }
 
-    /// Compares with revisions of now and of a while ago; writes no key twice, which etcd refuses.
+    /// Compares with current and with older revisions; writes no key twice, which etcd rejects.
     fn txn(&mut self, leases: &[LeaseId], revision: i64, nested: bool) -> Txn {
         let past = |script: &mut Self| (revision - i64::try_from(script.below(8)).expect("a small number")).max(1);
         let when = (0..self.below(3)).map(|_| match self.below(3) {
@@ -89,7 +90,7 @@ impl Script {
     }
 }
 
-/// Transactions, reads, leases and history: every answer is the model's, revisions included.
+/// Transactions, reads, leases and history: real etcd answers as the model does, revisions included.
 #[test]
 fn etcd_answers_as_its_model_does() {
     const LONG: u64 = 3600;
@@ -100,12 +101,12 @@ fn etcd_answers_as_its_model_does() {
         model.revision = etcd.read(&[]).await.expect("a read").revision;
         let began = model.revision;
         let mut script = Script(Random::for_purpose(1, &[]));
-        // The first one never exists.
+        // The first lease never exists.
         let mut leases = vec![etcd.new_lease()];
         for step in 0..500 {
             match script.below(10) {
                 0 => {
-                    // Now and then one that was granted before.
+                    // Sometimes an id that was granted before.
                     let lease = match script.below(leases.len()) {
                         0 => etcd.new_lease(),
                         n => leases[n],
@@ -137,7 +138,7 @@ fn etcd_answers_as_its_model_does() {
                 Get::next_after(script.range(), (model.revision - 5).max(1)),
             ];
             let snapshot = etcd.read(&gets).await.expect("a read");
-            // What follows on a page is not modeled.
+            // The model has no further pages.
             assert_eq!(Snapshot { cut: Vec::new(), ..snapshot }, model.read(&gets), "step {step}: {gets:?}");
         }
         for range in [Range::Prefix(b"tests/".to_vec()), Range::Key(b"tests/3".to_vec())] {
@@ -153,7 +154,7 @@ fn etcd_answers_as_its_model_does() {
     });
 }
 
-/// Waits until a key is gone; the time when it was last seen, and when it was missed first.
+/// Waits until a key is deleted; returns when it was last seen, and when it was first missing.
 async fn gone(etcd: &Endpoint, key: &[u8], limit: Duration) -> (Instant, Instant) {
     let began = Instant::now();
     let mut seen = began;
@@ -162,7 +163,7 @@ async fn gone(etcd: &Endpoint, key: &[u8], limit: Duration) -> (Instant, Instant
         match etcd.read(&[Get::key(key.to_vec())]).await {
             Ok(snapshot) if snapshot.keys.is_empty() => return (seen, Instant::now()),
             Ok(_) => seen = asked,
-            // While there is no raft leader.
+            // There may be no raft leader at the moment.
             Err(_) => {}
         }
         assert!(began.elapsed() < limit, "the key is still there after {limit:?}");
@@ -179,7 +180,8 @@ async fn leased(etcd: &Endpoint, key: &[u8]) -> (LeaseId, Duration) {
     (lease, ttl)
 }
 
-/// A lease lives for its TTL after the last keepalive and never less; its keys go with it, and it is not kept alive again.
+/// A lease lives for at least its TTL after the last keepalive. Its keys are deleted with it, and it cannot be renewed
+/// any more.
 #[test]
 fn a_lease_lives_for_its_ttl_after_the_last_keepalive() {
     const KEY: &[u8] = b"tests/leased";
@@ -197,7 +199,7 @@ fn a_lease_lives_for_its_ttl_after_the_last_keepalive() {
     });
 }
 
-/// A new raft leader starts all leases again: each lives for its whole TTL from then on.
+/// A new raft leader restarts all leases: each lives for its whole TTL from then on.
 #[test]
 fn a_new_raft_leader_restarts_the_ttl_of_all_leases() {
     const KEY: &[u8] = b"tests/leased";

@@ -1,4 +1,4 @@
-//! An etcd that wants user and password.
+//! An etcd with authentication.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ fn cluster() -> Arc<Cluster> {
     Cluster::builder().size(1).plain().auth("app", "secret-password").create()
 }
 
-/// All on one cluster: turning authentication on is what takes the time.
+/// All on one cluster, as enabling authentication takes most of the time.
 #[test]
 fn a_valid_login_works_and_an_invalid_one_ends_the_program_at_once() {
     let cluster = cluster();
@@ -34,7 +34,7 @@ fn a_valid_login_works_and_an_invalid_one_ends_the_program_at_once() {
     world.verdict();
 }
 
-/// Ends at once, says why, and does not say the password.
+/// Checks that the program ends at once with a message that does not contain the password.
 fn is_refused(world: &World, setup: harness::Setup, secret: &str) {
     let (end, candidate) = setup.run();
     assert_eq!(end, End::Code(77), "{}", candidate.stderr());
@@ -43,8 +43,8 @@ fn is_refused(world: &World, setup: harness::Setup, secret: &str) {
     assert_eq!(world.keys().expect("etcd answers"), []);
 }
 
-/// SECURITY.md names the oldest etcd for a cluster whose users do not trust each other: an older one lets each of them keep the
-/// lease of a lost leader alive for ever.
+/// SECURITY.md names the oldest etcd for a cluster with mutually untrusted users: an older one lets each of them keep
+/// the lease of a lost leader alive for ever.
 #[test]
 fn a_user_without_permission_can_keep_a_foreign_lease_alive_only_on_an_old_etcd() {
     let world = world_on(cluster());
@@ -62,12 +62,12 @@ fn a_user_without_permission_can_keep_a_foreign_lease_alive_only_on_an_old_etcd(
         _ => true,
     };
     assert_eq!(kept.is_err(), denies, "{version:?}: {kept:?}");
-    // Nobody lets it end the lease.
+    // No version lets that user revoke the lease.
     assert!(neighbor.run(&["lease", "revoke", &lease]).is_err());
     world.verdict();
 }
 
-/// A member that restarts has forgotten every token.
+/// A restarted member has forgotten all tokens.
 #[test]
 fn the_program_logs_in_again_when_etcd_has_forgotten_its_token() {
     let world = world_on(cluster());

@@ -1,4 +1,4 @@
-//! An etcd that is restored from a backup.
+//! etcd is restored from a backup.
 
 use harness::{Cluster, End, Timing, etcdctl::etcdutl};
 
@@ -6,10 +6,10 @@ use crate::world_on;
 
 const TIMING: Timing = Timing::SHORT;
 
-/// A snapshot is older than the latest fencing token; what docs/operations.md tells operators keeps tokens growing.
+/// A snapshot is older than the latest fencing token; the steps of docs/operations.md keep tokens growing.
 #[test]
 fn fencing_tokens_still_grow_after_a_restore_that_bumps_the_revision() {
-    // etcdutl learned it with 3.5.10.
+    // etcdutl has the option since 3.5.10.
     let Some(etcdutl) = etcdutl().filter(|_| Cluster::version() >= (3, 5, 10)) else {
         eprintln!("SKIPPED: this etcd has no etcdutl that can bump the revision");
         return;
@@ -31,7 +31,7 @@ fn fencing_tokens_still_grow_after_a_restore_that_bumps_the_revision() {
     b.terminate();
     assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(0));
 
-    // As it is, the next token would be one that was given out already.
+    // Without the bump the next token would have been used before.
     member.restore(&etcdutl, &snapshot, &[]).expect("restoring it");
     world.cluster().wait_healthy();
     let revision = etcdctl.revision().expect("it answers");

@@ -1,4 +1,4 @@
-//! The ground that the other tests stand on: a fault that does nothing would let every one of them pass.
+//! Tests of the harness itself: a fault without effect would let the other tests pass.
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
@@ -100,7 +100,7 @@ fn each_proxy_fault_separates_a_client_from_etcd_until_healed() {
     world.verdict();
 }
 
-/// A gatekeeper that loses everything it started: the harness finds and ends it all the same.
+/// The harness finds and ends every descendant, even if a gatekeeper loses track of them.
 #[test]
 fn no_process_outlives_a_test() {
     let world = shared_world();

@@ -1,4 +1,4 @@
-//! Many times the same: nothing adds up.
+//! Repeated operations leak nothing.
 
 use std::{env, time::Duration};
 
@@ -9,23 +9,23 @@ use harness::{
 
 use crate::world_on;
 
-/// How many handovers in a row: `TEST_HANDOVERS`, else few enough for every day.
+/// Returns the number of handovers: `TEST_HANDOVERS`, or few enough for every day.
 fn hand_overs() -> usize {
     env::var("TEST_HANDOVERS").ok().map_or(50, |text| text.parse().expect("TEST_HANDOVERS is a number"))
 }
 
-/// Nothing is in etcd but the holder and so many places, each with its lease.
+/// Waits until etcd has only the holder key and this many queue entries, each with its lease.
 #[track_caller]
 fn only(world: &World, places: usize) {
     let etcdctl = world.cluster().etcdctl();
-    eventually(Timing::START, &format!("{places} places, as many leases, one holder"), || {
+    eventually(Timing::START, &format!("{places} queue entries, as many leases, one holder key"), || {
         let (keys, leases) = (world.keys()?, etcdctl.leases()?);
         let expected = keys.len() == places + usize::from(places > 0) && leases.len() == places;
         if expected { Ok(()) } else { Err(format!("{keys:?}; leases {leases:x?}")) }
     });
 }
 
-/// Each leader ends and a new instance takes its place at the end of the queue.
+/// Each leader ends, and a new instance joins at the end of the queue.
 #[test]
 fn a_long_series_of_instances_leaves_no_keys_or_leases_behind() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -45,14 +45,14 @@ fn a_long_series_of_instances_leaves_no_keys_or_leases_behind() {
     leader.wait_exit(Timing::SWIFT);
     only(&world, 0);
     let mine = world.journal().path().display().to_string();
-    eventually(Timing::SWIFT, "no process is left", || match with_environment(&mine) {
+    eventually(Timing::SWIFT, "no process remains", || match with_environment(&mine) {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     });
     world.verdict();
 }
 
-/// What two instances that go on for ever hold at one moment, which must be the same at any later one.
+/// The resources that two long-running instances hold, which must not grow.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
     gatekeeper: usize,
@@ -74,7 +74,7 @@ impl Held {
     }
 }
 
-/// The lead goes back and forth between two instances that live on.
+/// Leadership moves back and forth between two running instances.
 #[test]
 fn repeated_handovers_between_two_instances_leak_nothing() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -92,7 +92,7 @@ fn repeated_handovers_between_two_instances_leak_nothing() {
         leader.leads();
         next.waits();
         if round % 2 == 0 {
-            // Everything has been used once after the first two rounds.
+            // After two rounds all caches are filled.
             match (&held, round) {
                 (None, 0) => {}
                 (None, _) => held = Some(settled(&world, &both, &journal, |_| true)),
@@ -106,14 +106,14 @@ fn repeated_handovers_between_two_instances_leak_nothing() {
         let place = head
             .filter(|key| key.name != world.lock())
             .map_or_else(|| format!("{}/~entry/{:x}", world.lock(), world.holder().lease), |key| key.name);
-        // By an operator: it steps down, gives back its lease, and stands in the queue again.
+        // As by an operator: the leader steps down, revokes its lease, and joins the queue again.
         world.cluster().etcdctl().must(&["del", &place]);
         next.leads_within(Timing::SWIFT);
     }
     world.verdict();
 }
 
-/// What both hold when nothing moves: two looks in a row that are the same.
+/// Returns what both hold when it is the same twice in a row.
 fn settled(
     world: &World,
     both: &[std::sync::Arc<harness::Candidate>; 2],

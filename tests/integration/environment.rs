@@ -1,4 +1,4 @@
-//! What the command finds in its environment, and what it does not.
+//! The environment of the command.
 
 use std::{collections::BTreeMap, fs};
 
@@ -6,7 +6,7 @@ use harness::{Behavior, Cluster, World, eventually};
 
 use crate::shared_world;
 
-/// Lets a candidate lead and gives the environment of its command.
+/// Lets a candidate lead and returns the environment of its command.
 fn environment(world: &World, setup: harness::Setup) -> BTreeMap<String, String> {
     let path = world.directory().join("environment");
     let candidate = setup.behavior(Behavior { environment: Some(path.clone()), ..Behavior::default() }).start();
@@ -32,7 +32,8 @@ fn the_command_receives_its_token_lease_and_key() {
     world.verdict();
 }
 
-/// `etcdctl lock` lets inherited ones win: a lock within a lock tells its command the outer one's.
+/// Under `etcdctl lock` inherited values take precedence, so that a command in a nested lock receives those of the
+/// outer lock.
 #[test]
 fn the_program_overrides_inherited_values() {
     let world = shared_world();

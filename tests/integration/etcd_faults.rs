@@ -1,4 +1,4 @@
-//! Members that die, freeze and come back while somebody leads.
+//! Members that die, freeze and recover while an instance leads.
 
 use std::{env, time::Duration};
 
@@ -6,7 +6,7 @@ use harness::{Candidate, Cluster, End, Timing, World, eventually, journal::now, 
 
 use crate::{between, undisturbed, world_on};
 
-/// Long enough for a leader to live through an election among the members.
+/// Long enough for a leader to survive a raft election.
 const TIMING: Timing = Timing::MEDIUM;
 
 #[test]
@@ -67,17 +67,17 @@ fn pausing_the_raft_leader_does_not_disturb_the_leader() {
     a.leads();
     let member = world.cluster().member(world.cluster().leader().expect("a leader"));
     member.pause();
-    // Where etcd may revoke live leases after a longer pause, only as long as those that the paused leader knew are alive.
+    // Where etcd may revoke live leases after a longer pause, the pause is shorter than the leases.
     let pause = if Cluster::revokes_after_a_pause() { TIMING.renew } else { TIMING.lease() + TIMING.renew };
     undisturbed(&a, pause);
-    // A former raft leader comes back, and nobody may rely on what it says.
+    // A former raft leader resumes, whose responses may be stale.
     member.resume();
     undisturbed(&a, TIMING.lease());
     world.verdict();
 }
 
-/// Leadership is lost only where etcd itself had no leader until just before the deadline. `TEST_LEADERS_LOST=30` does it that
-/// often and tells each time.
+/// Leadership may be lost only if etcd had no raft leader until just before the deadline. `TEST_LEADERS_LOST=30`
+/// repeats it that often and prints each time.
 #[test]
 fn losing_the_raft_leader_does_not_disturb_a_leader_with_tight_timing() {
     let rounds = env::var("TEST_LEADERS_LOST").map_or(4, |text| text.parse().expect("TEST_LEADERS_LOST is a number"));
@@ -88,7 +88,7 @@ fn losing_the_raft_leader_does_not_disturb_a_leader_with_tight_timing() {
     let mut without_reason = 0;
     for round in 0..rounds {
         world.cluster().wait_healthy();
-        // So that the last renewal is none of before the fault.
+        // So that the last renewal was after the previous fault.
         throughout(timing.retry, "a leads", || if a.living().len() == 1 { Ok(()) } else { Err(a.stderr()) });
         let (without_leader, asked) = lose_the_members_leader(&world, &a, timing, round % 2 == 0);
         println!("round {round}: etcd without a leader for {without_leader:.2?}, asked to stop after {asked:.2?}");
@@ -99,7 +99,7 @@ fn losing_the_raft_leader_does_not_disturb_a_leader_with_tight_timing() {
     world.verdict();
 }
 
-/// How long etcd had no leader, and when the command was asked to stop, if it was.
+/// Returns how long etcd had no raft leader, and when the command received a stop signal, if it did.
 fn lose_the_members_leader(world: &World, a: &Candidate, timing: Timing, killed: bool) -> (Duration, Option<Duration>) {
     let cluster = world.cluster();
     let lost = cluster.leader().expect("a leader");
@@ -169,7 +169,7 @@ fn losing_quorum_for_longer_stops_the_command_in_time_and_leadership_recovers() 
     one.start();
     two.start();
     world.cluster().wait_healthy();
-    // Whichever of the two: the leases were stretched by the election, and may have to run out.
+    // Either of the two may lead: the raft election restarted the leases, which may have to expire.
     harness::eventually(TIMING.latest_failover_with_election(), "a new term", || {
         let lives = world.journal().lives();
         match lives.last() {
@@ -180,7 +180,7 @@ fn losing_quorum_for_longer_stops_the_command_in_time_and_leadership_recovers() 
     world.verdict();
 }
 
-/// The lead moves from one member to another without a fault.
+/// Raft leadership moves to another member without a fault.
 #[test]
 fn moving_raft_leadership_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());

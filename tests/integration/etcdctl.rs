@@ -1,4 +1,4 @@
-//! `etcdctl elect` and `etcdctl lock` beside ours: one queue, whoever stands in it.
+//! `etcdctl elect` and `etcdctl lock` beside instances of this program: all share one queue.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 
 use crate::{shared_world, shell_gatekeeper};
 
-/// Starts `etcdctl lock` with the journaling command. It gives no token: its lock revision stands in.
+/// Starts `etcdctl lock` with the journaling command. Its lock revision serves as the token.
 fn lock(world: &World, name: &str) -> Arc<Candidate> {
     let script = format!(
         "exec env {} lock {} -- sh -c 'ETCD_AWAIT_ELECTION_FENCING_TOKEN=$ETCD_LOCK_REV exec \"$@\"' sh \"$@\"",
@@ -17,15 +17,15 @@ fn lock(world: &World, name: &str) -> Arc<Candidate> {
     world.candidate(name).program(shell_gatekeeper(world, name, &script)).behavior(Behavior::default()).start()
 }
 
-/// Ends the command of `etcdctl lock`, which passes no signal on.
+/// Ends the command of `etcdctl lock`, which forwards no signals.
 fn unlock(candidate: &Candidate) {
     let _ = nix::sys::signal::kill(Pid::from_raw(candidate.command_pid()), Signal::SIGTERM);
     candidate.wait_exit(Timing::SWIFT);
 }
 
-/// Waits until so many stand in the queue, ours and others.
+/// Waits until the queue has this many entries of all clients.
 fn queue(world: &World, length: usize) {
-    eventually(Timing::START, &format!("{length} stand in the queue"), || {
+    eventually(Timing::START, &format!("the queue has {length} entries"), || {
         let keys = world.keys()?;
         let queued = keys.iter().filter(|key| key.name != world.lock()).count();
         if queued == length { Ok(()) } else { Err(format!("{keys:?}")) }
@@ -56,7 +56,7 @@ fn etcdctl_lock_and_instances_share_one_queue() {
     world.verdict();
 }
 
-/// A lock of etcdctl waits for a leader of ours that died without a word, and for its command.
+/// `etcdctl lock` waits for the lease of a killed leader, and for its command.
 #[test]
 fn etcdctl_lock_waits_for_the_command_of_a_killed_leader() {
     let world = shared_world();
@@ -70,7 +70,7 @@ fn etcdctl_lock_waits_for_the_command_of_a_killed_leader() {
     world.verdict();
 }
 
-/// `etcdctl elect`, and what it says: the key and its value, once it leads.
+/// `etcdctl elect` with its output: the key and its value, once it leads.
 fn elect(world: &World, proposal: &str) -> (Process, std::path::PathBuf) {
     let file = world.directory().join(proposal);
     (world.cluster().etcdctl().start_writing(&["elect", world.lock(), proposal], &file), file)
@@ -90,18 +90,18 @@ fn etcdctl_elect_waits_for_the_leader_and_is_not_overtaken() {
     let b = world.candidate("b").start();
     b.waits();
     let forcing = world.candidate("forcing").force().start();
-    // A request overtakes the queue, whoever stands in it; after that its order goes on.
+    // A request overtakes the whole queue, the order of which stays the same.
     forcing.leads();
     assert_eq!(says(&file), "");
     forcing.terminate();
-    eventually(Timing::SWIFT, "the foreign one leads", || match says(&file) {
+    eventually(Timing::SWIFT, "the other client leads", || match says(&file) {
         said if said.contains("foreign") => Ok(()),
         said => Err(said),
     });
-    // It is no leader of ours: it cannot be asked, and b waits, with force as well.
+    // Another etcd client cannot be asked to hand over, so b waits, with force as well.
     let again = world.candidate("again").force().start();
     again.waits();
-    throughout(Timing::LONG.retry, "nobody of ours starts", || match (b.living().len(), again.living().len()) {
+    throughout(Timing::LONG.retry, "no instance starts", || match (b.living().len(), again.living().len()) {
         (0, 0) => Ok(()),
         living => Err(format!("{living:?}")),
     });
@@ -144,7 +144,7 @@ fn an_etcdctl_observer_sees_every_leader() {
     d.kill();
     c.leads_within(Timing::SWIFT);
     sees(&["a", "b", "d", "c"]);
-    // A request that nobody has served yet is no leader: with the leader frozen the observer sees what is true.
+    // A pending request is not a leader: while the leader is frozen the observer still sees it.
     c.pause();
     let e = world.candidate("e").force().start();
     e.waits();

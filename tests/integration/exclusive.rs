@@ -1,4 +1,4 @@
-//! At most one runs; everybody gets a turn, in the order of the queue; nothing is left behind.
+//! At most one command runs; each instance leads in the order of the queue; no keys or leases remain.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn five_instances_started_at_once_run_their_commands_one_at_a_time() {
     let all: Vec<_> =
         ["a", "b", "c", "d", "e"].iter().map(|name| world.candidate(name).behavior(short.clone()).start()).collect();
     for candidate in &all {
-        // Five turns, each no longer than a start.
+        // Five terms, each no longer than a start.
         assert_eq!(candidate.wait_exit(5 * Timing::START), End::Code(0), "{}", candidate.name());
         assert_eq!(candidate.lives().len(), 1, "{}", candidate.name());
     }
@@ -58,7 +58,7 @@ fn a_standby_that_leaves_the_queue_is_skipped() {
     world.verdict();
 }
 
-/// `L/~force/…` and `L/~entry/…` are below `L/`: so are all keys of a lock that is called `L/something`.
+/// `L/~force/…` and `L/~entry/…` are below `L/`, as are all keys of a lock that is named `L/something`.
 #[test]
 fn locks_with_a_common_name_prefix_are_independent() {
     let outer = shared_world();
@@ -90,7 +90,7 @@ fn a_clean_exit_leaves_neither_keys_nor_leases() {
         candidate.wait_exit(Timing::SWIFT);
     }
     world.no_keys_left_within(Timing::SWIFT);
-    eventually(Timing::SWIFT, "no lease is left", || match etcd.leases()?.as_slice() {
+    eventually(Timing::SWIFT, "no lease remains", || match etcd.leases()?.as_slice() {
         [] => Ok(()),
         left => Err(format!("{left:x?}")),
     });

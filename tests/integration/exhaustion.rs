@@ -1,4 +1,5 @@
-//! A gatekeeper that runs out of what the machine gives it: the command never outlives its lock, and whoever waits leads.
+//! A gatekeeper that runs out of memory or file descriptors: the command never outlives its lock, and a standby takes
+//! over.
 
 use std::{io::Write, net::TcpStream, time::Duration};
 
@@ -9,7 +10,7 @@ use crate::{program, shared_world, shell_gatekeeper};
 
 const TIMING: Timing = Timing::SHORT;
 
-/// Lowers a limit of a process that runs.
+/// Lowers a limit of a running process.
 fn limit(pid: i32, resource: libc::__rlimit_resource_t, most: u64) {
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: reads one structure that lives through the call.
@@ -17,7 +18,7 @@ fn limit(pid: i32, resource: libc::__rlimit_resource_t, most: u64) {
     assert_eq!(done, 0, "the limit of a process of ours");
 }
 
-/// A leader whose gatekeeper runs out of something just when it needs more, and one that waits.
+/// Starts a leader whose gatekeeper runs out of a resource when it needs more, and a standby that takes over.
 fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync::Arc<Candidate>) {
     let world = shared_world();
     let proxies = world.proxies();
@@ -26,7 +27,7 @@ fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync:
         world.candidate("b").timing(TIMING),
     );
     exhaust(&a);
-    // New connections are needed now, and buffers for them.
+    // New connections and buffers are needed now.
     proxies.iter().for_each(Proxy::reset);
     let _hungry = requests_that_never_end(&a);
     b.leads_within(limit);
@@ -34,7 +35,7 @@ fn followed(exhaust: impl Fn(&Candidate), limit: Duration) -> (World, std::sync:
     (world, a)
 }
 
-/// More than fits into what a gatekeeper has set aside: each request's head is kept until it is whole.
+/// More than the gatekeeper's memory can hold, as it keeps each request's head until it is complete.
 fn requests_that_never_end(candidate: &Candidate) -> Vec<TcpStream> {
     let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(300_000));
     let request = |_| {
@@ -53,7 +54,7 @@ fn a_gatekeeper_without_file_descriptors_stops_its_command_in_time() {
     world.verdict();
 }
 
-/// It ends in whatever way; its guard does the rest, and gives the lease back.
+/// However the gatekeeper ends, its guard stops the command and revokes the lease.
 #[test]
 fn a_standby_takes_over_in_time_from_a_gatekeeper_without_memory() {
     let (world, a) = followed(|a| limit(a.pid(), libc::RLIMIT_AS, 1 << 20), TIMING.latest_failover());
@@ -61,8 +62,8 @@ fn a_standby_takes_over_in_time_from_a_gatekeeper_without_memory() {
     world.verdict();
 }
 
-/// From too few to just enough: it says what it has no room for and ends, or it works. It never hangs or runs a command
-/// without a lock.
+/// With too few or just enough descriptors the program reports the cause and ends, or it works. It never hangs or runs
+/// a command without a lock.
 #[test]
 fn a_start_with_few_file_descriptors_works_or_reports_the_cause() {
     let world = shared_world();

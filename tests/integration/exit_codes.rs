@@ -1,4 +1,4 @@
-//! The command's own end is the program's end; what cannot be executed is found out before the election.
+//! The program ends as the command does; a command that cannot be executed is reported before the election.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use nix::sys::signal::Signal;
 
 use crate::shared_world;
 
-/// Through the gate: the codes that mean something to somebody, and some that do not. All 256 go through the same two
-/// functions; all 256 are tried in `pass_through`.
+/// Codes with a conventional meaning, and some without. The test in `pass_through` tries all 256.
 const CODES: [u8; 22] = [0, 1, 2, 3, 42, 64, 69, 70, 71, 75, 77, 78, 79, 80, 99, 126, 127, 128, 137, 143, 254, 255];
 
 #[test]
 fn the_program_exits_with_the_exit_code_of_the_command() {
     let world = shared_world();
-    // They queue for one lock, a few at a time: a gate that mixed up two commands would show.
+    // A few at a time share one lock, so that a mixed-up exit code would be noticed.
     for codes in CODES.chunks(5) {
         let all: Vec<_> = codes
             .iter()
@@ -52,7 +51,7 @@ fn a_signal_is_128_and_its_number() {
     world.verdict();
 }
 
-/// With an etcd that does not exist: had it campaigned first, it would wait.
+/// etcd does not exist, so an instance that campaigned first would wait.
 #[test]
 fn a_command_that_cannot_be_executed_is_reported_before_campaigning() {
     let world = shared_world();

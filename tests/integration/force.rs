@@ -1,4 +1,4 @@
-//! `FORCE_ACQUIRE` asks for the lead; it takes nothing from anybody who lives.
+//! `FORCE_ACQUIRE` requests a handover; it never takes leadership from a live leader.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn force_on_a_free_lock_makes_no_request() {
     world.verdict();
 }
 
-/// Once it has succeeded the request is gone: the next one who forces is served, not fought.
+/// The request is deleted once it has been served, so the next forced start is served as well.
 #[test]
 fn force_makes_one_request_and_does_not_take_leadership_back() {
     let world = shared_world();
@@ -57,8 +57,8 @@ fn force_makes_one_request_and_does_not_take_leadership_back() {
     world.verdict();
 }
 
-/// Whoever gives the lead away to the other one before its command was started has been served, too: to ask for it again
-/// would be a war.
+/// An instance that hands over to the other one before its command was started has been served, and makes no second
+/// request.
 #[test]
 fn two_simultaneous_force_requests_are_both_served() {
     let world = shared_world();
@@ -66,7 +66,7 @@ fn two_simultaneous_force_requests_are_both_served() {
     a.leads();
     let both = [world.candidate("b").force().start(), world.candidate("c").force().start()];
     assert_eq!(a.wait_exit(Timing::START), End::Code(79));
-    let leader = eventually(2 * Timing::START, "both were served and no request is left", || {
+    let leader = eventually(2 * Timing::START, "both were served and no request remains", || {
         let keys = world.keys()?;
         let running: Vec<_> = both.iter().filter(|candidate| !candidate.living().is_empty()).collect();
         let both_served = both.iter().all(|each| {
@@ -106,12 +106,12 @@ fn force_waits_for_a_frozen_leader() {
     b.leads_within(TIMING.latest_failover());
     a.resume();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79));
-    // Its lease ran out long ago.
+    // Its lease expired long ago.
     assert!(!a.stderr().contains("revoked lease"), "{}", a.stderr());
     world.verdict();
 }
 
-/// A request overtakes the queue even when the leader could not serve it: whoever claims next does.
+/// If the leader cannot serve a request, the next instance that claims the lock does.
 #[test]
 fn a_request_is_served_by_the_next_leader() {
     let world = shared_world();
@@ -126,8 +126,7 @@ fn a_request_is_served_by_the_next_leader() {
     world.verdict();
 }
 
-/// Its owner has lost its place, and not yet its lease; or nobody ever stood there. It ends no leader and stands in nobody's
-/// way.
+/// Its owner has a lease but no queue entry. The request stops no leader and blocks no standby.
 #[test]
 fn a_request_without_a_queue_entry_is_ignored() {
     let world = shared_world();
@@ -137,7 +136,7 @@ fn a_request_without_a_queue_entry_is_ignored() {
     etcdctl.put(request.as_bytes(), b"nowhere", Some(lease));
     let a = world.candidate("a").timing(TIMING).start();
     a.leads();
-    // Both while it leads: one for everybody who leads, one for it alone.
+    // Both kinds of requests: for any leader, and for this one.
     let own = format!("{}/~resign/{:x}/{lease:x}", world.lock(), world.holder().lease);
     etcdctl.put(request.as_bytes(), b"nowhere again", Some(lease));
     etcdctl.put(own.as_bytes(), b"a", Some(lease));
@@ -151,7 +150,7 @@ fn a_request_without_a_queue_entry_is_ignored() {
     world.verdict();
 }
 
-/// Made for another holder, by an instance that stands in the queue: not this leader's concern.
+/// An instance in the queue made the request, but for another holder.
 #[test]
 fn a_request_addressed_to_another_holder_is_ignored() {
     let world = shared_world();
@@ -167,7 +166,7 @@ fn a_request_addressed_to_another_holder_is_ignored() {
     world.verdict();
 }
 
-/// The Go tool's README says "any non-empty value", its code reads these as no.
+/// The README of the Go tool says "any non-empty value", but its code reads these values as no.
 #[test]
 fn values_that_mean_no_do_not_force() {
     for word in ["0", "false", "no", "off"] {
@@ -178,7 +177,7 @@ fn values_that_mean_no_do_not_force() {
     }
 }
 
-/// Written by hand, without a lease: only force deletes it.
+/// The key was written by hand, without a lease.
 #[test]
 fn only_force_deletes_a_holder_key_without_a_lease() {
     let world = shared_world();

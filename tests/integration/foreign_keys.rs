@@ -1,4 +1,4 @@
-//! Whatever else lies below the lock's name: it is not ours, and it stays as it is.
+//! Other keys below the lock's name neither disturb the election nor are they changed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use harness::{Cluster, End, Timing, World, eventually};
 
 use crate::{shared_world, world_on};
 
-/// Names that look like ours, and are none.
+/// Names that resemble the program's keys.
 fn nonsense(world: &World) -> Vec<Vec<u8>> {
     let names: [&[u8]; 19] = [
         b"",
@@ -32,7 +32,7 @@ fn nonsense(world: &World) -> Vec<Vec<u8>> {
     names.iter().map(|name| [world.lock().as_bytes(), b"/", name].concat()).collect()
 }
 
-/// One round of everything: start, wait, hand over, force.
+/// One round: start, wait, hand over, force.
 fn a_round(world: &World) {
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     a.terminate();
@@ -61,7 +61,7 @@ fn keys_with_malformed_names_do_not_disturb_the_election() {
     }
 }
 
-/// Without a lease nothing runs out: an entry or a request that nobody can give back must not count.
+/// A key without a lease never expires, so such an entry or request must not count.
 #[test]
 fn entries_requests_and_markers_without_a_lease_are_ignored() {
     let world = shared_world();
@@ -73,8 +73,7 @@ fn entries_requests_and_markers_without_a_lease_are_ignored() {
     world.verdict();
 }
 
-/// An application that keeps its data below the name of its lock. All of it together is more than one answer of etcd's may
-/// be.
+/// An application keeps its data below the name of its lock, and more than fits into one response of etcd.
 #[test]
 fn large_values_below_the_lock_do_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -98,7 +97,7 @@ fn large_values_below_the_lock_do_not_disturb_the_election() {
     world.verdict();
 }
 
-/// The holder is somebody else's, and its value anything: it is waited for, and shown without harm.
+/// Another client holds the lock, with an arbitrary value: instances wait for it and show it escaped.
 #[test]
 fn a_holder_with_an_arbitrary_value_is_waited_for_and_shown() {
     let world = shared_world();
@@ -108,7 +107,7 @@ fn a_holder_with_an_arbitrary_value_is_waited_for_and_shown() {
         etcdctl.put(world.lock().as_bytes(), &value, Some(lease));
         let a = world.candidate("a").start();
         a.waits();
-        eventually(Timing::START, "the status tells who leads, in few words", || {
+        eventually(Timing::START, "the status shows the leader", || {
             let answer = a.http("GET", "/").map_err(|error| error.to_string())?;
             let json: serde_json::Value = serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
             let told = json["phase"] == "awaiting" && answer.body.len() < 4096 && answer.status == 200;
@@ -126,8 +125,8 @@ fn a_holder_with_an_arbitrary_value_is_waited_for_and_shown() {
     world.verdict();
 }
 
-/// The key of a lock whose name is a number, and of an application that has a lease of its own: no place in the queue of the
-/// lock above, and never given away with it.
+/// A lock named by a number, and a leased key of an application, are no queue entries of the parent lock, and a
+/// handover never changes them.
 #[test]
 fn a_lock_named_by_a_number_does_not_disturb_its_parent_lock() {
     let outer = shared_world();
@@ -151,7 +150,7 @@ fn a_lock_named_by_a_number_does_not_disturb_its_parent_lock() {
     outer.verdict();
 }
 
-/// With rights on the keys of a lock below it nobody can take the lock above over, or keep it from anybody.
+/// A user with permissions on the keys of a nested lock can neither take over nor block its parent lock.
 #[test]
 fn permissions_on_a_nested_lock_give_no_power_over_its_parent() {
     let world = world_on(Cluster::builder().size(1).plain().auth("app", "secret-password").create());
@@ -176,20 +175,20 @@ fn permissions_on_a_nested_lock_give_no_power_over_its_parent() {
     world.verdict();
 }
 
-/// A counter of the only member.
+/// Returns a counter of the only member.
 fn metric(world: &World, name: &str) -> f64 {
     let metrics = world.cluster().member(0).metrics().expect("it answers");
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in {metrics}"))
 }
 
-/// More keys than fit into one answer, each of which could be a place in the queue by the first letter of its name; and
-/// requests and markers of a megabyte each. None of them counts.
+/// More keys than fit into one response, which resemble queue entries by their first letter, and requests and markers
+/// of a megabyte each. All of them are ignored.
 #[test]
 fn more_keys_than_fit_into_one_response_do_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().option("quota-backend-bytes", "1000000000").create());
     let etcdctl = world.cluster().etcdctl();
-    // Not with a short lease: what is written here keeps etcd busy.
+    // Not with a short lease, as the writes keep etcd busy.
     let a = world.candidate("a").start();
     a.leads();
     let below = |name: &str| format!("{}/{name}", world.lock());

@@ -1,4 +1,4 @@
-//! SIGSTOP: a process that is there, keeps its connections, and does nothing.
+//! SIGSTOP: the process still exists and keeps its connections, but does nothing.
 
 use harness::{Behavior, End, Timing, journal::now, wait::scaled};
 use nix::sys::signal::Signal;
@@ -7,7 +7,7 @@ use crate::{between, shared_world};
 
 const TIMING: Timing = Timing::SHORT;
 
-/// The guard acts by itself: first politely, and in any case before the lease can end.
+/// The guard stops the command by itself, and kills it before the lease can expire.
 #[test]
 fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease() {
     let world = shared_world();
@@ -54,7 +54,7 @@ fn a_gatekeeper_frozen_for_less_than_the_renew_deadline_keeps_leadership() {
     world.verdict();
 }
 
-/// The gatekeeper watches the guard: one that is silent at its deadline is killed, and the tree with it.
+/// The gatekeeper kills a guard that is silent at its deadline, and the process tree.
 #[test]
 fn a_frozen_guard_is_killed_together_with_its_command() {
     let world = shared_world();
@@ -65,12 +65,12 @@ fn a_frozen_guard_is_killed_together_with_its_command() {
     a.signal_guard(Signal::SIGSTOP);
     b.leads_within(TIMING.latest_failover());
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(70));
-    // Everything below the gatekeeper was killed, but its log.
+    // Every descendant of the gatekeeper was killed, except its log writer.
     assert!(a.stderr().contains("revoked lease"), "{}", a.stderr());
     world.verdict();
 }
 
-/// The command is frozen, not the gate: it holds the lead, and is ended like any other.
+/// Only the command is frozen: leadership is kept, and the command is stopped like any other.
 #[test]
 fn a_frozen_command_can_be_stopped() {
     let world = shared_world();
@@ -82,7 +82,7 @@ fn a_frozen_command_can_be_stopped() {
     world.verdict();
 }
 
-/// Renewals succeed, and the guard finds them when it goes on.
+/// Renewals succeed, and the guard reads them when it resumes.
 #[test]
 fn a_guard_frozen_past_the_renew_deadline_continues_if_it_was_fed() {
     let world = shared_world();
@@ -96,7 +96,7 @@ fn a_guard_frozen_past_the_renew_deadline_continues_if_it_was_fed() {
     world.verdict();
 }
 
-/// Both our processes, as with a frozen cgroup: the guard is not lost, and whoever reads the log is told what happened.
+/// Gatekeeper and guard are both frozen, as in a frozen cgroup: the log reports the suspension, not a lost guard.
 #[test]
 fn a_thaw_after_the_lease_reports_how_long_the_processes_were_suspended() {
     let world = shared_world();
@@ -106,7 +106,7 @@ fn a_thaw_after_the_lease_reports_how_long_the_processes_were_suspended() {
     a.signal_guard(Signal::SIGSTOP);
     a.pause();
     crate::undisturbed(&a, TIMING.latest_failover());
-    // As soon as it runs the gatekeeper sees that the guard is overdue.
+    // As soon as the gatekeeper runs it sees that the guard is overdue.
     a.resume();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGCONT).expect("it is there");
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(79), "{}", a.stderr());

@@ -1,4 +1,4 @@
-//! A mixed fleet: the Go `etcd-await-election` knows one key only, the lock's own name.
+//! A mixed fleet: the Go `etcd-await-election` uses only one key, the holder key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use harness::{Behavior, Candidate, End, Process, Timing, World, eventually, thro
 
 use crate::{shared_world, shell_gatekeeper};
 
-/// What a Go instance that leads looks like in etcd: the lock's key on a lease that is kept alive.
+/// A leading Go instance as it appears in etcd: the holder key on a lease that is kept alive.
 struct GoPeer {
     lease: i64,
     /// Its keepalive.
@@ -21,7 +21,7 @@ impl GoPeer {
         Self { lease, process: etcdctl.start(&["lease", "keep-alive", &format!("{lease:x}")]) }
     }
 
-    /// Its command was killed: it gives its lease back and ends.
+    /// Ends it like a Go instance whose command was killed: revokes its lease.
     fn end(&self, world: &World) {
         self.process.signal(nix::sys::signal::Signal::SIGKILL);
         self.process.wait_exit(Timing::SWIFT);
@@ -29,10 +29,9 @@ impl GoPeer {
     }
 }
 
-/// A whole Go instance, with a command: it polls for the key with a new lease each time, runs the command while it has
-/// the key, kills it when the key is deleted, and revokes its lease when the command has ended. It misses no deletion, as the real
-/// one can: its watch begins with its own revision. What it puts into the background is no shell function, or a shell would be
-/// killed at the end and `etcdctl` would stay.
+/// A complete Go instance as a script: it polls for the key with a new lease each time, runs the command while it holds
+/// the key, kills it when the key is deleted, and then revokes the lease. Its watch starts at its own revision.
+/// Background jobs are not shell functions, so that `etcdctl` itself is killed at the end.
 fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
     let script = format!(
         r#"etcd() {{ {etcdctl} "$@"; }}
@@ -57,7 +56,7 @@ fn go_instance(world: &World, name: &str) -> Arc<Candidate> {
     world.candidate(name).program(shell_gatekeeper(world, name, &script)).start()
 }
 
-/// In both orders, and no place in the queue is ever its: it gets the lock when nobody of ours waits.
+/// A Go instance has no queue entry, so it gets the lock only when no standby waits.
 #[test]
 fn a_go_instance_waits_leads_and_hands_over() {
     let world = shared_world();
@@ -66,7 +65,7 @@ fn a_go_instance_waits_leads_and_hands_over() {
     let go = go_instance(&world, "go");
     eventually(Timing::START, "it has tried", || {
         let leases = world.cluster().etcdctl().leases()?;
-        // Ours, and at least one that a try has left behind.
+        // The leader's lease, and at least one from an attempt of the Go instance.
         if leases.len() > 1 { Ok(()) } else { Err(format!("{leases:?}")) }
     });
     let b = world.candidate("b").start();
@@ -82,7 +81,7 @@ fn a_go_instance_waits_leads_and_hands_over() {
     world.verdict();
 }
 
-/// Asked for the lead by force it kills its command and gives its lease back: only then ours starts.
+/// An evicted Go instance kills its command and revokes its lease; only then the new leader starts its command.
 #[test]
 fn force_makes_a_go_instance_stop_before_the_command_starts() {
     let world = shared_world();
@@ -95,12 +94,12 @@ fn force_makes_a_go_instance_stop_before_the_command_starts() {
     world.verdict();
 }
 
-/// What the Go tool's force does: it deletes the key, whoever has it, and takes it. That overlaps by its nature; ours steps
-/// down at once, and none of ours starts beside it.
+/// The Go tool's force deletes the holder key and creates it anew, which cannot exclude an overlap. The old leader
+/// steps down at once, and no standby starts beside the Go instance.
 #[test]
 fn an_instance_steps_down_when_a_go_instance_forces() {
     let world = shared_world();
-    // Long enough for the two steps of the force: between them the key is anybody's who waits.
+    // Long enough for both steps of the force, between which a standby could claim the lock.
     let a = world.candidate("a").behavior(Behavior::slow(Timing::LONG.retry)).start();
     let first = a.leads();
     let b = world.candidate("b").start();
@@ -134,7 +133,7 @@ fn an_instance_waits_for_a_go_leader() {
     world.verdict();
 }
 
-/// A Go instance sees ours by the same key, under its identity.
+/// A Go instance reads the identity of the leader from the holder key.
 #[test]
 fn a_leader_is_visible_on_the_holder_key() {
     let world = shared_world();
@@ -144,7 +143,8 @@ fn a_leader_is_visible_on_the_holder_key() {
     world.verdict();
 }
 
-/// It learns that its key was deleted, kills its command, and gives its lease back: until then nobody starts.
+/// The Go instance sees that its key was deleted, kills its command, and revokes its lease: until then no command
+/// starts.
 #[test]
 fn force_waits_until_an_evicted_go_leader_has_ended() {
     let world = shared_world();

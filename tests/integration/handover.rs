@@ -1,6 +1,6 @@
-//! Who leads next, and how soon, after every way in which a leader can end.
+//! Who leads next, and how soon, after each way in which a leader can end.
 //!
-//! The lease of these instances is 15 s. A handover within [`Timing::SWIFT`] did not wait for it.
+//! The lease of these instances is 15 s, so a takeover within [`Timing::SWIFT`] did not wait for it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn a_standby_takes_over_at_once_when_the_command_exits() {
     world.verdict();
 }
 
-/// The gap is a message and a fork, not a poll.
+/// The gap is a watch event and a fork, not a polling interval.
 #[test]
 fn the_gap_between_two_commands_is_less_than_half_a_retry_period() {
     let world = shared_world();
@@ -34,13 +34,13 @@ fn the_gap_between_two_commands_is_less_than_half_a_retry_period() {
     world.verdict();
 }
 
-/// And the revocation of a lease that nothing hangs on any more: two proposals in all.
+/// The handover and the revocation of the old lease are two raft proposals.
 #[test]
 fn a_clean_handover_is_one_transaction_and_one_revocation() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let timing = Timing::SHORT;
     let (a, b) = crate::leader_and_standby(world.candidate("a").timing(timing), world.candidate("b").timing(timing));
-    // Its next renewals see who is next.
+    // Its next renewals read the entry of the next standby.
     crate::undisturbed(&a, 3 * timing.retry);
     let proposals = || {
         let metrics = world.cluster().member(0).metrics().expect("it answers");
@@ -65,7 +65,7 @@ fn sigterm_hands_over_at_once_and_exits_with_the_code_of_the_command() {
     world.verdict();
 }
 
-/// Renewing goes on while the command shuts down, so that nobody starts meanwhile.
+/// Renewals continue while the command stops, so that no standby starts meanwhile.
 #[test]
 fn leadership_is_kept_while_the_command_stops_for_longer_than_a_lease() {
     let world = shared_world();
@@ -77,7 +77,7 @@ fn leadership_is_kept_while_the_command_stops_for_longer_than_a_lease() {
     a.terminate();
     b.leads_within(slow + Timing::SWIFT);
     let lives = world.journal().lives();
-    assert!(lives[0].ended, "it was given the time that it needed");
+    assert!(lives[0].ended, "it was killed although it would have stopped in time");
     assert!(between(lives[0].asked.expect("it was asked"), lives[1].from) >= slow);
     world.verdict();
 }
@@ -92,7 +92,8 @@ fn a_standby_takes_over_at_once_after_sigkill_of_the_gatekeeper() {
     world.verdict();
 }
 
-/// The guard asks at once, gives the grace, then kills, and only then gives the lease back.
+/// The guard sends the stop signal at once, waits for the grace period, kills the process tree, and only then revokes
+/// the lease.
 #[test]
 fn after_sigkill_of_the_gatekeeper_the_guard_kills_a_command_that_ignores_sigterm() {
     let world = shared_world();
@@ -119,7 +120,7 @@ fn a_standby_takes_over_at_once_after_sigkill_of_the_guard() {
     world.verdict();
 }
 
-/// Nobody is left to give the lease back: the command dies with its guard, the lease runs out.
+/// No process can revoke the lease: the command is killed with its guard, and the lease expires.
 #[test]
 fn a_standby_takes_over_after_the_lease_if_gatekeeper_and_guard_are_killed() {
     let world = shared_world();
@@ -146,7 +147,7 @@ fn a_command_killed_by_another_process_is_not_restarted() {
     world.verdict();
 }
 
-/// What a terminal or systemd sends to a whole group does not move the guard.
+/// The guard ignores signals that a terminal or systemd sends to a whole process group.
 #[test]
 fn sigterm_to_the_guard_changes_nothing() {
     let world = shared_world();

@@ -1,4 +1,4 @@
-//! The same identity twice: the same instance started again, or a mistake.
+//! Two instances with the same identity: a restarted instance, or a configuration error.
 
 use harness::{End, Timing};
 use nix::sys::signal::Signal;
@@ -17,7 +17,7 @@ fn an_instance_hands_over_to_its_own_identity_and_exits_with_80() {
     world.verdict();
 }
 
-/// With `ON_LOSS=campaign` they would take the lead from each other for ever.
+/// With `ON_LOSS=campaign` they could otherwise take leadership from each other for ever.
 #[test]
 fn two_instances_with_one_identity_do_not_take_leadership_from_each_other() {
     let world = shared_world();
@@ -30,8 +30,8 @@ fn two_instances_with_one_identity_do_not_take_leadership_from_each_other() {
     world.verdict();
 }
 
-/// Its host has lost all its processes and starts it again: it asks the holder that it finds, and nobody else. The standby that
-/// is elected when the old lease has run out goes on.
+/// A host lost all its processes and starts the instance again. Its request is only for the old holder, so a standby
+/// that is elected when the old lease has expired keeps leadership.
 #[test]
 fn a_restarted_instance_does_not_take_leadership_from_a_standby_elected_meanwhile() {
     let timing = Timing::SHORT;
@@ -54,7 +54,7 @@ fn a_restarted_instance_does_not_take_leadership_from_a_standby_elected_meanwhil
     }
 }
 
-/// Only the whole of an identity is an identity, however much of it is shown.
+/// Identities are compared as a whole, although only a part of a long one is shown.
 #[test]
 fn identities_with_a_common_prefix_are_different() {
     let world = shared_world();

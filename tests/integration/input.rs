@@ -1,4 +1,4 @@
-//! Bad input: an exit code, and a message with the flag or the variable that has to be mended, and its value.
+//! Invalid input: an exit code, and a message with the flag or variable to change, and its value.
 
 use std::{
     path::Path,
@@ -7,12 +7,12 @@ use std::{
 
 use crate::program;
 
-/// A complete configuration for an etcd that does not exist, with some settings changed.
+/// Runs the program with settings for an etcd that does not exist, some of them changed.
 fn run(changes: &[(&str, &str)], as_flags: bool) -> Output {
     let mut command = Command::new(program());
     command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
     let mut settings = vec![("LOCK_NAME", "lock"), ("IDENTITY", "me"), ("ENDPOINTS", "127.0.0.1:1")];
-    // Whatever gets past the check would wait for etcd: it must not wait for ever.
+    // If a check fails to reject the input, the program must not wait for etcd for ever.
     settings.push(("ACQUIRE_TIMEOUT", "0"));
     settings.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     for (name, value) in settings {
@@ -36,7 +36,7 @@ fn flag(name: &str) -> String {
     format!("--{}", name.to_lowercase().replace('_', "-"))
 }
 
-/// The message has all these words; nothing went wrong inside.
+/// Checks that the message has all these words and is not a panic.
 #[track_caller]
 fn refused(output: &Output, code: i32, words: &[&str]) {
     let message = String::from_utf8_lossy(&output.stderr);
@@ -47,7 +47,7 @@ fn refused(output: &Output, code: i32, words: &[&str]) {
     assert!(!message.contains("panicked"), "{message}");
 }
 
-/// A setting in both its spellings.
+/// The flag and the variable of a setting.
 fn both(name: &str) -> [String; 2] {
     [flag(name), variable(name)]
 }
@@ -80,7 +80,7 @@ fn an_invalid_value_is_reported_with_its_flag_or_variable() {
         ("STATUS_ENDPOINT", "nowhere"),
         ("STATUS_ENDPOINT", "127.0.0.1:99999"),
     ] {
-        // Of a list, the part that is wrong.
+        // The invalid element of a list.
         let shown = value.rsplit(',').next().expect("a value");
         refused(&run(&[(name, value)], false), 64, &[&variable(name), shown]);
         refused(&run(&[(name, value)], true), 64, &[&flag(name), shown]);
@@ -160,7 +160,7 @@ fn a_missing_command_is_a_usage_error() {
     assert_eq!(command.output().expect("it starts").status.code(), Some(64));
 }
 
-/// A flag wins over its variable.
+/// A flag takes precedence over its variable.
 #[test]
 fn flags_take_precedence_over_variables() {
     let mut command = Command::new(program());

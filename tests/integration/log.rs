@@ -1,4 +1,4 @@
-//! A log that nobody reads, or that cannot be written: it costs lines, never the lock.
+//! A log that is not read or cannot be written: lines may be lost, but never the lock.
 
 use std::{
     io::Read as _,
@@ -31,7 +31,7 @@ fn says(candidate: &Candidate, what: &str) {
     });
 }
 
-/// The leader's log hangs, and then it is told to stop, or killed: the command ends before another one starts, as ever.
+/// The log of a leader hangs when it is stopped or killed: its command still ends before another one starts.
 #[test]
 fn a_log_on_a_hung_file_system_does_not_delay_the_exit() {
     for kill in [false, true] {
@@ -62,7 +62,7 @@ fn a_log_on_a_hung_file_system_does_not_delay_the_exit() {
     }
 }
 
-/// Cut off as well: the guard kills by the clock, and complains of it to a log that does not take it.
+/// The leader is also cut off: the guard kills the command in time although its log is blocked.
 #[test]
 fn a_guard_with_a_blocked_log_keeps_its_deadlines() {
     let world = shared_world();
@@ -90,14 +90,14 @@ fn a_guard_with_a_blocked_log_keeps_its_deadlines() {
     world.verdict();
 }
 
-/// Ctrl-S, or a console that nobody empties: the leader goes on, and says later how much was lost.
+/// After Ctrl-S, or on a console that is not read, the leader continues, and later logs how many lines were lost.
 #[test]
 fn a_blocked_terminal_does_not_delay_the_election() {
     let world = shared_world();
     let terminal = Terminal::open();
     let a = world.candidate("a").timing(TIMING).set("LOG", "trace").stderr(terminal.slave()).start();
     a.leads();
-    // At this level a lease has many times what a terminal holds.
+    // At this level far more is logged within a lease than a terminal buffers.
     undisturbed(&a, 3 * TIMING.lease());
     eventually(Timing::SWIFT, "it is healthy", || match a.code("/healthz") {
         200 => Ok(()),
@@ -108,8 +108,7 @@ fn a_blocked_terminal_does_not_delay_the_election() {
     world.verdict();
 }
 
-/// The journal is a socket, which can be written without waiting: no other process is needed. It stamps the lines itself, the
-/// guard's too.
+/// The journal is a socket that can be written without blocking, so no log writer is needed. It adds the timestamps.
 #[test]
 fn journal_lines_have_a_priority_and_no_timestamp() {
     let world = shared_world();
@@ -136,7 +135,7 @@ fn journal_lines_have_a_priority_and_no_timestamp() {
     world.verdict();
 }
 
-/// The log goes another way; the command's stderr is the one that the program was started with.
+/// The log goes through a pipe, but the command's stderr is that of the program.
 #[test]
 fn the_command_inherits_the_original_stderr_and_no_pipe_of_the_log_writer() {
     let world = shared_world();
@@ -150,12 +149,12 @@ fn the_command_inherits_the_original_stderr_and_no_pipe_of_the_log_writer() {
         assert!(stderr.ends_with(".stderr"), "{told}");
         descriptors.to_owned()
     };
-    // Without settings the program is replaced by the command: what that has open, whoever runs the tests has open.
+    // Without settings the program is replaced by the command, whose descriptors are then those of the test runner.
     assert_eq!(told(world.candidate("gated")), told(world.candidate("bare").bare()));
     world.verdict();
 }
 
-/// The guard's lines are the program's, and obey the same setting.
+/// The setting also applies to the guard.
 #[test]
 fn nothing_is_logged_at_level_off() {
     let world = shared_world();
@@ -167,7 +166,7 @@ fn nothing_is_logged_at_level_off() {
     world.verdict();
 }
 
-/// By the kernel's OOM killer, for instance: the log ends there, and nothing else does.
+/// The kernel's OOM killer may kill the log writer: the log ends, and nothing else.
 #[test]
 fn killing_the_log_writer_ends_the_log_and_nothing_else() {
     let world = shared_world();
@@ -180,13 +179,13 @@ fn killing_the_log_writer_ends_the_log_and_nothing_else() {
     let _ = kill(Pid::from_raw(log_writer(&b)), Signal::SIGKILL);
     let c = world.candidate("c").timing(TIMING).start();
     c.waits();
-    // Its guard has something to say to nobody, too.
+    // The guard logs a line as well.
     b.kill();
     c.leads_within(Timing::SWIFT);
     world.verdict();
 }
 
-/// Everything of a unit or of a terminal's job gets the signal; the last lines are written all the same.
+/// All processes of a unit or of a terminal's job receive the signal; the last lines are written all the same.
 #[test]
 fn the_last_lines_are_written_when_every_process_receives_the_signal() {
     let world = shared_world();
@@ -206,7 +205,7 @@ fn the_last_lines_are_written_when_every_process_receives_the_signal() {
     world.verdict();
 }
 
-/// A file that may not grow any more is the log's affair: neither process gets a signal for it, and so the command gets none.
+/// A log file at its size limit must not cause SIGXFSZ, which would end the program or the command.
 #[test]
 fn a_log_file_at_its_size_limit_loses_lines_but_not_the_command() {
     let world = shared_world();
@@ -221,13 +220,13 @@ fn a_log_file_at_its_size_limit_loses_lines_but_not_the_command() {
         other => Err(other.to_string()),
     });
     eventually(Timing::START, "/leader is 200", || if a.code("/leader") == 200 { Ok(()) } else { Err(a.stderr()) });
-    // Another renewal has something to say.
+    // Another renewal is logged.
     throughout(Timing::LONG.retry * 2, "it leads", || match (a.code("/leader"), size()) {
         (200, size) if size == full => Ok(()),
         other => Err(format!("{other:?}")),
     });
     let unlimited = nix::libc::rlimit { rlim_cur: nix::libc::RLIM_INFINITY, rlim_max: nix::libc::RLIM_INFINITY };
-    // SAFETY: sets one limit; the old one is not asked for.
+    // SAFETY: sets one limit, without reading the old one.
     let raised = unsafe {
         nix::libc::prlimit(log_writer(&a), nix::libc::RLIMIT_FSIZE, &raw const unlimited, std::ptr::null_mut())
     };

@@ -1,4 +1,4 @@
-//! Leadership that ends in etcd: revoked, deleted, overwritten.
+//! Leadership that is lost in etcd: its lease revoked, its keys deleted or overwritten.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn a_deleted_holder_key_stops_the_command_at_once() {
     world.verdict();
 }
 
-/// The Go tool misses this one.
+/// The Go tool does not notice this.
 #[test]
 fn an_overwritten_holder_key_stops_the_command_at_once() {
     let world = shared_world();
@@ -66,7 +66,7 @@ fn with_on_loss_campaign_an_instance_leads_again_with_a_larger_token() {
     world.verdict();
 }
 
-/// Whichever comes first, the loss or the signal: while the command takes its time to stop, the other is not forgotten.
+/// Whichever comes first, the loss or the signal: the other one is still handled while the command stops.
 #[test]
 fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program() {
     let world = shared_world();
@@ -99,7 +99,7 @@ fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program
     world.verdict();
 }
 
-/// etcd's own clients trust an entry that is long gone; ours looks at it.
+/// etcd's own clients do not notice that their entry was deleted; this program watches its entry.
 #[test]
 fn a_standby_whose_lease_was_revoked_joins_again() {
     let world = shared_world();
@@ -120,13 +120,13 @@ fn a_standby_whose_lease_was_revoked_joins_again() {
     world.verdict();
 }
 
-/// `etcdctl elect` stands in the same queue: it is waited for, and waits.
+/// `etcdctl elect` uses the same queue.
 #[test]
 fn an_instance_waits_for_etcdctl_elect_and_vice_versa() {
     let world = shared_world();
     let etcdctl = world.cluster().etcdctl();
     let foreign = etcdctl.start(&["elect", world.lock(), "foreign"]);
-    harness::eventually(Timing::START, "the foreign one stands in the queue", || {
+    harness::eventually(Timing::START, "the other client is in the queue", || {
         let keys = world.keys()?;
         if keys.len() == 1 { Ok(()) } else { Err(format!("{keys:?}")) }
     });
@@ -138,7 +138,7 @@ fn an_instance_waits_for_etcdctl_elect_and_vice_versa() {
     });
     foreign.signal(Signal::SIGTERM);
     foreign.wait_exit(Timing::SWIFT);
-    // It may leave its key to its lease, which is of a minute: etcdctl's own affair.
+    // etcdctl may leave its key to a lease of a minute, which this test does not check.
     let left: Vec<_> = world.keys().expect("etcd answers").into_iter().filter(|key| key.value == "foreign").collect();
     for key in left {
         etcdctl.revoke(key.lease);

@@ -1,4 +1,4 @@
-//! The integration tests: the promise, module by module, on real etcd with the real program.
+//! The integration tests of the guarantee, with the real program on real etcd.
 
 mod assumptions;
 mod auth;
@@ -55,12 +55,12 @@ use std::{
 
 use harness::{Candidate, Cluster, Setup, World, throughout};
 
-/// A lock of its own on the cluster that all tests share.
+/// Creates a world with a new lock on the shared cluster.
 fn shared_world() -> World {
     world_on(Cluster::shared())
 }
 
-/// A lock of its own on a cluster that the test may hurt.
+/// Creates a world with a new lock on a cluster of the test, in which it may cause faults.
 fn world_on(cluster: Arc<Cluster>) -> World {
     World::new(cluster, program())
 }
@@ -84,7 +84,7 @@ fn program() -> &'static Path {
     &PROGRAM
 }
 
-/// A gatekeeper in shell that does what `script` says with its command in `"$@"`.
+/// Writes a gatekeeper as a shell script that has the command in `"$@"`.
 fn shell_gatekeeper(world: &World, name: &str, script: &str) -> PathBuf {
     let path = world.directory().join(format!("{name}.sh"));
     fs::write(&path, format!("#!/bin/sh\nshift\n{script}\n")).expect("writing it");
@@ -92,12 +92,12 @@ fn shell_gatekeeper(world: &World, name: &str, script: &str) -> PathBuf {
     path
 }
 
-/// From one moment of the journal's clock to a later one.
+/// Returns the time between two instants of the journal's clock.
 fn between(earlier: u64, later: u64) -> Duration {
     Duration::from_nanos(later.saturating_sub(earlier))
 }
 
-/// Watches all through `span` that the leader is left alone: the command that runs is still the same process.
+/// Checks throughout `span` that the command of the leader is the same process and received no stop signal.
 #[track_caller]
 fn undisturbed(leader: &Candidate, span: Duration) {
     let pid = leader.command_pid();
@@ -110,8 +110,8 @@ fn undisturbed(leader: &Candidate, span: Duration) {
     });
 }
 
-/// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of
-/// the tests.
+/// The command of the other tests: this binary, started again; see `harness::journaled`. Does nothing in a run of the
+/// tests.
 #[test]
 #[ignore = "not a test"]
 fn journaled() {

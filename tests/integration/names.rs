@@ -1,5 +1,4 @@
-//! How etcd is reached: one name for all members, as a headless service of Kubernetes has it, or one address for all members,
-//! as a load balancer is.
+//! One name for all members, like a headless Kubernetes service, or one address for all members, like a load balancer.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -27,7 +26,7 @@ fn start(world: &World, names: &Names, name: &str) -> Arc<Candidate> {
     world.candidate(name).timing(TIMING).set("ENDPOINTS", url(world)).names(names).start()
 }
 
-/// Whatever address comes first, it is one of several: a member that hangs there is like any member that hangs.
+/// Whichever address comes first, a hung member behind it has no more effect than any hung member.
 #[test]
 fn a_member_that_hangs_behind_a_name_does_not_disturb_the_leader() {
     let Some(names) = Names::new() else { return };
@@ -50,7 +49,7 @@ fn a_member_that_hangs_behind_a_name_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// As when all pods of etcd are replaced, one after the other: what the name stands for now counts, without a restart.
+/// As when all pods of etcd are replaced, one after the other: the current addresses of the name are used.
 #[test]
 fn changed_addresses_are_used_without_a_restart() {
     let Some(names) = Names::new() else { return };
@@ -71,7 +70,7 @@ fn changed_addresses_are_used_without_a_restart() {
     world.verdict();
 }
 
-/// Where DNS fails, or does not answer at all, what it said before still holds.
+/// While DNS fails or does not answer, the last addresses are used.
 #[test]
 fn a_resolver_that_fails_or_hangs_does_not_disturb_the_leader() {
     let Some(names) = Names::new() else { return };
@@ -80,7 +79,7 @@ fn a_resolver_that_fails_or_hangs_does_not_disturb_the_leader() {
     let a = start(&world, &names, "a");
     a.leads();
     names.forget(NAME);
-    // One of them is the one that it is connected to.
+    // One of them is the member that it is connected to.
     for (n, member) in world.cluster().members().iter().enumerate() {
         if n == 1 {
             names.dns_hangs();
@@ -112,7 +111,7 @@ fn a_name_that_does_not_resolve_yet_is_logged_and_used_as_soon_as_it_resolves() 
     world.verdict();
 }
 
-/// The address of another family where nobody listens, and a member that hangs.
+/// An address of another family without a listener, and a member that hangs.
 #[test]
 fn addresses_of_both_families_are_used() {
     let Some(names) = Names::new() else { return };
@@ -128,7 +127,7 @@ fn addresses_of_both_families_are_used() {
     world.verdict();
 }
 
-/// As `localhost` where etcd listens on 127.0.0.1 only.
+/// Like `localhost` where etcd listens only on 127.0.0.1.
 #[test]
 fn an_address_family_without_a_listener_does_not_prevent_a_start() {
     let Some(names) = Names::new() else { return };
@@ -141,7 +140,7 @@ fn an_address_family_without_a_listener_does_not_prevent_a_start() {
     world.verdict();
 }
 
-/// The guard's errand and `ctl show` resolve names as well.
+/// The release process of the guard and `ctl show` resolve names as well.
 #[test]
 fn the_lease_of_a_killed_gatekeeper_is_revoked_through_a_name() {
     let Some(names) = Names::new() else { return };
@@ -160,16 +159,15 @@ fn the_lease_of_a_killed_gatekeeper_is_revoked_through_a_name() {
     world.verdict();
 }
 
-/// How long ago the latest confirmed renewal was sent, as the instance tells.
+/// Returns how long ago the latest confirmed renewal was sent, from the status of the instance.
 fn renewal_age(candidate: &Candidate) -> Result<Duration, String> {
     let answer = candidate.http("GET", "/metrics").map_err(|error| error.to_string())?;
     let age = answer.body.lines().find_map(|line| line.strip_prefix("etcd_await_election_last_renewal_age_seconds "));
     age.and_then(|age| age.parse().ok()).map(Duration::from_secs_f64).ok_or(answer.body)
 }
 
-/// Five leaders, each behind one address for all members, ten rounds: whichever member hangs, it is half of the renew deadline at
-/// most before a renewal has got through another one. A balancer for each, as one that is shared need not lead who comes again to
-/// another member.
+/// Five leaders, each behind its own balancer, in ten rounds: whichever member hangs, a renewal succeeds through
+/// another one within half of the renew deadline.
 #[test]
 fn a_member_that_hangs_behind_a_balancer_delays_no_renewal() {
     const ROUNDS: usize = 10;
@@ -185,7 +183,7 @@ fn a_member_that_hangs_behind_a_balancer_delays_no_renewal() {
     }
     let mut oldest = Duration::ZERO;
     for round in 0..ROUNDS {
-        // What came before counts for no round.
+        // Renewals from before the round do not count.
         eventually(Timing::START, "all renew in time", || {
             let ages = leaders.iter().map(|leader| renewal_age(leader)).collect::<Result<Vec<_>, _>>()?;
             if ages.iter().all(|age| *age <= TIMING.retry) { Ok(()) } else { Err(format!("{ages:?}")) }
@@ -207,7 +205,7 @@ fn a_member_that_hangs_behind_a_balancer_delays_no_renewal() {
     worlds.iter().for_each(World::verdict);
 }
 
-/// The same while the member only swallows what it is asked, and at the start.
+/// At the start, with a member that accepts requests but does not answer.
 #[test]
 fn an_instance_starts_behind_a_balancer_with_a_hung_member() {
     let world = world_on(Cluster::builder().create());

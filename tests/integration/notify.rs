@@ -1,4 +1,4 @@
-//! What systemd is told.
+//! Messages to systemd.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
@@ -10,7 +10,7 @@ use nix::{
 
 use crate::shared_world;
 
-/// The other end of `NOTIFY_SOCKET`.
+/// The socket of `NOTIFY_SOCKET`, as systemd has it.
 struct Systemd {
     socket: UnixDatagram,
     heard: Vec<String>,
@@ -23,7 +23,7 @@ impl Systemd {
         Self { socket, heard: Vec::new() }
     }
 
-    /// Whether a message with this line has come so far.
+    /// Returns whether a message with this line has been received.
     fn heard(&mut self, line: &str) -> Result<(), String> {
         let mut buffer = [0; 4096];
         while let Ok(count) = self.socket.recv(&mut buffer) {
@@ -75,7 +75,7 @@ fn notify_ready_campaigning_waits_for_the_campaign() {
     eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
     b.terminate();
     eventually(Timing::SWIFT, "STOPPING=1", || systemd.heard("STOPPING=1"));
-    eventually(Timing::SWIFT, "the time it takes", || systemd.heard("EXTEND_TIMEOUT_USEC="));
+    eventually(Timing::SWIFT, "the extension of the timeout", || systemd.heard("EXTEND_TIMEOUT_USEC="));
     world.verdict();
 }
 
@@ -106,7 +106,7 @@ fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
     old.leads();
     let new = world.candidate("new").identity("twin").start();
     new.leads();
-    eventually(Timing::SWIFT, "it gives its lease back", || systemd.heard("STATUS=the lock"));
+    eventually(Timing::SWIFT, "it revokes its lease", || systemd.heard("STATUS=the lock"));
     throughout(Timing::LONG.retry, "it waits", || {
         let ends = old.end().is_some() || systemd.heard("STOPPING=1").is_ok();
         if ends { Err(old.stderr()) } else { Ok(()) }
@@ -116,7 +116,7 @@ fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
     world.verdict();
 }
 
-/// As systemd sends it to a whole unit: it ends the gatekeeper, and means nothing to the others.
+/// systemd may send it to a whole unit: it ends the gatekeeper, and the other processes ignore it.
 #[test]
 fn sigurg_stops_only_the_gatekeeper() {
     let world = shared_world();
@@ -128,7 +128,7 @@ fn sigurg_stops_only_the_gatekeeper() {
     b.leads_within(Timing::SWIFT);
     let life = &a.lives()[0];
     assert!(life.ended && life.asked.is_some(), "{life:?}");
-    // The same to one that waits.
+    // The same for a standby.
     let c = world.candidate("c").start();
     c.waits();
     c.signal(Signal::SIGURG);
@@ -136,7 +136,7 @@ fn sigurg_stops_only_the_gatekeeper() {
     world.verdict();
 }
 
-/// Only while renewals succeed: a leader in a black hole is restarted by systemd, if by nobody else.
+/// Without renewals there are no notifications, so that systemd restarts a leader in a black hole.
 #[test]
 fn the_watchdog_is_notified_only_while_renewals_succeed() {
     let world = shared_world();

@@ -1,4 +1,4 @@
-//! The oracle can fail: held against gatekeepers that are broken on purpose, and passed by one that is not.
+//! Tests of the oracle: it rejects gatekeepers that are broken on purpose, and accepts a correct one.
 
 use std::{panic, time::Duration};
 
@@ -6,7 +6,7 @@ use harness::{Behavior, Timing, World, eventually};
 
 use crate::{shared_world, shell_gatekeeper};
 
-/// The message with which the verdict fails.
+/// Returns the message with which the verdict fails.
 fn failure(world: &World) -> String {
     let failed = panic::catch_unwind(panic::AssertUnwindSafe(|| world.verdict())).expect_err("the verdict passes");
     failed.downcast_ref::<String>().cloned().unwrap_or_default()
@@ -17,7 +17,7 @@ fn two_terms(world: &World, script: &str) {
     let behavior = Behavior::exits(0, Duration::from_millis(200));
     let broken = world.candidate("broken").program(program).behavior(behavior).start();
     broken.wait_exit(Timing::START);
-    eventually(Timing::START, "two lives ended", || {
+    eventually(Timing::START, "two terms have ended", || {
         let lives = world.journal().lives();
         if lives.iter().filter(|life| life.ended).count() == 2 { Ok(()) } else { Err(format!("{lives:?}")) }
     });
@@ -28,7 +28,7 @@ fn two_commands_at_once_fail_the_verdict() {
     let world = shared_world();
     two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\" & ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\" & wait");
     let message = failure(&world);
-    assert!(message.contains("the promise is broken") && message.contains("two ran at once"), "{message}");
+    assert!(message.contains("the guarantee is violated") && message.contains("two terms overlapped"), "{message}");
 }
 
 #[test]
@@ -36,10 +36,10 @@ fn a_decreasing_token_fails_the_verdict() {
     let world = shared_world();
     two_terms(&world, "ETCD_AWAIT_ELECTION_FENCING_TOKEN=6 \"$@\"; ETCD_AWAIT_ELECTION_FENCING_TOKEN=5 \"$@\"");
     let message = failure(&world);
-    assert!(message.contains("the token shrank"), "{message}");
+    assert!(message.contains("the token decreased"), "{message}");
 }
 
-/// A frozen process writes nothing, but it is there: its successor finds it.
+/// A frozen process writes nothing, but its successor finds that it still exists.
 #[test]
 fn a_frozen_predecessor_fails_the_verdict() {
     let world = shared_world();
@@ -57,7 +57,7 @@ fn consecutive_terms_pass_the_verdict() {
     world.verdict();
 }
 
-/// With a real lock of etcd's own, which gives no token: its lock revision stands in.
+/// With the real `etcdctl lock`, whose lock revision serves as the token.
 #[test]
 fn three_instances_of_etcdctl_lock_pass_the_verdict() {
     let world = shared_world();

@@ -1,4 +1,4 @@
-//! The network between an instance and etcd: gone, refusing, one-sided, slow.
+//! Faults of the network between an instance and etcd: lost, refusing, one-way, slow.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{between, shared_world};
 
 const TIMING: Timing = Timing::SHORT;
 
-/// A leader behind proxies, and one that waits with a network of its own.
+/// Starts a leader behind proxies, and a standby that connects directly.
 fn leader_and_standby(world: &World, behavior: Behavior) -> (Arc<Candidate>, Vec<Proxy>, Arc<Candidate>) {
     let proxies = world.proxies();
     let (a, b) = crate::leader_and_standby(
@@ -18,8 +18,8 @@ fn leader_and_standby(world: &World, behavior: Behavior) -> (Arc<Candidate>, Vec
     (a, proxies, b)
 }
 
-/// Does `fault` to every way to etcd: the command is asked to stop at the renew deadline, dead by the kill deadline, and
-/// the next one leads when the lease has run out.
+/// Causes `fault` on every path to etcd: the command receives its stop signal at the renew deadline, has ended by the
+/// kill deadline, and the standby leads when the lease has expired.
 fn isolated(fault: impl Fn(&Proxy), behavior: Behavior) {
     let world = shared_world();
     let (a, proxies, b) = leader_and_standby(&world, behavior);
@@ -31,7 +31,7 @@ fn isolated(fault: impl Fn(&Proxy), behavior: Behavior) {
     assert!(asked >= TIMING.earliest_stop(), "asked to stop too soon: {asked:?}");
     assert!(asked <= scaled(TIMING.latest_stop()), "asked to stop too late: {asked:?}");
     assert!(death <= scaled(TIMING.latest_death()), "dead too late: {death:?}");
-    // Still without etcd: nothing holds it up.
+    // The instance ends although etcd is still unreachable.
     assert_eq!(a.wait_exit(TIMING.lease() + Timing::SWIFT), End::Code(79));
     proxies.iter().for_each(Proxy::heal);
     world.verdict();
@@ -52,8 +52,8 @@ fn a_leader_that_is_cut_off_stops_before_its_lease_ends() {
     isolated(Proxy::cut, Behavior::default());
 }
 
-/// Its renewals arrive and keep the lease alive; it does not hear of it. It stops, and gives the lead up late or never:
-/// whoever waits must not start before.
+/// Its renewals arrive and keep the lease alive, but the responses are lost. It stops its command, and the standby must
+/// not start before the lease has expired.
 #[test]
 fn a_leader_that_receives_no_responses_stops_in_time() {
     let world = shared_world();
@@ -65,7 +65,7 @@ fn a_leader_that_receives_no_responses_stops_in_time() {
     a.command_exits_within(TIMING.latest_death());
     let asked = between(at, a.lives()[0].asked.expect("it was asked first"));
     assert!(asked >= TIMING.earliest_stop(), "{asked:?}");
-    // It stops sending when it has ended; the last that arrived counts for a lease.
+    // It stops sending when it has ended; the last renewal that arrived extends the lease.
     b.leads_within(TIMING.lease() + TIMING.latest_failover());
     world.verdict();
 }
@@ -97,7 +97,7 @@ fn one_member_in_a_black_hole_does_not_disturb_the_leader() {
     let proxies = world.proxies();
     let a = world.candidate("a").timing(TIMING).via(&proxies).start();
     a.leads();
-    // Whichever it talks to, it meets it once.
+    // One of them is the member that it is connected to.
     for proxy in &proxies {
         proxy.black_hole();
         crate::undisturbed(&a, TIMING.lease());
@@ -107,13 +107,13 @@ fn one_member_in_a_black_hole_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// It must not wait for the member that it talked to last: that would take half of the renew deadline, which is more.
+/// The handover must not wait for the member of the last request, which would take longer than this limit.
 #[test]
 fn a_leader_hands_over_at_once_although_some_members_are_in_a_black_hole() {
     let world = shared_world();
     let proxies = world.proxies();
     let (a, b) = crate::leader_and_standby(world.candidate("a").via(&proxies), world.candidate("b"));
-    // Until a renewal has seen who is next.
+    // Until a renewal has read the entry of the next standby.
     crate::undisturbed(&a, 2 * Timing::LONG.retry);
     proxies[..2].iter().for_each(Proxy::black_hole);
     a.terminate();
@@ -148,7 +148,7 @@ fn a_slow_network_does_not_disturb_the_election() {
     world.verdict();
 }
 
-/// Giving the leadership and the lease back has one limit, of five seconds at most.
+/// Handover and revocation share one limit, of five seconds at most.
 #[test]
 fn a_leader_that_is_cut_off_exits_soon_after_its_command() {
     let world = shared_world();
@@ -163,7 +163,7 @@ fn a_leader_that_is_cut_off_exits_soon_after_its_command() {
     world.verdict();
 }
 
-/// Each answer takes two seconds, and a renewal takes two of them: a leader lives on answers that are four seconds old.
+/// Each response takes two seconds, and a renewal needs two responses: a confirmed renewal is four seconds old.
 #[test]
 fn responses_that_take_seconds_do_not_disturb_the_leader() {
     let world = shared_world();
@@ -175,13 +175,13 @@ fn responses_that_take_seconds_do_not_disturb_the_leader() {
     let said = |line: &str| a.stderr().matches(line).count();
     let (begins, ends) = ("renewals are slow", "renewals are confirmed in time again");
     assert_eq!((said(begins), said(ends)), (1, 0), "{}", a.stderr());
-    // Connecting takes a round trip, TLS another one, and the answers before were old already.
+    // Connecting takes a round trip and TLS another one, and the earlier responses were already old.
     slowed(&proxies, Duration::from_millis(1200));
     crate::undisturbed(&a, 2 * Timing::LONG.retry);
     proxies.iter().for_each(Proxy::reset);
     crate::undisturbed(&a, Timing::LONG.lease());
     proxies.iter().for_each(Proxy::heal);
-    harness::eventually(2 * Timing::LONG.retry + Timing::SWIFT, "the log says that it is over", || {
+    harness::eventually(2 * Timing::LONG.retry + Timing::SWIFT, "the log reports the end of the fault", || {
         if said(ends) == said(begins) { Ok(()) } else { Err(a.stderr()) }
     });
     world.verdict();
@@ -199,7 +199,7 @@ fn an_instance_is_elected_although_responses_take_seconds() {
     world.verdict();
 }
 
-/// It is asked first, and nobody waits for its answers.
+/// The first endpoint is slow, and the others do not wait for it.
 #[test]
 fn a_slow_member_that_is_listed_first_does_not_delay_a_start() {
     let world = shared_world();
@@ -213,12 +213,12 @@ fn a_slow_member_that_is_listed_first_does_not_delay_a_start() {
     world.verdict();
 }
 
-/// So long from a request to its answer.
+/// The time from a request to its response.
 fn slowed(proxies: &[Proxy], round_trip: Duration) {
     proxies.iter().for_each(|proxy| proxy.delay(round_trip / 2));
 }
 
-/// The lease runs out while it cannot know: it must join again, not start on what it remembers.
+/// The lease expires while the standby is isolated: it must join again, not start on stale data.
 #[test]
 fn a_standby_in_a_black_hole_does_not_start_on_stale_data() {
     let world = shared_world();
@@ -260,7 +260,7 @@ fn with_on_loss_campaign_an_isolated_leader_rejoins_as_standby() {
     world.verdict();
 }
 
-/// The answer to its grant is still on the way, and the id of the lease is its own.
+/// The response to the grant is delayed, but the instance chose the lease id itself and can revoke it.
 #[test]
 fn a_shutdown_request_during_the_grant_leaves_no_lease() {
     let world = crate::world_on(harness::Cluster::builder().size(1).plain().create());
@@ -274,7 +274,7 @@ fn a_shutdown_request_during_the_grant_leaves_no_lease() {
     });
     a.terminate();
     a.wait_exit(Timing::SWIFT);
-    harness::eventually(Timing::SWIFT, "the lease is given back", || match leases()?.len() {
+    harness::eventually(Timing::SWIFT, "the lease is revoked", || match leases()?.len() {
         0 => Ok(()),
         count => Err(format!("{count} leases: {}", a.stderr())),
     });

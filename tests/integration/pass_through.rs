@@ -1,4 +1,4 @@
-//! Without election variables the program is not there: it becomes the command.
+//! Without election settings the program replaces itself with the command.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::program;
 
-/// The program without any of its settings.
+/// The program without settings.
 fn bare(words: &[&str]) -> Command {
     let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
@@ -106,7 +106,7 @@ fn every_exit_code_of_the_command_is_passed_on() {
     }
 }
 
-/// Nothing is in between that could turn it into a code.
+/// No other process turns the signal into an exit code.
 #[test]
 fn a_command_killed_by_a_signal_is_reported_as_killed() {
     let (output, _) = output(bare(&["--", "sh", "-c", "kill -TERM $$"]));

@@ -1,4 +1,4 @@
-//! Certificates that are replaced while somebody leads and somebody waits.
+//! Certificates that are replaced under a leader and a standby.
 
 use std::{fs, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{between, shared_world, undisturbed, world_on};
 
 const TIMING: Timing = Timing::MEDIUM;
 
-/// The old ones have really ended when the connections break: only the files have what is good.
+/// The old certificates have expired when the connections break, so only the new files can work.
 #[test]
 fn an_expiring_client_certificate_is_replaced_in_time() {
     let world = shared_world();
@@ -30,7 +30,7 @@ fn an_expiring_client_certificate_is_replaced_in_time() {
     let b = start("b");
     b.waits();
     install(&certificates.client);
-    // Certificates count in whole seconds.
+    // Certificates have a resolution of one second.
     let left = (lifetime + Duration::from_secs(2)).saturating_sub(between(issued, now()));
     undisturbed(&a, left);
     let path = |path: &std::path::Path| path.display().to_string();
@@ -44,8 +44,8 @@ fn an_expiring_client_certificate_is_replaced_in_time() {
     world.verdict();
 }
 
-/// As operators do it: trust both, exchange the certificates, trust only the new one; with every member restarted, one at
-/// a time. In the end nothing that was there at the start is good any more.
+/// As operators do it: trust both CAs, replace the certificates, trust only the new CA, and restart the members one at
+/// a time.
 #[test]
 fn replacing_the_ca_does_not_disturb_leader_and_standby() {
     let world = world_on(Cluster::builder().create());
@@ -74,7 +74,7 @@ fn replacing_the_ca_does_not_disturb_leader_and_standby() {
     world.verdict();
 }
 
-/// A rotation is not one moment: certificate and key that do not belong together, or half a file, must not end anybody.
+/// A rotation is not atomic: a certificate and key that do not match, or a truncated file, must not end an instance.
 #[test]
 fn inconsistent_certificate_files_for_a_moment_do_not_disturb_the_leader() {
     let world = shared_world();

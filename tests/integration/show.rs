@@ -30,13 +30,13 @@ fn show_lists_the_leader_and_the_standbys_in_queue_order() {
         assert!(text.contains(&token.to_string()), "{text}");
         assert!(place("alpha") < place("beta") && place("beta") < place("gamma"), "{text}");
     }
-    // Asking is not taking part.
+    // `ctl show` does not join the election.
     let entries = world.keys().expect("etcd answers");
     assert!(entries.iter().all(|key| key.value != "asking"), "{entries:?}");
     world.verdict();
 }
 
-/// Who is next has the number 1, wherever it is asked for.
+/// The first standby has position 1 in every output.
 #[test]
 fn the_first_standby_has_position_1_everywhere() {
     let world = shared_world();
@@ -80,7 +80,7 @@ fn show_succeeds_for_a_free_lock() {
     world.verdict();
 }
 
-/// The healthcheck of an instance, from beside it.
+/// Runs the healthcheck of an instance.
 fn healthcheck(world: &World, of: &Candidate) -> End {
     let setup = world.candidate("asking").bare().set("STATUS_ENDPOINT", of.status_address().to_string());
     setup.flag("ctl").flag("healthcheck").command::<&str>([]).run().0
@@ -98,7 +98,7 @@ fn healthcheck_exits_with_0_for_leader_and_standby_and_1_without_an_instance() {
     world.verdict();
 }
 
-/// An image's health is not etcd's: restarting it would mend nothing.
+/// Restarting a container would not help while etcd does not answer.
 #[test]
 fn healthcheck_exits_with_0_while_etcd_does_not_answer() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -114,7 +114,7 @@ fn healthcheck_exits_with_0_while_etcd_does_not_answer() {
     world.verdict();
 }
 
-/// Anybody with rights on the lock can write what moves the cursor, turns the text around it, or begins a line of a log.
+/// Any user with permissions on the lock can write control characters, bidirectional overrides and line feeds.
 #[test]
 fn text_from_etcd_is_escaped_wherever_it_is_shown() {
     let world = shared_world();

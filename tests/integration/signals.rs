@@ -1,4 +1,4 @@
-//! Signals to the gatekeeper: which of them reach the command, and that none is lost or ends the program by chance.
+//! Signals to the gatekeeper: which of them are forwarded, and that none is lost or ends the program.
 
 use std::{ffi::OsString, fs};
 
@@ -7,13 +7,13 @@ use nix::{libc, sys::signal::Signal};
 
 use crate::{shared_world, undisturbed};
 
-/// Also those that have no name in this system's libraries.
+/// Sends any signal, also one without a name in libc.
 fn send(pid: i32, signal: i32) {
     // SAFETY: no memory is involved.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal} to {pid}");
 }
 
-/// The guard takes no orders for a moment, and the gatekeeper has more for it than anything holds.
+/// The guard is frozen for a moment, while the gatekeeper receives more signals than the socket can buffer.
 #[test]
 fn sigterm_is_not_lost_behind_other_signals_while_the_guard_is_frozen() {
     let world = shared_world();
@@ -27,7 +27,7 @@ fn sigterm_is_not_lost_behind_other_signals_while_the_guard_is_frozen() {
         send(a.pid(), 40);
     }
     // The lower number would come first.
-    eventually(Timing::SWIFT, "the gatekeeper has taken them all", || {
+    eventually(Timing::SWIFT, "the gatekeeper has accepted all of them", || {
         let status = fs::read_to_string(format!("/proc/{}/status", a.pid())).map_err(|error| error.to_string())?;
         if status.contains("ShdPnd:\t0000000000000000") { Ok(()) } else { Err(status) }
     });
@@ -42,10 +42,10 @@ fn sigterm_is_not_lost_behind_other_signals_while_the_guard_is_frozen() {
     world.verdict();
 }
 
-/// The journaling command has threads, and glibc then handles this one for its own use; it does not handle the others.
+/// The journaling command has threads, for which glibc handles this signal itself.
 const GLIBC_SETXID: i32 = 33;
 
-/// The C libraries keep some signals for themselves: 32 and 33, musl also 34.
+/// C libraries reserve some signals: 32 and 33, musl also 34.
 #[test]
 fn signals_reserved_by_a_c_library_are_forwarded() {
     for signal in [32, 33, 34, 64] {
@@ -69,7 +69,7 @@ fn signals_reserved_by_a_c_library_are_forwarded() {
     }
 }
 
-/// Whether there is a terminal cannot be asked any more when it has gone.
+/// A closed terminal cannot be detected afterwards.
 #[test]
 fn a_standby_leaves_the_queue_when_its_terminal_closes() {
     let world = shared_world();

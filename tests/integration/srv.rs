@@ -1,4 +1,4 @@
-//! The members of etcd as SRV records in DNS name them.
+//! Members of etcd that are discovered by DNS SRV records.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ fn setup(world: &World, names: &Names, name: &str) -> Setup {
     world.candidate(name).timing(TIMING).names(names).unset("ENDPOINTS").set("DISCOVERY_SRV", DOMAIN)
 }
 
-/// Gives the targets these addresses and has a service name them.
+/// Sets the addresses of the targets and the records of the service.
 fn serve(names: &Names, service: &str, ips: &[IpAddr]) {
     for (target, ip) in TARGETS.iter().zip(ips) {
         names.set(target, &[*ip]);
@@ -38,7 +38,7 @@ fn says(candidate: &Candidate, text: &str) {
     });
 }
 
-/// The whole life on records: start, `ctl show`, DNS that fails or hangs while it leads, and the end.
+/// Start, `ctl show`, DNS that fails or hangs under a leader, and the end.
 #[test]
 fn members_are_discovered_and_kept_while_dns_fails() {
     let Some(names) = Names::with_dns() else { return };
@@ -52,7 +52,7 @@ fn members_are_discovered_and_kept_while_dns_fails() {
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
     assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
     names.dns_fails();
-    // One of them is the one that it is connected to.
+    // One of them is the member that it is connected to.
     for (n, member) in world.cluster().members().iter().enumerate() {
         match n {
             1 => names.dns_hangs(),
@@ -70,7 +70,7 @@ fn members_are_discovered_and_kept_while_dns_fails() {
     world.verdict();
 }
 
-/// As when the members are replaced, one after the other.
+/// As when the members are replaced one after the other.
 #[test]
 fn changed_records_are_used_without_a_restart() {
     let Some(names) = Names::with_dns() else { return };
@@ -94,7 +94,7 @@ fn changed_records_are_used_without_a_restart() {
     world.verdict();
 }
 
-/// At the start there is nothing to keep: it says what is missing, waits, and runs nothing.
+/// At the start there are no earlier records: the instance logs what is missing and waits.
 #[test]
 fn an_instance_waits_for_missing_records() {
     let Some(names) = Names::with_dns() else { return };
@@ -148,7 +148,7 @@ fn the_certificate_is_verified_against_the_record_target() {
     world.verdict();
 }
 
-/// However many servers of another cluster the records name, and even while ours does not answer.
+/// However many servers of another cluster the records name, and even while the right cluster does not answer.
 #[test]
 fn records_of_another_cluster_are_never_used() {
     let Some(names) = Names::with_dns() else { return };

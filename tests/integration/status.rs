@@ -1,4 +1,4 @@
-//! The status endpoint in each phase, and when etcd is dark.
+//! The status endpoint in each phase, and while etcd does not answer.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,7 +10,7 @@ use harness::{Behavior, Candidate, Cluster, End, Timing, eventually, wait::scale
 
 use crate::{shared_world, world_on};
 
-/// The four codes that a load balancer and an orchestrator go by.
+/// The four status codes that load balancers and orchestrators use.
 fn codes(candidate: &Candidate) -> [u16; 4] {
     ["/", "/leader", "/healthz", "/readyz"].map(|path| candidate.code(path))
 }
@@ -33,9 +33,9 @@ fn leader_and_standby_report_their_roles() {
     has_codes(&a, Timing::SWIFT, [200; 4]);
     has_codes(&b, Timing::SWIFT, [200, 503, 200, 200]);
 
-    // The Go program's three, as it writes them.
+    // The three fields of the Go tool, in its format.
     for (candidate, phase) in [(&a, "running"), (&b, "awaiting")] {
-        let answer = eventually(Timing::SWIFT, "who leads is known", || {
+        let answer = eventually(Timing::SWIFT, "the leader is known", || {
             let answer = candidate.http("GET", "/").map_err(|error| error.to_string())?;
             if answer.json()["leader"] == "a" { Ok(answer) } else { Err(answer.body) }
         });
@@ -104,7 +104,7 @@ fn a_stopping_leader_is_not_a_target_for_a_load_balancer() {
     world.verdict();
 }
 
-/// Every member frozen: the endpoint answers at once all the same, and no longer claims what it cannot know.
+/// Every member is frozen: the endpoint still answers at once, and reports no leadership that it cannot confirm.
 #[test]
 fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -114,15 +114,15 @@ fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
         world.candidate("b").timing(timing),
     );
     world.cluster().member(0).pause();
-    eventually(timing.latest_death(), "the leader says that it does not lead", || match codes(&a) {
+    eventually(timing.latest_death(), "the leader reports that it does not lead", || match codes(&a) {
         [200, 503, ..] => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    // The loop itself is alive on both: restarting them would mend nothing. Ready they are not.
+    // Both are live, as a restart would not help, but not ready.
     has_codes(&a, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
     has_codes(&b, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
     world.cluster().member(0).resume();
-    eventually(timing.latest_failover_with_election() + Timing::START, "somebody leads again", || {
+    eventually(timing.latest_failover_with_election() + Timing::START, "an instance leads again", || {
         match [codes(&a), codes(&b)] {
             [[200, 200, 200, 200], [200, 503, 200, 200]] | [[200, 503, 200, 200], [200, 200, 200, 200]] => Ok(()),
             other => Err(format!("{other:?}")),
@@ -141,7 +141,7 @@ fn before_etcd_is_up_an_instance_is_live_but_not_ready() {
     world.verdict();
 }
 
-/// The status is not worth a service that does not start.
+/// A status port in use must not prevent a start.
 #[test]
 fn a_port_in_use_is_reported_and_served_when_it_is_free() {
     let world = shared_world();
@@ -160,7 +160,7 @@ fn a_port_in_use_is_reported_and_served_when_it_is_free() {
     world.verdict();
 }
 
-/// A port scanner, or a client with a leak: the probes get through, and nobody restarts a healthy leader.
+/// A port scanner, or a client that leaks connections, must not block the probes of a healthy leader.
 #[test]
 fn idle_connections_do_not_block_the_endpoint() {
     let world = shared_world();
@@ -171,13 +171,13 @@ fn idle_connections_do_not_block_the_endpoint() {
         idle.extend((0..65).map(|_| TcpStream::connect(a.status_address()).expect("it listens")));
         let begun = Instant::now();
         assert_eq!(a.code("/healthz"), 200);
-        // Far less than an idle connection is kept for.
+        // Far less than the timeout of idle connections.
         assert!(begun.elapsed() < scaled(Duration::from_millis(500)), "{:?}", begun.elapsed());
     }
     world.verdict();
 }
 
-/// A gatekeeper that was busy for a moment finds a probe and more idle connections than it serves at a time, all at once.
+/// A gatekeeper that was busy for a moment accepts a probe and more idle connections than it serves at a time.
 #[test]
 fn a_probe_before_a_burst_of_idle_connections_is_answered() {
     let world = shared_world();
@@ -198,20 +198,20 @@ fn a_probe_before_a_burst_of_idle_connections_is_answered() {
     world.verdict();
 }
 
-/// A machine without room for it: the command is tried again, so the instance is not one that ends.
+/// If the machine cannot fork, the start is retried, so the instance is not ending.
 #[test]
 fn an_instance_that_could_not_fork_is_ready_when_it_leads_later() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").timing(Timing::SHORT));
     let room = |descriptors| {
         let limit = nix::libc::rlimit { rlim_cur: descriptors, rlim_max: 1024 };
-        // SAFETY: reads one limit; the old one is not asked for.
+        // SAFETY: sets one limit, without reading the old one.
         let limited = unsafe {
             nix::libc::prlimit(b.guard_pid(), nix::libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
         };
         assert_eq!(limited, 0);
     };
-    // Enough for `poll`, which has the same limit, and too few for another one.
+    // Enough for `poll`, which has the same limit, but too few for another process.
     room(4);
     a.terminate();
     eventually(Timing::START, "it cannot be started", || match b.stderr() {

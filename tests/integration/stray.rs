@@ -1,5 +1,5 @@
-//! An endpoint of another etcd cluster: a member that was rebuilt alone on its old address, a typing error. Two clusters are
-//! two locks.
+//! An endpoint of another etcd cluster: a member that was rebuilt alone on its old address, or a wrong address. Two
+//! clusters are two locks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,9 +10,9 @@ use harness::{
 use crate::{undisturbed, world_on};
 
 const TIMING: Timing = Timing::MEDIUM;
-/// Endpoints that nothing else is asked of are asked for their cluster once a minute.
+/// The interval at which unused endpoints are asked for their cluster id.
 const ASKED_AGAIN: Duration = Duration::from_secs(70);
-/// The same every five seconds while they contradict each other; whoever does not answer is given up after the renew deadline.
+/// The interval is five seconds while the cluster ids conflict; a request is given up after the renew deadline.
 const ASKED_AGAIN_IN_CONFLICT: Duration = Duration::from_secs(15);
 
 /// A cluster of one member beside the real one.
@@ -20,14 +20,14 @@ fn stray(world: &World) -> Arc<Cluster> {
     Cluster::builder().size(1).plain().create_beside(world.cluster())
 }
 
-/// The endpoints of both, the stray ones first.
+/// Returns the endpoints of both, the stray ones first.
 fn stray_first(stray: &Cluster, world: &World) -> String {
     let mut endpoints = stray.endpoints();
     endpoints.extend(world.cluster().endpoints());
     endpoints.join(",")
 }
 
-/// Nothing was ever written there.
+/// Checks that nothing was ever written there.
 #[track_caller]
 fn is_untouched(stray: &Cluster) {
     assert_eq!(stray.etcdctl().keys("tests/"), Ok(Vec::new()));
@@ -35,7 +35,7 @@ fn is_untouched(stray: &Cluster) {
     assert_eq!(stray.etcdctl().revision(), Ok(1), "something was written to it");
 }
 
-/// The log has an error that names the endpoint and says what is wrong with it.
+/// Checks that the log has an error with the endpoint and the conflict.
 #[track_caller]
 fn reports_conflict(candidate: &Candidate, stray: &Cluster) {
     let endpoint = &stray.endpoints()[0];
@@ -66,13 +66,13 @@ fn a_stray_cluster_that_answers_first_is_never_joined() {
     world.verdict();
 }
 
-/// While the members of the real cluster hang or are down, the stray one is all that answers.
+/// While the members of the real cluster hang or are down, only the stray one answers.
 #[test]
 fn a_stray_cluster_that_is_the_only_one_to_answer_is_never_joined() {
     let world = world_on(Cluster::builder().plain().create());
     let stray = stray(&world);
     let endpoints = |n: usize| {
-        // Once in front, once behind.
+        // Once as the first endpoint, once as the last.
         let mut endpoints = world.cluster().endpoints()[..2].to_vec();
         endpoints.insert(2 * n, stray.endpoints()[0].clone());
         endpoints.join(",")
@@ -83,7 +83,7 @@ fn a_stray_cluster_that_is_the_only_one_to_answer_is_never_joined() {
     for (n, (fault, remedy)) in faults.into_iter().zip(remedies).enumerate() {
         members.iter().for_each(fault);
         let b = world.candidate("b").set("ENDPOINTS", endpoints(n)).start();
-        // Before it has given up asking the members that hang.
+        // Before the requests to the hung members time out.
         eventually(b.timing().renew - Duration::from_secs(1), "it says what is missing", || {
             let log = b.stderr();
             let says =
@@ -106,7 +106,7 @@ fn a_stray_cluster_that_is_the_only_one_to_answer_is_never_joined() {
     world.verdict();
 }
 
-/// Where users log in, only root may ask for the status of a member.
+/// With authentication only root may read the status of a member.
 #[test]
 fn a_stray_cluster_beside_a_cluster_with_authentication_is_never_joined() {
     let world = world_on(Cluster::builder().plain().auth("app", "secret").create());
@@ -133,7 +133,7 @@ fn show_reads_the_majority_cluster_or_the_configured_one() {
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
     assert!(asking.stdout().contains("held by a"), "{}", asking.stdout());
 
-    // One against one: nobody can know, except by the id.
+    // One against one has no majority; only CLUSTER_ID decides.
     let both = [stray.endpoints()[0].clone(), world.cluster().endpoints()[0].clone()].join(",");
     let (end, asking) = show(&world).set("ENDPOINTS", &both).run();
     assert_eq!(end, End::Code(69), "{}", asking.stdout());
@@ -149,7 +149,7 @@ fn show_reads_the_majority_cluster_or_the_configured_one() {
     world.verdict();
 }
 
-/// The lease of a killed gatekeeper is given back where it is, so that nobody has to wait for its end.
+/// The lease of a killed gatekeeper is revoked in its cluster, so that the standby need not wait for its expiry.
 #[test]
 fn the_guard_revokes_the_lease_in_the_right_cluster() {
     let world = world_on(Cluster::builder().plain().create());
@@ -163,7 +163,7 @@ fn the_guard_revokes_the_lease_in_the_right_cluster() {
     world.verdict();
 }
 
-/// A leader whose cluster is only one of three endpoints by now: somebody else leads in the cluster of the others, or will.
+/// The cluster of a leader has become one of three endpoints: another instance may lead in the cluster of the others.
 #[test]
 fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
     let world = world_on(Cluster::builder().plain().create());
@@ -174,7 +174,7 @@ fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
     a.leads();
     let b = world.candidate("b").timing(TIMING).start();
     b.waits();
-    // One is no reason to stop.
+    // One stray endpoint is no reason to stop.
     proxies[0].forward_to(other.member(0));
     reports_conflict_of(&a, &proxies[0]);
     undisturbed(&a, TIMING.retry);
@@ -183,7 +183,7 @@ fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
         let log = a.stderr();
         if log.contains("stepping down: most endpoints belong to another etcd cluster") { Ok(()) } else { Err(log) }
     });
-    // In the other one it is alone.
+    // It is the only instance in the other cluster.
     eventually(Timing::START, "it leads in the other cluster", || {
         let keys = other.etcdctl().keys("tests/")?;
         if keys.iter().any(|key| key.name == world.lock() && key.value == "a") {
@@ -193,21 +193,21 @@ fn a_leader_whose_cluster_loses_its_majority_stops_without_a_handover() {
         }
     });
     assert!(!a.stderr().contains("handed over"), "{}", a.stderr());
-    // Its lease was not given back, so that b waits for the end of it.
+    // Its lease was not revoked, so that b waits for its expiry.
     assert!(b.lives().is_empty(), "{}", b.stderr());
-    // Ended before b leads: two clusters are two locks.
+    // Ended before b leads, as two clusters are two locks.
     a.terminate();
     a.wait_exit(Timing::SWIFT);
     b.leads_within(TIMING.latest_failover());
     world.verdict();
 }
 
-/// The only member was made anew: neither the leader nor a standby waits for the old one for ever.
+/// The only member was rebuilt: neither the leader nor a standby waits for the old cluster for ever.
 #[test]
 fn a_rebuilt_cluster_is_joined_by_all_instances() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let anew = stray(&world);
-    // Tokens only grow: as after a restore with a bumped revision.
+    // So that tokens grow, as after a restore with a bumped revision.
     for n in 0..20 {
         anew.etcdctl().must(&["put", "other", &n.to_string()]);
     }
@@ -226,7 +226,7 @@ fn a_rebuilt_cluster_is_joined_by_all_instances() {
     world.verdict();
 }
 
-/// All endpoints lead to another cluster at once; the command of the old leader ends only when it is killed.
+/// All endpoints lead to another cluster at once, and the command of the old leader ignores SIGTERM.
 #[test]
 fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
     let world = world_on(Cluster::builder().size(1).plain().create());
@@ -245,7 +245,7 @@ fn a_standby_does_not_start_in_another_cluster_while_the_old_leader_may_run() {
     world.verdict();
 }
 
-/// One of several servers behind the only endpoint: which one answers is chance, and one stray answer decides nothing.
+/// One of several servers behind the only endpoint is a stray one: a single response of it must not decide.
 #[test]
 fn a_stray_server_behind_a_balancer_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().plain().create());
@@ -257,7 +257,7 @@ fn a_stray_server_behind_a_balancer_does_not_disturb_the_leader() {
     );
     balancer.member(0).forward_to(stray.member(0));
     for _ in 0..3 {
-        // Whatever it is connected to, it has to connect anew, and meets the stray one now and then.
+        // Every connection is closed, so that the leader sometimes connects to the stray server.
         balancer.front().reset();
         undisturbed(&a, 2 * TIMING.retry);
     }

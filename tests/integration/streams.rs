@@ -1,4 +1,4 @@
-//! What a command shares with whoever started it: standard streams, the terminal, a process namespace.
+//! What a command shares with its caller: standard streams, the terminal, a process namespace.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use crate::{program, shared_world, shell_gatekeeper, undisturbed};
 
-/// More than a pipe holds, through both ends at once, and the end of the input is seen.
+/// More than a pipe buffers, in both directions at once; the command also sees the end of its input.
 #[test]
 fn the_command_uses_the_pipes_of_the_caller() {
     let world = shared_world();
@@ -34,7 +34,7 @@ fn the_command_uses_the_pipes_of_the_caller() {
         move || feeder.write_all(&text).expect("it is read")
     });
     let mut read = Vec::new();
-    // Ends only when nobody has the other end any more: neither gatekeeper nor guard keep the command's streams open.
+    // Ends only if neither gatekeeper nor guard keeps the command's streams open.
     reader.read_to_end(&mut read).expect("it can be read");
     fed.join().expect("everything was fed");
     assert_eq!(a.wait_exit(Timing::START), End::Code(0), "{}", a.stderr());
@@ -42,7 +42,7 @@ fn the_command_uses_the_pipes_of_the_caller() {
     world.verdict();
 }
 
-/// The program ignores SIGPIPE for itself, as Rust programs do; its command must not.
+/// The program ignores SIGPIPE, as Rust programs do, but its command must not.
 #[test]
 fn a_closed_stdout_reader_ends_the_command() {
     let world = shared_world();
@@ -56,8 +56,7 @@ fn a_closed_stdout_reader_ends_the_command() {
     world.verdict();
 }
 
-/// What breaks for the program itself is no affair of its command's: a reader of the log that goes away, and clients of the
-/// status endpoint that hang up before they have the answer.
+/// A closed log and clients of the status endpoint that disconnect early must not affect the command.
 #[test]
 fn broken_pipes_of_the_program_do_not_affect_the_command() {
     let world = shared_world();
@@ -80,7 +79,7 @@ fn broken_pipes_of_the_program_do_not_affect_the_command() {
         setsockopt(&stream, sockopt::Linger, &linger).expect("a socket option");
     }
     drop(reader);
-    // There is something to log now.
+    // The program logs a line now.
     a.terminate();
     assert_eq!(a.wait_exit(Timing::START), End::Code(7));
     world.verdict();
@@ -97,7 +96,7 @@ fn a_command_on_a_terminal_reads_keys_and_ctrl_c_reaches_it() {
     while !screen.contains("got hello") {
         screen += &terminal.read();
     }
-    // The shell sets its trap after its answer: an early Ctrl-C ends it as it would without us.
+    // The shell sets its trap after its response; an earlier Ctrl-C ends it, as it would without this program.
     terminal.press("\x03");
     let end = a.wait_exit(Timing::START);
     assert!([End::Code(7), End::Code(130)].contains(&end), "{end:?}: {}", a.stderr());
@@ -122,7 +121,7 @@ fn ctrl_c_hands_over_and_ctrl_z_does_not_suspend_a_leader() {
     world.verdict();
 }
 
-/// Before there is a command, the terminal's keys mean what they mean to any program.
+/// Before it leads, the program reacts to the terminal like any other.
 #[test]
 fn a_standby_on_a_terminal_can_be_suspended_and_interrupted() {
     let world = shared_world();
@@ -144,8 +143,8 @@ fn a_standby_on_a_terminal_can_be_suspended_and_interrupted() {
     world.verdict();
 }
 
-/// In a container without an init: everybody's orphans are reaped, and the stop signal, which the kernel keeps from a
-/// first process that does not ask for it, works.
+/// In a container without an init all orphans are reaped, and SIGTERM works, which the kernel only delivers to PID 1 if
+/// it is handled.
 #[test]
 fn as_pid_1_the_program_reaps_orphans_and_exits() {
     let world = shared_world();
@@ -162,7 +161,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
     let wrapper =
         shell_gatekeeper(&world, "unshare", &format!("exec {} '{}' -- \"$@\"", unshare.join(" "), program().display()));
     let zombies = world.directory().join("zombies");
-    // Orphans of orphans, which end at once and while the shell looks.
+    // Orphans of orphans, which end at once or later.
     let script = format!(
         "for i in 1 2 3 4 5 6 7 8 9 10; do (setsid sh -c 'sleep 0.05 & sleep 0.1 & exit' &); done; sleep 1; \
          grep -l '^State:.Z' /proc/[0-9]*/status | wc -l >{0}.partial; echo $PPID >>{0}.partial; trap 'exit 5' TERM; \
@@ -170,7 +169,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
         zombies.display()
     );
     let a = world.candidate("a").program(wrapper).command(["sh", "-c", &script]).start();
-    let text = eventually(Timing::START, "the command has looked", || {
+    let text = eventually(Timing::START, "the command has finished its search", || {
         fs::read_to_string(&zombies).map_err(|error| format!("{error}: {}", a.stderr()))
     });
     // The guard is its parent, and is the third process, after the log writer.
@@ -182,7 +181,7 @@ fn as_pid_1_the_program_reaps_orphans_and_exits() {
     world.verdict();
 }
 
-/// Started by something that closed them: what is opened next must not be taken for a standard stream.
+/// The caller closed them: files that the program opens must not become standard streams.
 #[test]
 fn a_gatekeeper_works_with_closed_standard_streams() {
     let world = shared_world();

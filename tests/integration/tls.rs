@@ -1,10 +1,10 @@
-//! TLS: what is right works, what is wrong is named, and the command never runs on it.
+//! TLS: valid certificates work, and with invalid ones the error is logged and no command runs.
 
 use harness::{Cluster, End, Proxy, Setup, Timing, World, address::Address, eventually};
 
 use crate::{shared_world, world_on};
 
-/// It says what is wrong, with one of these words; whether it ends or goes on trying, it runs nothing.
+/// Checks that the log has one of these words, and that no command was started.
 fn refused(world: &World, setup: Setup, words: &[String]) {
     let candidate = setup.start();
     eventually(Timing::START, "the log says what is wrong", || {
@@ -16,8 +16,8 @@ fn refused(world: &World, setup: Setup, words: &[String]) {
     world.verdict();
 }
 
-/// What the log has to name when it is the server that refuses: it hangs up, and its reason can be lost with the
-/// connection. All members are asked at once, and any of them can be the first to refuse.
+/// The possible messages if the server rejects the client: it closes the connection, and the reason can be lost. Any
+/// member can be the first to reject it.
 fn members(world: &World) -> Vec<String> {
     world.cluster().members().iter().map(|member| member.client_address().to_string()).collect()
 }
@@ -52,7 +52,7 @@ fn a_missing_client_certificate_is_refused() {
     refused(&world, setup, &members(&world));
 }
 
-/// What is wrong is in our file, so that trying again helps nobody.
+/// The file itself is invalid, so the program does not retry.
 #[test]
 fn a_version_1_client_certificate_is_refused_with_the_name_of_its_setting() {
     let world = shared_world();
@@ -69,7 +69,7 @@ fn a_version_1_client_certificate_is_refused_with_the_name_of_its_setting() {
     world.verdict();
 }
 
-/// As in an image made from nothing. There, trying again helps nobody.
+/// As in an image from scratch, where a retry cannot help.
 #[test]
 fn https_without_a_ca_is_refused_with_the_name_of_the_missing_setting() {
     let world = shared_world();
@@ -99,7 +99,7 @@ fn the_expected_server_name_can_be_set() {
     world.verdict();
 }
 
-/// Without a scheme the certificates decide.
+/// Without a scheme the certificate settings decide.
 #[test]
 fn endpoints_do_not_need_a_scheme() {
     let world = shared_world();
@@ -115,7 +115,7 @@ fn endpoints_do_not_need_a_scheme() {
     world.verdict();
 }
 
-/// Certificates are read again at each connect: what was rotated is used, without a restart.
+/// Certificates are read again at each connect, so that rotated files are used without a restart.
 #[test]
 fn rotated_certificates_are_used_at_the_next_connect() {
     let world = shared_world();
@@ -131,7 +131,7 @@ fn rotated_certificates_are_used_at_the_next_connect() {
     let timing = Timing::MEDIUM;
     let a = world.candidate("a").timing(timing).via(&proxies).set("CERT", &cert).set("KEY", &key).start();
     a.leads();
-    // While the files are bad it keeps what it has; a broken connection needs good ones again in time.
+    // While the files are invalid the connections stay; a broken connection needs valid files in time.
     install(&certificates.foreign);
     crate::undisturbed(&a, timing.retry);
     proxies.iter().for_each(Proxy::reset);
@@ -141,8 +141,7 @@ fn rotated_certificates_are_used_at_the_next_connect() {
     world.verdict();
 }
 
-/// An endpoint that speaks something else than it should is a passing fault: the others are used, and it is named when none is
-/// left.
+/// An endpoint with another protocol is a temporary fault: the others are used, and it is reported if none works.
 #[test]
 fn endpoints_that_do_not_speak_etcd_are_reported() {
     let world = world_on(Cluster::builder().size(1).create());
@@ -157,7 +156,7 @@ fn endpoints_that_do_not_speak_etcd_are_reported() {
     world.verdict();
 }
 
-/// It says so, and goes on.
+/// Checks that the log has these words and the program still runs.
 fn says(candidate: &harness::Candidate, words: &str) {
     eventually(Timing::START, words, || {
         let log = candidate.stderr();

@@ -1,7 +1,7 @@
-//! Logins that end, users that change, and authentication that comes later.
+//! Expired logins, changed users, and authentication that is enabled later.
 //!
-//! A simple token is prolonged by its use and forgotten by the member that restarts; a JWT ends at its time, and with
-//! every change of users and roles. Both mean: log in again, with what the files say now.
+//! A simple token is extended by each use, and a restarted member forgets it. A JWT expires at its time, and with every
+//! change of users and roles. In both cases the program logs in again, with the current content of the files.
 
 use std::{env, fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use harness::{Candidate, Cluster, ClusterBuilder, End, Setup, Timing, World, eve
 use crate::{undisturbed, world_on};
 
 const TIMING: Timing = Timing::MEDIUM;
-/// Shorter than what any of these tests takes.
+/// Shorter than any of these tests.
 const TTL: Duration = Duration::from_secs(2);
 
 fn simple() -> ClusterBuilder {
     let cluster = Cluster::builder().size(1).plain();
-    // 3.4 has no such option; its tokens live for five minutes.
+    // etcd 3.4 has no such option; its tokens live for five minutes.
     if Cluster::version() >= (3, 5, 0) { cluster.option("auth-token-ttl", &TTL.as_secs().to_string()) } else { cluster }
 }
 
@@ -23,7 +23,7 @@ fn jwt() -> ClusterBuilder {
     Cluster::builder().size(1).plain().jwt(TTL)
 }
 
-/// Both kinds of tokens, one after the other.
+/// Runs the test with each kind of token.
 fn with_either(test: impl Fn(ClusterBuilder)) {
     for cluster in [simple(), jwt()] {
         test(cluster);
@@ -43,7 +43,7 @@ fn leader_and_standby(world: &World) -> (Arc<Candidate>, Arc<Candidate>, PathBuf
     (a, b, file)
 }
 
-/// etcd looks for ended tokens once a second.
+/// etcd looks for expired tokens once a second.
 #[test]
 fn an_expired_login_token_disturbs_neither_leader_nor_standby() {
     with_either(|cluster| {
@@ -65,7 +65,7 @@ fn a_wrong_password_ends_the_program_also_with_jwt_tokens() {
     world.verdict();
 }
 
-/// The file has the new password before etcd has it, or soon after: a leader has until its renew deadline.
+/// The file is changed before the password in etcd, or soon after: a leader has until its renew deadline.
 #[test]
 fn a_changed_password_is_read_from_its_file() {
     with_either(|cluster| {
@@ -81,7 +81,7 @@ fn a_changed_password_is_read_from_its_file() {
     });
 }
 
-/// No permission any more: a leader stops in time, whoever waits ends, and both say why.
+/// Without permission a leader stops in time, a standby ends, and both log why.
 #[test]
 fn a_leader_whose_permission_is_revoked_stops_in_time() {
     with_either(|cluster| {
@@ -115,7 +115,7 @@ fn a_permission_that_is_restored_in_time_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// Any change of any user makes every JWT old.
+/// Any change of any user invalidates every JWT.
 #[test]
 fn changes_to_other_users_do_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().size(1).plain().jwt(60 * TTL).auth("app", "secret-password").create());
@@ -131,7 +131,7 @@ fn changes_to_other_users_do_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// Whoever has user and password set before etcd asks for them uses them from then on.
+/// An instance with user and password uses them as soon as authentication is enabled.
 #[test]
 fn enabling_authentication_does_not_disturb_the_leader() {
     with_either(|cluster| {
@@ -147,7 +147,7 @@ fn enabling_authentication_does_not_disturb_the_leader() {
     });
 }
 
-/// And the other way round.
+/// An instance with user and password continues when authentication is disabled.
 #[test]
 fn disabling_authentication_does_not_disturb_the_leader() {
     with_either(|cluster| {
@@ -162,12 +162,12 @@ fn disabling_authentication_does_not_disturb_the_leader() {
     });
 }
 
-/// All members have forgotten all tokens at once, and checking a password takes them a while: each instance logs in once, and the
-/// leader first. `TEST_STANDBYS=150` does it with as many.
+/// All members have forgotten all tokens, and checking a password is slow: each instance logs in once, the leader
+/// first. `TEST_STANDBYS=150` sets the number of standbys.
 #[test]
 fn many_simultaneous_logins_do_not_disturb_the_leader() {
     let standbys = env::var("TEST_STANDBYS").map_or(12, |text| text.parse().expect("TEST_STANDBYS is a number"));
-    // etcd's default.
+    // The default of etcd.
     let cluster = Cluster::builder().plain().option("bcrypt-cost", "10").auth("app", "secret-password");
     let world = world_on(cluster.create());
     let a = world.candidate("a").start();
@@ -177,9 +177,10 @@ fn many_simultaneous_logins_do_not_disturb_the_leader() {
         let keys = world.keys()?.len();
         if keys == standbys + 2 { Ok(()) } else { Err(format!("{keys} keys")) }
     });
-    // Writes what was applied so far to the disk. Logins of the last moment would else be applied again, and their tokens known.
+    // Writes the applied entries to disk. Otherwise recent logins would be applied again, and their tokens would be
+    // valid.
     let root = world.cluster().etcdctl_as_root();
-    // It logs in at one member, and another one may not know its token yet.
+    // It logs in at one member, and another one may not have its token yet.
     eventually(Timing::START, "the members have written everything", || root.run(&["defrag"]));
     let members = world.cluster().members();
     members.iter().for_each(harness::Member::kill);
@@ -197,7 +198,7 @@ fn many_simultaneous_logins_do_not_disturb_the_leader() {
         Timing::LONG.renew
     );
     assert!(took < scaled(Duration::from_secs(15)), "{took:?}");
-    // One more is that of a member which was up before the others had heard of a token.
+    // One more for a member that was up before it received the token.
     assert!(later <= 2 * (standbys + 1), "{later} logins");
     a.terminate();
     eventually(Timing::SWIFT, "another one leads", || {
@@ -206,7 +207,7 @@ fn many_simultaneous_logins_do_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// How many logins the members have answered so, since they were started.
+/// Returns the number of logins with this result that the members have counted since their start.
 fn logins(world: &World, code: &str) -> usize {
     let member = |member: &harness::Member| {
         let text = member.metrics().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Commands that are hard to end: they ignore SIGTERM, fork, and run away into sessions of their own.
+//! Commands that are hard to end: they ignore SIGTERM, fork, and daemonize.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -7,16 +7,16 @@ use nix::sys::signal::Signal;
 
 use crate::shared_world;
 
-/// Everything at once: the command, two children in its group and a daemon, none of which stops by itself.
+/// A command, two children in its group and a daemon, all of which ignore SIGTERM.
 fn stubborn_tree() -> Behavior {
     Behavior { stubborn: true, children: 2, daemon: true, ..Behavior::default() }
 }
 
-/// How many processes [`stubborn_tree`] is.
+/// The number of processes of [`stubborn_tree`].
 const STUBBORN_TREE_SIZE: usize = 4;
 
-/// Starts a leader with `behavior` and a standby, does `fault` to the leader, and lets the standby lead: by then nothing
-/// of the leader's tree exists, which is the oracle's to find out.
+/// Starts a leader with `behavior` and a standby, causes `fault` and lets the standby lead: by then the leader's
+/// process tree has exited, which the oracle checks.
 fn standby_takes_over(
     behavior: Behavior,
     count: usize,
@@ -27,7 +27,7 @@ fn standby_takes_over(
     let world = shared_world();
     let a = world.candidate("a").timing(timing).behavior(behavior).start();
     a.leads();
-    harness::eventually(Timing::START, "the whole tree lives", || match a.living().len() {
+    harness::eventually(Timing::START, "the whole tree runs", || match a.living().len() {
         living if living == count => Ok(()),
         living => Err(format!("{living} processes")),
     });
@@ -101,7 +101,7 @@ fn a_standby_starts_only_after_the_tree_of_a_frozen_guard_has_exited() {
     });
 }
 
-/// The command's main process ends by itself, with a code; what it left behind does not outlive the lead.
+/// The main process exits by itself; its descendants do not outlive leadership.
 #[test]
 fn descendants_of_an_exited_command_are_ended_before_the_handover() {
     let world = shared_world();
@@ -115,8 +115,8 @@ fn descendants_of_an_exited_command_are_ended_before_the_handover() {
     world.verdict();
 }
 
-/// Starts `script` beside the journaling command, and lets b follow when a is told to stop: by then nothing of it is left,
-/// whether it wrote to the journal or not.
+/// Starts `script` beside the journaling command, and lets b lead when a is stopped: by then the whole process tree has
+/// exited, also processes that do not write to the journal.
 fn tree_exits_before_takeover(script: &str, count: usize) {
     let world = shared_world();
     let mut command: Vec<OsString> =
@@ -134,7 +134,7 @@ fn tree_exits_before_takeover(script: &str, count: usize) {
             .filter(|&pid| pid != a.pid() && process::children(a.pid()).iter().all(|&guard| guard != pid))
             .count()
     };
-    harness::eventually(Timing::START, "the whole tree lives", || match left() {
+    harness::eventually(Timing::START, "the whole tree runs", || match left() {
         living if living >= count => Ok(()),
         living => Err(format!("{living} processes")),
     });
@@ -149,15 +149,15 @@ fn tree_exits_before_takeover(script: &str, count: usize) {
 
 #[test]
 fn a_standby_starts_only_after_a_tree_of_five_hundred_has_exited() {
-    // Some in the group, some not, none of which stops when asked to.
+    // Some in the group and some not, all of which ignore SIGTERM.
     tree_exits_before_takeover(
         "trap '' TERM; i=0; while [ $i -lt 250 ]; do sleep 300 & setsid sleep 300 & i=$((i+1)); done",
         501,
     );
 }
 
-/// Each process of these chains forks the next one and ends: as fast as it can, in sessions of their own, and not for ever.
-/// None lives long enough to be seen, but each leaves a mark.
+/// Each process of these chains forks the next one and exits at once. None lives long enough to be seen, but each
+/// writes a mark.
 #[test]
 fn a_standby_starts_only_after_a_rapidly_forking_tree_has_exited() {
     let world = shared_world();
@@ -173,18 +173,18 @@ fn a_standby_starts_only_after_a_rapidly_forking_tree_has_exited() {
     let count = || std::fs::metadata(&marks).map_or(0, |file| file.len());
     let grows = |limit| {
         let before = count();
-        harness::eventually(limit, "the chains go on", || match count() {
+        harness::eventually(limit, "the chains continue", || match count() {
             now if now > before => Ok(()),
             now => Err(format!("{now} marks")),
         });
     };
     grows(Timing::START);
     a.terminate();
-    // Through the whole grace, with all that the command does besides.
+    // The chains continue in the grace period.
     grows(SHORT_GRACE.grace / 2);
     b.leads_within(SHORT_GRACE.grace + Timing::START);
     let last = count();
-    harness::throughout(Duration::from_millis(300), "no chain goes on", || match count() {
+    harness::throughout(Duration::from_millis(300), "no chain continues", || match count() {
         now if now == last => Ok(()),
         now => Err(format!("{} more marks", now - last)),
     });
@@ -203,14 +203,14 @@ fn a_configured_stop_signal_is_used() {
     world.verdict();
 }
 
-/// Like `tini`: whatever is sent to the gatekeeper reaches the command.
+/// As with `tini`, signals to the gatekeeper reach the command.
 #[test]
 fn other_signals_are_forwarded_to_the_command() {
     let world = shared_world();
     let a = world.candidate("a").start();
     a.leads();
     a.signal(Signal::SIGUSR1);
-    // The journaling command does not handle it, so it ends it.
+    // The journaling command does not handle this signal, which ends it.
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(128 + 10));
     world.verdict();
 }

@@ -1,5 +1,5 @@
-//! Processes of the command that the program cannot see or may not signal, and what the command may not see of the program.
-//! All of it needs root to set up.
+//! Processes of the command that the program cannot see or may not signal, and what the command must not see of the
+//! program. All of it needs root to set up.
 
 use std::{
     ffi::{CString, OsString},
@@ -21,7 +21,7 @@ use nix::{
 
 use crate::{program, shared_world, shell_gatekeeper};
 
-/// A user that is nobody else's.
+/// A user id that no other process has.
 const NOBODY: u32 = 65_534;
 
 fn is_root() -> bool {
@@ -31,7 +31,8 @@ fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Without it whatever leaves the main process's group would be out of reach, and numbers of another namespace belong to others.
+/// Without it processes that leave the main process's group could not be found, and process ids of another namespace
+/// are those of other processes.
 #[test]
 fn without_the_proc_of_its_pid_namespace_the_program_refuses_to_start() {
     if !is_root() {
@@ -55,7 +56,7 @@ fn without_the_proc_of_its_pid_namespace_the_program_refuses_to_start() {
     world.verdict();
 }
 
-/// What another user runs can be written to by the program's own.
+/// Makes the files of the test writable for other users.
 fn open_to_everybody(world: &World) {
     let allow =
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a file of ours");
@@ -75,7 +76,7 @@ fn open_to_everybody(world: &World) {
     }
 }
 
-/// The journaling command, and the same once more as another user.
+/// Returns the journaling command, started a second time as another user.
 fn with_another(world: &World, changes_its_user: &str) -> Vec<OsString> {
     let script = format!("{changes_its_user} \"$@\" & exec \"$@\"");
     let mut command: Vec<OsString> = ["sh", "-c", &script, "sh"].into_iter().map(Into::into).collect();
@@ -83,8 +84,8 @@ fn with_another(world: &World, changes_its_user: &str) -> Vec<OsString> {
     command
 }
 
-/// A gatekeeper that may not signal one process of its command: a waits for that one, says so at once, and nobody leads
-/// until it is gone.
+/// A gatekeeper may not signal one process of its command: it logs that at once and waits, and no standby leads until
+/// that process has exited.
 fn kept_while_it_lives(gatekeeper: &str, changes_its_user: &str, fault: impl Fn(&Candidate)) {
     if !is_root() {
         return;
@@ -107,7 +108,7 @@ fn kept_while_it_lives(gatekeeper: &str, changes_its_user: &str, fault: impl Fn(
     let b = world.candidate("b").start();
     b.waits();
     fault(&a);
-    eventually(Timing::SWIFT, "the log says which process, and what to do", || match a.stderr() {
+    eventually(Timing::SWIFT, "the log has the process and the remedy", || match a.stderr() {
         log if log.contains(&format!("could not signal process {other} ")) && log.contains("CAP_KILL") => Ok(()),
         log => Err(log),
     });
@@ -135,7 +136,7 @@ fn without_cap_kill_a_gatekeeper_keeps_the_lease_also_if_its_guard_is_killed() {
     kept_while_it_lives(NO_CAP_KILL, TO_NOBODY, |a| a.signal_guard(Signal::SIGKILL));
 }
 
-/// Not root, and the command runs a program with the setuid bit that takes all user ids.
+/// The program is not root, and the command runs a setuid program that changes all its user ids.
 #[test]
 fn the_lease_is_kept_while_a_setuid_program_runs() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -150,7 +151,7 @@ fn the_lease_is_kept_while_a_setuid_program_runs() {
     );
 }
 
-/// A cgroup v2 of its own, as systemd delegates one to a unit with `Delegate=yes`: removed at the end, with all that is in it.
+/// A cgroup v2, as systemd delegates one to a unit with `Delegate=yes`. It is removed at the end, with its processes.
 struct Delegated(PathBuf);
 
 impl Delegated {
@@ -169,7 +170,7 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        // After a failure the processes still live, and those of the program, too, are in it or in the one that it made below.
+        // After a failure the processes still run, in this cgroup or in one below.
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
         for _ in 0..100 {
             for below in fs::read_dir(&self.0).into_iter().flatten().flatten() {
@@ -219,26 +220,26 @@ fn in_a_delegated_cgroup_processes_of_other_users_are_killed() {
         b.leads_within(timing.grace + Timing::SWIFT);
         assert!(a.living().is_empty());
         a.wait_exit(Timing::SWIFT);
-        eventually(Timing::SWIFT, "nothing is left in the cgroup", || {
+        eventually(Timing::SWIFT, "the cgroup is empty", || {
             fs::remove_dir(&cgroup.0).map_err(|error| error.to_string())
         });
         world.verdict();
     }
 }
 
-/// Part of the command enters the PID namespace of a container: an orphan there falls to the first process of that namespace.
+/// A part of the command enters the PID namespace of a container, where PID 1 of that namespace adopts orphans.
 #[test]
 fn descendants_in_another_pid_namespace_are_killed() {
     if !is_root() {
         return;
     }
     for fault in [Candidate::pause, |a: &Candidate| a.signal_guard(Signal::SIGSTOP)] {
-        // A limit of the guarantee, which is narrow and not closed: one that is missed falls to the first process in there.
+        // A limit of the guarantee: an orphan that is missed is adopted by PID 1 of that namespace.
         assert!((0..3).any(|_| left_in_another_pid_namespace(fault).is_empty()), "it was missed three times");
     }
 }
 
-/// What a command that enters another PID namespace leaves there when the next one leads.
+/// Returns the processes that a command leaves in another PID namespace when the next instance leads.
 fn left_in_another_pid_namespace(fault: fn(&Candidate)) -> Vec<i32> {
     let timing = Timing::SHORT;
     let world = shared_world();
@@ -271,7 +272,7 @@ fn left_in_another_pid_namespace(fault: fn(&Candidate)) -> Vec<i32> {
     left
 }
 
-/// As one and the same user, which is not root. Not even the log writer, a copy of the gatekeeper, shows it.
+/// Both run as the same user, who is not root. The log writer, a copy of the gatekeeper, is not readable either.
 #[test]
 fn the_command_cannot_read_the_memory_of_the_program() {
     if !is_root() {
@@ -296,7 +297,7 @@ fn the_command_cannot_read_the_memory_of_the_program() {
             shell_gatekeeper(&world, "nobody", &format!("exec setpriv {user} '{}' -- \"$@\"", program().display()));
         let behavior = Behavior { daemon: true, children: 1, ..Behavior::default() };
         let a = world.candidate("a").program(wrapper).behavior(behavior).command(command).start();
-        eventually(Timing::START, "the whole tree lives", || match a.living().len() {
+        eventually(Timing::START, "the whole tree runs", || match a.living().len() {
             3 => Ok(()),
             _ => Err(a.stderr()),
         });
@@ -306,7 +307,7 @@ fn the_command_cannot_read_the_memory_of_the_program() {
         let b = world.candidate("b").start();
         b.waits();
         fault(&a);
-        // Long before the lease would run out: it was given back, by a guard that executed the program once more.
+        // Long before the lease would expire: the guard has revoked it by executing the program again.
         b.leads_within(Timing::SWIFT);
         assert!(a.living().is_empty());
         world.verdict();

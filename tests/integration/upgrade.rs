@@ -1,4 +1,4 @@
-//! Maintenance of etcd, one member at a time: nothing happens to the leader, and nobody else starts.
+//! Maintenance of etcd, one member at a time: the leader keeps leadership, and no standby starts.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use harness::{Candidate, Cluster, ClusterBuilder, Timing, World, eventually, thr
 
 use crate::{undisturbed, world_on};
 
-/// Long enough for a member to come back within a lease, short enough that a renewal that is missed shows.
+/// Long enough for a member to recover within a lease, short enough to notice a missed renewal.
 const TIMING: Timing = Timing::MEDIUM;
 
 /// A leader and two standbys.
@@ -28,8 +28,8 @@ fn fleet(cluster: ClusterBuilder) -> (World, [Arc<Candidate>; 3]) {
     (world, fleet)
 }
 
-/// Each member is stopped and started again, and the next one only when all answer. Nothing happens: all keys of the lock stay as
-/// they are, revisions and leases included, and no command starts or stops.
+/// Each member is restarted when all members answer. All keys of the lock stay the same, revisions and leases included,
+/// and no command starts or stops.
 #[track_caller]
 fn roll(world: &World, fleet: &[Arc<Candidate>; 3], folder: Option<&Path>) {
     let before = world.keys().expect("etcd answers");
@@ -43,7 +43,7 @@ fn roll(world: &World, fleet: &[Arc<Candidate>; 3], folder: Option<&Path>) {
     }
 }
 
-/// The leader ends, and the standbys lead in their order: they have lost neither lease nor entry.
+/// The leader ends, and the standbys lead in queue order: they have lost neither lease nor entry.
 #[track_caller]
 fn served_in_order(world: &World, [a, b, c]: &[Arc<Candidate>; 3]) {
     a.terminate();
@@ -77,8 +77,8 @@ fn a_rolling_upgrade_with_authentication_does_not_disturb_the_leader() {
     upgrade(Cluster::builder().auth("app", "secret-password"));
 }
 
-/// From the first version of `ETCD_UPGRADE` to its last: folders with `etcd`, separated by colons, each with the next minor
-/// version.
+/// Upgrades from the first version of `ETCD_UPGRADE` to its last. It lists folders with `etcd`, separated by colons,
+/// each with the next minor version.
 fn upgrade(cluster: ClusterBuilder) {
     let folders: Vec<PathBuf> = env::var_os("ETCD_UPGRADE").map_or_else(Vec::new, |it| env::split_paths(&it).collect());
     let [first, later @ ..] = folders.as_slice() else {
@@ -93,7 +93,7 @@ fn upgrade(cluster: ClusterBuilder) {
             world.cluster().etcdctl().must(&["put", "tests/to-fill-a-snapshot", &number.to_string()]);
         }
         roll(&world, &fleet, Some(folder));
-        // Only when the last member has been replaced.
+        // The cluster version changes only with the last member.
         eventually(Timing::START, "the cluster has the new version", || match cluster_version(&world) {
             version if version != before => Ok(()),
             version => Err(version),
@@ -106,7 +106,7 @@ fn upgrade(cluster: ClusterBuilder) {
     served_in_order(&world, &fleet);
 }
 
-/// The version that all members have agreed on, from the metrics of one.
+/// Returns the cluster version, from the metrics of a member.
 fn cluster_version(world: &World) -> String {
     let metrics = world.cluster().member(0).metrics().unwrap_or_default();
     metrics.lines().find(|line| line.starts_with("etcd_cluster_version{")).unwrap_or_default().to_owned()

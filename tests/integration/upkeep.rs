@@ -1,4 +1,4 @@
-//! What operators do to an etcd, and what befalls it, while somebody leads and somebody waits.
+//! Maintenance and faults of etcd under a leader and a standby.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,13 +17,13 @@ fn leader_and_standby(world: &World, endpoints: &str) -> (Arc<Candidate>, Arc<Ca
     (a, b)
 }
 
-/// How many lines of the log have this in them.
+/// Returns the number of log lines with this text.
 fn lines(candidate: &Candidate, text: &str) -> usize {
     candidate.stderr().lines().filter(|line| line.contains(text)).count()
 }
 
-/// Nobody listens there, or the name does not exist, or somebody else answers: wherever in the list, it costs nothing, and
-/// the log does not fill with it.
+/// An endpoint without a listener, with an unknown name, or of another service: wherever it is in the list, it does no
+/// harm and does not fill the log.
 #[test]
 fn a_permanently_wrong_endpoint_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());
@@ -52,7 +52,7 @@ fn a_permanently_wrong_endpoint_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// Two clusters are two locks: what the other one says must not count, nor be silently left aside.
+/// Two clusters are two locks: responses of the other one must not count, and it must be reported.
 #[test]
 fn an_endpoint_of_another_cluster_is_reported_and_not_used() {
     let world = world_on(Cluster::builder().plain().create());
@@ -69,7 +69,7 @@ fn an_endpoint_of_another_cluster_is_reported_and_not_used() {
             log => Err(log),
         });
     }
-    // The others are slow enough to be hedged, and then gone: what the other cluster knows of our lease is nothing.
+    // The others are slow enough to be hedged, and then stopped: the other cluster does not know the lease.
     let proxies = world.proxies();
     let mut slow: Vec<_> = proxies.iter().map(Proxy::endpoint).collect();
     slow.push(foreign.clone());
@@ -84,7 +84,7 @@ fn an_endpoint_of_another_cluster_is_reported_and_not_used() {
         now => Err(format!("{before:x?} became {now:x?}: {}", c.stderr())),
     });
     c.terminate();
-    // Each answer takes over a second and a half; a farewell may take as long as a renewal.
+    // Each response takes over a second and a half; the last requests may take as long as a renewal.
     assert_eq!(c.wait_exit(TIMING.renew + Timing::SWIFT), End::Code(143));
     assert_eq!(lease("c"), None, "it was given back to the wrong cluster: {}", c.stderr());
     undisturbed(&a, TIMING.retry);
@@ -110,7 +110,7 @@ fn restarting_all_members_at_once_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// Defragmentation stops a member for its time.
+/// Defragmentation blocks a member.
 #[test]
 fn defragmentation_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().plain().create());
@@ -130,13 +130,13 @@ fn defragmentation_does_not_disturb_the_leader() {
     world.verdict();
 }
 
-/// Watches break and are opened again at revisions that are compacted by then; what happened meanwhile is not missed.
+/// Watches break and are reopened at compacted revisions; events in between are not missed.
 #[test]
 fn compaction_under_lagging_watches_does_not_disturb_the_election() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     let etcdctl = world.cluster().etcdctl();
     let proxies = world.proxies();
-    // Each round is an outage of some calls of etcdctl, which a busy machine takes its time for.
+    // Each round makes several calls of etcdctl, which are slow on a busy machine.
     let timing = Timing::LONG;
     let start = |name: &str| world.candidate(name).timing(timing).via(&proxies).start();
     let a = start("a");
@@ -148,7 +148,7 @@ fn compaction_under_lagging_watches_does_not_disturb_the_election() {
     for round in 0..4 {
         proxies.iter().for_each(|proxy| proxy.hold(Direction::ToCandidate));
         etcdctl.must(&["put", "other", &round.to_string()]);
-        // What its watch would have told of is compacted before it can be asked for again.
+        // The events that its watch missed are compacted before it is reopened.
         if round == 2 {
             let key = world.keys().expect("etcd answers").into_iter().find(|key| key.value == "b");
             etcdctl.revoke(key.expect("b waits").lease);
@@ -167,8 +167,8 @@ fn compaction_under_lagging_watches_does_not_disturb_the_election() {
     world.verdict();
 }
 
-/// Without space nothing can be written. A leader writes nothing; its lease can be given back; a new leader has to wait,
-/// says for what, and goes on by itself when there is space again.
+/// Without space etcd rejects writes. A leader needs none, and its lease can be revoked; a new leader logs the cause,
+/// and continues when there is space again.
 #[test]
 fn without_space_a_leader_keeps_leadership_and_a_standby_waits_for_space() {
     let world = world_on(Cluster::builder().size(1).plain().option("quota-backend-bytes", "8388608").create());
@@ -189,7 +189,7 @@ fn without_space_a_leader_keeps_leadership_and_a_standby_waits_for_space() {
     tells(&c);
     a.terminate();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
-    eventually(Timing::SWIFT, "its lease was given back", || {
+    eventually(Timing::SWIFT, "its lease was revoked", || {
         let keys = world.keys()?;
         if keys.iter().all(|key| key.value != "a") { Ok(()) } else { Err(format!("{keys:?}")) }
     });
@@ -215,7 +215,7 @@ fn without_space_a_leader_keeps_leadership_and_a_standby_waits_for_space() {
     world.verdict();
 }
 
-/// A member that answers, but later than any attempt may take: whoever prefers it turns to another one, and stays there.
+/// A member answers later than any request timeout: an instance that prefers it switches to another member.
 #[test]
 fn a_slow_member_does_not_disturb_the_leader() {
     let world = world_on(Cluster::builder().create());

@@ -1,4 +1,4 @@
-//! What an instance says about the version of etcd.
+//! Log lines about the version of etcd.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use harness::{Candidate, Cluster, Timing, eventually, throughout};
 
 use crate::{undisturbed, world_on};
 
-/// The lines about the version in the log of an instance.
+/// Returns the log lines about the version.
 fn lines(candidate: &Candidate) -> Vec<String> {
     candidate.stderr().lines().filter(|line| line.contains("install etcd ")).map(str::to_owned).collect()
 }
 
-/// Waits until an instance has said what it has to say: exactly one line with all of these, or none.
+/// Waits until an instance has logged exactly one line with all of these words, or none.
 #[track_caller]
 fn says(candidate: &Candidate, expected: Option<&[&str]>) {
     let seen = || match (lines(candidate).as_slice(), expected) {
@@ -25,7 +25,7 @@ fn says(candidate: &Candidate, expected: Option<&[&str]>) {
     throughout(Timing::SHORT.lease(), "it logs no more about versions", seen);
 }
 
-/// What an instance without a password says on three members of the version that is used.
+/// Returns the words that an instance without a password logs on three members of this version.
 fn expected() -> Option<&'static [&'static str]> {
     match Cluster::version() {
         (3, 4, ..31) | (3, 5, ..13) => Some(&["WARN", "may revoke live leases", "is affected", "affected=true"]),
@@ -82,7 +82,7 @@ fn with_authentication_an_instance_logs_who_can_keep_its_lease_alive() {
     world.verdict();
 }
 
-/// A member that hangs is left out of the line, and delays neither the start nor the renewals.
+/// The line omits a hung member, which delays neither the start nor the renewals.
 #[test]
 fn a_hung_member_is_omitted_from_the_version_line() {
     let world = world_on(Cluster::builder().create());

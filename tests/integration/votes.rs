@@ -1,4 +1,4 @@
-//! A cluster that is not ours is not joined because the endpoints that know better are not asked, or do not answer.
+//! A stray cluster is not joined although the endpoints of the right cluster are unknown or do not answer.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ fn does_not_start(candidate: &Candidate, span: Duration) {
     });
 }
 
-/// DNS leaves two members out for a while, as a headless service does with what is not ready, and the third one is a stray. The
-/// addresses that are left out still answer.
+/// DNS omits two members for a while, as a headless service does with pods that are not ready, and the third one is a
+/// stray. The omitted members still answer.
 #[test]
 fn a_name_reduced_to_a_stray_cluster_is_not_used() {
     let world = shared_world();
@@ -38,7 +38,7 @@ fn a_name_reduced_to_a_stray_cluster_is_not_used() {
     world.verdict();
 }
 
-/// Half of the endpoints is no majority where the other half is silent.
+/// Half of the endpoints is not a majority if the other half does not answer.
 #[test]
 fn a_stray_cluster_beside_one_silent_endpoint_is_not_joined() {
     let world = shared_world();
@@ -53,7 +53,7 @@ fn a_stray_cluster_beside_one_silent_endpoint_is_not_joined() {
     world.verdict();
 }
 
-/// The second connection would have told.
+/// A second connection reaches another cluster.
 #[test]
 fn a_stray_cluster_behind_a_balancer_is_not_joined() {
     let world = shared_world();

@@ -1,4 +1,4 @@
-//! Waiting: how it ends, and that it gives up when told to.
+//! Waiting for the lock, and its ends.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn sighup_does_not_end_a_standby() {
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     b.signal(Signal::SIGHUP);
     b.signal(Signal::SIGUSR1);
-    // It kept its place: it leads next, which one that had ended could not.
+    // It kept its queue entry, and leads next.
     a.terminate();
     b.leads_within(Timing::SWIFT);
     world.verdict();
@@ -76,7 +76,7 @@ fn acquire_timeout_zero_takes_a_free_lock() {
     world.verdict();
 }
 
-/// An application may keep its data below the name of the lock: that is nobody ahead.
+/// Data of an application below the name of the lock is not a queue entry.
 #[test]
 fn acquire_timeout_zero_takes_a_free_lock_with_keys_below_it() {
     let world = shared_world();
@@ -86,7 +86,7 @@ fn acquire_timeout_zero_takes_a_free_lock_with_keys_below_it() {
     world.verdict();
 }
 
-/// Nor does it hold up a program that cannot reach etcd at all.
+/// The timeout also applies if etcd cannot be reached.
 #[test]
 fn acquire_timeout_counts_while_etcd_does_not_answer() {
     let world = shared_world();

@@ -167,7 +167,7 @@ impl Election {
     #[track_caller]
     fn takes_part(&self, count: usize) {
         let queue = format!("{}/~entry/", self.lock);
-        eventually(Timing::START, &format!("{count} take part"), || {
+        eventually(Timing::START, &format!("{count} instances have joined"), || {
             let keys = site().cluster.etcdctl(0, &["get", "--prefix", "--keys-only", &queue])?;
             if keys.lines().filter(|line| line.starts_with(&queue)).count() == count { Ok(()) } else { Err(keys) }
         });

@@ -546,7 +546,7 @@ fn dropping_a_machine_removes_it() {
     machine.rejoin();
     assert!(machine.must("ip -brief address").contains(machine.ip()));
     drop(machine);
-    eventually(Timing::SWIFT, "the container is gone", || match docker(&["inspect", &id]) {
+    eventually(Timing::SWIFT, "the container has been removed", || match docker(&["inspect", &id]) {
         Ok(_) => Err("it is there".to_owned()),
         Err(_) => Ok(()),
     });

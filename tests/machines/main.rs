@@ -33,8 +33,8 @@ mod gated;
 mod packages;
 mod systemd;
 
-/// The command that the other tests gate: this binary, started again; see `harness::journaled`. Does nothing in a run of
-/// the tests.
+/// The command of the other tests: this binary, started again; see `harness::journaled`. Does nothing in a run of the
+/// tests.
 #[test]
 #[ignore = "not a test"]
 fn journaled() {

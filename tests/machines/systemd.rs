@@ -252,7 +252,7 @@ fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
     let life = hosts.on_a();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     let life = hosts.gated.again(&life);
-    assert!(life.ended, "it was given no time: {life:?}");
+    assert!(life.ended, "it was killed too early: {life:?}");
     assert!(Duration::from_nanos(life.to - life.asked.expect("it was asked")) > limit, "{life:?}");
     hosts.verdict(2);
 }
@@ -303,7 +303,7 @@ fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suit
     let fault = signal_gatekeeper(&hosts.a, "KILL");
     hosts.fails_over_to_b(fault, Fault::GatekeeperKilled);
     let life = hosts.gated.again(&life);
-    assert!(life.ended, "it was given no time: {life:?}");
+    assert!(life.ended, "it was killed too early: {life:?}");
     // It takes part again by itself.
     hosts.says(&hosts.a, "b leads");
     hosts.verdict(2);
@@ -386,7 +386,7 @@ fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(sui
     hosts.says(&hosts.a, "b leads");
     let life = hosts.gated.again(&life);
     let late = Duration::from_nanos(life.to.saturating_sub(woken));
-    eprintln!("docker unpause: the stale command's last sign came after {late:?}");
+    eprintln!("docker unpause: the stale command's last record came after {late:?}");
     assert!(late <= scaled(Duration::from_secs(1)), "{late:?}");
     assert!(next.token > life.token, "{next:?} {life:?}");
     for host in [&hosts.a, &hosts.b] {

@@ -63,7 +63,7 @@ pub(crate) fn story(chronicle: &Chronicle, terms: &[Term]) -> String {
         let owner = name(term.instance);
         lines.push((term.from, format!("{owner}: the command starts with token {}", term.token)));
         lines.extend(term.asked.map(|at| (at, format!("{owner}: the command is asked to stop"))));
-        lines.push((term.to, format!("{owner}: last sign of token {}", term.token)));
+        lines.push((term.to, format!("{owner}: last record of token {}", term.token)));
     }
     for calm in &chronicle.calms {
         lines.push((calm.from, "everything is healed".to_owned()));

@@ -120,7 +120,7 @@ impl Candidate {
     /// Waits until the process tree of its command has exited.
     #[track_caller]
     pub fn command_exits_within(&self, limit: Duration) {
-        eventually(limit, &format!("the command of {} is gone", self.name), || {
+        eventually(limit, &format!("the process tree of {} has exited", self.name), || {
             let living = self.living();
             if living.is_empty() { Ok(()) } else { Err(format!("{living:?}")) }
         });

@@ -44,7 +44,7 @@ impl Etcdctl {
     /// With its output, if it does not succeed.
     pub fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let Output { status, stdout, stderr } =
-            self.command(arguments).output().map_err(|error| format!("etcdctl does not start: {error}"))?;
+            self.command(arguments).output().map_err(|error| format!("could not start etcdctl: {error}"))?;
         let stdout = String::from_utf8_lossy(&stdout).into_owned();
         if status.success() {
             Ok(stdout)

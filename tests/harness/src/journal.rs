@@ -182,7 +182,7 @@ impl Journal {
     pub fn assert_exclusive(&self) {
         let lives = self.lives();
         let broken = violations(&lives);
-        assert!(broken.is_empty(), "the promise is broken:\n  {}\n{}", broken.join("\n  "), timeline(&lives));
+        assert!(broken.is_empty(), "the guarantee is violated:\n  {}\n{}", broken.join("\n  "), timeline(&lives));
     }
 
     /// Returns a readable timeline of all processes.
@@ -235,10 +235,10 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
     for life in lives {
         let who = format!("{} (process {}, token {})", life.name, life.pid, life.token);
         if life.token <= 0 {
-            broken.push(format!("{who} was given no fencing token"));
+            broken.push(format!("{who} received no fencing token"));
         }
         for pid in &life.saw {
-            broken.push(format!("{who} began while process {pid} of another term existed"));
+            broken.push(format!("{who} started while process {pid} of another term existed"));
         }
     }
     // A term is every process with one token: the command and its descendants.
@@ -246,7 +246,7 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
     for life in lives {
         let term = terms.entry(life.token).or_insert((&life.name, life.from, life.to));
         if term.0 != life.name {
-            broken.push(format!("{} and {} were given the same token {}", term.0, life.name, life.token));
+            broken.push(format!("{} and {} received the same token {}", term.0, life.name, life.token));
         }
         term.1 = term.1.min(life.from);
         term.2 = term.2.max(life.to);
@@ -261,9 +261,9 @@ pub fn violations(lives: &[Life]) -> Vec<String> {
             // A term that ended before the other one began is in the wrong order; otherwise they overlap.
             let both = Duration::from_nanos(until.min(to).saturating_sub(from.max(begun)));
             broken.push(if to < begun {
-                format!("the token shrank: {name} (token {token}) came before {whose} (token {earlier})")
+                format!("the token decreased: {name} (token {token}) came before {whose} (token {earlier})")
             } else {
-                format!("two ran at once for {both:?}: {name} (token {token}) and {whose} (token {earlier})")
+                format!("two terms overlapped for {both:?}: {name} (token {token}) and {whose} (token {earlier})")
             });
         }
         if latest.is_none_or(|latest| latest.3 < to) {
@@ -281,7 +281,7 @@ pub fn timeline(lives: &[Life]) -> String {
     let mut lines = String::from("from ms ..   to ms  token  candidate (process)\n");
     for life in lives {
         let asked = life.asked.map(|at| format!(", asked to stop at {} ms", ms(at))).unwrap_or_default();
-        let end = if life.ended { "ended by itself" } else { "last sign" };
+        let end = if life.ended { "exited" } else { "last record" };
         lines += &format!(
             "{:>7} .. {:>7} {:>6}  {} ({}): {end}{asked}\n",
             ms(life.from),
@@ -313,13 +313,13 @@ mod tests {
     #[test]
     fn overlapping_terms_are_found() {
         let broken = violations(&[life("a", 5, 10, 20), life("b", 6, 19, 30)]);
-        assert!(broken[0].contains("two ran at once"), "{broken:?}");
+        assert!(broken[0].contains("two terms overlapped"), "{broken:?}");
     }
 
     #[test]
     fn a_descendant_of_a_command_counts_as_the_command() {
         let broken = violations(&[life("a", 5, 10, 20), life("a", 5, 11, 40), life("b", 6, 30, 50)]);
-        assert!(broken[0].contains("two ran at once"), "{broken:?}");
+        assert!(broken[0].contains("two terms overlapped"), "{broken:?}");
     }
 
     #[test]
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_decreasing_token_is_found() {
         let broken = violations(&[life("a", 6, 10, 20), life("b", 5, 30, 40)]);
-        assert!(broken[0].contains("the token shrank"), "{broken:?}");
+        assert!(broken[0].contains("the token decreased"), "{broken:?}");
     }
 
     #[test]

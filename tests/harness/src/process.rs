@@ -45,7 +45,7 @@ impl Process {
     #[must_use]
     pub fn start(command: Command) -> Self {
         let what = format!("{:?}", command.get_program());
-        let child = spawn(command).unwrap_or_else(|error| panic!("{what} does not start: {error}"));
+        let child = spawn(command).unwrap_or_else(|error| panic!("could not start {what}: {error}"));
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         Self { pid, child: Mutex::new(child) }
     }

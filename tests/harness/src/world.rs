@@ -164,13 +164,13 @@ impl World {
         keys.iter()
             .find(|key| key.name == self.lock)
             .cloned()
-            .unwrap_or_else(|| panic!("nobody holds the lock: {keys:?}"))
+            .unwrap_or_else(|| panic!("the lock has no holder: {keys:?}"))
     }
 
     /// Waits until etcd has no keys of this lock.
     #[track_caller]
     pub fn no_keys_left_within(&self, limit: Duration) {
-        eventually(limit, "no key of the lock is left", || {
+        eventually(limit, "no key of the lock remains", || {
             let keys = self.keys()?;
             if keys.is_empty() { Ok(()) } else { Err(format!("{keys:?}")) }
         });
@@ -217,7 +217,7 @@ impl World {
     fn nothing_runs(&self) {
         // The guard of a killed gatekeeper ends the command within the grace period; all other processes have ended
         // already.
-        eventually(Timing::LONG.lease(), "no process of a command is left", || {
+        eventually(Timing::LONG.lease(), "no process of a command runs", || {
             let lives = self.journal.lives();
             let left: Vec<_> = lives.iter().filter(|life| process::lives(life.pid, life.started)).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
