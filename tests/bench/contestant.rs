@@ -1,4 +1,4 @@
-//! Who is measured, and one instance of it: the same verbs for all.
+//! The contestants, and one instance of each, with the same operations.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
     wait::{Failure, until},
 };
 
-/// Who is measured.
+/// A contestant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
     /// The program.
     Program,
     /// `etcdctl lock`.
     Etcdctl,
-    /// etcd itself, or for pass-through the kernel: what none can be faster than.
+    /// etcd itself, or for pass-through the kernel: a lower limit.
     Bare,
 }
 
@@ -37,7 +37,7 @@ impl Contestant {
     }
 }
 
-/// A lock, and those who compete for it: all of the same kind.
+/// A lock, and the instances of one contestant that use it.
 pub(crate) struct Field {
     world: World,
     contestant: Contestant,
@@ -46,21 +46,21 @@ pub(crate) struct Field {
     started: usize,
 }
 
-/// A start may take as long as this, on a machine that is busy with a hundred others.
+/// The limit of a start, on a machine that is busy with a hundred others.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// From standing in the queue to waiting in earnest: its watch is open, and etcd, which looks for late watches ten times a
-/// second, has it among those that it tells at once.
+/// The time from the queue entry until its watch is open and synchronized: etcd looks for lagging watches ten times a
+/// second.
 const SETTLE: Duration = Duration::from_millis(300);
 
 impl Field {
-    /// A lock of its own.
+    /// Creates a new lock.
     pub(crate) fn new(cluster: Arc<Cluster>, contestant: Contestant, timing: Timing) -> Self {
         let world = World::new(cluster, crate::program());
         let lock = world.lock().to_owned();
         Self { world, contestant, lock, timing, started: 0 }
     }
 
-    /// The same, with a fresh lock on which nothing was ever done.
+    /// Switches to a fresh lock.
     pub(crate) fn next_lock(&mut self) {
         self.lock = format!("{}-{}", self.world.lock(), self.started);
     }
@@ -74,12 +74,12 @@ impl Field {
         self.start_as(None, |setup| setup)
     }
 
-    /// Starts one that reaches etcd through these only.
+    /// Starts an instance that reaches etcd only through these proxies.
     pub(crate) fn start_via(&mut self, proxies: &[Proxy]) -> Instance {
         self.start_as(Some(proxies), |setup| setup)
     }
 
-    /// Starts one that asks for the lead.
+    /// Starts an instance with FORCE_ACQUIRE.
     pub(crate) fn start_forcing(&mut self) -> Instance {
         self.start_as(None, Setup::force)
     }
@@ -119,7 +119,7 @@ impl Field {
         }
     }
 
-    /// Waits until so many stand in the queue, whoever leads among them, and all has come to rest.
+    /// Waits until the queue, leader included, has this many entries, and all watches are open.
     pub(crate) fn settled(&self, count: i64, floor: &mut Floor) -> Result<(), Failure> {
         let below = format!("{}/", self.lock);
         until(SOON, &format!("the queue has {count} entries"), || {
@@ -129,21 +129,21 @@ impl Field {
         Ok(())
     }
 
-    /// The end of every field.
+    /// Ends all instances.
     pub(crate) fn close(self) {
         self.world.verdict();
     }
 }
 
-/// The bench binary, which is the probe too.
+/// Returns the bench binary, which is also the probe.
 pub(crate) fn probe_program() -> String {
     let path = std::env::current_exe().expect("the bench binary");
     path.to_str().expect("a path that is text").to_owned()
 }
 
-/// One instance, its command included. Killed when dropped.
+/// One instance with its command. Killed when dropped.
 pub(crate) struct Instance {
-    /// The moment before it was executed.
+    /// The instant before it was executed.
     pub(crate) begun: u64,
     pub(crate) record: Record,
     gate: Gate,
@@ -162,7 +162,7 @@ impl Instance {
         }
     }
 
-    /// Every process that waits: the gatekeeper and its guard, or `etcdctl`.
+    /// Returns its processes without the command: gatekeeper and guard, or `etcdctl`.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let mut processes = vec![self.pid()];
         if let Gate::Program(candidate) = &self.gate {
@@ -171,7 +171,7 @@ impl Instance {
         processes
     }
 
-    /// The program's own, to ask its status endpoint.
+    /// Returns the candidate, to use its status endpoint.
     pub(crate) fn candidate(&self) -> Option<&Candidate> {
         match &self.gate {
             Gate::Program(candidate) => Some(candidate),
@@ -179,17 +179,17 @@ impl Instance {
         }
     }
 
-    /// When its command began.
+    /// Returns when its command started.
     pub(crate) fn started(&self) -> Result<u64, Failure> {
         self.record.started(SOON)
     }
 
-    /// Its command ends, as if its work were done.
+    /// Ends its command, as if its work were done.
     pub(crate) fn finish_command(&self) {
         self.record.signal(Signal::SIGUSR1);
     }
 
-    /// SIGTERM. `etcdctl lock` does not pass it on, so there it goes to the whole group, as a terminal's would.
+    /// Sends SIGTERM: to the whole group of `etcdctl lock`, as that does not forward it.
     pub(crate) fn terminate(&self) {
         match &self.gate {
             Gate::Program(candidate) => candidate.terminate(),
@@ -199,7 +199,7 @@ impl Instance {
         }
     }
 
-    /// SIGKILL to what holds the lock, not to the command.
+    /// Sends SIGKILL to the process that holds the lock, not to the command.
     pub(crate) fn kill(&self) {
         match &self.gate {
             Gate::Program(candidate) => candidate.kill(),
@@ -219,7 +219,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // A command that `etcdctl` left behind is ours to end. The program ends its own; see the verdict.
+        // `etcdctl` may leave its command behind. The program ends its own; see the verdict.
         if let Gate::Etcdctl(process) = &self.gate {
             process.signal(Signal::SIGKILL);
             self.record.signal(Signal::SIGUSR1);
@@ -227,7 +227,7 @@ impl Drop for Instance {
     }
 }
 
-/// Executes `program` with these words, and with those that make it a probe in the end; gives the moment of the probe's first
+/// Executes `program` with these arguments and those of the probe; returns the instant of the probe's first
 /// instruction.
 pub(crate) fn execute(program: &str, words: &[String], folder: &Scratch) -> Result<u64, Failure> {
     let path = folder.path().join("probe");

@@ -1,4 +1,4 @@
-//! What etcd and the kernel count.
+//! Counters of etcd and of the kernel.
 
 use std::fs;
 
@@ -6,16 +6,16 @@ use harness::Cluster;
 
 use crate::wait::Failure;
 
-/// What etcd has counted so far, all members together.
+/// The counters of all members together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Etcd {
-    /// Messages that clients sent: one for a unary request, and each one on a stream.
+    /// Messages from clients: one for a unary request, and each one on a stream.
     pub(crate) requests: f64,
     /// Raft proposals that were committed: each costs a write to the disk of every member.
     pub(crate) proposals: f64,
     /// CPU time in seconds.
     pub(crate) cpu: f64,
-    /// How often the cluster got another leader.
+    /// The number of raft elections.
     pub(crate) leader_changes: f64,
 }
 
@@ -33,7 +33,7 @@ impl Etcd {
         Ok(all)
     }
 
-    /// What was added since `earlier`, per second.
+    /// Returns the difference since `earlier`, per second.
     pub(crate) fn per_second(&self, earlier: &Self, seconds: f64) -> Self {
         let rate = |now: f64, then: f64| (now - then) / seconds;
         Self {
@@ -45,7 +45,7 @@ impl Etcd {
     }
 }
 
-/// The sum of one metric over all its labels.
+/// Returns the sum of one metric over all its labels.
 fn sum(text: &str, name: &str) -> f64 {
     let samples = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
@@ -54,9 +54,9 @@ fn sum(text: &str, name: &str) -> f64 {
     samples.sum()
 }
 
-/// The CPU time that these processes have used, in milliseconds.
+/// Returns the CPU time that these processes have used, in milliseconds.
 pub(crate) fn cpu_ms(processes: &[i32]) -> f64 {
-    // The kernel counts in hundredths of a second for programs, on every machine.
+    // The kernel reports hundredths of a second on every machine.
     const TICK_MS: f64 = 10.0;
     let ticks = |pid: &i32| {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -67,7 +67,7 @@ pub(crate) fn cpu_ms(processes: &[i32]) -> f64 {
     processes.iter().filter_map(ticks).sum::<f64>() * TICK_MS
 }
 
-/// Their memory in megabytes (10^6 bytes), what several share divided among those.
+/// Returns their proportional set size in megabytes (10^6 bytes).
 pub(crate) fn pss_mb(processes: &[i32]) -> f64 {
     let kilobytes = |pid: &i32| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;

@@ -1,4 +1,4 @@
-//! What it costs when many wait: requests, proposals, CPU and memory in the steady state, and a handover then.
+//! The cost of many standbys: requests, proposals, CPU and memory in the steady state, and a handover.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
     wait::{Failure, ms, until},
 };
 
-/// As many as start at once: more would only queue for the processors.
+/// The number of instances that start at once.
 const BATCH: usize = 10;
-/// From the last start to the steady state: longer than the lease of what was killed before, which etcd has to end.
+/// The time from the last start to the steady state: longer than the leases of instances that were killed before.
 const REST: Duration = Duration::from_secs(Timing::LONG.lease + 2);
-/// Four periods in which those who wait renew.
+/// Four renewal periods of standbys.
 const STEADY: Duration = Duration::from_secs(20);
 
-/// What etcd does when nobody asks.
+/// Measures etcd without clients.
 pub(crate) fn idle(cluster: &Cluster) -> Result<Etcd, Failure> {
     thread::sleep(REST);
     steady(cluster, || ()).map(|(idle, ())| idle)
 }
 
-/// One that leads, and `waiting` that wait.
+/// Measures one leader and `waiting` standbys.
 pub(crate) fn measure(
     cluster: &Arc<Cluster>,
     floor: &mut Floor,
@@ -42,7 +42,7 @@ pub(crate) fn measure(
         .and_then(|()| observe(cluster, contestant, &fleet, idle))
         .and_then(|mut measured| {
             for run in 0..runs {
-                // With many and with one, in turn, and each of the two first as often as the other.
+                // With many and with one standby, alternating, each first equally often.
                 for turn in 0..2 {
                     if (run + turn) % 2 == 0 {
                         measured.hand_over.push(hand_over(&mut field, &mut fleet, floor)?);
@@ -80,7 +80,7 @@ fn observe(cluster: &Cluster, contestant: Contestant, fleet: &[Instance], idle: 
     let (etcd, pss) = steady(cluster, || counters::pss_mb(&processes))?;
     let cpu = counters::cpu_ms(&processes) - before;
     if etcd.leader_changes > 0.0 {
-        return Err("etcd changed its leader meanwhile: that is no steady state".into());
+        return Err("etcd elected a raft leader meanwhile, so there is no steady state".into());
     }
     Ok(Fleet {
         contestant,
@@ -95,7 +95,7 @@ fn observe(cluster: &Cluster, contestant: Contestant, fleet: &[Instance], idle: 
     })
 }
 
-/// What etcd counts per second while nothing happens, and whatever is looked at in the end.
+/// Measures the counters of etcd in the steady state, and calls `look` at the end.
 fn steady<T>(cluster: &Cluster, look: impl FnOnce() -> T) -> Result<(Etcd, T), Failure> {
     let (before, from) = (Etcd::of(cluster)?, now());
     thread::sleep(STEADY);
@@ -103,17 +103,17 @@ fn steady<T>(cluster: &Cluster, look: impl FnOnce() -> T) -> Result<(Etcd, T), F
     Ok((after.per_second(&before, ms(from, to) / 1e3), look()))
 }
 
-/// The leader's command ends; the next one leads, and a new one joins at the end of the queue.
+/// Ends the leader's command; a standby leads, and a new instance joins the queue.
 fn hand_over(field: &mut Field, fleet: &mut Vec<Instance>, floor: &mut Floor) -> Result<f64, Failure> {
     let old = fleet.remove(0);
     old.finish_command();
     let ended = old.record.ended(contestant::SOON)?;
-    // Those that were started together stand in the queue as they came.
-    let number = until(contestant::SOON, "somebody leads", || {
+    // The order of instances that were started together is not known before.
+    let number = until(contestant::SOON, "an instance leads", || {
         old.record.last_started().filter(|&number| number != old.record.number())
     })?;
     let next = fleet.iter().position(|instance| instance.record.number() == number);
-    fleet.swap(0, next.ok_or("a stranger leads")?);
+    fleet.swap(0, next.ok_or("an unknown instance leads")?);
     let started = fleet[0].started()?;
     old.gone()?;
     fleet.push(field.start());

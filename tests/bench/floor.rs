@@ -1,4 +1,4 @@
-//! Bare etcd: the same requests by a client that does nothing else. Nobody can be faster.
+//! Bare etcd: the same requests by a client that does nothing else, as a lower limit.
 
 use std::{fs, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     wait::{Failure, ms},
 };
 
-/// Two clients, connected to the member that the program prefers too: the first.
+/// Two clients, connected to the first member, which the program also prefers.
 pub(crate) struct Floor {
     runtime: Runtime,
     endpoint: String,
@@ -24,7 +24,7 @@ pub(crate) struct Floor {
     probes: Scratch,
 }
 
-/// For one request on a busy machine.
+/// The limit of one request on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
 impl Floor {
@@ -42,14 +42,14 @@ impl Floor {
         Ok(Self { runtime, endpoint, tls, giver, taker, probes: Scratch::new("floor") })
     }
 
-    /// How many keys there are below a prefix.
+    /// Returns the number of keys with a prefix.
     pub(crate) fn count(&mut self, prefix: &str) -> Result<i64, Failure> {
         let options = GetOptions::new().with_prefix().with_count_only();
         let Self { runtime, giver, .. } = self;
         Ok(runtime.block_on(within(giver.get(prefix, Some(options))))?.count())
     }
 
-    /// Connects, grants a lease, creates a key and executes the command: milliseconds.
+    /// Connects, grants a lease, creates a key and executes the command; returns the milliseconds.
     pub(crate) fn start(&mut self, key: &str) -> Result<f64, Failure> {
         let begun = now();
         let Self { runtime, endpoint, tls, probes, .. } = self;
@@ -64,7 +64,8 @@ impl Floor {
         Ok(ms(begun, started))
     }
 
-    /// One client deletes a key; the other sees it in its watch, creates it and executes the command: milliseconds.
+    /// One client deletes a key; the other one sees it in its watch, creates it and executes the command. Returns the
+    /// milliseconds.
     pub(crate) fn hand_over(&mut self, key: &str) -> Result<f64, Failure> {
         let Self { runtime, giver, taker, probes, .. } = self;
         let (begun, lease) = runtime.block_on(async {
@@ -72,7 +73,7 @@ impl Floor {
             create(giver, key, 0).await?;
             let mut watch = watch(taker, key).await?;
             let begun = now();
-            // The deletion is answered to the giver, for whom the taker does not wait.
+            // The second client does not wait for the response of the first one.
             let (deleted, taken) = tokio::join!(within(giver.delete(key, None)), async {
                 within(watch.message()).await?;
                 create(taker, key, lease).await
@@ -90,7 +91,7 @@ async fn connect(endpoint: &str, tls: &TlsOptions) -> Result<Client, Failure> {
     within(Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls.clone())))).await
 }
 
-/// Creates a key that must not be there.
+/// Creates a key that must not exist.
 async fn create(client: &mut Client, key: &str, lease: i64) -> Result<(), Failure> {
     let free = Compare::create_revision(key, CompareOp::Equal, 0);
     let put = TxnOp::put(key, "bare", Some(PutOptions::new().with_lease(lease)));
@@ -98,7 +99,7 @@ async fn create(client: &mut Client, key: &str, lease: i64) -> Result<(), Failur
     if answer.succeeded() { Ok(()) } else { Err(format!("{key} is there already")) }
 }
 
-/// A watch that etcd has confirmed, and that starts now: it is told at once.
+/// Opens a watch that etcd has confirmed, and that is notified at once.
 async fn watch(client: &mut Client, key: &str) -> Result<WatchStream, Failure> {
     let mut stream = within(client.watch(key, Some(WatchOptions::new()))).await?;
     within(stream.message()).await?;

@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: how fast the program is and what it costs, beside `etcdctl lock` and bare etcd, on one cluster in
 //! one run.
 //!
-//! Contestants take turns, run by run, so that whatever else the machine does meets all of them; hence the ratios are of
-//! runs, not of medians. Every time stamp is taken by whom it happens to, on the boot-time clock.
+//! Contestants alternate run by run, so that other load on the machine affects all of them; the ratios are those of
+//! runs, not of medians. Every process takes its own timestamps, on the boot-time clock.
 
 mod contestant;
 mod counters;
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// The program that is measured: built with the profile of the bench, which is that of a release; or the one that
-/// `PROGRAM_BIN` names, such as a packaged one.
+/// Returns the program that is measured: built with the bench profile, which is that of a release, or the one that
+/// `PROGRAM_BIN` names.
 fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let built = || env!("CARGO_BIN_EXE_etcd-await-election").into();
@@ -70,7 +70,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
 
     let mut cases = Vec::new();
     let runs = options.runs;
-    // What waits for a lease takes seconds each time.
+    // Runs that wait for a lease take seconds.
     let few = runs.div_ceil(5).max(3);
     for part in options.times() {
         cases.push(match part {

@@ -1,4 +1,4 @@
-//! How calm the machine was: a figure is worth as much as the machine was left alone.
+//! How idle the machine was.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::statistics::Summary;
 
-/// The same work again and again, all through the bench.
+/// Repeats a fixed amount of work throughout the bench.
 #[derive(Debug, Default)]
 pub(crate) struct Noise {
     samples: Vec<Sample>,
@@ -37,18 +37,18 @@ impl Noise {
         self.samples.push(Sample { when: when.to_owned(), rounds, load });
     }
 
-    /// The fastest round of all: this machine when nothing else runs.
+    /// Returns the fastest round: the speed of the idle machine.
     fn best(&self) -> f64 {
         self.samples.iter().flat_map(|sample| sample.rounds.iter().copied()).fold(f64::INFINITY, f64::min)
     }
 
-    /// How much slower than the best the 90th percentile of all rounds was.
+    /// Returns the 90th percentile of all rounds, relative to the fastest.
     fn slowdown(&self) -> f64 {
         let all: Vec<f64> = self.samples.iter().flat_map(|sample| sample.rounds.iter().copied()).collect();
         Summary::of(&all).map_or(f64::NAN, |summary| summary.p90 / self.best())
     }
 
-    /// In a sentence.
+    /// Describes the load in a sentence.
     pub(crate) fn verdict(&self) -> String {
         let slowdown = self.slowdown();
         let word = match slowdown {
@@ -74,7 +74,7 @@ impl Noise {
     }
 }
 
-/// A fixed amount of arithmetic: a few milliseconds.
+/// Does a fixed amount of arithmetic, for a few milliseconds.
 fn round() -> f64 {
     let begun = Instant::now();
     let mut state = 1u64;
@@ -83,12 +83,12 @@ fn round() -> f64 {
     }
     black_box(state);
     let taken = begun.elapsed().as_secs_f64() * 1e3;
-    // So that a round is a glance at the machine, not a load on it.
+    // So that a round puts no load on the machine.
     thread::sleep(Duration::from_millis(5));
     taken
 }
 
-/// The machine and what runs on it.
+/// Describes the machine and its software.
 pub(crate) fn machine() -> String {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();

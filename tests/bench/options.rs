@@ -1,4 +1,4 @@
-//! What is measured, and how often.
+//! The parts to measure, and the number of runs.
 
 use std::ffi::OsString;
 
@@ -15,7 +15,7 @@ cargo xtask bench [OPTION …]
 /// The parts that are times, in the order in which they are taken.
 const TIMES: [&str; 7] = ["pass-through", "start", "exit", "sigterm", "killed", "cut-off", "force"];
 
-/// As given.
+/// The options of the bench.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) runs: usize,
@@ -31,7 +31,7 @@ impl Options {
             Self { runs: 25, parts: Vec::new(), waiting: vec![1, 10, 50, 100], waiting_etcdctl: 50, publish: false };
         let mut words = arguments.into_iter().map(|word| word.to_string_lossy().into_owned());
         while let Some(word) = words.next() {
-            // What cargo tells every bench.
+            // cargo passes it to every bench.
             if word == "--bench" {
                 continue;
             }
@@ -52,17 +52,17 @@ impl Options {
         }
         let unknown = |part: &&String| *part != "fleet" && !TIMES.contains(&part.as_str());
         match options.parts.iter().find(unknown) {
-            Some(part) => Err(format!("no part {part:?}\n{USAGE}")),
+            Some(part) => Err(format!("unknown part {part:?}\n{USAGE}")),
             None => Ok(options),
         }
     }
 
-    /// Whether this part is wanted.
+    /// Returns whether this part is selected.
     pub(crate) fn has(&self, part: &str) -> bool {
         self.parts.is_empty() || self.parts.iter().any(|wanted| wanted == part)
     }
 
-    /// The times that are wanted.
+    /// Returns the selected times.
     pub(crate) fn times(&self) -> impl Iterator<Item = &'static str> {
         TIMES.into_iter().filter(|part| self.has(part))
     }

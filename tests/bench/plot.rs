@@ -1,4 +1,4 @@
-//! The picture: every run a dot, every median a line, on one logarithmic axis.
+//! The plot: a dot for every run and a line for every median, on one logarithmic axis.
 
 use std::fmt::Write as _;
 

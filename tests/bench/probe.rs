@@ -1,6 +1,6 @@
-//! The command that is gated: it writes down the moment it begins and the moment it ends, and does nothing else.
+//! The command of the bench: it writes the instants of its start and its end, and does nothing else.
 //!
-//! The bench binary itself, started again: nothing to find, and the same for every contestant.
+//! It is the bench binary itself, started again, and the same for every contestant.
 
 use std::{
     fs::{self, OpenOptions},
@@ -17,15 +17,15 @@ use nix::{
 
 use crate::wait::{Failure, until};
 
-/// The word that makes the bench binary a probe.
+/// The argument that makes the bench binary a probe.
 pub(crate) const ROLE: &str = "probe";
 
-/// Is the probe of instance `number`, writing to `path`. `begun` was read before anything else.
+/// Runs the probe of instance `number`, which writes to `path`. `begun` was read first.
 pub(crate) fn run(begun: u64, path: &Path, number: &str) {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
     ends.add(Signal::SIGUSR1);
-    // Before the first line: whoever reads it may ask for the end at once.
+    // Before the first line, as its reader may send the signal at once.
     ends.thread_block().expect("blocking signals");
     let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the probe's file");
     let mut write = |what: &str, at: u64| {
@@ -36,7 +36,7 @@ pub(crate) fn run(begun: u64, path: &Path, number: &str) {
     write("end", now());
 }
 
-/// What the probe of one instance writes, as its owner reads it. One file for all instances of a lock.
+/// The reader of the records of one instance's probe. All instances of a lock share one file.
 #[derive(Debug)]
 pub(crate) struct Record {
     path: PathBuf,
@@ -48,30 +48,30 @@ impl Record {
         Self { path, number }
     }
 
-    /// Whose it is.
+    /// Returns the number of its instance.
     pub(crate) const fn number(&self) -> usize {
         self.number
     }
 
-    /// What the probe is to be executed with.
+    /// Returns the arguments of the probe.
     pub(crate) fn arguments(&self) -> [String; 3] {
         // The paths of the bench are text.
         [ROLE.to_owned(), self.path.to_string_lossy().into_owned(), self.number.to_string()]
     }
 
-    /// The number of whoever began last.
+    /// Returns the number of the instance whose command started last.
     pub(crate) fn last_started(&self) -> Option<usize> {
         let text = fs::read_to_string(&self.path).ok()?;
         let last = text.lines().rfind(|line| line.contains(" start "))?;
         last.split(' ').next()?.parse().ok()
     }
 
-    /// When the command began.
+    /// Returns when the command started.
     pub(crate) fn started(&self, limit: Duration) -> Result<u64, Failure> {
         until(limit, "the command starts", || self.find("start").map(|(at, _)| at))
     }
 
-    /// When the command ended.
+    /// Returns when the command ended.
     pub(crate) fn ended(&self, limit: Duration) -> Result<u64, Failure> {
         until(limit, "the command ends", || self.find("end").map(|(at, _)| at))
     }

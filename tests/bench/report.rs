@@ -11,7 +11,7 @@ use crate::{
     statistics::{Summary, ratios},
 };
 
-/// Everything that one run of the bench found.
+/// The results of one run of the bench.
 pub(crate) struct Report {
     pub(crate) machine: String,
     pub(crate) noise: Noise,

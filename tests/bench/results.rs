@@ -1,4 +1,4 @@
-//! What was measured, and what it was to be.
+//! The results, and their goals.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::{
     wait::Failure,
 };
 
-/// One thing that was measured, for all who can do it.
+/// One measurement of all contestants.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
-    /// From which moment to which.
+    /// The measured interval.
     pub(crate) what: &'static str,
     pub(crate) series: Vec<Series>,
     pub(crate) goals: Vec<Goal>,
@@ -23,12 +23,12 @@ pub(crate) struct Case {
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) contestant: Contestant,
-    /// What has to be known about it.
+    /// A remark.
     pub(crate) note: &'static str,
     pub(crate) values: Vec<f64>,
 }
 
-/// What the median of ours shall be.
+/// A goal for the median of the program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal {
     /// At most this.
@@ -55,8 +55,8 @@ impl Case {
         self
     }
 
-    /// All contestants `runs` times, alternating, each run beginning with another one: what the machine does meanwhile meets
-    /// all alike.
+    /// Runs all contestants `runs` times, alternating and starting with another one each time, so that other load
+    /// affects all alike.
     pub(crate) fn run(mut self, runs: usize, mut measure: impl FnMut(Contestant) -> Result<f64, Failure>) -> Self {
         for run in 0..runs {
             let count = self.series.len();
@@ -81,17 +81,17 @@ impl Case {
         self
     }
 
-    /// The figures of one contestant; none if it does not take part.
+    /// Returns the figures of one contestant, if it takes part.
     pub(crate) fn of(&self, contestant: Contestant) -> &[f64] {
         self.series.iter().find(|series| series.contestant == contestant).map_or(&[], |series| &series.values)
     }
 
-    /// Ours over another's, run by run.
+    /// Returns the ratio of the program to another contestant, run by run.
     pub(crate) fn ratio(&self, to: Contestant) -> Option<Summary> {
         Summary::of(&ratios(self.of(Contestant::Program), self.of(to)))
     }
 
-    /// Each goal in words, and whether it is reached.
+    /// Returns each goal as text, and whether it is reached.
     pub(crate) fn reached(&self) -> Vec<(String, bool)> {
         let ours = Summary::of(self.of(Contestant::Program)).map_or(f64::NAN, |summary| summary.median);
         let judge = |goal: &Goal| match *goal {
@@ -134,18 +134,18 @@ impl Case {
     }
 }
 
-/// Many who wait, and one who leads.
+/// The results of many standbys and a leader.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) contestant: Contestant,
     pub(crate) waiting: usize,
     /// Requests to etcd per second, in the steady state.
     pub(crate) requests: f64,
-    /// Raft proposals per second, less those of an etcd that nobody asks.
+    /// Raft proposals per second, less those of an idle etcd.
     pub(crate) proposals: f64,
     /// CPU time of one instance per second, in milliseconds.
     pub(crate) cpu_ms: f64,
-    /// The same of etcd, all members, less what it uses when nobody asks.
+    /// The same of all members of etcd, less that of an idle etcd.
     pub(crate) etcd_cpu_ms: f64,
     /// Memory of one instance, in megabytes.
     pub(crate) pss_mb: f64,

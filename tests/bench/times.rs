@@ -1,4 +1,4 @@
-//! How long it takes: start, handover, failover, force, pass-through.
+//! The times: start, handover, failover, force, pass-through.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,10 @@ use crate::{
 
 const ALL: [Contestant; 3] = [Contestant::Program, Contestant::Etcdctl, Contestant::Bare];
 
-/// For what waits until a lease has run out.
+/// The lease of runs that wait for its expiry.
 const SHORT: Timing = Timing::SHORT;
 
-/// From the execution to the command's first instruction, on a lock that nobody has.
+/// Measures the time from the execution to the command's first instruction, with a free lock.
 pub(crate) fn start(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
     let mut fields = Fields::new(cluster, Timing::LONG);
     let mut number = 0;
@@ -44,7 +44,7 @@ pub(crate) enum Ending {
     Terminate,
 }
 
-/// From the old command's end to the next one's first instruction, with one waiting.
+/// Measures the time from the old command's end to the next one's first instruction, with one standby.
 pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, ending: Ending) -> Case {
     let (key, title) = match ending {
         Ending::Exit => ("exit", "Handover after exit"),
@@ -67,7 +67,7 @@ pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, 
     case
 }
 
-/// One that leads and one that waits.
+/// A leader and a standby.
 pub(crate) struct Pair {
     contestant: Contestant,
     field: Field,
@@ -83,7 +83,7 @@ impl Pair {
     pub(crate) fn hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<f64, Failure> {
         let handed_over = self.try_hand_over(ending, floor);
         if handed_over.is_err() {
-            // What is left of it must not spoil the next run.
+            // It must not disturb the next run.
             self.instances.clear();
             self.field.next_lock();
         }
@@ -116,8 +116,8 @@ impl Pair {
     }
 }
 
-/// The gatekeeper is killed: from its command's end to the next one's start. What `etcdctl lock` ran goes on beside its
-/// successor, so there it is the time from the kill.
+/// The gatekeeper is killed: from its command's end to the next one's start. The command of `etcdctl lock` continues
+/// beside its successor, so there it is the time from the kill.
 pub(crate) fn killed(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
     let mut fields = Fields::new(cluster, SHORT);
     let case =
@@ -159,7 +159,7 @@ pub(crate) fn cut_off(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) ->
         let (old, next) = two(field, Some(&proxies), floor)?;
         let cut = now();
         proxies.iter().for_each(Proxy::black_hole);
-        // An answer that was on its way may still count.
+        // A response in flight may still confirm a renewal.
         std::thread::sleep(Duration::from_millis(50));
         let from = old.candidate().map_or(Ok(cut), last_renewal)?;
         let started = next.started()?;
@@ -180,7 +180,7 @@ pub(crate) fn force(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> C
         &ALL[..1],
     )
     .run(runs, |contestant| {
-        let field = fields.of(contestant).ok_or("nobody to force")?;
+        let field = fields.of(contestant).ok_or("no contestant to force")?;
         field.next_lock();
         let old = field.start();
         old.started()?;
@@ -238,7 +238,7 @@ impl Fields {
     }
 }
 
-/// On a fresh lock one that leads, through the proxies if there are any, and one that waits.
+/// Starts a leader, through the proxies if there are any, and a standby on a fresh lock.
 fn two(field: &mut Field, proxies: Option<&[Proxy]>, floor: &mut Floor) -> Result<(Instance, Instance), Failure> {
     field.next_lock();
     let old = match proxies {
@@ -251,14 +251,14 @@ fn two(field: &mut Field, proxies: Option<&[Proxy]>, floor: &mut Floor) -> Resul
     Ok((old, next))
 }
 
-/// Ends what is left of a run. The killed and the cut off are not waited for: the verdict does that.
+/// Ends the instances of a run. The verdict waits for those that were killed or cut off.
 fn leave(old: &Instance, next: &Instance) -> Result<(), Failure> {
     old.kill();
     next.terminate();
     next.gone()
 }
 
-/// When the last renewal of a leader was sent that it knows to be confirmed.
+/// Returns when a leader sent its last confirmed renewal.
 fn last_renewal(candidate: &harness::Candidate) -> Result<u64, Failure> {
     const METRIC: &str = "etcd_await_election_last_renewal_age_seconds ";
     let asked = now();

@@ -8,10 +8,10 @@ use std::{
 /// Why a run has no result.
 pub(crate) type Failure = String;
 
-/// How often it is looked. What is measured has its own time stamps; looking only costs.
+/// The polling interval, which does not affect the measured timestamps.
 const LOOK: Duration = Duration::from_millis(4);
 
-/// Waits until there is something.
+/// Waits until `look` returns a value.
 pub(crate) fn until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Failure> {
     let begun = Instant::now();
     loop {

@@ -13,7 +13,7 @@ const TIMING: Timing =
     Timing { lease: 6, renew: Duration::from_secs(4), retry: Duration::from_secs(1), grace: Duration::from_secs(3) };
 
 fn main() -> ExitCode {
-    // The gated command is this program, started again.
+    // The command is this program, started again.
     if env::args().any(|argument| argument == "journaled") {
         harness::journaled::run();
         return ExitCode::SUCCESS;

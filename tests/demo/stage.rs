@@ -1,4 +1,4 @@
-//! What a person sees: a line whenever somebody begins or ceases to lead or to wait.
+//! The output of the demo: a line whenever the state of an instance changes.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
 
 use harness::{Candidate, journal::Life};
 
-/// The time between two acts, for the person who watches.
+/// The pause between two events, for the reader.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Prints changes as they happen, until it is closed.
@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Stage {
-    /// Opens with nobody on it.
+    /// Creates a stage without instances.
     pub(crate) fn new() -> Self {
         let shared = Arc::new(Shared { begun: Instant::now(), cast: Mutex::default(), closed: AtomicBool::new(false) });
         let watcher = thread::spawn({
@@ -40,23 +40,23 @@ impl Stage {
         Self { shared, watcher }
     }
 
-    /// Shows this instance, in the place of an earlier one of its name.
+    /// Shows this instance, instead of an earlier one of its name.
     pub(crate) fn follow(&self, candidate: &Arc<Candidate>) {
         let mut cast = self.shared.cast.lock().unwrap_or_else(PoisonError::into_inner);
         cast.insert(candidate.name().to_owned(), Arc::clone(candidate));
     }
 
-    /// Announces what is done next.
+    /// Announces the next event.
     pub(crate) fn says(&self, what: &str) {
         println!("\n{} -- {what}", self.shared.time());
     }
 
-    /// Lets the person read.
+    /// Waits for the reader.
     pub(crate) fn pause(&self) {
         thread::sleep(PAUSE);
     }
 
-    /// Ends the showing.
+    /// Ends the output.
     pub(crate) fn close(self) {
         self.shared.closed.store(true, Ordering::Relaxed);
         drop(self.watcher.join());
@@ -80,14 +80,14 @@ impl Shared {
         }
     }
 
-    /// Everybody in a fixed column.
+    /// Formats all instances in fixed columns.
     fn scene(&self) -> String {
         let cast = self.cast.lock().unwrap_or_else(PoisonError::into_inner);
         cast.values().map(|candidate| part(candidate)).collect::<Vec<_>>().join("   ")
     }
 }
 
-/// What one of them does, as its command and its process show it.
+/// Formats the state of one instance.
 fn part(candidate: &Candidate) -> String {
     let name = candidate.name();
     let bold = |text: String| if stdout().is_terminal() { format!("\x1b[1;32m{text}\x1b[0m") } else { text };
@@ -99,13 +99,13 @@ fn part(candidate: &Candidate) -> String {
     }
 }
 
-/// Whether the process is stopped: proc(5), the field after the name in brackets.
+/// Returns whether the process is stopped, from proc_pid_stat(5).
 fn is_frozen(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
-/// One row for each interval, drawn to scale.
+/// Draws a row for each interval, to scale.
 pub(crate) fn time_line(lives: &[Life]) -> String {
     const WIDTH: u64 = 60;
     let zero = lives.iter().map(|life| life.from).min().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The documents: links lead somewhere, log lines are explained, and an example does what it says.
+//! The documents: links have targets, log lines are explained, and the example works.
 
 mod fencing;
 mod log_lines;
@@ -75,7 +75,7 @@ fn every_relative_link_points_to_an_existing_file_and_heading() {
     assert!(wrong.is_empty(), "links that lead nowhere:\n{}", wrong.join("\n"));
 }
 
-/// The README says where to read on; a page that nothing leads to is not read.
+/// A page without a link in the README would not be found.
 #[test]
 fn the_readme_links_to_every_page() {
     let readme = read(Path::new("README.md"));

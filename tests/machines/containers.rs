@@ -1,7 +1,7 @@
-//! The image, and the gatekeeper as the first process of containers: what the engine does to them, and what it is told.
+//! The image, and the gatekeeper as PID 1 of containers.
 //!
-//! The instances are what a user would make: another image with the program copied into it by two lines, run without
-//! rights and without a place to write to.
+//! The instances are like those of a user: the program is copied into another image, and runs without capabilities on a
+//! read-only file system.
 
 use std::{
     fs::{self, Permissions},
@@ -31,14 +31,14 @@ use crate::{
     gated::{COMMAND, Gated, PROGRAM, program},
 };
 
-/// No rights, and nowhere to write to.
+/// No capabilities, and a read-only file system.
 const HARDENED: [&str; 6] =
     ["--user=65534:65534", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
 /// The certificates' folder in an instance.
 const CERTIFICATES: &str = "/certificates";
 /// A command that runs until it is asked to stop, and ends with a code of its own then.
 const ENDS_WITH_7: &str = "trap 'exit 7' TERM; echo running; while :; do sleep 0.1; done";
-/// By when a guard that wakes from a frozen cgroup has killed: it has nothing to wait for.
+/// The limit for a guard that resumes from a frozen cgroup to kill its command.
 const WAKE: Duration = Duration::from_millis(500);
 
 /// The image as it ships.
@@ -58,12 +58,12 @@ fn image() -> &'static str {
     &IMAGE
 }
 
-/// The terms of what the program is made of, as `cargo xtask dist` lays them out beside it.
+/// Returns the folder of the licenses, which `cargo xtask dist` puts beside the program.
 fn licences() -> PathBuf {
     program().ancestors().nth(2).expect("where all that ships is").join("licences")
 }
 
-/// An image of a user's.
+/// Builds the image of a user.
 fn own_image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(|| {
         let context = Scratch::new("image");
@@ -78,7 +78,7 @@ fn own_image() -> &'static str {
     &IMAGE
 }
 
-/// The cluster that all these tests share; they do nothing to it.
+/// The cluster that all these tests share, without faults.
 struct Site {
     network: Arc<Network>,
     cluster: Cluster,
@@ -88,7 +88,7 @@ fn site() -> &'static Site {
     static SITE: LazyLock<Site> = LazyLock::new(|| {
         let network = Network::new();
         let cluster = Cluster::start(&network);
-        // Whoever the instances run as.
+        // Readable for any user.
         let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("opening it");
         open(cluster.certificates(), 0o755);
         for file in fs::read_dir(cluster.certificates()).expect("the certificates") {
@@ -99,7 +99,7 @@ fn site() -> &'static Site {
     &SITE
 }
 
-/// One test: a lock and a journal of its own.
+/// The lock and the journal of one test.
 struct Election {
     lock: String,
     timing: Timing,
@@ -143,7 +143,7 @@ impl Election {
         self.gated.install(self.instance(name)).options(variables).command(COMMAND.split(' '))
     }
 
-    /// `a`, which leads, and the others, which wait; and the life of its command.
+    /// Starts `a`, which leads, and the standbys; returns them with the process of its command.
     fn started<const N: usize>(
         &self,
         names: [&str; N],
@@ -163,7 +163,7 @@ impl Election {
         (machines, life.expect("there is a first one"))
     }
 
-    /// Waits until so many instances lead or wait.
+    /// Waits until this many instances lead or wait.
     #[track_caller]
     fn takes_part(&self, count: usize) {
         let queue = format!("{}/~entry/", self.lock);
@@ -174,13 +174,13 @@ impl Election {
     }
 }
 
-/// What the engine knows of it.
+/// Inspects a container.
 #[track_caller]
 fn inspect(machine: &Machine, what: &str) -> String {
     machine.engine(&["inspect", "--format", what]).trim().to_owned()
 }
 
-/// Waits until it has ended; its exit code.
+/// Waits until it has ended; returns its exit code.
 #[track_caller]
 fn exit_code(machine: &Machine, limit: Duration) -> String {
     eventually(limit, &format!("{} has ended", machine.name()), || {
@@ -189,24 +189,24 @@ fn exit_code(machine: &Machine, limit: Duration) -> String {
     })
 }
 
-/// Waits until the engine says this of its health.
+/// Waits until the engine reports this health.
 #[track_caller]
 fn health(machine: &Machine, wanted: &str) {
-    // Asked once a second, and an answer may take five.
+    // The healthcheck runs once a second, and may take five.
     eventually(Timing::START, &format!("{} is {wanted}", machine.name()), || {
         let seen = inspect(machine, "{{.State.Health.Status}}");
         if seen == wanted { Ok(()) } else { Err(inspect(machine, "{{json .State.Health}}")) }
     });
 }
 
-/// Sends a signal to its first process, which nobody inside could.
+/// Sends a signal to its PID 1 from outside.
 #[track_caller]
 fn signal_gatekeeper(machine: &Machine, signal: Signal) {
     let pid = inspect(machine, "{{.State.Pid}}").parse().expect("a process id");
     kill(Pid::from_raw(pid), signal).expect("it is there");
 }
 
-/// What it printed.
+/// Returns its output.
 #[track_caller]
 fn output(machine: &Machine) -> String {
     machine.engine(&["logs"])
@@ -219,7 +219,7 @@ fn the_image_contains_only_the_static_program_and_its_licenses() {
         all.extend(words);
         docker(&all)
     };
-    // It executes what it finds in the image, which is itself.
+    // The image has no other program, so it executes itself.
     let help =
         alone(&[image(), "/etcd-await-election", "--help"]).expect("is the program that PROGRAM_BIN names static?");
     assert!(help.contains("only while it holds leadership"), "{help}");
@@ -237,7 +237,7 @@ fn the_image_contains_only_the_static_program_and_its_licenses() {
         assert!(labels.contains(&label.replacen('"', "\"org.opencontainers.image.", 1)), "{label}: {labels}");
     }
 
-    // It has no CAs, and says so instead of trying for ever.
+    // The image has no CAs, which the program reports instead of retrying for ever.
     let setting = |name: &str, value: &str| format!("--env=ETCD_AWAIT_ELECTION_{name}={value}");
     let (lock, endpoint) = (setting("LOCK_NAME", "l"), setting("ENDPOINTS", "https://127.0.0.1"));
     let limit = setting("ACQUIRE_TIMEOUT", "5");
@@ -255,7 +255,7 @@ fn docker_stop_ends_the_command_gracefully_and_hands_over_at_once() {
     assert_eq!(exit_code(&a, Timing::SWIFT), "0");
     let first = election.gated.again(&first);
     assert!(first.asked.is_some() && first.ended, "{first:?}");
-    // The lease has not run out; it was given away.
+    // The lease had not expired: leadership was handed over.
     election.gated.runs_since(moment, Timing::SWIFT, Some("b"));
     election.gated.verdict(2);
 }
@@ -269,7 +269,7 @@ fn a_container_exits_with_the_exit_code_of_the_command() {
     assert_eq!(exit_code(&stopped, Timing::SWIFT), "7");
     let ended = election.instance("b").command(["sh", "-c", "exit 8"]).start();
     assert_eq!(exit_code(&ended, Timing::START), "8");
-    // One that waits is stopped like any other program.
+    // A standby is stopped like any other program.
     let (_leader, waiting) = {
         let leader = election.instance("c").command(["sleep", "1000"]).start();
         election.takes_part(1);
@@ -281,7 +281,7 @@ fn a_container_exits_with_the_exit_code_of_the_command() {
     assert_eq!(exit_code(&waiting, Timing::SWIFT), "143");
 }
 
-/// Everything in the container dies with its first process, the guard too: nobody is left to give the lease back.
+/// All processes of the container die with its PID 1, the guard too, so the lease has to expire.
 #[test]
 fn after_docker_kill_a_standby_leads_when_the_lease_has_expired() {
     let election = Election::new(Timing::SHORT);
@@ -299,14 +299,14 @@ fn a_restarted_container_joins_again() {
     let ([a, _b], _) = election.started(["a", "b"], |blueprint| blueprint.options(["--restart=always"]));
     let moment = now();
     signal_gatekeeper(&a, Signal::SIGKILL);
-    // It asks for the lead of its own earlier self, and the one that waits lets it: who of the two is the engine's haste.
+    // Either of the two may lead, as that depends on how fast the engine restarts the container.
     election.gated.runs_since(moment, election.timing.latest_failover() + Timing::START, None);
     election.takes_part(2);
     assert_eq!(inspect(&a, "{{.RestartCount}}"), "1");
     election.gated.verdict(2);
 }
 
-/// This is the edge of the promise: a machine that stops as a whole, and comes back later.
+/// This is a limit of the guarantee: a machine that stops as a whole, and resumes later.
 #[test]
 fn a_paused_container_is_replaced_and_its_command_is_killed_as_soon_as_it_resumes() {
     let election = Election::new(Timing::SHORT);
@@ -318,14 +318,14 @@ fn a_paused_container_is_replaced_and_its_command_is_killed_as_soon_as_it_resume
     assert!(frozen.to < second.from, "the second began before the first stood still:\n{frozen:?}\n{second:?}");
     let woken = now();
     a.engine(&["unpause"]);
-    // Lost is lost, whether the guard or the gatekeeper wakes first and finds that the other has slept through it.
+    // The exit code depends on whether the guard or the gatekeeper resumes first.
     let code = exit_code(&a, Timing::SWIFT);
     assert!(["79", "70"].contains(&code.as_str()), "{code}");
     let first = election.gated.again(&first);
     let late = Duration::from_nanos(first.to.saturating_sub(woken));
     assert!(late < harness::wait::scaled(WAKE), "it lived for {late:?} after it woke");
     assert!(!first.ended, "it was killed and not asked");
-    // What it writes to in that time can tell by the token.
+    // A storage can refuse its writes by the token.
     assert!(second.token > first.token, "{first:?}\n{second:?}");
 }
 
@@ -354,7 +354,7 @@ fn an_isolated_leader_stops_before_a_standby_starts_and_rejoins_with_the_network
     a.cut_off();
     election.gated.runs_since(moment, election.timing.latest_failover(), Some("b"));
     let lived = Duration::from_nanos(election.gated.again(&first).to.saturating_sub(moment));
-    // The engine needs a moment to cut it off.
+    // The engine takes a moment to disconnect it.
     assert!(lived < election.timing.latest_death() + WAKE, "it lived for {lived:?} without the network");
     a.rejoin();
     election.takes_part(3);
@@ -381,7 +381,7 @@ fn the_container_engine_reports_the_health_of_each_instance() {
 #[test]
 fn orphans_are_reaped() {
     let election = Election::new(Timing::LONG);
-    // Of the command, whose are the guard's; and of whatever else runs in the container, whose are the first process's.
+    // Orphans of the command are adopted by the guard, and those of other processes of the container by PID 1.
     let orphans = "for i in 1 2 3; do sh -c 'sleep 0.3 & echo left'; done";
     let a = election.instance("a").command(["sh", "-c", &format!("{orphans}; exec sleep 1000")]).start();
     eventually(Timing::START, "the command leaves orphans", || {
@@ -391,7 +391,7 @@ fn orphans_are_reaped() {
     assert_eq!(a.must(orphans).matches("left").count(), 3);
     eventually(Timing::SWIFT, "only gatekeeper, log writer, guard and command are left", || {
         let processes = a.exec(&["ps", "-e", "-o", "stat=,comm="])?;
-        // And the one that asks.
+        // And the process that looks.
         if processes.lines().count() == 5 && !processes.contains('Z') { Ok(()) } else { Err(processes) }
     });
 }
@@ -414,7 +414,7 @@ fn the_command_can_use_and_be_interrupted_by_the_terminal() {
     let [input, out, error] = [(); 3].map(|()| Stdio::from(terminal.slave()));
     let mut person = person.args(["attach", a.id()]).stdin(input).stdout(out).stderr(error).spawn().expect("docker");
     eventually(Timing::SWIFT, "Control-C ends the command", || {
-        // Until the engine is attached, nobody hears it.
+        // The engine may not be attached yet.
         terminal.press("\x03");
         let state = inspect(&a, "{{.State.Status}}");
         if state == "exited" { Ok(()) } else { Err(state) }
@@ -444,7 +444,7 @@ fn the_proxy_of_the_example_forwards_to_the_leader() {
         let alias = "--network-alias=my-service-pods.default.svc.cluster.local";
         let command = ["perl", "-MIO::Socket::INET", "-e", serve];
         let machine = election.instance(name).options([alias]).command(command).start();
-        // One after the other, so that it is known who leads.
+        // One after the other, so that the leader is known.
         health(&machine, "healthy");
         machine
     });
@@ -452,7 +452,7 @@ fn the_proxy_of_the_example_forwards_to_the_leader() {
     let proxy = site().network.machine("proxy").options(HARDENED).mount(scratch.path(), "/etc/haproxy", "ro");
     let proxy = proxy.command(command).start();
 
-    // More often than there are instances: it must not be by turns.
+    // More often than there are instances, so that a round robin would fail.
     let ask =
         "for (1 .. 4) { $s = IO::Socket::INET->new(PeerAddr => \"127.0.0.1:8000\", Timeout => 2) or die; print <$s> }";
     let leads = |name: &str| {

@@ -1,8 +1,8 @@
-//! The container engine, and machines in it: containers that are removed when they are dropped.
+//! The container engine, and its machines: containers that are removed when dropped.
 //!
-//! Docker is used if it runs, else one of our own is started for as long as the tests run. Images come from no registry:
-//! mmdebstrap makes them once, and they are kept in `target/machines/`. The base image is this machine's own release; those
-//! of Debian's suites are for the tests of systemd.
+//! A running Docker is used, or one is started for the tests. mmdebstrap creates the images once, and they are kept in
+//! `target/machines/`. The base image is the release of this machine; those of Debian's suites are for the tests of
+//! systemd.
 
 use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
@@ -22,9 +22,9 @@ use std::{
 
 use harness::{Timing, eventually};
 
-/// What every machine has on it.
+/// The packages of every machine.
 const PACKAGES: [&str; 12] = [
-    // Three services of the distribution that write a file with their process id, to be gated.
+    // Three services of the distribution with a PID file, to be gated.
     "cron",
     "nginx-light",
     "postgresql",
@@ -41,10 +41,10 @@ const PACKAGES: [&str; 12] = [
     "systemd-sysv",
 ];
 
-/// How long a machine may take to boot.
+/// The limit of a boot.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// `docker` with these words; what it prints.
+/// Runs `docker` with these arguments; returns its output.
 ///
 /// # Errors
 /// With its output, if it does not succeed.
@@ -53,28 +53,28 @@ pub(crate) fn docker<S: AsRef<str>>(words: &[S]) -> Result<String, String> {
     run(ENGINE.docker().args(&words)).map_err(|error| format!("docker {}: {error}", words.join(" ")))
 }
 
-/// `docker`, for whoever has to be beside it while it runs.
+/// Returns a `docker` command to run in the background.
 pub(crate) fn docker_command() -> Command {
     ENGINE.docker()
 }
 
-/// What marks everything that these tests make in the engine.
+/// Returns the label of everything that these tests create in the engine.
 pub(crate) fn label() -> &'static str {
     &ENGINE.label
 }
 
-/// The base image, made now if it is not there.
+/// Returns the base image, which is created if necessary.
 pub(crate) fn base_image() -> &'static str {
     static IMAGE: LazyLock<String> = LazyLock::new(|| make_image(&OWN.release, &OWN.sources));
     &IMAGE
 }
 
-/// The image of one of Debian's suites, made now if it is not there.
+/// Returns the image of one of Debian's suites, which is created if necessary.
 fn image_of(suite: &'static str) -> String {
     if suite == OWN.release {
         return base_image().to_owned();
     }
-    // One at a time, also of different suites: the network is the same.
+    // One at a time, as all suites share the network.
     static IMAGES: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
     let mut images = IMAGES.lock().expect("no image could be made before");
     let make = || {
@@ -84,10 +84,11 @@ fn image_of(suite: &'static str) -> String {
     images.entry(suite).or_insert_with(make).clone()
 }
 
-/// An image made of a folder by a recipe, with `NAME=value` for its arguments; its name. Gone when the tests are.
+/// Builds an image from a folder and a Dockerfile with these `NAME=value` arguments; returns its name. Removed when the
+/// tests end.
 ///
 /// # Panics
-/// If the engine cannot make it.
+/// If the engine cannot build it.
 #[must_use]
 pub(crate) fn build(name: &str, folder: &Path, recipe: &str, arguments: &[&str]) -> String {
     let (image, file) = (unique(name), folder.join("Dockerfile"));
@@ -100,7 +101,7 @@ pub(crate) fn build(name: &str, folder: &Path, recipe: &str, arguments: &[&str])
     image
 }
 
-/// A network of its own, with addresses that are known beforehand.
+/// A network with known addresses.
 pub(crate) struct Network {
     name: String,
     prefix: String,
@@ -112,7 +113,7 @@ impl Network {
     /// If there is no room for one.
     pub(crate) fn new() -> Arc<Self> {
         let name = unique("net");
-        // Whoever else has networks here, one of these is free.
+        // One of these subnets is free.
         let first = std::process::id() % 200;
         for number in (first..250).chain(0..first) {
             let prefix = format!("10.213.{number}");
@@ -126,12 +127,12 @@ impl Network {
         panic!("all of 10.213.0.0/16 is taken");
     }
 
-    /// An address that no machine has.
+    /// Returns an address that no machine has.
     pub(crate) fn unused_ip(&self) -> String {
         format!("{}.250", self.prefix)
     }
 
-    /// A machine that is not started yet.
+    /// Configures a machine.
     pub(crate) fn machine(self: &Arc<Self>, name: &str) -> Blueprint {
         let host = self.hosts.fetch_add(1, Ordering::Relaxed);
         Blueprint {
@@ -151,7 +152,7 @@ impl Drop for Network {
     }
 }
 
-/// What a machine shall be like.
+/// The configuration of a machine.
 #[must_use]
 pub(crate) struct Blueprint {
     network: Arc<Network>,
@@ -163,35 +164,35 @@ pub(crate) struct Blueprint {
 }
 
 impl Blueprint {
-    /// The address that it will have.
+    /// Returns its address.
     pub(crate) fn ip(&self) -> &str {
         &self.ip
     }
 
-    /// Another image than the base image.
+    /// Sets another image than the base image.
     pub(crate) fn image(mut self, image: &str) -> Self {
         self.image = Some(image.to_owned());
         self
     }
 
-    /// One of Debian's suites instead of this machine's own release.
+    /// Selects one of Debian's suites instead of the release of this machine.
     pub(crate) fn suite(self, suite: &'static str) -> Self {
         let image = image_of(suite);
         self.image(&image)
     }
 
-    /// More words for `docker run`.
+    /// Adds arguments for `docker run`.
     pub(crate) fn options<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.options.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
-    /// A file or folder of this machine, in the other one.
+    /// Mounts a file or folder.
     pub(crate) fn mount(self, outside: &Path, inside: &str, mode: &str) -> Self {
         self.options(["--volume", &format!("{}:{inside}:{mode}", outside.display())])
     }
 
-    /// What runs in it; the image's own otherwise.
+    /// Sets its command; the default is that of the image.
     pub(crate) fn command<S: AsRef<str>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.command = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
         self
@@ -219,7 +220,7 @@ impl Blueprint {
         Machine { id, name: self.name, ip: self.ip, network: self.network }
     }
 
-    /// Starts it with systemd as its first process, and waits until it has booted.
+    /// Starts it with systemd as PID 1, and waits until it has booted.
     ///
     /// # Panics
     /// If it does not boot.
@@ -227,7 +228,7 @@ impl Blueprint {
     pub(crate) fn boot(self) -> Machine {
         let cgroups = format!("{}:/sys/fs/cgroup:rw", cgroups().display());
         let machine = self
-            // Less than --privileged, with which systemd would take the machine's own terminals and devices.
+            // Less than --privileged, with which systemd would use the terminals and devices of the host.
             .options(["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"])
             // PrivateUsers= beside ProtectProc=invisible needs to see its own process.
             .options(["--cap-add", "SYS_PTRACE", "--security-opt", "apparmor=unconfined"])
@@ -250,22 +251,22 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Its host name.
+    /// Returns its host name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the engine calls it.
+    /// Returns its container id.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Its address.
+    /// Returns its address.
     pub(crate) fn ip(&self) -> &str {
         &self.ip
     }
 
-    /// Runs a command in it; what it prints.
+    /// Runs a command in it; returns its output.
     ///
     /// # Errors
     /// With its output, if it does not succeed.
@@ -275,7 +276,7 @@ impl Machine {
         docker(&all)
     }
 
-    /// The same of a line for a shell, which must succeed.
+    /// Runs a shell command line, which must succeed.
     ///
     /// # Panics
     /// If it does not.
@@ -284,7 +285,7 @@ impl Machine {
         self.exec(&["sh", "-euc", line]).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
-    /// Waits until a line for a shell succeeds; what it prints.
+    /// Waits until a shell command line succeeds; returns its output.
     #[track_caller]
     pub(crate) fn until(&self, limit: Duration, line: &str) -> String {
         eventually(limit, &format!("{}: {line}", self.name), || self.exec(&["sh", "-euc", line]))
@@ -297,10 +298,10 @@ impl Machine {
         self.must(&format!("mkdir -p '{}'\ncat >'{path}' <<'END-OF-FILE'\n{text}\nEND-OF-FILE", folder.display()));
     }
 
-    /// One of the engine's own words for it, such as `pause`, `kill`, `restart`.
+    /// Runs a command of the engine on it, such as `pause`, `kill`, `restart`.
     ///
     /// # Panics
-    /// If the engine refuses.
+    /// If the engine fails.
     #[track_caller]
     pub(crate) fn engine(&self, words: &[&str]) -> String {
         let mut all = words.to_vec();
@@ -308,25 +309,25 @@ impl Machine {
         docker(&all).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
-    /// Freezes every process of it.
+    /// Freezes all its processes.
     #[track_caller]
     pub(crate) fn pause(&self) {
         self.engine(&["pause"]);
     }
 
-    /// The power goes.
+    /// Kills all its processes, like a power failure.
     #[track_caller]
     pub(crate) fn kill(&self) {
         self.engine(&["kill"]);
     }
 
-    /// Takes it off the network.
+    /// Disconnects it from the network.
     #[track_caller]
     pub(crate) fn cut_off(&self) {
         self.engine(&["network", "disconnect", "--force", &self.network.name]);
     }
 
-    /// Connects it again, with the address it had.
+    /// Connects it again with its address.
     #[track_caller]
     pub(crate) fn rejoin(&self) {
         self.engine(&["network", "connect", "--ip", &self.ip, &self.network.name]);
@@ -343,7 +344,7 @@ impl Machine {
     #[track_caller]
     pub(crate) fn booted(&self) {
         eventually(BOOT, &format!("{} has booted", self.name), || {
-            // It fails where a unit has failed, which is not the question here.
+            // It also fails if a unit has failed, which is irrelevant here.
             let state = self.exec(&["sh", "-c", "systemctl is-system-running || true"])?;
             if matches!(state.trim(), "running" | "degraded") { Ok(()) } else { Err(state) }
         });
@@ -364,17 +365,17 @@ impl Drop for Machine {
 
 /// The engine that is used.
 struct Engine {
-    /// Of everything that these tests make in it.
+    /// The label of everything that these tests create.
     label: String,
-    /// Where it listens, if it is our own.
+    /// The socket of an engine that these tests started.
     socket: Option<PathBuf>,
-    /// Holds the input of the shell that cleans up when this process ends, however it ends.
+    /// Holds the input of the shell that cleans up when this process has ended.
     _sweeper: Child,
 }
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::start);
 
-/// Starts an engine if it is told where, waits for the end of its input, and takes away what has the label.
+/// Starts an engine if it has a folder for it, waits for the end of its input, and removes everything with the label.
 const SWEEP: &str = r#"
 label=$1
 if [ $# -gt 1 ]; then
@@ -397,7 +398,7 @@ impl Engine {
     fn start() -> Self {
         let label = format!("etcd-await-election.tests={}", std::process::id());
         let runs = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        // With its socket, its log, its state: not among the tests' files, which go before it does.
+        // Not among the files of the tests, which are removed before the engine stops.
         let own = match runs {
             Ok(status) if status.success() => None,
             Ok(_) => Some(env::temp_dir().join(format!("etcd-await-election-engine.{}", std::process::id()))),
@@ -436,7 +437,7 @@ impl Engine {
     }
 }
 
-/// The tree of cgroups (v2) that systemd needs a branch of; mounted beside the older ones where they are in use.
+/// Returns the cgroup v2 hierarchy for systemd, which is mounted if the host uses cgroups v1.
 fn cgroups() -> &'static Path {
     static TREE: LazyLock<PathBuf> = LazyLock::new(|| {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("Linux has it");
@@ -455,7 +456,7 @@ fn cgroups() -> &'static Path {
     &TREE
 }
 
-/// What the engine knows by name must be nobody else's.
+/// Returns a name that is unique in the engine.
 fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("machines-{}-{}-{name}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
@@ -469,9 +470,9 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Makes the image of a release, unless the engine or `target/machines/` has it.
+/// Creates the image of a release, unless the engine or `target/machines/` has it.
 fn make_image(release: &str, sources: &str) -> String {
-    // Other packages make another image.
+    // The name depends on the packages.
     let mut hasher = DefaultHasher::new();
     (PACKAGES, UNUSED).hash(&mut hasher);
     let name = format!("{release}-{:08x}", hasher.finish() >> 32);
@@ -485,7 +486,7 @@ fn make_image(release: &str, sources: &str) -> String {
         fs::write(&list, sources).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
         let partial = folder().join(format!("{name}.{}.partial", std::process::id()));
         run(Command::new("mmdebstrap")
-            // A mirror that stands still has no newer lists to offer.
+            // The lists of a snapshot mirror may have expired.
             .args(["--variant=minbase", "--format=tar", "--aptopt=Acquire::Check-Valid-Until \"false\""])
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {UNUSED}"))
@@ -497,13 +498,13 @@ fn make_image(release: &str, sources: &str) -> String {
     image
 }
 
-/// What the packages would start by themselves.
+/// The units that the packages would start.
 const UNUSED: &str = "cron.service etcd.service haproxy.service nginx.service postgresql.service redis-server.service";
 
 /// What signs Debian's suites, on Debian and where its package of this name is installed.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// This machine's own release, and where it gets its packages from, as lines of a `sources.list`.
+/// The release of this machine, and its package sources as lines of a `sources.list`.
 struct Own {
     release: String,
     sources: String,
@@ -524,7 +525,7 @@ static OWN: LazyLock<Own> = LazyLock::new(|| {
     Own { release, sources }
 });
 
-/// What it prints.
+/// Returns its output.
 fn run(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -534,7 +535,7 @@ fn run(command: &mut Command) -> Result<String, String> {
     Err(format!("{}: {}{}", output.status, text(&output.stdout), text(&output.stderr)))
 }
 
-/// The engine keeps what is written in it: nothing of an earlier run is left.
+/// A removed machine leaves no state in the engine.
 #[test]
 fn dropping_a_machine_removes_it() {
     let network = Network::new();

@@ -38,7 +38,7 @@ impl Cluster {
             let mut command = vec!["etcd".to_owned()];
             let mut option = |name: &str, value: &str| command.push(format!("--{name}={value}"));
             option("name", name);
-            // Not on a tmpfs, and not what the package has made.
+            // Neither on a tmpfs nor the directory of the package.
             option("data-dir", "/var/lib/member");
             option("listen-client-urls", &format!("https://{ip}:2379,https://127.0.0.1:2379"));
             option("advertise-client-urls", &format!("https://{ip}:2379"));
@@ -62,7 +62,7 @@ impl Cluster {
         cluster
     }
 
-    /// Where clients find it.
+    /// Returns the client endpoints.
     pub(crate) fn endpoints(&self) -> String {
         let urls: Vec<String> = self.members.iter().map(|member| format!("https://{}:2379", member.ip())).collect();
         urls.join(",")
@@ -71,12 +71,12 @@ impl Cluster {
     /// The folder with `ca.crt`, `client.crt` and `client.key`.
     ///
     /// # Panics
-    /// Never: the certificates are in a folder.
+    /// Never, as the certificates are in a folder.
     pub(crate) fn certificates(&self) -> &Path {
         self.certificates.ca.parent().expect("a folder")
     }
 
-    /// `etcdctl` on a member, asking that member.
+    /// Runs `etcdctl` on a member for that member.
     ///
     /// # Errors
     /// With its output, if it does not succeed.

@@ -1,6 +1,6 @@
-//! What runs behind the gate in a machine: the tests' journaling command, with one journal for all machines.
+//! The journaling command in machines, with one journal for all of them.
 //!
-//! They share the kernel, and so the clock that its records are stamped with: the oracle holds as it does for processes.
+//! All machines share the kernel and its clock, so the oracle works as it does for processes.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ pub(crate) const COMMAND: &str = "/usr/bin/journaled --exact journaled --ignored
 /// The program under test.
 pub(crate) const PROGRAM: &str = "/usr/bin/etcd-await-election";
 
-/// How old the last sign of a living process may be; it gives one each five milliseconds.
+/// The age limit of the last record of a running process, which writes one every five milliseconds.
 const SIGN: Duration = Duration::from_millis(500);
 
 /// The program under test: the one just built, or the one that `PROGRAM_BIN` names, such as a packaged one.
@@ -46,7 +46,7 @@ impl Gated {
     /// If its files cannot be made.
     pub(crate) fn new() -> Self {
         let scratch = Scratch::new("journal");
-        // Whatever user the command runs as, and whoever wrote first.
+        // Writable for any user.
         let open = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
         for name in ["journal", "journal.start_records"] {
             let path = scratch.path().join(name);
@@ -85,7 +85,7 @@ impl Gated {
         })
     }
 
-    /// How a process stands now that was seen before.
+    /// Returns the present state of a process.
     ///
     /// # Panics
     /// If it was not.
@@ -96,7 +96,7 @@ impl Gated {
     }
 
     /// # Panics
-    /// Unless the promise was kept, with a term at least for each of the moves that the test made.
+    /// If the guarantee was violated, or there were fewer than this many terms.
     #[track_caller]
     pub(crate) fn verdict(&self, terms: usize) {
         self.journal.assert_exclusive();
@@ -107,7 +107,7 @@ impl Gated {
     }
 }
 
-/// Whether it gave a sign of life just now.
+/// Returns whether it has just written a record.
 fn lives_now(life: &Life) -> bool {
     !life.ended && now().saturating_sub(life.to) < u64::try_from(SIGN.as_nanos()).expect("half a second")
 }

@@ -28,10 +28,10 @@ const EXAMPLE: &str = "/etc/etcd-await-election/example.env";
 const SETTINGS: &str = "/etc/etcd-await-election/job.env";
 const SANDBOX: &str = "/etc/systemd/system/etcd-await-election@job.service.d/journal.conf";
 
-/// How long systemd and dpkg may take for what they do.
+/// The limit of operations of systemd and dpkg.
 const A_WHILE: Duration = Duration::from_secs(30);
 
-/// Every file and folder, but those in which a machine notes that something was installed or run.
+/// Every file and folder, except those that record installations and runs.
 const EVERYTHING: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp \
     -o -path /journal -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/etcd \
     -o -path /var/lib/systemd \\) -prune -o -print | sort";
@@ -52,7 +52,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     machine.must("systemctl start etcd.service");
     let first = host.job("");
 
-    // Through an upgrade it runs on, and what the operator wrote stays.
+    // An upgrade neither stops it nor changes the operator's configuration.
     machine.must(&format!("echo '# ours' >>{EXAMPLE}"));
     host.next_package();
     let pid = host.main_pid(JOB);
@@ -65,7 +65,7 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     assert!(gated.again(&first).asked.is_none(), "the upgrade asked the command to stop");
     assert!(gated.again(&first).to > moment - 1_000_000_000, "the upgrade ended the command");
 
-    // And the old program, whose file is gone, still hands over: the new one need not wait for a lease.
+    // The old program, whose file was replaced, still hands over.
     machine.must(&format!("systemctl restart {JOB}"));
     let second = gated.runs_since(moment, Timing::SWIFT, Some("debian"));
     assert!(gated.again(&first).ended, "the command was killed");
@@ -108,10 +108,10 @@ impl Host {
         host
     }
 
-    /// Runs `apt-get`; what it and the scripts of the packages say.
+    /// Runs `apt-get`; returns its output with that of the package scripts.
     #[track_caller]
     fn apt(&self, words: &str) -> String {
-        // Without lists, as no mirror can be reached: what is installed needs nothing.
+        // Without package lists, as no mirror can be reached and the package has no dependencies.
         let words = format!("-o Dpkg::Options::=--force-confold --yes --quiet --allow-downgrades {words}");
         // dpkg writes to a terminal that apt makes.
         self.machine.must(&format!("DEBIAN_FRONTEND=noninteractive apt-get {words} 2>&1")).replace('\r', "")
@@ -160,7 +160,7 @@ impl Host {
         self.machine.write(&format!("/etc/etcd-await-election/{name}.env"), settings);
     }
 
-    /// Has an instance called `other`, in the unit of that name, lead this lock.
+    /// Starts an instance named `other` in the unit of that name, which leads this lock.
     #[track_caller]
     fn another_leads(&self, lock: &str) {
         let flags = format!("--endpoints=127.0.0.1:2379 --lock-name={lock} --identity=other --notify-ready=elected");
@@ -171,7 +171,7 @@ impl Host {
         ));
     }
 
-    /// Waits until `systemctl status` says these words of a unit that runs.
+    /// Waits until `systemctl status` of a running unit has these words.
     #[track_caller]
     fn says(&self, unit: &str, words: &str) {
         eventually(A_WHILE, &format!("{unit} says {words:?}"), || {

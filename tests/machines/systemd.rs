@@ -1,6 +1,6 @@
 //! The units that ship, on two hosts with systemd as their first process, gated by a cluster of three with TLS.
 //!
-//! Whatever happens to the host that leads, the command runs on the other one, and never on both.
+//! After any fault of the leading host the command runs on the other one, and never on both.
 
 mod services;
 
@@ -68,11 +68,11 @@ static SHARED: LazyLock<(Arc<Network>, Cluster)> = LazyLock::new(|| {
 /// What the units that ship are made for. Not shorter: two machines that boot leave little for a third on two cores.
 const TIMING: Timing = Timing::LONG;
 
-/// How long a unit may take to say what it does; no promise is about that.
+/// The limit for a unit to show its state.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// By when the next host's command runs if the lease has to run out, with some room as the members of etcd are on the same
-/// cores and disk.
+/// Returns the limit for the next host's command to start if the lease has to expire, with a reserve as the members of
+/// etcd share the cores and the disk.
 fn after_its_lease() -> Duration {
     TIMING.latest_failover() + Timing::SWIFT
 }
@@ -185,7 +185,7 @@ impl Hosts {
         failover::record(self.suite, version.trim(), fault, took);
     }
 
-    /// Stops both, as the end of every test: nothing of the command is left, and the promise was kept.
+    /// Ends the test: stops both, and checks that no process of the command runs and that the guarantee was satisfied.
     #[track_caller]
     fn verdict(&self, terms: usize) {
         for host in [&self.a, &self.b] {
@@ -215,7 +215,7 @@ fn signal_gatekeeper(host: &Machine, signal: &str) -> u64 {
     sent
 }
 
-/// As it would end by itself: asked with its own signal, by nobody else, and given its time.
+/// The command receives only its stop signal, and has time to stop.
 fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
     let slow = Behavior { daemon: true, ..Behavior::slow(Duration::from_secs(2)) };
     let hosts = Hosts::gating(suite, "stop", &slow, "");
@@ -230,7 +230,7 @@ fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
     hosts.verdict(2);
 }
 
-/// systemd's own signal reaches no command: SIGTERM would end this one, and the signal that it is given does not.
+/// SIGTERM of systemd does not reach the command, which it would end; the configured signal does not end it.
 fn on_a_stop_the_command_receives_only_its_stop_signal(suite: Suite) {
     let more = "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH\nETCD_AWAIT_ELECTION_STOP_GRACE=1";
     let hosts = Hosts::gating(suite, "signal", &Behavior::default(), more);
@@ -242,7 +242,7 @@ fn on_a_stop_the_command_receives_only_its_stop_signal(suite: Suite) {
     hosts.verdict(2);
 }
 
-/// The unit's own limit is shorter than that: the gatekeeper asks for the time.
+/// The time limit of the unit is shorter, so the gatekeeper extends it.
 fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
     let limit = Duration::from_secs(12);
     let slow = Behavior::slow(limit + Duration::from_secs(2));
@@ -257,7 +257,7 @@ fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
     hosts.verdict(2);
 }
 
-/// Of a service that was not written for a gate: where its command does not run, it has nothing to stop, and fails.
+/// The ExecStop of an existing service fails on a standby, where it has nothing to stop.
 fn an_exec_stop_of_the_unit_is_used_and_may_fail(suite: Suite) {
     let hosts = Hosts::gating(suite, "own", &Behavior::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
     for host in [&hosts.a, &hosts.b] {
@@ -285,18 +285,18 @@ fn a_stop_hands_over_at_once(suite: Suite) {
     hosts.verdict(2);
 }
 
-/// The gatekeeper ends what the guard leaves behind.
+/// The gatekeeper ends the processes that the guard leaves.
 fn a_standby_takes_over_at_once_from_a_killed_guard(suite: Suite) {
     let hosts = Hosts::gating(suite, "guard", &Behavior { daemon: true, ..Behavior::default() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep await-guard)");
     hosts.fails_over_to_b(fault, Fault::GuardKilled);
-    // It takes part again by itself.
+    // It joins again by itself.
     hosts.says(&hosts.a, "b leads");
     hosts.verdict(2);
 }
 
-/// systemd leaves the guard the moment that it needs. Were the guard killed, the next host would wait for the lease.
+/// systemd gives the guard time to revoke the lease, for which the next host would otherwise wait.
 fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suite: Suite) {
     let hosts = Hosts::gating(suite, "kill", &Behavior::default(), "");
     let life = hosts.on_a();
@@ -304,12 +304,12 @@ fn a_standby_takes_over_from_a_killed_gatekeeper_long_before_its_lease_ends(suit
     hosts.fails_over_to_b(fault, Fault::GatekeeperKilled);
     let life = hosts.gated.again(&life);
     assert!(life.ended, "it was killed too early: {life:?}");
-    // It takes part again by itself.
+    // It joins again by itself.
     hosts.says(&hosts.a, "b leads");
     hosts.verdict(2);
 }
 
-/// Neither TERM nor its gatekeeper's death ends it: the guard has to.
+/// The command ignores SIGTERM, so the guard has to kill it.
 fn a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at_most_a_lease(suite: Suite) {
     let stubborn = Behavior { daemon: true, children: 1, ..Behavior::stubborn() };
     let hosts = Hosts::gating(suite, "stubborn", &stubborn, "");
@@ -319,12 +319,12 @@ fn a_command_that_ignores_sigterm_delays_takeover_from_a_killed_gatekeeper_by_at
     hosts.verdict(2);
 }
 
-/// Nobody is left who knows of the lease, and a daemon that nobody can ask: systemd ends it before the lease does.
+/// Gatekeeper and guard are killed, and the command has daemonized: systemd kills it before the lease expires.
 fn processes_left_by_gatekeeper_and_guard_have_exited_before_the_next_term(suite: Suite) {
     let hosts = Hosts::gating(suite, "both", &Behavior { daemon: true, ..Behavior::stubborn() }, "");
     let fault = now();
     hosts.a.must("kill -KILL $(pgrep 'etcd-await-elec|await-guard')");
-    // On either host: the killed one is started anew, and may ask for what it held.
+    // On either host, as the killed instance is restarted.
     let life = hosts.gated.runs_since(fault, after_its_lease(), None);
     let took = Duration::from_nanos(life.from - fault);
     eprintln!("kill -9 of both: the next command began after {took:?}");
@@ -337,12 +337,12 @@ fn a_standby_takes_over_from_a_frozen_gatekeeper_after_its_lease(suite: Suite) {
     let fault = signal_gatekeeper(&hosts.a, "STOP");
     hosts.fails_over_to_b(fault, Fault::GatekeeperFrozen);
     hosts.says(&hosts.b, "leader of");
-    // As if nothing had happened to it: systemd wakes it to tell it.
+    // systemd resumes it before it stops it.
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     hosts.verdict(2);
 }
 
-/// The watchdog hears nothing more, and the unit is started anew.
+/// The watchdog expires, and systemd restarts the unit.
 fn a_gatekeeper_that_stays_frozen_is_killed_by_the_watchdog(suite: Suite) {
     let hosts = Hosts::gating(suite, "watchdog", &Behavior::default(), "");
     signal_gatekeeper(&hosts.a, "STOP");
@@ -372,8 +372,8 @@ fn a_standby_takes_over_from_a_lost_host_after_its_lease(suite: Suite) {
     hosts.verdict(2);
 }
 
-/// A host that stops as a whole and comes back later is beyond the promise: its command goes on for the moment until the
-/// guard has looked at the clock. It is that moment, and the token was larger already.
+/// A host that stops as a whole and resumes later is a limit of the guarantee: its command runs until the guard has
+/// read the clock, with an older token.
 fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(suite: Suite) {
     let hosts = Hosts::gating(suite, "pause", &Behavior::stubborn(), "");
     let life = hosts.on_a();
@@ -395,7 +395,7 @@ fn a_host_paused_for_longer_than_its_lease_stops_its_command_when_it_resumes(sui
     }
 }
 
-/// Shorter than the renew deadline: nobody notices.
+/// Shorter than the renew deadline.
 fn a_host_paused_for_less_than_the_renew_deadline_keeps_leadership(suite: Suite) {
     let hosts = Hosts::gating(suite, "moment", &Behavior::default(), "");
     let life = hosts.on_a();
@@ -424,7 +424,7 @@ fn a_host_that_is_cut_off_stops_its_command_before_the_next_one_starts(suite: Su
     hosts.verdict(2);
 }
 
-/// Before it has joined there is nothing that could have a signal of its own, and nothing to wait for.
+/// Before it has joined there is no command to stop.
 fn a_unit_starts_and_stops_at_once_without_etcd(suite: Suite) {
     let hosts = Hosts::gating(suite, "dark", &Behavior::default(), "");
     hosts.b.must(&format!("systemctl stop {UNIT}"));
@@ -465,7 +465,7 @@ fn the_redis_of_debian_runs_only_on_the_leading_host(suite: Suite) {
         eventually(Timing::SWIFT, &format!("redis answers on {}", host.name()), || {
             if answers(host) { Ok(()) } else { status(host, unit).and_then(Err) }
         });
-        // Not before: the other one's must be gone by the time that this one answers.
+        // Not before, as the other one must have ended when this one answers.
         assert!(!answers(other), "redis answers on both");
     };
     let settings = format!("ETCD_AWAIT_ELECTION_ENDPOINTS={}", SHARED.1.endpoints());
@@ -498,14 +498,14 @@ fn a_command_is_split_into_words_and_has_a_state_directory(suite: Suite) {
     host.write("/etc/etcd-await-election/words.env", &settings);
     host.must(&format!("systemctl start {unit}"));
     host.until(PATIENCE, "test \"$(ls /var/lib/etcd-await-election/words | tr '\\n' ,)\" = 'one,two words,'");
-    // It ends by itself, and is started anew more often than the five times that systemd would allow.
+    // It exits, and is restarted more often than the five times that systemd allows by default.
     host.until(PATIENCE, &format!("test $(systemctl show --value --property=NRestarts {unit}) -ge 6"));
     host.must(&format!(
         "systemctl is-active {unit} || systemctl show --value --property=ActiveState {unit} | grep activating"
     ));
 }
 
-/// A restart each second would help nobody, and hide it.
+/// A restart each second would hide the error.
 fn a_unit_with_invalid_settings_fails_and_is_not_restarted(suite: Suite) {
     let unit = "etcd-await-election@wrong.service";
     let host = host_of(suite, "a", "etcd-await-election@.service").boot();
@@ -517,7 +517,7 @@ fn a_unit_with_invalid_settings_fails_and_is_not_restarted(suite: Suite) {
     assert_eq!((show("ExecMainStatus").trim(), show("NRestarts").trim()), ("64", "0"));
 }
 
-/// systemd has nothing to say about what ships, and finds it hardened.
+/// systemd reports no problems of the shipped units, and rates them as hardened.
 fn the_units_are_well_formed_and_hardened(suite: Suite) {
     let gated = [
         ("redis-server.service", "redis-server.conf"),

@@ -1,5 +1,5 @@
-//! The faults: one after the other, each for a while, many at a time. Only what is beyond the promise is left out: both
-//! processes of one instance are never stopped at once, and an operator deletes one key at a time.
+//! The faults, many at a time. Faults beyond the limits of the guarantee are excluded: both processes of one instance
+//! are never stopped at once, and an operator deletes one key at a time.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ use crate::{
     world::World,
 };
 
-/// Lets faults happen until the plan's chaos is over.
+/// Causes faults until the plan's chaos is over.
 pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
     if plan.profile == Profile::Mixed {
         requests_vanish(world);
@@ -52,8 +52,8 @@ pub(crate) fn unleash(world: &Rc<World>, plan: &Plan) {
     });
 }
 
-/// Requests that are gone again just when somebody makes room for them: their owner died, or an operator deleted them. What
-/// they did by then stands: the holder they deleted may still run.
+/// Deletes requests just when an instance hands over for them, as if their owner died or an operator deleted them.
+/// Their effects stay: an evicted holder may still run.
 fn requests_vanish(world: &Rc<World>) {
     let world = Rc::clone(world);
     let sim = world.sim.clone();
@@ -68,7 +68,7 @@ fn requests_vanish(world: &Rc<World>) {
             let before = known;
             let view = View::new(lock, world.net.etcd().everything());
             known = view.revision;
-            // Somebody leads since just now, with a marker of its predecessor.
+            // A new leader, with an eviction marker of its predecessor.
             let Some(holder) = view.holder.filter(|_| !view.markers.is_empty()) else { continue };
             if holder.mod_revision > before && world.sim.chance(50) {
                 let leads = |machine: &usize| world.machines[*machine].config.identity.as_bytes() == holder.value;
@@ -77,7 +77,7 @@ fn requests_vanish(world: &Rc<World>) {
                 }
                 world.sim.sleep(world.sim.between(0, SECOND)).await;
                 for asking in view.requests {
-                    world.sim.log(|| format!("       FAULT: the request of {} vanishes", asking.request.lease));
+                    world.sim.log(|| format!("       FAULT: the request of {} is deleted", asking.request.lease));
                     let delete = Txn { when: vec![], then: vec![Op::Delete(asking.name.key)], otherwise: None };
                     let _ = world.net.change(|etcd| etcd.commit(&delete));
                 }
@@ -101,7 +101,7 @@ fn often_the_leader(world: &World) -> usize {
     (0..world.machines.len()).find(leads).filter(|_| world.sim.chance(60)).unwrap_or_else(|| any_machine(world))
 }
 
-/// One process of one sound instance; more often the leader's.
+/// One process of one instance without a fault; more often the leader's.
 fn process_fault(world: &Rc<World>, length: Time) {
     let machine = often_the_leader(world);
     let Some(instance) = world.instance(machine).filter(crate::world::Instance::is_sound) else { return };
@@ -127,7 +127,7 @@ fn process_fault(world: &Rc<World>, length: Time) {
     }
 }
 
-/// The links of one machine, to one member or to all.
+/// Faults of the links of one machine, to one member or to all.
 fn set_links(world: &Rc<World>, machine: usize, members: &[usize], link: Link, length: Time) {
     world.sim.log(|| format!("       FAULT: links {machine}-{members:?} {link:?} for {} ms", length / MS));
     for member in members {
@@ -152,7 +152,7 @@ fn link_fault(world: &Rc<World>, length: Time) {
     set_links(world, any_machine(world), &members, link, length);
 }
 
-/// Answers come later and later, and then none: what was confirmed counts from when it was sent.
+/// Responses become later and later, and then stop: a confirmed renewal counts from when it was sent.
 fn late_then_cut(world: &Rc<World>) {
     let (machine, members) = (often_the_leader(world), (0..world.net.members()).collect::<Vec<_>>());
     let limit = RequestTimeouts::of(&world.machines[machine].config.timing).attempt_limit;
@@ -170,7 +170,7 @@ fn late_then_cut(world: &Rc<World>) {
     });
 }
 
-/// Requests take a while to all members.
+/// Requests to all members are slow.
 fn slow(world: &Rc<World>, machine: usize, length: Time) {
     let slow = Way { lost: 0, delay: (50 * MS, 600 * MS) };
     let members: Vec<_> = (0..world.net.members()).collect();
@@ -182,7 +182,7 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
     let log = |what: String| world.sim.log(|| format!("       FAULT: {what} for {} ms", length / MS));
     match world.sim.between(0, 8) {
         0..=2 => {
-            // A member that does not know that it leads no more: the others have chosen another one.
+            // A member that does not know that the others have elected another raft leader.
             let stale = net.members() > 1 && world.sim.chance(30);
             let state = *world.sim.pick(&[Member::Dead, Member::Frozen, Member::CutOff { stale }]);
             log(format!("m{member} {state:?}"));
@@ -215,7 +215,7 @@ fn etcd_fault(world: &Rc<World>, length: Time) {
     }
 }
 
-/// A machine on one side of a partition with a member that led until then: it hears from nobody else.
+/// A machine that can only reach a former raft leader.
 fn beside_an_old_leader(world: &Rc<World>, member: usize, length: Time) {
     world.sim.log(|| format!("       FAULT: m{member} is cut off and does not know it for {} ms", length / MS));
     let others: Vec<_> = (0..world.net.members()).filter(|other| *other != member).collect();
@@ -225,7 +225,7 @@ fn beside_an_old_leader(world: &Rc<World>, member: usize, length: Time) {
     world.sim.after(length, move || net.set_member(member, Member::Up));
 }
 
-/// Ends all faults and gives everybody a command that lasts.
+/// Ends all faults and gives every instance a long-running command.
 pub(crate) fn heal(world: &Rc<World>) {
     world.sim.log(|| "       ALL FAULTS END".to_owned());
     world.net.heal();

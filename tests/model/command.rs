@@ -1,5 +1,5 @@
-//! A simulated command: a main process and what it forks. It takes a while to start, may end by itself, may ignore
-//! SIGTERM, may leave processes behind; only SIGKILL is sure, and takes milliseconds.
+//! A simulated command: a main process and its descendants. It takes some time to start, may exit by itself, ignore
+//! SIGTERM and leave descendants; only SIGKILL always works, within milliseconds.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,15 +15,15 @@ use crate::{
     sim::{MS, SECOND, Sim, Time},
 };
 
-/// How commands are, in one run.
+/// The behavior of commands in one run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
-    /// So many of a hundred end by themselves, after so long.
+    /// The percentage of commands that exit by themselves, and the longest time until then.
     pub(crate) ends: u64,
     pub(crate) lives: (Time, Time),
-    /// So many of a hundred processes ignore SIGTERM.
+    /// The percentage of processes that ignore SIGTERM.
     pub(crate) stubborn: u64,
-    /// The longest a process takes to follow SIGTERM.
+    /// The longest time from SIGTERM to the end of a process.
     pub(crate) slowest: Time,
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct Tree {
     name: String,
     oracle: Rc<Oracle>,
     habits: Rc<Cell<Habits>>,
-    /// How long each process takes to follow SIGTERM; `None` ignores it.
+    /// The time from SIGTERM to the end of each process; `None` ignores it.
     alive: RefCell<BTreeMap<i32, Option<Time>>>,
     main: Cell<Option<i32>>,
     next_pid: Cell<i32>,
-    /// Who is told of ends: the guard, while it lives.
+    /// The receiver of exits: the guard, while it lives.
     reaper: RefCell<Option<UnboundedSender<Event>>>,
     gone: Notify,
 }
@@ -61,7 +61,7 @@ impl Tree {
         self.alive.borrow().is_empty()
     }
 
-    /// Completes when no process is left.
+    /// Completes when all processes have ended.
     pub(crate) async fn gone(&self) {
         while !self.is_gone() {
             self.gone.notified().await;
@@ -70,7 +70,7 @@ impl Tree {
 
     fn tell(&self, event: Event) {
         if let Some(reaper) = &*self.reaper.borrow() {
-            // A guard that is gone hears nothing.
+            // The guard may have ended.
             let _ = reaper.send(event);
         }
     }
@@ -110,7 +110,7 @@ impl Tree {
         pid
     }
 
-    /// Calls `what` after a while if the process still lives then.
+    /// Calls `what` later, if the process still lives then.
     fn later(self: &Rc<Self>, delay: Time, pid: i32, what: impl FnOnce(&Rc<Self>) + 'static) {
         let tree = Rc::clone(self);
         self.sim.after(delay, move || {
@@ -145,7 +145,7 @@ impl Tree {
         }
     }
 
-    /// SIGTERM to the main process.
+    /// Sends SIGTERM to the main process.
     pub(crate) fn terminate(self: &Rc<Self>) {
         self.oracle.stopping();
         self.main.get().iter().for_each(|main| self.signal(*main));
@@ -155,13 +155,13 @@ impl Tree {
         self.alive.borrow().keys().copied().collect()
     }
 
-    /// SIGTERM to all but the main process.
+    /// Sends SIGTERM to all processes except the main process.
     pub(crate) fn terminate_rest(self: &Rc<Self>) {
         let main = self.main.get();
         self.processes().into_iter().filter(|pid| Some(*pid) != main).for_each(|pid| self.signal(pid));
     }
 
-    /// SIGKILL to all there are now.
+    /// Sends SIGKILL to all present processes.
     pub(crate) fn kill(self: &Rc<Self>) {
         self.processes().into_iter().for_each(|pid| self.kill_one(pid));
     }
@@ -170,7 +170,7 @@ impl Tree {
         self.later(self.sim.between(MS / 10, 8 * MS), pid, move |tree| tree.end(pid, CommandEnd::Signalled(9)));
     }
 
-    /// The guard died: the kernel kills the main process; the rest falls to the gatekeeper.
+    /// After the death of the guard the kernel kills the main process, and the gatekeeper adopts the other ones.
     pub(crate) fn orphaned(self: &Rc<Self>) {
         *self.reaper.borrow_mut() = None;
         self.main.get().iter().for_each(|main| self.kill_one(*main));

@@ -1,4 +1,4 @@
-//! One member of etcd as one machine sees it; and the same with a fault on purpose in what the election asks or sees.
+//! One member of etcd as one machine sees it, and a variant with a deliberate fault in requests or responses.
 
 use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     watch::{Stream, Watch},
 };
 
-/// One member through one machine's link.
+/// One member, reached through one machine's link.
 pub(crate) struct Endpoint {
     net: Net,
     machine: usize,
@@ -32,7 +32,7 @@ impl Endpoint {
         Self { net: net.clone(), machine, member, name: format!("m{member}") }
     }
 
-    /// A transaction; of a handover the oracle says whether it was the new holder's turn.
+    /// Applies a transaction. For a handover the oracle checks whether it was the new holder's turn.
     async fn commit_judged(&self, txn: Txn, oracle: Option<Rc<Oracle>>) -> Result<Outcome, StoreError> {
         self.call(move |net| {
             let before: Vec<_> = net.etcd().keys().cloned().collect();
@@ -45,7 +45,7 @@ impl Endpoint {
         .await
     }
 
-    /// Asks what a member answers with the others, and waits: for ever, if request or answer is lost.
+    /// Sends a linearizable request and waits: for ever, if request or response is lost.
     async fn call<T: 'static>(
         &self,
         apply: impl FnOnce(&Net) -> Result<T, StoreError> + 'static,
@@ -58,7 +58,7 @@ impl Endpoint {
         self.call_alone(|_, _| false, apply).await
     }
 
-    /// The same of what a member may answer alone.
+    /// Sends a request that a member may answer alone.
     async fn call_alone<T: 'static>(
         &self,
         alone: Alone,
@@ -125,7 +125,7 @@ impl Store for Endpoint {
         self.call(move |net| Ok(net.etcd().read(&gets))).await
     }
 
-    /// Not with what it was a while ago, which the model does not keep.
+    /// Not with older data, which the model does not keep.
     async fn serializable_read(&self, gets: &[Get]) -> Result<Snapshot, StoreError> {
         let gets = gets.to_vec();
         self.call_alone(|_, _| true, move |net| Ok(net.etcd().read(&gets))).await
@@ -141,18 +141,18 @@ impl Store for Endpoint {
     }
 }
 
-/// An endpoint that leaves out what a mutant forgets.
+/// An endpoint with the fault of a mutant.
 pub(crate) struct Mutated {
     pub(crate) endpoint: Endpoint,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) lock: LockName,
     pub(crate) oracle: Rc<Oracle>,
-    /// The lease of this candidate: its own request is never hidden from it.
+    /// The lease of this candidate, whose own request is never hidden.
     pub(crate) own: Rc<Cell<Option<LeaseId>>>,
 }
 
 impl Mutated {
-    /// Whether this key is another candidate's request, and to be hidden.
+    /// Returns whether this key is the request of another candidate, which is hidden.
     fn hides(&self, key: &[u8]) -> bool {
         let forced = |lease| self.lock.request(Request { to: None, lease });
         self.mutant == Some(Mutant::FeedsWhileRequested)
@@ -160,7 +160,7 @@ impl Mutated {
             && self.own.get().is_none_or(|own| key != forced(own))
     }
 
-    /// What is read instead of this.
+    /// Returns the range that is read instead.
     fn widened(&self, get: &Get) -> Get {
         let [_, to_one] = self.lock.requests();
         let own = self.own.get().map(|own| self.lock.requests_to(own)[1].clone());
@@ -168,7 +168,7 @@ impl Mutated {
         Get { range: if others { to_one } else { get.range.clone() }, ..get.clone() }
     }
 
-    /// What this candidate takes the answer for.
+    /// Returns the response as this candidate sees it.
     fn mistaken(&self, gets: &[Get], snapshot: &mut Snapshot) {
         snapshot.names.retain(|name| !self.hides(&name.key));
         for name in &mut snapshot.names {
@@ -181,7 +181,7 @@ impl Mutated {
         if self.mutant != Some(Mutant::ObeysWithoutEntry) {
             return;
         }
-        // It asks for the entry of somebody who asks, and finds what it asks for.
+        // The entry of the owner of a request always seems to exist.
         for get in gets {
             let Range::Key(key) = &get.range else { continue };
             let name = String::from_utf8_lossy(key);
@@ -217,7 +217,7 @@ impl Mutated {
     }
 }
 
-/// Whether a transaction makes somebody else the leader: it writes two keys, and one is the holder's.
+/// Returns whether a transaction is a handover: it writes two keys, one of which is the holder key.
 fn is_hand_over(lock: &LockName, txn: &Txn) -> bool {
     let puts = || txn.then.iter().filter_map(|op| if let Op::Put(key, ..) = op { Some(key) } else { None });
     puts().count() == 2 && puts().any(|key| *key == lock.holder()) && txn.otherwise.is_none()
@@ -288,7 +288,7 @@ impl Store for Mutated {
     }
 }
 
-/// A watch that does not see what the mutant does not see.
+/// A watch that hides what the mutant does not see.
 pub(crate) struct MutatedWatch {
     watch: Watch,
     hidden: Option<[Range; 2]>,

@@ -1,5 +1,5 @@
-//! etcd's store as its documentation and source describe it: revisions, leases, transactions, history. One state for all
-//! members, since everything asked of it is linearizable; what a member adds is in `net`.
+//! The store of etcd as its documentation and source describe it: revisions, leases, transactions, history. All members
+//! share one state, as requests are linearizable; the behavior of single members is in `net`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::sim::{SECOND, Time};
 /// The replicated state.
 pub(crate) struct Etcd {
     pub(crate) revision: i64,
-    /// The history up to this revision is gone.
+    /// The history up to this revision has been compacted.
     pub(crate) compacted: i64,
     keys: BTreeMap<Vec<u8>, KeyValue>,
     leases: BTreeMap<LeaseId, Lease>,
@@ -26,19 +26,19 @@ struct Lease {
 }
 
 impl Etcd {
-    /// What a leader change adds to every lease.
+    /// The extension of every lease by a raft election.
     pub(crate) const ELECTION: Time = SECOND;
 
     pub(crate) fn new() -> Self {
         Self { revision: 1, compacted: 0, keys: BTreeMap::new(), leases: BTreeMap::new(), history: Vec::new() }
     }
 
-    /// Once: the same id is not granted again while there is such a lease.
+    /// The same id is not granted again while its lease exists.
     pub(crate) fn grant(&mut self, lease: LeaseId, ttl: Time, now: Time) {
         self.leases.entry(lease).or_insert(Lease { ttl, expires: now + ttl });
     }
 
-    /// A lease that has run out is not renewed, though its keys may still stand.
+    /// An expired lease is not renewed, although its keys may still exist.
     pub(crate) fn keep_alive(&mut self, lease: LeaseId, now: Time) -> bool {
         match self.leases.get_mut(&lease).filter(|lease| lease.expires > now) {
             Some(lease) => {
@@ -59,12 +59,12 @@ impl Etcd {
         true
     }
 
-    /// The leases that have run out by `now`.
+    /// Returns the leases that have expired by `now`.
     pub(crate) fn expired(&self, now: Time) -> Vec<LeaseId> {
         self.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, _)| *id).collect()
     }
 
-    /// A new leader does not know how long the leases have been kept alive: it starts them all again, and longer.
+    /// A new raft leader does not know when the leases were renewed: it restarts and extends them all.
     pub(crate) fn leader_changed(&mut self, now: Time) {
         for lease in self.leases.values_mut() {
             lease.expires = now + lease.ttl + Self::ELECTION;
@@ -98,7 +98,7 @@ impl Etcd {
             if get.next_after.is_some() {
                 found.sort_by_key(|kv| kv.create_revision);
             }
-            // Nothing here fills a page; what follows on one is not modeled. Nor are old revisions: they are read just after.
+            // The model has no further pages, as nothing here fills one, and no reads at older revisions.
             assert!(get.next_after.is_some() || found.len() <= get.most.into(), "{get:?}");
             found.truncate(get.most.into());
             if get.values {
@@ -125,7 +125,7 @@ impl Etcd {
         }
     }
 
-    /// The changes to `range` from a revision on.
+    /// Returns the changes to `range` from a revision on.
     pub(crate) fn changes(&self, range: &Range, from: i64) -> Vec<Change> {
         let start = self.history.partition_point(|(revision, _)| *revision < from);
         let matching = self.history[start..].iter().filter(|(_, change)| range.contains(change.key()));
@@ -143,7 +143,7 @@ impl Etcd {
         }
     }
 
-    /// What etcd refuses before it applies anything.
+    /// The checks that etcd makes before it applies a transaction.
     fn check(&self, ops: &[Op]) -> Result<(), StoreError> {
         for (n, op) in ops.iter().enumerate() {
             let (key, lease) = match op {

@@ -1,4 +1,4 @@
-//! The guard process around the real switch, and the gatekeeper's handle on it.
+//! The guard process with the real switch, and the gatekeeper's handle of it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,7 +27,7 @@ use crate::{
     sim::{MachineClock, Process},
 };
 
-/// The guard process: everything that the switch says, done.
+/// The guard process, which performs the actions of the switch.
 pub(crate) struct GuardProcess {
     pub(crate) clock: MachineClock,
     pub(crate) stop_grace: Duration,
@@ -36,7 +36,7 @@ pub(crate) struct GuardProcess {
     pub(crate) own: UnboundedSender<Event>,
     pub(crate) reports: UnboundedSender<Report>,
     pub(crate) name: String,
-    /// Runs the release role.
+    /// Runs the release process.
     pub(crate) release: Box<dyn Fn(LeaseId)>,
 }
 
@@ -60,7 +60,7 @@ impl GuardProcess {
                     Action::Signal(_) | Action::Complain(_) => {}
                     Action::StopTree => self.tree.terminate_rest(),
                     Action::KillTree => self.tree.kill(),
-                    // A gatekeeper that is gone hears nothing.
+                    // The gatekeeper may have ended.
                     Action::Report(report) => drop(self.reports.send(report)),
                     Action::Release(lease) => (self.release)(lease),
                     Action::Exit => return,
@@ -83,7 +83,7 @@ async fn at(clock: &MachineClock, deadline: Option<Instant>) {
     }
 }
 
-/// The guard as the gatekeeper sees it. Dropped with the gatekeeper, which is how the guard learns of its end.
+/// The guard as the gatekeeper sees it. Dropped with the gatekeeper, which notifies the guard of its end.
 pub(crate) struct Handle {
     clock: MachineClock,
     guard: Process,
@@ -95,7 +95,7 @@ pub(crate) struct Handle {
     mutation: Mutation,
 }
 
-/// What a mutant needs to do wrong.
+/// The data of the mutants.
 pub(crate) struct Mutation {
     pub(crate) mutant: Option<Mutant>,
     pub(crate) timing: Timing,
@@ -109,7 +109,7 @@ impl Mutation {
 }
 
 impl Handle {
-    /// Between two rounds of SIGKILL.
+    /// The time between two rounds of SIGKILL.
     const ROUND: Duration = Duration::from_millis(5);
 
     pub(crate) fn new(
@@ -137,7 +137,7 @@ impl Handle {
         }
     }
 
-    /// What the guard's end means: the gatekeeper ends what it finds, as long as it takes.
+    /// After the end of the guard the gatekeeper kills the process tree, however long it takes.
     async fn end_tree(&self) {
         while !self.tree.is_gone() {
             self.tree.kill();

@@ -2,8 +2,8 @@
 //! [`gatekeeper`](etcd_await_election::gatekeeper) and the real [`Switch`](etcd_await_election::guard::switch::Switch) over
 //! an etcd in memory, on simulated time.
 //!
-//! One seed is one schedule: who takes part, what fails and when. A failing seed is printed with the story of its run, and
-//! replays exactly:
+//! One seed is one schedule: the instances, the faults and their times. A failing seed is printed with the log of its
+//! run, and replays exactly:
 //!
 //! ```text
 //! MODEL_SEED=17 cargo test --test model seeded -- --nocapture   # one seed, with its story
@@ -30,7 +30,7 @@ use mutant::Mutant;
 use plan::Profile;
 use run::{Schedule, seeds};
 
-/// How many seeds of one profile are run unless `MODEL_SEEDS` says more.
+/// The number of seeds of each profile, unless `MODEL_SEEDS` sets it.
 const SEEDS: u64 = 250;
 
 #[test]
@@ -53,19 +53,19 @@ fn a_seed_replays_exactly() {
     for seed in 0..3 {
         let run = || Schedule { seed, profile: Profile::Any, mutant: None }.run(true).story;
         let (first, second) = (run(), run());
-        assert!(first.len() > 100, "a run has a story");
+        assert!(first.len() > 100, "a run has a log");
         assert_eq!(first, second, "seed {seed} is one run");
     }
 }
 
-/// The model finds this fault, soon; and the real thing passes under the very same schedules.
+/// Checks that the model finds this fault soon, and that the real code passes under the same schedules.
 #[track_caller]
 fn is_found(mutant: Mutant, profile: Profile, sign: &str) {
     const BOUND: u64 = 400;
     for seed in 0..BOUND {
         let schedule = Schedule { seed, profile, mutant: Some(mutant) };
         if let Err(violation) = schedule.run(false).result {
-            // What else it breaks is found as well; what it must break is looked for.
+            // A mutant may cause other violations too; only the expected one counts.
             if !violation.contains(sign) {
                 continue;
             }

@@ -1,26 +1,26 @@
-//! The faults put in on purpose: each is what somebody could get wrong, and each must be found.
+//! Deliberate faults, each a plausible programming error, and each must be found.
 
-/// What is done wrong.
+/// A deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
-    /// The lock is given away when the command was asked to end, not when nothing of it is left.
+    /// The lock is released when the command receives its stop signal, not when its process tree has exited.
     ReleasesEarly,
-    /// The deadlines count from when the answer came, not from when the renewal was sent.
+    /// The deadlines count from the response, not from when the renewal was sent.
     CountsFromReply,
     /// The handover does not compare the holder key.
     HandOverWithoutHolder,
-    /// The handover does not compare that no marker stands.
+    /// The handover does not compare that no eviction marker exists.
     HandOverBesideMarker,
-    /// The handover does not compare that nobody of another kind has come before the next one of ours.
+    /// The handover does not compare that no other etcd client is before the next standby.
     HandOverPastOthers,
-    /// A leader obeys what another holder was asked for.
+    /// A leader obeys requests for another holder.
     ObeysRequestsToOthers,
-    /// A leader obeys whoever asks, whether or not it stands in the queue.
+    /// A leader obeys requests whose owner has no queue entry.
     ObeysWithoutEntry,
-    /// Joining writes the holder key whether or not it stands.
+    /// Joining writes the holder key even if it exists.
     JoinOverwrites,
-    /// Renewals go on feeding while somebody asks for the lead.
+    /// Renewals feed the guard while a handover request exists.
     FeedsWhileRequested,
-    /// Renewals read what one member knows, without its asking the others.
+    /// Renewals use serializable reads of one member.
     RenewsBySerializableReads,
 }

@@ -1,5 +1,5 @@
-//! The way between machines and etcd's members, with all that can happen on it: each machine has its own link to each
-//! member, and each member its own state. What is sent is on its way whether or not the sender still waits for it.
+//! The network between machines and members, with its faults: each machine has its own link to each member, and each
+//! member its own state. Messages in flight arrive whether or not the sender still waits.
 
 use std::{
     cell::{Ref, RefCell, RefMut},
@@ -21,9 +21,9 @@ use crate::{
 /// One direction of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
-    /// So many of a hundred messages are lost.
+    /// The percentage of lost messages.
     pub(crate) lost: u64,
-    /// The shortest and the longest way.
+    /// The shortest and the longest delay.
     pub(crate) delay: (Time, Time),
 }
 
@@ -45,15 +45,15 @@ impl Link {
     pub(crate) const GOOD: Self = Self { there: Way::GOOD, back: Way::GOOD };
 }
 
-/// What a member does with a request.
+/// The state of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Member {
     Up,
     /// Its port is closed.
     Dead,
-    /// It reads what came once it goes on.
+    /// It reads requests when it resumes.
     Frozen,
-    /// It has no way to the others. An old server may go on answering keepalives.
+    /// It is isolated from the others. An old server may still answer keepalives.
     CutOff {
         stale: bool,
     },
@@ -62,7 +62,7 @@ pub(crate) enum Member {
 /// A request that reached a member: applied, or answered with an error.
 pub(crate) type Request = Box<dyn FnOnce(&Net, Result<(), StoreError>)>;
 
-/// Whether a member that has no way to the others has an answer to a request.
+/// Whether an isolated member can answer a request.
 pub(crate) type Alone = fn(&Net, usize) -> bool;
 
 /// Everything between the candidates and etcd, and etcd.
@@ -78,17 +78,17 @@ struct Inner {
 
 struct State {
     members: Vec<Member>,
-    /// Requests that wait at a member until it goes on.
+    /// Requests that wait until a member resumes.
     waiting: Vec<Vec<Request>>,
     links: BTreeMap<(usize, usize), Link>,
-    /// How much later than the others a member learns of changes.
+    /// The lag of a member behind the others.
     lag: Vec<Time>,
     quorum: bool,
-    /// Old servers say of leases that are gone that they are alive.
+    /// Old servers confirm renewals of revoked leases.
     stale_keepalives: bool,
-    /// Whether a member led when it was frozen or cut off.
+    /// Whether a member was the raft leader when it was frozen or cut off.
     led: Vec<bool>,
-    /// Until when an old leader that is back does not know that it leads no more, unless it asks the others before.
+    /// The time until which a former raft leader does not know of the new one, unless it contacts the others before.
     unaware: Vec<Time>,
 }
 
@@ -130,7 +130,7 @@ impl Net {
         self.0.state.borrow().quorum
     }
 
-    /// Changes the state of etcd, and tells everybody who watches.
+    /// Changes the state of etcd, and notifies all watches.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut RefMut<'_, Etcd>) -> T) -> T {
         let mut etcd = self.0.etcd.borrow_mut();
         let before = etcd.revision;
@@ -153,7 +153,7 @@ impl Net {
         LeaseId(i64::try_from(self.0.sim.between(1, 1 << 62)).expect("62 bits"))
     }
 
-    /// Every half second etcd's leader revokes what has run out.
+    /// Every half second the raft leader revokes expired leases.
     fn lessor(&self) {
         let net = self.clone();
         self.0.sim.after(SECOND / 2 - self.0.sim.between(0, 50 * MS), move || {
@@ -172,7 +172,7 @@ impl Net {
         self.0.state.borrow_mut().stale_keepalives = stale;
     }
 
-    /// Whether this member would call a lease alive without asking anybody.
+    /// Returns whether this member confirms a renewal without contacting the others.
     pub(crate) fn answers_stale(&self, member: usize) -> bool {
         let state = self.0.state.borrow();
         match state.members[member] {
@@ -182,13 +182,13 @@ impl Net {
         }
     }
 
-    /// Whether this member answers a keepalive as if it still led: without having it from the others.
+    /// Returns whether this member answers a keepalive as if it were still the raft leader.
     pub(crate) fn is_unaware(&self, member: usize) -> bool {
         let alone = !self.has_quorum() || self.member(member) != Member::Up;
         alone || self.0.sim.now() < self.0.state.borrow().unaware[member]
     }
 
-    /// It has asked the others.
+    /// Notes that it has contacted the others.
     pub(crate) fn is_told(&self, member: usize) {
         self.0.state.borrow_mut().unaware[member] = 0;
     }
@@ -209,7 +209,7 @@ impl Net {
             Member::Up | Member::Dead => false,
         };
         if led {
-            // The others choose another one, at the earliest now, and every lease begins anew with it.
+            // The others elect another raft leader, which restarts every lease.
             self.0.etcd.borrow_mut().leader_changed(self.0.sim.now());
         }
         let has_led = std::mem::replace(&mut self.0.state.borrow_mut().led[member], led);
@@ -226,7 +226,7 @@ impl Net {
         self.0.state.borrow_mut().quorum = false;
     }
 
-    /// The members agree again, on a new leader.
+    /// The members elect a raft leader again.
     pub(crate) fn regain_quorum(&self) {
         if self.has_quorum() {
             return;
@@ -261,13 +261,13 @@ impl Net {
         self.0.state.borrow().links.get(&(machine, member)).copied().unwrap_or(Link::GOOD)
     }
 
-    /// Sends a request to a member; lost, late, or there soon.
+    /// Sends a request to a member: it may be lost or late.
     pub(crate) fn send(&self, machine: usize, member: usize, alone: Alone, request: Request) {
         let net = self.clone();
         self.travel(self.link(machine, member).there, move || net.arrive(member, alone, request));
     }
 
-    /// Sends an answer back.
+    /// Sends a response.
     pub(crate) fn answer(&self, machine: usize, member: usize, answer: impl FnOnce() + 'static) {
         self.travel(self.link(machine, member).back, answer);
     }
@@ -285,7 +285,7 @@ impl Net {
             Member::Frozen => self.0.state.borrow_mut().waiting[member].push(request),
             Member::Up if self.has_quorum() => request(self, Ok(())),
             Member::Up | Member::CutOff { .. } if alone(self, member) => request(self, Ok(())),
-            // Waits for the others: until they are back, or etcd's own limit.
+            // Waits for the others until they can be reached, or until etcd's own limit.
             Member::Up | Member::CutOff { stale: false } if self.0.sim.chance(50) => {
                 self.0.state.borrow_mut().waiting[member].push(request);
             }
@@ -297,7 +297,7 @@ impl Net {
         }
     }
 
-    /// Whether a change can be told now.
+    /// Returns whether a watch can be notified now.
     pub(crate) fn can_tell(&self, machine: usize, member: usize) -> bool {
         let up = matches!(self.member(member), Member::Up) && self.has_quorum();
         up && self.link(machine, member).back.lost < 100
@@ -317,7 +317,7 @@ impl Net {
         streams.iter().for_each(tell);
     }
 
-    /// Whatever changed between a machine (or all) and a member: a stream there goes on, or is broken by it.
+    /// After a change between a machine (or all) and a member its streams continue or break.
     fn healed(&self, machine: Option<usize>, member: usize) {
         self.each_stream(|stream| {
             if stream.is_between(machine, member) {
@@ -330,7 +330,7 @@ impl Net {
         });
     }
 
-    /// A watch breaks for no reason that anybody could see.
+    /// Breaks a watch without a visible reason.
     pub(crate) fn break_streams(&self, machine: usize) {
         self.each_stream(|stream| {
             if stream.is_between(Some(machine), stream.member()) {
@@ -339,7 +339,7 @@ impl Net {
         });
     }
 
-    /// Forgets all history; watches that are behind cannot go on.
+    /// Compacts all history; watches that lag behind cannot continue.
     pub(crate) fn compact(&self) {
         let mut etcd = self.0.etcd.borrow_mut();
         etcd.compacted = etcd.revision;

@@ -12,36 +12,36 @@ use etcd_await_election::{
 
 use crate::sim::Sim;
 
-/// Whose command it is.
+/// The owner of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One of our instances.
+    /// An instance of the program.
     Ours,
     /// The Go tool.
     Go,
-    /// A client of etcd's own elections.
+    /// Another etcd client.
     Foreign,
 }
 
 #[derive(Clone, Copy)]
 struct Running {
     kind: Kind,
-    /// An operator deleted a key of its leadership. Peers that know nothing of our way to end may start beside it, and it
-    /// may be one of them.
+    /// An operator deleted a key of its leadership. Other clients do not wait for the process tree, so they may start
+    /// beside it.
     deposed: bool,
 }
 
-/// Who runs now, and what went wrong first.
+/// The running commands, and the first violation.
 pub(crate) struct Oracle {
     sim: Sim,
     running: RefCell<BTreeMap<String, Running>>,
     token: Cell<i64>,
-    /// Terms with a token up to this one are deposed, also those that have not started their command yet.
+    /// Terms with a token up to this one have lost leadership, also those that have not started their command yet.
     deposed: Cell<i64>,
     terms: Cell<u64>,
-    /// How often a command was asked to stop.
+    /// The number of stop signals to commands.
     stops: Cell<u64>,
-    /// Whose command was ever started.
+    /// The instances whose command was ever started.
     started: RefCell<BTreeSet<String>>,
     violation: RefCell<Option<String>>,
 }
@@ -60,7 +60,7 @@ impl Oracle {
         }
     }
 
-    /// A command of ours begins.
+    /// The command of an instance starts.
     pub(crate) fn start(&self, name: &str, token: i64) {
         self.sim.log(|| format!("{name} COMMAND STARTS, token {token}"));
         self.terms.set(self.terms.get() + 1);
@@ -72,7 +72,7 @@ impl Oracle {
         self.add(name, Running { kind: Kind::Ours, deposed: token <= self.deposed.get() });
     }
 
-    /// The command of a peer begins.
+    /// The command of a peer starts.
     pub(crate) fn begin(&self, name: &str, kind: Kind) {
         self.add(name, Running { kind, deposed: false });
     }
@@ -80,7 +80,7 @@ impl Oracle {
     fn add(&self, name: &str, new: Running) {
         for (other, running) in self.running.borrow().iter() {
             let ours = new.kind == Kind::Ours && running.kind == Kind::Ours;
-            // What peers do to each other is theirs.
+            // Overlaps of peers with each other do not count.
             let peers = new.kind != Kind::Ours && running.kind != Kind::Ours;
             if ours || !(peers || running.deposed || new.deposed) {
                 self.violate(format!("{name} starts while the command of {other} runs"));
@@ -89,20 +89,20 @@ impl Oracle {
         self.running.borrow_mut().insert(name.to_owned(), new);
     }
 
-    /// Nothing is left of it.
+    /// Its process tree has exited.
     pub(crate) fn stop(&self, name: &str) {
-        self.sim.log(|| format!("{name} COMMAND GONE"));
+        self.sim.log(|| format!("{name} COMMAND EXITED"));
         self.running.borrow_mut().remove(name);
     }
 
-    /// An operator deletes a key that those who lead now lead by.
+    /// An operator deletes a key on which the present leadership depends.
     pub(crate) fn depose(&self, revision: i64) {
         self.deposed.set(revision);
         self.running.borrow_mut().values_mut().for_each(|running| running.deposed = true);
     }
 
-    /// The lead is handed over with these writes: to the next in the queue, or to somebody who asked this very holder or whoever
-    /// leads. Names are taken apart here once more, as the election's own way to do so may be wrong.
+    /// Checks a handover with these writes: to the next in the queue, or to the owner of a request to this or any
+    /// holder. Key names are parsed here independently of the election's own code.
     pub(crate) fn handed_over(&self, before: &[KeyValue], then: &[Op]) {
         let put = |kv: &&KeyValue| then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == kv.key));
         let heir = then.iter().find_map(|op| if let Op::Put(_, _, lease) = op { Some(*lease) } else { None });
@@ -116,10 +116,10 @@ impl Oracle {
         let mut queue: Vec<_> = before.iter().filter(is_entry).collect();
         queue.sort_by_key(|kv| kv.create_revision);
         let Some((heir, place)) = heir.zip(queue.iter().position(put)) else {
-            return self.violate("a handover writes no entry".to_owned());
+            return self.violate("a handover writes no queue entry".to_owned());
         };
         let old: Option<LeaseId> = queue[place].lease;
-        // A late copy of its own join is no other instance.
+        // It may be a late copy of its own join.
         let next = queue[place..].iter().find(|entry| entry.lease != old);
         let is_next = next.is_some_and(|next| next.lease == Some(heir));
         let asks = |kv: &KeyValue| {
@@ -128,21 +128,21 @@ impl Oracle {
         };
         if !is_next && !before.iter().any(asks) {
             let queue: Vec<_> = queue.into_iter().map(show_key).collect();
-            self.violate(format!("the lead is handed over to {heir} out of turn: {queue:#?}"));
+            self.violate(format!("leadership is handed over to {heir} out of turn: {queue:#?}"));
         }
     }
 
-    /// Whose command of ours runs.
+    /// Returns the instance whose command runs.
     pub(crate) fn leader(&self) -> Option<String> {
         self.running.borrow().iter().find(|(_, running)| running.kind == Kind::Ours).map(|(name, _)| name.clone())
     }
 
-    /// Whether this instance's command was started, however soon somebody else may have asked for the lead.
+    /// Returns whether this instance's command was started, even if another request followed soon.
     pub(crate) fn has_started(&self, name: &str) -> bool {
         self.started.borrow().contains(name)
     }
 
-    /// A command is asked to stop.
+    /// A command receives a stop signal.
     pub(crate) fn stopping(&self) {
         self.stops.set(self.stops.get() + 1);
     }
@@ -165,7 +165,7 @@ impl Oracle {
     }
 }
 
-/// A change in etcd, to read.
+/// Formats a change in etcd.
 pub(crate) fn show(change: &Change) -> String {
     match change {
         Change::Put(kv) => format!("put {}", show_key(kv)),
@@ -173,7 +173,7 @@ pub(crate) fn show(change: &Change) -> String {
     }
 }
 
-/// A key, to read.
+/// Formats a key.
 pub(crate) fn show_key(kv: &KeyValue) -> String {
     let lease = kv.lease.map_or_else(|| "none".to_owned(), |lease| lease.to_string());
     format!("{} = {} on {lease} at {}", String::from_utf8_lossy(&kv.key), kv.identity(), kv.mod_revision)

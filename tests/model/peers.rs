@@ -1,4 +1,4 @@
-//! Those who share the lock and are not ours: the Go tool of version 0.2, clients of etcd's own elections, and operators.
+//! Peers that share the lock: the Go tool of version 0.2, other etcd clients, and operators.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::{
     world::World,
 };
 
-/// How long a peer may need to ask etcd.
+/// The longest time that a peer may need for a request.
 const WAY: (Time, Time) = (MS, 5 * MS);
 
 async fn ask_etcd(world: &World) {
@@ -31,8 +31,8 @@ fn grant(world: &World, ttl: Time) -> LeaseId {
     lease
 }
 
-/// The Go tool: one plain key, put with a new lease if it is absent, tried again every retry period. A holder that sees
-/// its key deleted kills its command soon after, and then revokes its lease.
+/// The Go tool: it creates the holder key with a new lease if it is absent, and retries every retry period. A holder
+/// whose key is deleted kills its command soon after, and then revokes its lease.
 pub(crate) fn go(world: &Rc<World>, n: usize, retry: Time) {
     let (world, name) = (Rc::clone(world), format!("go{n}"));
     let sim = world.sim.clone();
@@ -75,7 +75,7 @@ async fn run_go(world: &World, name: &str, holder: &[u8], lease: LeaseId, revisi
             world.net.change(|etcd| etcd.keep_alive(lease, world.sim.now()));
         }
     }
-    // Some commands take their time to die; the lease lives longer.
+    // Some commands end slowly; the lease lives longer.
     let slowest = *world.sim.pick(&[300 * MS, 3 * SECOND]);
     world.sim.sleep(world.sim.between(MS, slowest)).await;
     world.oracle.stop(name);
@@ -120,7 +120,7 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
     });
 }
 
-/// Somebody with `etcdctl del`: one key at a time, and the next only when what that led to is over.
+/// An operator with `etcdctl del`: one key at a time, and the next one only after the effects of the first.
 pub(crate) fn operator(world: &Rc<World>) {
     let world = Rc::clone(world);
     let sim = world.sim.clone();

@@ -1,4 +1,4 @@
-//! What a seed decides before anything happens: who takes part, how fast their clocks run, what can go wrong.
+//! The plan that follows from a seed: the instances, the rates of their clocks, and the possible faults.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
     world::{Machine, World},
 };
 
-/// What a run is about.
+/// The focus of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// Everything, as chance has it.
+    /// All faults, at random.
     Any,
-    /// Answers that come late, and links that are cut just after.
+    /// Late responses, and links that are cut just after.
     Late,
-    /// A mixed fleet in a hurry: many handovers on slow ways, Go peers, an operator who deletes the holder key.
+    /// A mixed fleet: many handovers over slow links, Go peers, an operator who deletes the holder key.
     Mixed,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct Plan {
     pub(crate) timing: Timing,
     pub(crate) machines: usize,
     pub(crate) members: usize,
-    /// How long faults go on.
+    /// The time for which faults occur.
     pub(crate) chaos: Time,
     /// The longest time from one fault to the next.
     pub(crate) calm: Time,
-    /// Go peers, and their retry period.
+    /// The number of Go peers, and their retry period.
     pub(crate) go: usize,
     pub(crate) go_retry: Time,
     pub(crate) foreign: usize,
@@ -53,7 +53,7 @@ impl Plan {
     pub(crate) fn draw(sim: &Sim, profile: Profile) -> Self {
         let all =
             [(15, 10_000, 2_000, 10_000), (8, 5_000, 1_000, 20_000), (5, 3_000, 1_000, 2_000), (3, 1_500, 500, 1_000)];
-        // With the shorter ones an answer that comes late is given up before it matters.
+        // With shorter ones a late response times out before it matters.
         let timings = if profile == Profile::Late { &all[..2] } else { &all };
         let (lease, renew, retry, grace) = *sim.pick(timings);
         let ms = Duration::from_millis;
@@ -82,7 +82,7 @@ impl Plan {
         }
     }
 
-    /// The world of this plan, with nobody started yet.
+    /// Creates the world of this plan, without any started instance.
     pub(crate) fn build(&self, sim: &Sim, mutant: Option<Mutant>) -> Rc<World> {
         let machine = |n: usize| {
             let twin = self.twins && n < 2;

@@ -1,4 +1,4 @@
-//! One run of one seed: chaos, healing, and what must be true then.
+//! One run of one seed: chaos, recovery, and the checks after it.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,7 +21,7 @@ use crate::{
     world::World,
 };
 
-/// One schedule, to be run as often as one likes.
+/// One schedule, which can be repeated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) seed: u64,
@@ -29,19 +29,19 @@ pub(crate) struct Schedule {
     pub(crate) mutant: Option<Mutant>,
 }
 
-/// How a run went.
+/// The result of a run.
 pub(crate) struct Ran {
     /// The number of terms that began, or what was violated.
     pub(crate) result: Result<Figures, String>,
-    /// All that happened, if it was asked for.
+    /// The log of the run, if requested.
     pub(crate) story: Vec<String>,
 }
 
-/// What a run that went well has to tell.
+/// The figures of a successful run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) terms: u64,
-    /// How long it took after the faults until somebody led, of what was allowed, in percent.
+    /// The time from the end of the faults until an instance led, in percent of the limit.
     pub(crate) led_after: u64,
     /// The same for a forced start.
     pub(crate) forced_after: u64,
@@ -90,12 +90,13 @@ impl Run<'_> {
             peers::operator(world);
         }
         chaos::unleash(world, plan);
-        // What was begun may last beyond the end of the chaos; healing ends it all.
+        // Faults may last beyond the end of the chaos; they all end now.
         self.until(plan.chaos + 2 * SECOND, || false)?;
         chaos::heal(world);
-        let led_after = self
-            .within(self.liveness_bound(), "nobody leads, long after all faults", || world.oracle.leader().is_some())?;
-        // The leases of those who died are over.
+        let led_after = self.within(self.liveness_bound(), "no instance leads, long after all faults", || {
+            world.oracle.leader().is_some()
+        })?;
+        // The leases of dead instances have expired.
         self.until(world.sim.now() + 2 * self.lease() + 5 * SECOND, || false)?;
         self.stray_requests()?;
         let forced_after = self.force()?;
@@ -107,14 +108,14 @@ impl Run<'_> {
         micros(self.plan.timing.lease())
     }
 
-    /// A lease and what a leader change adds, etcd's round of expiry; a command that is stopping; a few retry periods; and a
-    /// supervisor's restart.
+    /// A lease with the extension of a raft election and etcd's expiry interval, a stopping command, a few retry
+    /// periods, and a supervisor's restart.
     fn liveness_bound(&self) -> Time {
         let timing = &self.plan.timing;
         self.lease() + 3 * SECOND / 2 + micros(timing.stop_grace()) + 4 * micros(timing.retry_period()) + 3 * SECOND
     }
 
-    /// Lets time go on until `end`, or until `done`; whether it was.
+    /// Advances time until `end`, or until `done`; returns whether it was done.
     fn until(&self, end: Time, done: impl Fn() -> bool) -> Result<bool, String> {
         let sim = &self.world.sim;
         while sim.now() < end {
@@ -129,7 +130,7 @@ impl Run<'_> {
         Ok(done())
     }
 
-    /// Fails with `otherwise` if `done` is not true by then. In percent of what was allowed.
+    /// Fails with `otherwise` if `done` is not true by then. Returns the time in percent of the limit.
     fn within(&self, bound: Time, otherwise: &str, done: impl Fn() -> bool) -> Result<u64, String> {
         let begun = self.world.sim.now();
         if self.until(begun + bound, done)? {
@@ -140,11 +141,11 @@ impl Run<'_> {
         Err(self.world.oracle.violation().unwrap_or_default())
     }
 
-    /// Requests that are not for this leader, or whose owner stands nowhere, do not disturb it.
+    /// Checks that requests for other holders, or whose owner has no queue entry, do not disturb the leader.
     fn stray_requests(&self) -> Result<(), String> {
         let (world, lock) = (self.world, &self.world.machines[0].config.lock);
         if self.plan.twins {
-            // A restarted twin makes a request that is for this leader, at any time.
+            // A restarted instance of the same identity may make a request to this leader at any time.
             return Ok(());
         }
         let (leader, stops) = (world.oracle.leader(), world.oracle.stops());
@@ -161,7 +162,7 @@ impl Run<'_> {
         let txn = Txn { when: vec![], then: strays.into_iter().map(put).collect(), otherwise: None };
         let _ = world.net.change(|etcd| etcd.commit(&txn));
         self.until(world.sim.now() + 3 * micros(self.plan.timing.retry_period()), || false)?;
-        // A candidate whose forced request vanished in the chaos may have made it again meanwhile.
+        // A candidate whose request was deleted in the chaos may have made it again.
         let changes = lock.requests().into_iter().flat_map(|range| world.net.etcd().changes(&range, view.revision + 1));
         let others = changes.filter(|change| matches!(change, Change::Put(kv) if kv.value != b"stray")).count();
         if world.oracle.stops() != stops && others == 0 {
@@ -172,16 +173,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A forced start gets the lead from a leader that is alive within the TTL.
+    /// Checks that a forced start takes over from a live leader within the TTL.
     fn force(&self) -> Result<u64, String> {
         let world = self.world;
         if self.plan.twins {
-            // A restarted twin forces too, at any time, and may be given the lead before this one starts anything.
+            // A restarted instance of the same identity may also make a request, and lead before this one.
             return Ok(0);
         }
         let leader = world.oracle.leader();
         let leads = |machine: usize| world.instance(machine).map(|instance| instance.name) == leader;
-        // One that gives up would take its request with it.
+        // An instance that gives up also deletes its request.
         let patient = |machine: usize| world.machines[machine].config.acquire_timeout.is_none();
         let waits = |machine: &usize| patient(*machine) && !leads(*machine);
         let Some(machine) = (0..world.machines.len()).find(waits) else { return Ok(0) };
@@ -196,7 +197,7 @@ impl Run<'_> {
         self.within(bound, "a forced start does not lead", || world.oracle.has_started(&name))
     }
 
-    /// All end, and leave nothing behind.
+    /// Checks that all instances end, and that no keys or leases remain.
     fn stop(&self) -> Result<(), String> {
         let world = self.world;
         for (n, machine) in world.machines.iter().enumerate() {
@@ -205,9 +206,9 @@ impl Run<'_> {
         }
         let over = || (0..world.machines.len()).all(|n| world.instance(n).is_none_or(|instance| instance.is_over()));
         let bound = self.lease() + micros(self.plan.timing.stop_grace()) + 10 * SECOND;
-        self.within(bound, "somebody does not end on SIGTERM", over)?;
-        self.within(10 * MS, "keys are left", || world.net.etcd().keys().next().is_none())?;
-        self.within(self.lease() + 2 * SECOND, "leases are left", || world.net.etcd().leases() == 0)?;
+        self.within(bound, "an instance does not end on SIGTERM", over)?;
+        self.within(10 * MS, "keys remain", || world.net.etcd().keys().next().is_none())?;
+        self.within(self.lease() + 2 * SECOND, "leases remain", || world.net.etcd().leases() == 0)?;
         Ok(())
     }
 }
@@ -217,10 +218,10 @@ fn micros(duration: std::time::Duration) -> Time {
 }
 
 fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
+    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
 }
 
-/// Runs many seeds of a profile, or the one that is asked for, with its story.
+/// Runs many seeds of a profile, or the configured one with its log.
 pub(crate) fn seeds(profile: Profile, count: u64) {
     let begun = std::time::Instant::now();
     let (seeds, tell) = match variable("MODEL_SEED") {
@@ -242,7 +243,7 @@ pub(crate) fn seeds(profile: Profile, count: u64) {
             }
             Err(violation) => {
                 let story = schedule.run(true).story;
-                panic!("{violation}\n{}\n{profile:?}: again with MODEL_SEED={seed}: {violation}", story.join("\n"));
+                panic!("{violation}\n{}\n{profile:?}: repeat with MODEL_SEED={seed}: {violation}", story.join("\n"));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A little executor on simulated time. Time jumps to the next thing that happens; nothing ever waits. Whatever is random
-//! comes from one seeded generator, and everything runs in one order, so a seed is a whole run.
+//! A small executor on simulated time. Time jumps to the next event. All random numbers come from one seeded generator,
+//! and the order of tasks is fixed, so that a seed determines the whole run.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,7 +26,7 @@ pub(crate) const SECOND: Time = 1_000_000;
 /// A millisecond of true time.
 pub(crate) const MS: Time = 1_000;
 
-/// What is to happen at an instant.
+/// An action at an instant.
 enum Event {
     Wake(Waker),
     Call(Box<dyn FnOnce()>),
@@ -55,7 +55,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// The simulated world's time, chance and tasks.
+/// The time, random numbers and tasks of the simulated world.
 #[derive(Clone)]
 pub(crate) struct Sim(Rc<Inner>);
 
@@ -67,12 +67,12 @@ struct Inner {
     tasks: RefCell<BTreeMap<u64, Slot>>,
     ready: Arc<Mutex<VecDeque<u64>>>,
     log: Option<RefCell<Vec<String>>>,
-    /// Whose task is being polled.
+    /// The process of the task that is being polled.
     current: RefCell<Option<Process>>,
 }
 
 impl Sim {
-    /// More polls than this without time going on is a loop that never waits.
+    /// More polls than this at one instant are a busy loop.
     const BUSY: u32 = 100_000;
 
     pub(crate) fn new(seed: u64, log: bool) -> Self {
@@ -92,12 +92,12 @@ impl Sim {
         self.0.now.get()
     }
 
-    /// A number from `from` up to and without `to`.
+    /// Returns a number from `from` up to, but not including, `to`.
     pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
         from + self.0.rng.borrow_mut().below((to - from).max(1))
     }
 
-    /// True in so many of a hundred cases.
+    /// Returns true with this probability in percent.
     pub(crate) fn chance(&self, percent: u64) -> bool {
         self.between(0, 100) < percent
     }
@@ -106,7 +106,7 @@ impl Sim {
         &from[self.0.rng.borrow_mut().index(from.len())]
     }
 
-    /// Writes a line to the log of this run, if there is one.
+    /// Writes a line to the log of this run, if it has one.
     pub(crate) fn log(&self, line: impl FnOnce() -> String) {
         if let Some(log) = &self.0.log {
             let (seconds, millis) = (self.now() / SECOND, self.now() % SECOND / MS);
@@ -114,7 +114,7 @@ impl Sim {
         }
     }
 
-    /// Whose task runs just now.
+    /// Returns the process of the running task.
     pub(crate) fn current(&self) -> String {
         self.0.current.borrow().as_ref().map(|process| process.0.name.clone()).unwrap_or_default()
     }
@@ -133,7 +133,7 @@ impl Sim {
         self.0.events.borrow_mut().insert((at.max(self.now()), self.id()), Event::Call(Box::new(what)));
     }
 
-    /// Calls `what` so much later.
+    /// Calls `what` after this time.
     pub(crate) fn after(&self, delay: Time, what: impl FnOnce() + 'static) {
         self.at(self.now().saturating_add(delay), what);
     }
@@ -156,17 +156,17 @@ impl Sim {
         waker.wake();
     }
 
-    /// Ends a process: nothing of it runs any more.
+    /// Ends a process and all its tasks.
     pub(crate) fn kill(&self, process: &Process) {
         process.0.alive.set(false);
         for id in process.0.tasks.take() {
-            // Dropped only after the borrow: the end of a task may touch other tasks.
+            // Dropped after the borrow, as dropping a task may affect other tasks.
             let slot = self.0.tasks.borrow_mut().remove(&id);
             drop(slot);
         }
     }
 
-    /// Stops a process as SIGSTOP does: it misses nothing, but sees all of it later.
+    /// Stops a process as SIGSTOP does: it receives all events later.
     pub(crate) fn freeze(&self, process: &Process) {
         process.0.frozen.set(true);
     }
@@ -177,7 +177,7 @@ impl Sim {
         ready.extend(process.0.missed.take());
     }
 
-    /// Lets time go on until `end`.
+    /// Advances time until `end`.
     pub(crate) fn run_until(&self, end: Time) {
         loop {
             self.run_ready();
@@ -200,7 +200,7 @@ impl Sim {
             let next = self.0.ready.lock().expect("one thread").pop_front();
             let Some(id) = next else { return };
             polls += 1;
-            assert!(polls < Self::BUSY, "a busy loop: time does not go on");
+            assert!(polls < Self::BUSY, "a busy loop: time does not advance");
             let (mut task, process, waker) = {
                 let mut tasks = self.0.tasks.borrow_mut();
                 let Some(slot) = tasks.get_mut(&id) else { continue };
@@ -226,7 +226,7 @@ impl Sim {
         }
     }
 
-    /// Drops whatever is left, which may hold this simulation in a circle.
+    /// Drops all remaining tasks, which may hold references to this simulation.
     pub(crate) fn end(&self) {
         drop(self.0.tasks.take());
         drop(self.0.events.take());
@@ -295,22 +295,22 @@ impl Drop for Sleep {
     }
 }
 
-/// The clock of one machine: true time at its own rate, from its own start.
+/// The clock of one machine, with its own rate and offset.
 #[derive(Clone)]
 pub(crate) struct MachineClock {
     pub(crate) sim: Sim,
-    /// Parts per million of true time: how fast it runs.
+    /// Its rate, in parts per million of true time.
     pub(crate) rate: u64,
-    /// What it showed at the start of the run.
+    /// Its time at the start of the run.
     pub(crate) offset: u64,
 }
 
 impl MachineClock {
     const TRUE: u128 = 1_000_000;
 
-    /// The first instant of true time at which this clock shows `deadline`, or later.
+    /// Returns the first instant of true time at which this clock shows `deadline` or later.
     fn true_time(&self, deadline: Instant) -> Time {
-        // A part of a microsecond is one more: or it would wake before the deadline, again and again.
+        // Rounded up, or it would wake before the deadline again and again.
         let shown = deadline.since_boot().as_nanos().div_ceil(1_000).saturating_sub(u128::from(self.offset));
         Time::try_from((shown.saturating_mul(Self::TRUE)).div_ceil(u128::from(self.rate))).unwrap_or(Time::MAX)
     }

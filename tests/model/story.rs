@@ -1,4 +1,4 @@
-//! What the election logs, in the story of a run.
+//! Adds the log of the election to the log of a run.
 
 use std::{cell::RefCell, fmt::Write as _, sync::Once};
 
@@ -15,11 +15,11 @@ thread_local! {
     static SIM: RefCell<Option<Sim>> = const { RefCell::new(None) };
 }
 
-/// Runs `what` with everything that it logs written to the log of `sim`.
+/// Runs `what` and writes its log to the log of `sim`.
 pub(crate) fn told<T>(sim: &Sim, what: impl FnOnce() -> T) -> T {
     static ONCE: Once = Once::new();
-    // One for all threads: each looks for its own simulation.
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Teller).expect("nobody else logs here"));
+    // One subscriber for all threads, each of which has its own simulation.
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Teller).expect("the only subscriber"));
     SIM.set(Some(sim.clone()));
     let result = what();
     SIM.set(None);

@@ -1,4 +1,5 @@
-//! Watches: each range of a stream has its own place in the history, is told late, and can be broken or compacted away.
+//! Watches: each range of a stream has its own position in the history, is notified late, and can break or be
+//! compacted.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +12,7 @@ use etcd_await_election::etcd::store::{self, Change, Range, StoreError};
 
 use crate::net::Net;
 
-/// The server's side of a watch, and what has arrived of it.
+/// The server's side of a watch, and the events that have arrived.
 pub(crate) struct Stream {
     machine: usize,
     member: usize,
@@ -23,9 +24,9 @@ pub(crate) struct Stream {
 
 struct Watched {
     range: Range,
-    /// The first revision that was not told yet.
+    /// The next revision to notify.
     next: Cell<i64>,
-    /// Whether news are on their way.
+    /// Whether a notification is in flight.
     underway: Cell<bool>,
 }
 
@@ -54,7 +55,7 @@ impl Stream {
         self.member == member && machine.is_none_or(|machine| machine == self.machine)
     }
 
-    /// There may be something to tell.
+    /// Sends pending events.
     pub(crate) fn changed(self: &Rc<Self>, net: &Net) {
         let mut news = Vec::new();
         for (n, watched) in self.watched.iter().enumerate() {
@@ -74,7 +75,7 @@ impl Stream {
                 news.push(n);
             }
         }
-        // Mostly one segment has room for all.
+        // Usually one message has room for all.
         if net.sim().chance(70) {
             self.send(net, news);
         } else {
@@ -82,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// News of these ranges, which arrive together.
+    /// Sends the events of these ranges, which arrive together.
     fn send(self: &Rc<Self>, net: &Net, news: Vec<usize>) {
         let way = net.way_back(self.machine, self.member);
         let delay = net.lag(self.member) + net.sim().between(way.delay.0, way.delay.1);
@@ -94,7 +95,8 @@ impl Stream {
         });
     }
 
-    /// Tells what has happened to one range since it was told last. If it cannot be told, healing tries again.
+    /// Sends the events of one range since its last notification. If that is impossible, it is retried after the faults
+    /// end.
     fn tell(self: &Rc<Self>, net: &Net, n: usize) {
         let watched = &self.watched[n];
         watched.underway.set(false);
@@ -126,11 +128,11 @@ impl Stream {
     }
 }
 
-/// The client's side.
+/// The client's side of a watch.
 pub(crate) struct Watch(pub(crate) Rc<Stream>);
 
 impl store::Watch for Watch {
-    /// All that has arrived.
+    /// The events that have arrived.
     async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         std::future::poll_fn(|context| {
             let mut arrived = self.0.arrived.borrow_mut();

@@ -1,4 +1,4 @@
-//! The machines: each with its clock, its link to etcd, and one instance after the other, as a supervisor starts them.
+//! The machines: each with its clock, its links to etcd, and one instance at a time, started by a supervisor.
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,9 +38,9 @@ pub(crate) struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) habits: Rc<Cell<Habits>>,
     pub(crate) mutant: Option<Mutant>,
-    /// So many of a hundred instances start with FORCE_ACQUIRE.
+    /// The percentage of instances that start with FORCE_ACQUIRE.
     pub(crate) forces: Cell<u64>,
-    /// Whether faults happen and peers that are not ours take part.
+    /// Whether faults occur and peers take part.
     pub(crate) troubled: Cell<bool>,
 }
 
@@ -50,11 +50,11 @@ pub(crate) struct Machine {
     pub(crate) config: ElectionConfig,
     pub(crate) current: RefCell<Option<Instance>>,
     pub(crate) started: Cell<u32>,
-    /// Whether the supervisor starts another instance when one has ended.
+    /// Whether the supervisor restarts an instance that has ended.
     pub(crate) wanted: Cell<bool>,
 }
 
-/// One instance: two processes and the command's.
+/// One instance: gatekeeper, guard and command.
 #[derive(Clone)]
 pub(crate) struct Instance {
     pub(crate) name: String,
@@ -65,7 +65,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Nothing is wrong with it, so that one more fault is a single one.
+    /// Returns whether it has no fault yet, so that another one is its only fault.
     pub(crate) fn is_sound(&self) -> bool {
         [&self.gatekeeper, &self.guard].iter().all(|process| process.is_alive() && !process.is_frozen())
     }
@@ -132,11 +132,11 @@ impl World {
         });
     }
 
-    /// What a supervisor does when a gatekeeper has ended, by itself or not.
+    /// Restarts an instance whose gatekeeper has ended.
     pub(crate) fn ended(self: &Rc<Self>, machine: usize, exit: Option<Exit>) {
         let n = self.machines[machine].started.get();
         self.sim.log(|| format!("i{machine}.{} ended: {exit:?}", n - 1));
-        // Two machines with one identity would go on for ever.
+        // Two machines with one identity would replace each other for ever.
         if exit == Some(Exit::IdentityTaken) {
             self.machines[machine].wanted.set(false);
         }
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// The role that gives back the lease of a killed gatekeeper.
+    /// The process that revokes the lease of a killed gatekeeper.
     fn release(self: &Rc<Self>, machine: usize, lease: LeaseId) {
         let world = Rc::clone(self);
         self.sim.spawn(&Process::new(&format!("i{machine} release")), async move {

@@ -1,8 +1,8 @@
-//! What happened in a run, on the journal's clock: for the picture and the report.
+//! The events of a run, on the journal's clock, for the picture and the report.
 
 use std::collections::BTreeMap;
 
-/// Everything that was done, and when.
+/// All events of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chronicle {
     pub(crate) begun: u64,
@@ -10,25 +10,25 @@ pub(crate) struct Chronicle {
     pub(crate) events: Vec<Event>,
     pub(crate) presences: Vec<Presence>,
     pub(crate) calms: Vec<Calm>,
-    /// Planned, but there was nothing to do it to.
+    /// The number of planned faults without a target.
     pub(crate) skipped: u64,
-    /// How often instances ended in which way.
+    /// The number of instances that ended in each way.
     pub(crate) ends: BTreeMap<String, u64>,
 }
 
-/// One fault that was done.
+/// One fault that was caused.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) from: u64,
-    /// When it was healed; the same as `from` for what cannot be.
+    /// When it was healed; the same as `from` for a fault that cannot be healed.
     pub(crate) to: u64,
     pub(crate) lane: Lane,
     pub(crate) name: &'static str,
-    /// Whatever else there is to say.
+    /// Further details.
     pub(crate) detail: String,
 }
 
-/// To whom it was done.
+/// The target of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     Instance(usize),
@@ -36,7 +36,7 @@ pub(crate) enum Lane {
     Keys,
 }
 
-/// From the start of a gatekeeper to its end.
+/// The lifetime of a gatekeeper.
 #[derive(Clone, Debug)]
 pub(crate) struct Presence {
     pub(crate) instance: usize,
@@ -51,19 +51,19 @@ pub(crate) struct Presence {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Calm {
     pub(crate) from: u64,
-    /// When somebody led.
+    /// When an instance led.
     pub(crate) led: Option<u64>,
     pub(crate) to: u64,
 }
 
 impl Chronicle {
-    /// Notes a fault that begins now; gives its number, to note its end.
+    /// Adds a fault that begins now; returns its index, to add its end.
     pub(crate) fn note(&mut self, at: u64, lane: Lane, name: &'static str, detail: impl Into<String>) -> usize {
         self.events.push(Event { from: at, to: at, lane, name, detail: detail.into() });
         self.events.len() - 1
     }
 
-    /// How many instances reached etcd in which way.
+    /// Returns the number of instances that reached etcd in each way.
     pub(crate) fn ways(&self) -> BTreeMap<&'static str, u64> {
         let mut ways = BTreeMap::new();
         for presence in &self.presences {
@@ -72,7 +72,7 @@ impl Chronicle {
         ways
     }
 
-    /// How often each kind was done.
+    /// Returns the number of faults of each kind.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         for event in &self.events {

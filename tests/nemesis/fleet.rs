@@ -1,4 +1,4 @@
-//! The instances, each behind its own three proxies, and the supervisor that starts again what ended.
+//! The instances, each behind its own three proxies, and the supervisor that restarts them.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,11 +14,11 @@ use super::{
 
 const NAMES: [&str; INSTANCES] = ["anna", "bert", "cleo", "dora", "emil"];
 
-/// The proxies of the instances are on the members' addresses, each instance's on the next port.
+/// The first port of the proxies on the members' addresses; each instance has its own port.
 const FIRST_PORT: u16 = 24_000;
 
-/// How instances end: commands of theirs that end or are ended, a lost guard, a lost lead, SIGTERM, our SIGKILL. Anything
-/// else is a fault of the program, such as giving up because etcd was seen to refuse.
+/// The expected ends of instances: a command that ends or is killed, a lost guard, lost leadership, SIGTERM, SIGKILL by
+/// the nemesis. Any other end is a fault of the program.
 const EXPECTED: [End; 7] = [
     End::Code(0),
     End::Code(1),
@@ -29,12 +29,12 @@ const EXPECTED: [End; 7] = [
     End::Signal(Signal::SIGKILL as i32),
 ];
 
-/// What instances share.
+/// The environment that all instances share.
 pub(crate) struct Ground<'a> {
     pub(crate) world: &'a World,
     pub(crate) seed: u64,
     pub(crate) stray: &'a Cluster,
-    /// Which cluster is the right one.
+    /// The id of the right cluster.
     pub(crate) id: u64,
     pub(crate) names: Option<Names>,
     pub(crate) disk: Option<&'a Disk>,
@@ -45,35 +45,35 @@ pub(crate) struct Fleet<'a> {
     pub(crate) ground: Ground<'a>,
     /// Whether a stray cluster answers at the address of a member.
     stray: bool,
-    /// Whether the logs hang: nothing new can be opened then.
+    /// Whether the logs hang: no new file can be opened then.
     pub(crate) logs_hang: bool,
     pub(crate) instances: Vec<Instance>,
-    /// Ends that no instance may come to.
+    /// Unexpected ends of instances.
     pub(crate) unexpected: Vec<String>,
 }
 
-/// One place in the fleet; whoever fills it has the same identity as the one before.
+/// One slot of the fleet, whose successive instances have the same identity.
 pub(crate) struct Instance {
     pub(crate) index: usize,
-    /// In front of its own proxies.
+    /// The balancer in front of its own proxies.
     pub(crate) balancer: Balancer,
-    /// Where its proxy of the member that may be replaced leads now.
+    /// Whether its proxy of the replaceable member forwards to the stray cluster.
     stray: bool,
     pub(crate) candidate: Arc<Candidate>,
     life: Life,
     pub(crate) number: u64,
-    /// Where it stands in the chronicle.
+    /// Its index in the chronicle.
     presence: usize,
     /// Since when it has ended.
     ended: Option<u64>,
     pub(crate) force_next: bool,
-    /// Which of its two halves was hurt. The other one is spared then: the promise is about one failure.
+    /// Which of its two processes had a fault. The other one is spared then, as the guarantee covers a single failure.
     pub(crate) hurt: Option<Part>,
-    /// A fault of its network at a time.
+    /// Its present network fault, of which there is one at a time.
     pub(crate) unlinked: bool,
 }
 
-/// That very process.
+/// A process by id and start time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExactProcess {
     pub(crate) pid: i32,
@@ -81,7 +81,7 @@ pub(crate) struct ExactProcess {
 }
 
 impl<'a> Fleet<'a> {
-    /// Starts one in each place.
+    /// Starts one instance in each slot.
     pub(crate) fn start(ground: Ground<'a>, chronicle: &mut Chronicle) -> Self {
         let instances = (0..INSTANCES).map(|index| {
             let balancer = Balancer::new(ground.proxies(index));
@@ -105,7 +105,7 @@ impl<'a> Fleet<'a> {
         Self { ground, stray: false, logs_hang: false, instances, unexpected: Vec::new() }
     }
 
-    /// Lets a stray cluster answer at the address of a member, or that member again.
+    /// Switches the address of a member to a stray cluster, or back.
     pub(crate) fn set_stray(&mut self, stray: bool) {
         self.stray = stray;
         self.instances.iter_mut().for_each(|instance| instance.lead(stray, &self.ground));
@@ -115,14 +115,14 @@ impl<'a> Fleet<'a> {
         self.stray
     }
 
-    /// Notes who has ended, and starts again whose time it is.
+    /// Notes which instances have ended, and restarts those that are due.
     pub(crate) fn supervise(&mut self, chronicle: &mut Chronicle) {
         for instance in &mut self.instances {
             let Some(end) = instance.candidate.end() else { continue };
             let ended = *instance.ended.get_or_insert_with(|| {
                 chronicle.presences[instance.presence].to = Some(now());
                 *chronicle.ends.entry(words(end)).or_default() += 1;
-                // Asked to end before it came to say what is to be done with signals: nothing was begun.
+                // It received SIGTERM before it installed its signal handlers.
                 let unborn = end == End::Signal(Signal::SIGTERM as i32) && instance.candidate.stderr().is_empty();
                 if !EXPECTED.contains(&end) && !unborn {
                     self.unexpected.push(format!("{} ended with {}", instance.candidate.name(), words(end)));
@@ -150,7 +150,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Whom a fault is for, if there is such an instance with a living gatekeeper.
+    /// Returns the target of a fault, if its gatekeeper lives.
     pub(crate) fn find(&mut self, target: Target) -> Option<&mut Instance> {
         let index = match target {
             Target::Instance(index) => index,
@@ -159,14 +159,14 @@ impl<'a> Fleet<'a> {
         self.instances.get_mut(index).filter(|instance| instance.candidate.end().is_none())
     }
 
-    /// The instance whose command runs, stopping or not.
+    /// Returns the instance whose command runs, stopping or not.
     fn leader(&self) -> Option<usize> {
         let lives = self.ground.world.journal().lives();
         let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started))?;
         self.instances.iter().position(|instance| instance.candidate.name() == running.name)
     }
 
-    /// Whether somebody's command runs that nobody asked to stop, and its gatekeeper with it.
+    /// Returns whether the command of an instance runs without a stop signal, and its gatekeeper with it.
     pub(crate) fn is_led(&self) -> bool {
         let lives = self.ground.world.journal().lives();
         let running = lives.iter().rev().find(|life| process::lives(life.pid, life.started));
@@ -176,7 +176,7 @@ impl<'a> Fleet<'a> {
         })
     }
 
-    /// The identities that stand in the queue now.
+    /// Returns the identities in the queue.
     pub(crate) fn queue(&self) -> BTreeSet<String> {
         let entries = format!("{}/~entry/", self.ground.world.lock());
         let keys = self.ground.world.keys().unwrap_or_default().into_iter();
@@ -194,7 +194,7 @@ impl Instance {
         }
     }
 
-    /// One of its processes, if there is such a process now.
+    /// Returns one of its processes, if it exists now.
     pub(crate) fn process(&self, part: Part) -> Option<ExactProcess> {
         let exactly = |pid| Some(ExactProcess { pid, started: process::Stat::of(pid)?.started });
         match part {
@@ -213,17 +213,17 @@ impl ExactProcess {
         process::lives(self.pid, self.started)
     }
 
-    /// Sends a signal, if it is still there.
+    /// Sends a signal, if the process still exists.
     pub(crate) fn signal(self, signal: Signal) {
         if self.lives() {
-            // It may have ended since: then there is nothing to do.
+            // It may have ended since.
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), signal);
         }
     }
 }
 
 impl Ground<'_> {
-    /// On the members' addresses and one port: so one name can stand for all of them.
+    /// On the members' addresses and one port, so that one name can resolve to all of them.
     fn proxies(&self, index: usize) -> Vec<Proxy> {
         let port = FIRST_PORT + u16::try_from(index).unwrap_or(0);
         let members = self.world.cluster().members().iter();
@@ -241,13 +241,13 @@ impl Ground<'_> {
         logs_hang: bool,
         chronicle: &mut Chronicle,
     ) -> (Arc<Candidate>, usize) {
-        // A name of its own in the journal: its processes are told from those of the life before.
+        // Its own name in the journal, to distinguish its processes from those of the instance before.
         let name = format!("{}.{number}", NAMES[index]);
         let setup = self.world.candidate(&name).identity(NAMES[index]).timing(life.timing);
         let mut setup = setup.behavior(life.behavior.clone()).set("LOG", "warn,etcd_await_election=debug");
         let mut endpoints: Vec<String> = balancer.members().iter().map(Proxy::endpoint).collect();
         let way = match (life.way, &self.names) {
-            // Where names cannot be had.
+            // Where names cannot be resolved.
             (Way::Name, None) => Way::Members(0),
             (way, _) => way,
         };
@@ -282,12 +282,12 @@ impl Ground<'_> {
     }
 }
 
-/// The identity of whoever fills this place.
+/// Returns the identity of this slot.
 pub(crate) fn name(index: usize) -> &'static str {
     NAMES[index]
 }
 
-/// The place of whoever has this name in the journal.
+/// Returns the slot of an instance with this name in the journal.
 pub(crate) fn place(name: &str) -> usize {
     NAMES.iter().position(|known| name.split('.').next() == Some(known)).unwrap_or(0)
 }
@@ -299,7 +299,7 @@ fn words(end: End) -> String {
     }
 }
 
-/// Every process on this machine that has this word in its environment.
+/// Returns every process on this machine that has this word in its environment.
 pub(crate) fn processes_with(word: &str) -> Vec<String> {
     let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
     let found = all.flatten().filter_map(|entry| {

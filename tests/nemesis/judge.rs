@@ -1,4 +1,4 @@
-//! The oracle's verdict, with what is beyond the promise counted apart.
+//! The oracle's verdict, with violations beyond the limits of the guarantee counted separately.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,17 +6,17 @@ use harness::journal::{self, Life};
 
 use super::fleet;
 
-/// What the journal says so far.
+/// The verdict on the journal so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
-    /// In what the promise was broken.
+    /// Violations of the guarantee.
     pub(crate) broken: Vec<String>,
-    /// In what it would have been, but for somebody who did what it does not cover.
+    /// Violations after faults that the guarantee does not cover.
     pub(crate) beyond: Vec<String>,
 }
 
 impl Verdict {
-    /// `victims` are the tokens of the terms to which that was done.
+    /// Judges the journal; `victims` are the tokens of the terms with faults that the guarantee does not cover.
     pub(crate) fn of(lives: &[Life], victims: &BTreeSet<i64>) -> Self {
         let all = journal::violations(lives);
         if victims.is_empty() {
@@ -32,23 +32,23 @@ impl Verdict {
     }
 }
 
-/// Everything with one token: a command and all that it forked.
+/// Every process with one token: a command and its descendants.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     pub(crate) token: i64,
-    /// Whose it was: the place in the fleet.
+    /// The slot of its instance.
     pub(crate) instance: usize,
     pub(crate) from: u64,
     pub(crate) to: u64,
-    /// When it was asked to stop.
+    /// When it received a stop signal.
     pub(crate) asked: Option<u64>,
 }
 
-/// All terms, in the order in which they began.
+/// Returns all terms, in the order of their starts.
 pub(crate) fn terms(lives: &[Life]) -> Vec<Term> {
     let mut terms: Vec<Term> = Vec::new();
     for life in lives {
-        // What a command forked is never far from it.
+        // Descendants of a command start soon after it.
         if let Some(term) = terms.iter_mut().rev().take(8).find(|term| term.token == life.token) {
             term.from = term.from.min(life.from);
             term.to = term.to.max(life.to);
@@ -62,7 +62,7 @@ pub(crate) fn terms(lives: &[Life]) -> Vec<Term> {
     terms
 }
 
-/// The times in which more than one term ran.
+/// Returns the times in which more than one term ran.
 pub(crate) fn overlaps(terms: &[Term]) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut until = 0;
@@ -75,7 +75,7 @@ pub(crate) fn overlaps(terms: &[Term]) -> Vec<(u64, u64)> {
     found
 }
 
-/// From the end of each term to the beginning of the next, shortest first.
+/// Returns the times from the end of each term to the start of the next, shortest first.
 pub(crate) fn gaps(terms: &[Term]) -> Vec<(Duration, u64)> {
     let mut until = None;
     let mut gaps = Vec::new();

@@ -1,4 +1,4 @@
-//! `cargo xtask nemesis`: as long as you like, with a seed that can be given again.
+//! `cargo xtask nemesis`: the nemesis for any time, with a seed that can be repeated.
 
 #[path = "run.rs"]
 mod nemesis;
@@ -14,7 +14,7 @@ const USAGE: &str = "usage: cargo xtask nemesis [--minutes N] [--seed N] [--plan
   --beyond      also what the promise does not cover: lease revoke, gatekeeper and guard frozen together";
 
 fn main() -> ExitCode {
-    // The gated command is this program, started again.
+    // The command is this program, started again.
     if env::args().any(|argument| argument == "journaled") {
         harness::journaled::run();
         return ExitCode::SUCCESS;
@@ -60,7 +60,7 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, Strin
             "--seed" => options.seed = number(&name, &value()?)?,
             "--plan" => {}
             "--beyond" => options.beyond = true,
-            _ => return Err(format!("what is {name}?")),
+            _ => return Err(format!("unknown argument {name}")),
         }
     }
     Ok(options)

@@ -1,4 +1,4 @@
-//! How each kind of fault looks in the picture, and the legend that says so.
+//! The marks of each kind of fault in the picture, and the legend.
 
 use super::svg::{Area, Svg};
 
@@ -7,7 +7,7 @@ use super::svg::{Area, Svg};
 pub(crate) enum Mark {
     /// A bar, this far below the top of its lane: networks above, processes below the command.
     Span { at: f64, style: &'static str },
-    /// A sign at a moment.
+    /// A sign at an instant.
     Point { shape: fn(f64, f64) -> String, style: &'static str },
 }
 
@@ -26,8 +26,8 @@ const MARKS: [(&str, Mark); 28] = [
     ("command frozen", Mark::Span { at: BELOW, style: r##"fill="#81d4fa""## }),
     ("network cut", Mark::Span { at: ABOVE, style: r##"fill="#d84315""## }),
     ("network black hole", Mark::Span { at: ABOVE, style: r##"fill="#212121""## }),
-    ("network one-way, not heard", Mark::Span { at: ABOVE, style: r##"fill="#8d6e63""## }),
-    ("network one-way, deaf", Mark::Span { at: ABOVE, style: r##"fill="#a1887f""## }),
+    ("network one-way, requests lost", Mark::Span { at: ABOVE, style: r##"fill="#8d6e63""## }),
+    ("network one-way, responses lost", Mark::Span { at: ABOVE, style: r##"fill="#a1887f""## }),
     ("network slow", Mark::Span { at: ABOVE, style: r##"fill="#ffb300""## }),
     ("connections reset", Mark::Point { shape: tick, style: r##"stroke="#d84315" stroke-width="3" fill="none""## }),
     ("member killed", Mark::Span { at: 0.0, style: r##"fill="#212121""## }),
@@ -36,7 +36,7 @@ const MARKS: [(&str, Mark); 28] = [
     ("one of two members down: no quorum", Mark::Span { at: 0.0, style: r##"fill="#c62828""## }),
     ("raft leader down", Mark::Span { at: 0.0, style: r##"fill="#00695c""## }),
     ("a stray cluster at m0's address", Mark::Span { at: 0.0, style: r##"fill="#d81b60""## }),
-    ("answers take seconds", Mark::Span { at: 0.0, style: r##"fill="#ffb300""## }),
+    ("responses take seconds", Mark::Span { at: 0.0, style: r##"fill="#ffb300""## }),
     ("DNS fails", Mark::Span { at: ABOVE, style: r##"fill="#6d4c41""## }),
     ("logs hang", Mark::Span { at: 11.0, style: r##"fill="#00897b""## }),
     ("holder key deleted", Mark::Point { shape: diamond, style: r##"fill="#d81b60""## }),
@@ -46,12 +46,12 @@ const MARKS: [(&str, Mark); 28] = [
     ("two at once", Mark::Span { at: ABOVE, style: r##"fill="#e53935" fill-opacity="0.55" stroke="#b71c1c""## }),
 ];
 
-/// How this kind is drawn.
+/// Returns the mark of a kind.
 pub(crate) fn of(name: &str) -> Mark {
     MARKS.iter().find(|mark| mark.0 == name).map_or(MARKS[0].1, |mark| mark.1)
 }
 
-/// All kinds with their names.
+/// Draws all kinds with their names.
 pub(crate) fn legend(svg: &mut Svg, left: f64, top: f64) {
     for (number, (name, mark)) in (0u32..).zip(MARKS) {
         let (x, y) = (left + 250.0 * f64::from(number / 5), top + 15.0 * f64::from(number % 5));

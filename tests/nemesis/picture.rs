@@ -1,4 +1,4 @@
-//! The picture of a run: a strip for each minute, a lane for each instance and member; whatever overlapped is red.
+//! The picture of a run: a strip for each minute, a lane for each instance and member; overlaps are red.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const AXIS: f64 = 40.0;
 /// One color for each instance.
 const COLORS: [&str; INSTANCES] = ["#2e7d32", "#00a5b5", "#a4b42b", "#795548", "#607d8b"];
 
-/// The whole run as SVG.
+/// Draws the whole run as SVG.
 pub(crate) fn draw(chronicle: &Chronicle, terms: &[Term], seed: u64, wrong: &[String]) -> String {
     let mut svg = Svg::default();
     head(&mut svg, chronicle, terms, seed, wrong);
@@ -82,7 +82,7 @@ impl Strip<'_> {
     fn ground(&mut self, chronicle: &Chronicle) {
         let bottom = self.keys() + KEYS;
         for calm in &chronicle.calms {
-            self.bar(calm.from, calm.to, self.top, bottom - self.top, r##"fill="#e8f5e9""##, "everything is healed");
+            self.bar(calm.from, calm.to, self.top, bottom - self.top, r##"fill="#e8f5e9""##, "all faults are healed");
         }
         let label = r##"text-anchor="end" fill="#424242""##;
         self.svg.words(
@@ -170,7 +170,7 @@ impl Strip<'_> {
         }
     }
 
-    /// The part of a time that falls into this strip; never so short that it cannot be seen.
+    /// Draws the part of a time that falls into this strip, long enough to be visible.
     fn bar(&mut self, from: u64, to: u64, y: f64, height: f64, style: &str, title: &str) {
         if let Some((x, end)) = self.clip(from, to) {
             self.svg.area(Area { x, y, width: (end - x).max(1.2), height }, style, title);
@@ -195,7 +195,7 @@ impl Strip<'_> {
     }
 }
 
-/// What the run was, and what everything means.
+/// Draws the summary of the run and the legend.
 fn head(svg: &mut Svg, chronicle: &Chronicle, terms: &[Term], seed: u64, wrong: &[String]) {
     let length = Duration::from_nanos(chronicle.ended - chronicle.begun).as_secs();
     svg.words(16.0, 26.0, r##"font-size="17" font-weight="bold" fill="#212121""##, &format!("Nemesis, seed {seed}"));
@@ -214,7 +214,7 @@ fn head(svg: &mut Svg, chronicle: &Chronicle, terms: &[Term], seed: u64, wrong: 
             16.0,
             64.0,
             r##"fill="#2e7d32" font-weight="bold""##,
-            "nothing overlapped; somebody led in every calm; nothing is left",
+            "no overlap; an instance led in every calm; no keys, leases or processes remain",
         ),
         [first, ..] => {
             let more = format!("BROKEN ({}): {}", wrong.len(), first.lines().next().unwrap_or(""));
@@ -229,7 +229,7 @@ fn height() -> f64 {
     RIBBON + INSTANCE * to_f64(INSTANCES as u64) + MEMBER * to_f64(MEMBERS as u64) + KEYS + AXIS
 }
 
-/// Exact enough for a picture.
+/// Converts a number, exactly enough for a picture.
 #[allow(clippy::cast_precision_loss)]
 fn to_f64(number: u64) -> f64 {
     number as f64

@@ -1,7 +1,7 @@
-//! What is done to the election, and when: a pure function of the seed.
+//! The faults and their times, as a pure function of the seed.
 //!
-//! A run is a sequence of rounds. Each is a storm, with a fault every second or so, and the calm after it, in which
-//! everything is healed and somebody has to lead within the documented bound.
+//! A run is a sequence of rounds. Each is a storm, with a fault about every second, and the calm after it, in which all
+//! faults are healed and an instance must lead within the documented limit.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use harness::{Behavior, Direction, Random, Timing};
 pub(crate) const INSTANCES: usize = 5;
 /// How many members the cluster has.
 pub(crate) const MEMBERS: usize = 3;
-/// The member whose address a stray cluster may have: one of them is a minority, whichever endpoints an instance has.
+/// The member whose address a stray cluster may take over: one member is always a minority.
 pub(crate) const REPLACED: usize = 0;
 /// The longest lease of [`Life`]'s.
 const LONGEST_LEASE: u64 = 5;
 /// The longest grace of [`Life`]'s.
 const LONGEST_GRACE: u64 = 3;
-/// The longest that the supervisor waits before it starts again what ended.
+/// The longest time that the supervisor waits before a restart.
 const LONGEST_PAUSE: u64 = 1_500;
-/// Two keys of one term are more than the promise covers: an operator waits until the first deletion has had its effect.
+/// The guarantee does not cover the deletion of two keys of one term: an operator waits until the first deletion has
+/// had its effect.
 const BETWEEN_DELETIONS: Duration = Duration::from_secs(2 * LONGEST_LEASE + LONGEST_GRACE);
 
 /// One storm.
@@ -39,49 +40,49 @@ pub(crate) struct Step {
     pub(crate) lasting: Duration,
 }
 
-/// What can be done.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// SIGKILL.
     Kill(Part, Target),
     /// SIGSTOP, and SIGCONT later.
     Freeze(Part, Target),
-    /// Something is wrong between an instance and one member, or all.
+    /// A network fault between an instance and one member, or all.
     Link(Link, Option<usize>, Target),
     /// One member fails.
     Member(Outage, usize),
     /// All members but one fail.
     Quorum(Outage, usize),
-    /// The member that leads the others fails.
+    /// The raft leader fails.
     RaftLeader(Outage),
-    /// A member that was set up anew, alone, answers at the old address of one.
+    /// A stray cluster, like a member that was rebuilt alone, answers at the address of a member.
     Stray,
-    /// Every answer of one member, or of all, takes seconds.
+    /// Every response of one member, or of all, takes seconds.
     Slow(Option<usize>, Duration),
-    /// DNS does not know the members any more.
+    /// DNS fails.
     NoName,
     /// The file system of the logs hangs.
     LogHangs,
     /// A supervisor's SIGTERM and start.
     Restart(Target),
-    /// The same, and it is told to take the lead.
+    /// The same, and the new instance has FORCE_ACQUIRE.
     Force(Target),
     /// An operator deletes the holder key.
     DeleteHolder,
     /// An operator deletes an entry of the queue.
     DeleteEntry(Target),
-    /// An operator revokes the leader's lease: beyond the promise.
+    /// An operator revokes the leader's lease: beyond the limits of the guarantee.
     Revoke,
-    /// Gatekeeper and guard of the leader freeze together: beyond the promise.
+    /// Gatekeeper and guard of the leader freeze together: beyond the limits of the guarantee.
     FreezeBoth,
 }
 
-/// Whom a fault is for.
+/// The target of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// Whoever leads then.
+    /// The leader at that time.
     Leader,
-    /// This one, leading or not.
+    /// This instance, leading or not.
     Instance(usize),
 }
 
@@ -93,7 +94,7 @@ pub(crate) enum Part {
     Command,
 }
 
-/// What can be wrong with a network.
+/// A network fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     Cut,
@@ -112,7 +113,7 @@ pub(crate) enum Outage {
 }
 
 impl Round {
-    /// The storm with this number. Only with `beyond` it holds what the promise does not cover.
+    /// Creates the storm with this number. Only with `beyond` it has faults that the guarantee does not cover.
     pub(crate) fn new(seed: u64, number: u64, beyond: bool) -> Self {
         let mut random = Random::for_purpose(seed, &[1, number]);
         let length = random.between(14_000, 26_000);
@@ -128,11 +129,11 @@ impl Round {
             let mut fault = Fault::any(&mut random, beyond);
             let lasting = fault.lasting(&mut random);
             match fault {
-                // One outage at a time: so a majority is lost when that is meant, and only then.
+                // One outage at a time, so that a majority is only lost on purpose.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) if at < members_whole_at => {
                     fault = Fault::Restart(Target::any(&mut random));
                 }
-                // And a second for the member to be a member again.
+                // And a second for the member to rejoin.
                 Fault::Member(..) | Fault::Quorum(..) | Fault::RaftLeader(_) => {
                     members_whole_at = at + lasting + Duration::from_secs(1);
                 }
@@ -182,7 +183,7 @@ impl Fault {
         }
     }
 
-    /// Half of what lasts is ridden through, half is not.
+    /// The leader survives about half of the lasting faults.
     fn lasting(self, random: &mut Random) -> Duration {
         match self {
             Self::Freeze(..)
@@ -217,8 +218,8 @@ impl Fault {
             Self::Link(Link::Cut, ..) => "network cut",
             Self::Link(Link::Reset, ..) => "connections reset",
             Self::Link(Link::BlackHole, ..) => "network black hole",
-            Self::Link(Link::OneWay(Direction::ToMember), ..) => "network one-way, not heard",
-            Self::Link(Link::OneWay(Direction::ToCandidate), ..) => "network one-way, deaf",
+            Self::Link(Link::OneWay(Direction::ToMember), ..) => "network one-way, requests lost",
+            Self::Link(Link::OneWay(Direction::ToCandidate), ..) => "network one-way, responses lost",
             Self::Link(Link::Delay(_), ..) => "network slow",
             Self::Member(Outage::Killed, _) => "member killed",
             Self::Member(Outage::Stopped, _) => "member stopped",
@@ -226,7 +227,7 @@ impl Fault {
             Self::Quorum(..) => "one of two members down: no quorum",
             Self::RaftLeader(_) => "raft leader down",
             Self::Stray => "a stray cluster at m0's address",
-            Self::Slow(..) => "answers take seconds",
+            Self::Slow(..) => "responses take seconds",
             Self::NoName => "DNS fails",
             Self::LogHangs => "logs hang",
             Self::Restart(_) => "instance restarted",
@@ -264,7 +265,7 @@ impl Outage {
     }
 }
 
-/// How one instance lives from one start to its end: what it is started with, and how long its supervisor waited.
+/// The configuration of one instance, and the time that its supervisor waits before the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     pub(crate) timing: Timing,
@@ -276,7 +277,7 @@ pub(crate) struct Life {
     pub(crate) log_may_hang: bool,
 }
 
-/// How an instance is told to reach etcd.
+/// The endpoints of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// By the addresses of all members, of which this one is the first.
@@ -285,10 +286,9 @@ pub(crate) enum Way {
     StrayFirst,
     /// By the address of a stray cluster, and those of all members but one.
     StrayInstead,
-    /// By one name that stands for all members.
+    /// By one name for all members.
     Name,
-    /// By the address of a balancer in front of all members. Of one endpoint there is no majority, so it is told which
-    /// cluster is the right one.
+    /// By the address of a balancer in front of all members. One endpoint has no majority, so CLUSTER_ID is set.
     Balancer,
 }
 
@@ -303,7 +303,7 @@ impl Way {
         }
     }
 
-    /// Whether the address of a member may become that of a stray cluster: two of them could be a majority.
+    /// Returns whether a stray cluster may take over the address of a member: two stray endpoints could be a majority.
     pub(crate) const fn may_stray(self) -> bool {
         matches!(self, Self::Members(_) | Self::Name | Self::Balancer)
     }
@@ -321,7 +321,7 @@ impl Way {
 }
 
 impl Life {
-    /// The `number`th life of an instance.
+    /// Creates the configuration of the `number`th start of an instance.
     pub(crate) fn new(seed: u64, instance: usize, number: u64) -> Self {
         let mut random = Random::for_purpose(seed, &[2, instance as u64, number]);
         let lease = 3 + random.below(LONGEST_LEASE - 2);
@@ -349,8 +349,8 @@ impl Life {
     }
 }
 
-/// From the moment when everything is healed: by when somebody leads. The lease of whoever was lost runs out, stretched by
-/// an election among the members; a command that is being stopped takes its grace; whoever is not there is started.
+/// Returns the limit of the time from the end of all faults until an instance leads: a lease that a raft election
+/// extended, the grace period of a stopping command, and the restart of an instance.
 pub(crate) fn bound() -> Duration {
     let timing = Timing { lease: LONGEST_LEASE, ..Timing::SHORT };
     timing.latest_failover_with_election() + Duration::from_secs(LONGEST_GRACE) + Duration::from_millis(LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-//! The run in words.
+//! The report of a run.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use super::{
     judge::{Term, gaps},
 };
 
-/// What a person wants to know first.
+/// Summarizes the run.
 pub(crate) fn summary(chronicle: &Chronicle, terms: &[Term]) -> String {
     let mut text = format!(
-        "{} faults in {:.0} s ({} more had nobody to meet):\n",
+        "{} faults in {:.0} s ({} more had no target):\n",
         chronicle.events.len(),
         seconds(chronicle.ended - chronicle.begun),
         chronicle.skipped
@@ -32,7 +32,7 @@ pub(crate) fn summary(chronicle: &Chronicle, terms: &[Term]) -> String {
     let led: Vec<Duration> =
         chronicle.calms.iter().filter_map(|calm| Some(Duration::from_nanos(calm.led? - calm.from))).collect();
     text += &format!(
-        "\n{} calms: somebody led {}\n",
+        "\n{} calms: an instance led {}\n",
         chronicle.calms.len(),
         spread(led).map_or_else(|| "never".to_owned(), |spread| format!("{spread} after the last fault was healed"))
     );
@@ -46,7 +46,7 @@ pub(crate) fn summary(chronicle: &Chronicle, terms: &[Term]) -> String {
     text + "\n"
 }
 
-/// Every fault and every term, in order.
+/// Lists every fault and every term, in order.
 pub(crate) fn story(chronicle: &Chronicle, terms: &[Term]) -> String {
     let zero = chronicle.begun;
     let time = |at: u64| seconds(at.saturating_sub(zero));
@@ -66,7 +66,7 @@ pub(crate) fn story(chronicle: &Chronicle, terms: &[Term]) -> String {
         lines.push((term.to, format!("{owner}: last record of token {}", term.token)));
     }
     for calm in &chronicle.calms {
-        lines.push((calm.from, "everything is healed".to_owned()));
+        lines.push((calm.from, "all faults are healed".to_owned()));
     }
     lines.sort();
     lines.iter().map(|(at, line)| format!("{:>9.3}  {line}\n", time(*at))).collect()
@@ -80,7 +80,7 @@ fn whom(event: &Event) -> String {
     }
 }
 
-/// Median and worst.
+/// Formats median and worst.
 fn spread(mut all: Vec<Duration>) -> Option<String> {
     all.sort();
     let (median, worst) = (all.get(all.len() / 2)?, all.last()?);

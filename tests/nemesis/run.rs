@@ -1,8 +1,8 @@
-//! A nemesis: five instances, three members, and a fault every second or so; nothing may overlap, and whenever the faults
-//! end, somebody leads.
+//! The nemesis: five instances, three members, and a fault about every second. Commands must not overlap, and an
+//! instance must lead whenever the faults end.
 //!
-//! What is done follows from the seed alone ([`plan`]); when exactly a process meets it does not, so a seed that failed is
-//! likely, not certain, to fail again.
+//! The faults follow from the seed alone ([`plan`]), but not the exact timing of the processes, so a seed that failed
+//! is likely, not certain, to fail again.
 
 mod chronicle;
 mod fleet;
@@ -33,27 +33,27 @@ use self::{
     strike::Striker,
 };
 
-/// How often the journal is held against the promise.
+/// The interval at which the journal is checked.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often it is looked at what is due.
+/// The interval at which due actions are performed.
 const TICK: Duration = Duration::from_millis(20);
-/// How long somebody is left to lead before the next storm.
+/// The time for which an instance leads undisturbed before the next storm.
 const REST: Duration = Duration::from_secs(2);
 
-/// What to do.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) seed: u64,
     /// No storm begins later than this.
     pub(crate) length: Duration,
-    /// Whether to do what is beyond the promise, too.
+    /// Whether to cause faults beyond the limits of the guarantee, too.
     pub(crate) beyond: bool,
     pub(crate) program: PathBuf,
-    /// Where reports go as the run goes on.
+    /// Receives the progress of the run.
     pub(crate) say: fn(&str),
 }
 
-/// Storms and calms until the time is over; then the picture, the report, and everything that was wrong.
+/// Runs storms and calms until the time is over; returns the report, or the report with everything that was wrong.
 pub(crate) fn run(options: &Options) -> Result<String, String> {
     let world = World::new(Cluster::builder().create(), &options.program);
     let stray = Cluster::builder().create_stray(world.cluster());
@@ -82,9 +82,9 @@ struct Run<'a> {
     striker: Striker<'a>,
     chronicle: Chronicle,
     looked: Instant,
-    /// What the journal said then.
+    /// The verdict on the journal at the last check.
     verdict: Verdict,
-    /// Everything else that must not be.
+    /// All other violations.
     wrong: Vec<String>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// One fault after the other, as planned.
+    /// Causes the faults of the plan.
     fn storm(&mut self, round: &Round) {
         let begun = Instant::now();
         let mut steps = round.steps.iter().peekable();
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Everything is healed: somebody has to lead in time, and everybody has to be seen in the queue.
+    /// Heals everything: an instance must lead in time, and all instances must be seen in the queue.
     fn calm(&mut self) {
         self.striker.heal_all(&mut self.fleet, &mut self.chronicle);
         let from = now();
@@ -134,9 +134,12 @@ impl<'a> Run<'a> {
                 seen.append(&mut self.fleet.queue());
             }
             if late && led.is_none() {
-                self.wrong.push(format!("nobody leads {:?} after everything was healed", begun.elapsed()));
+                self.wrong.push(format!("no instance leads {:?} after all faults were healed", begun.elapsed()));
             } else if late && seen.len() < INSTANCES {
-                self.wrong.push(format!("{:?} after everything was healed only {seen:?} took part", begun.elapsed()));
+                self.wrong.push(format!(
+                    "{:?} after all faults were healed only {seen:?} were in the queue",
+                    begun.elapsed()
+                ));
             }
         }
         let rest = Instant::now();
@@ -170,7 +173,7 @@ impl<'a> Run<'a> {
         let calm = self.chronicle.calms.last();
         let led = calm.and_then(|calm| Some(Duration::from_nanos(calm.led? - calm.from)));
         format!(
-            "{:>6.0} s  storm {round}: {} faults and {} terms so far; then somebody led {}{}",
+            "{:>6.0} s  storm {round}: {} faults and {} terms so far; then an instance led {}{}",
             Duration::from_nanos(now() - self.chronicle.begun).as_secs_f64(),
             self.chronicle.events.len(),
             terms.len(),
@@ -179,15 +182,15 @@ impl<'a> Run<'a> {
         )
     }
 
-    /// Everybody is asked to stop, and then nothing is left.
+    /// Stops all instances, and checks that nothing remains.
     fn close(&mut self) {
         self.chronicle.ended = now();
-        // It waits for all of them, and for their commands.
+        // This waits for all instances and their commands.
         if let Err(panicked) = catch_unwind(AssertUnwindSafe(|| self.world.close())) {
             self.wrong.push(panicked.downcast_ref::<String>().cloned().unwrap_or_default());
         }
         self.look();
-        // A lease that nobody could give back runs out.
+        // A lease that no process could revoke expires.
         let limit = Instant::now() + scaled(plan::longest_lease() + Duration::from_secs(5));
         let journal = self.world.journal().path().display().to_string();
         loop {
@@ -200,28 +203,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What is still there: in etcd, or of any process that belongs to this run.
+    /// Returns keys, leases or processes of this run that still exist.
     fn left(&self, journal: &str) -> Option<String> {
         let processes = fleet::processes_with(journal);
         if !processes.is_empty() {
-            return Some(format!("processes are left: {}", processes.join(", ")));
+            return Some(format!("processes remain: {}", processes.join(", ")));
         }
         match self.world.keys() {
             Ok(keys) if keys.is_empty() => {}
-            other => return Some(format!("keys are left: {other:?}")),
+            other => return Some(format!("keys remain: {other:?}")),
         }
-        // A lease may have been granted there before the answer told that it is another cluster; a key is more.
+        // A lease may be granted before the response shows that it is another cluster, but no key may be written.
         match self.fleet.ground.stray.etcdctl().keys(self.world.lock()) {
             Ok(keys) if keys.is_empty() => {}
-            other => return Some(format!("keys are left in the stray cluster: {other:?}")),
+            other => return Some(format!("keys remain in the stray cluster: {other:?}")),
         }
         match self.world.cluster().etcdctl().leases() {
             Ok(leases) if leases.is_empty() => None,
-            other => Some(format!("leases are left: {other:x?}")),
+            other => Some(format!("leases remain: {other:x?}")),
         }
     }
 
-    /// Draws the picture and writes the report; gives it, or it with everything that was wrong.
+    /// Draws the picture and writes the report; returns the report, or the report with everything that was wrong.
     fn deliver(mut self) -> Result<String, String> {
         let terms = judge::terms(&self.world.journal().lives());
         self.wrong.extend(self.panicked());
@@ -230,11 +233,11 @@ impl<'a> Run<'a> {
         let file = |what: &str| folder.join(format!("{}.{what}", self.options.seed));
         let mut report = format!("seed {}\n{}", self.options.seed, report::summary(&self.chronicle, &terms));
         for line in &self.verdict.beyond {
-            report += &format!("beyond the promise, as expected: {line}\n");
+            report += &format!("beyond the limits of the guarantee, as expected: {line}\n");
         }
         report += &format!("picture: {}\nstory:   {}\n", file("svg").display(), file("txt").display());
         if wrong.is_empty() {
-            report += "Verdict: nothing overlapped, tokens only grew, somebody led in every calm, nothing is left.\n";
+            report += "Verdict: no overlap, tokens only grew, an instance led in every calm, and no keys, leases or processes remain.\n";
         } else {
             report += &format!("logs:    {}\n", file("logs").display());
             report += &format!("VERDICT: BROKEN\n  {}\n", wrong.join("\n  "));
@@ -256,7 +259,7 @@ impl<'a> Run<'a> {
         Err(report)
     }
 
-    /// Whoever panicked says so in its log.
+    /// Collects panics from the logs.
     fn panicked(&self) -> Vec<String> {
         let logs = self.folders().into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let texts = logs.filter(|log| log.path().extension().is_some_and(|end| end == "stderr"));
@@ -268,7 +271,7 @@ impl<'a> Run<'a> {
         lines.collect()
     }
 
-    /// Where logs are.
+    /// Returns the files of all logs.
     fn folders(&self) -> Vec<PathBuf> {
         let hanging = self.fleet.ground.disk.map(|disk| disk.path().to_owned());
         std::iter::once(self.world.directory().to_owned()).chain(hanging).collect()
@@ -286,12 +289,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A seed for a run that was given none.
+/// Chooses a seed.
 pub(crate) fn any_seed() -> u64 {
     now() % 1_000_000
 }
 
-/// What is planned for the first rounds, in words.
+/// Describes the plan of the first rounds.
 pub(crate) fn plan(seed: u64, beyond: bool) -> String {
     (0..3).flat_map(|number| Round::new(seed, number, beyond).steps).map(|step| format!("{step:?}\n")).collect()
 }

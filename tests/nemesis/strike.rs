@@ -1,4 +1,4 @@
-//! Doing a fault, and undoing it.
+//! Causing and healing faults.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,18 +11,18 @@ use super::{
     plan::{Fault, Link, MEMBERS, Outage, Part, REPLACED, Step, Target},
 };
 
-/// Who does the faults, and knows what has to be healed.
+/// Causes faults, and knows which ones have to be healed.
 pub(crate) struct Striker<'a> {
     world: &'a World,
     undos: Vec<Undo>,
-    /// Members that fail: without a majority no operator can do anything.
+    /// Failing members: without a majority an operator cannot change keys.
     down: BTreeSet<usize>,
     nameless: bool,
-    /// Tokens of terms to which something was done that the promise does not cover.
+    /// Tokens of terms with faults that the guarantee does not cover.
     pub(crate) victims: BTreeSet<i64>,
 }
 
-/// What has to be done to heal one fault.
+/// How to heal a fault.
 struct Undo {
     due: u64,
     event: usize,
@@ -43,7 +43,7 @@ impl<'a> Striker<'a> {
         Self { world, undos: Vec::new(), down: BTreeSet::new(), nameless: false, victims: BTreeSet::new() }
     }
 
-    /// Does the fault, unless there is nothing to do it to, or it would be more than one failure.
+    /// Causes the fault, unless it has no target or would be a second failure.
     pub(crate) fn strike(&mut self, step: &Step, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
         let done = match step.fault {
             Fault::Kill(part, target) => Self::kill(step, part, target, fleet, chronicle),
@@ -75,7 +75,7 @@ impl<'a> Striker<'a> {
         }
     }
 
-    /// Heals what is due.
+    /// Heals the faults that are due.
     pub(crate) fn heal_due(&mut self, fleet: &mut Fleet<'_>, chronicle: &mut Chronicle) {
         self.heal(fleet, chronicle, |undo| undo.due <= now());
     }
@@ -94,7 +94,7 @@ impl<'a> Striker<'a> {
                 Healing::Thaw { instance, number, half, processes } => {
                     processes.iter().for_each(|process| process.signal(Signal::SIGCONT));
                     let instance = &mut fleet.instances[instance];
-                    // One that was killed meanwhile leaves the other alone with the rest: that one is still spared.
+                    // If one process was killed meanwhile, the other one is still spared.
                     if half && instance.number == number && processes.iter().all(|process| process.lives()) {
                         instance.hurt = None;
                     }
@@ -196,7 +196,7 @@ impl<'a> Striker<'a> {
         Some(())
     }
 
-    /// A fault of a member at a time: one that is frozen cannot be stopped.
+    /// Causes one fault of a member at a time, as a frozen member cannot be stopped.
     fn members(&mut self, step: &Step, outage: Outage, indices: &[usize], chronicle: &mut Chronicle) -> Option<()> {
         if indices.iter().any(|index| self.down.contains(index)) {
             return None;
@@ -227,7 +227,7 @@ impl<'a> Striker<'a> {
         self.later(step, event, Healing::Member(index, outage));
     }
 
-    /// Who leads the members, if one that does not fail says so.
+    /// Returns the raft leader, as seen by members without a fault.
     fn raft_leader(&self) -> Option<usize> {
         let leads = |index: &usize| {
             let metrics = self.world.cluster().member(*index).metrics().unwrap_or_default();
@@ -246,7 +246,7 @@ impl<'a> Striker<'a> {
         Some(())
     }
 
-    /// For everybody whose network is whole.
+    /// For every instance without a network fault.
     fn slow(
         &mut self,
         step: &Step,
@@ -301,7 +301,7 @@ impl<'a> Striker<'a> {
         Some(())
     }
 
-    /// What an operator does by hand to the keys.
+    /// Changes keys as an operator does.
     fn operate(&mut self, step: &Step, chronicle: &mut Chronicle) -> Option<()> {
         if self.down.len() * 2 > MEMBERS {
             return None;
@@ -330,7 +330,7 @@ impl<'a> Striker<'a> {
         Some(())
     }
 
-    /// The token of the term that runs.
+    /// Returns the token of the running term.
     fn token_of_leader(&self) -> Option<i64> {
         let lives = self.world.journal().lives();
         lives.iter().rev().find(|life| harness::process::lives(life.pid, life.started)).map(|life| life.token)
@@ -342,7 +342,7 @@ impl<'a> Striker<'a> {
     }
 }
 
-/// The entries of the queue, oldest first.
+/// Returns the queue entries, oldest first.
 fn entries<'k>(keys: &'k [Key], lock: &str) -> impl Iterator<Item = &'k Key> {
     let prefix = format!("{lock}/~entry/");
     keys.iter().filter(move |key| key.name.starts_with(&prefix))

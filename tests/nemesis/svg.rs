@@ -1,8 +1,8 @@
-//! The few words of SVG that the picture needs.
+//! A minimal SVG writer.
 
 use std::fmt::Write as _;
 
-/// A drawing that grows.
+/// A drawing.
 #[derive(Debug, Default)]
 pub(crate) struct Svg(String);
 
@@ -16,7 +16,7 @@ pub(crate) struct Area {
 }
 
 impl Svg {
-    /// A filled rectangle; `title` shows under the pointer.
+    /// Adds a filled rectangle; `title` is its tooltip.
     pub(crate) fn area(&mut self, area: Area, style: &str, title: &str) {
         let Area { x, y, width, height } = area;
         self.add(&format!(
@@ -25,17 +25,17 @@ impl Svg {
         ));
     }
 
-    /// A line through these points.
+    /// Adds a path.
     pub(crate) fn path(&mut self, points: &str, style: &str, title: &str) {
         self.add(&format!(r#"<path d="{points}" {style}><title>{}</title></path>"#, escaped(title)));
     }
 
-    /// A line of text that begins, ends or has its middle at `x`, as `style` says.
+    /// Adds a line of text, anchored at `x` as `style` says.
     pub(crate) fn words(&mut self, x: f64, y: f64, style: &str, words: &str) {
         self.add(&format!(r#"<text x="{x:.2}" y="{y:.2}" {style}>{}</text>"#, escaped(words)));
     }
 
-    /// The whole drawing.
+    /// Returns the whole drawing.
     pub(crate) fn finish(self, width: f64, height: f64) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \

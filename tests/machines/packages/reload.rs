@@ -26,13 +26,13 @@ fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby() {
     host.says(unit, "other leads");
     let (own, other) = (host.main_pid(unit), host.main_pid("other.service"));
 
-    // Where its command does not run, nothing begins and nothing ends.
+    // On a standby no process starts or ends.
     host.machine.must(&format!("systemctl reload {unit}"));
     throughout(A_MOMENT, "nothing runs on a standby", || match processes(&host, "nginx").as_slice() {
         [] => Ok(()),
         found => Err(format!("{found:?}")),
     });
-    // A standby that would fail when it leads is found out before.
+    // An invalid configuration of a standby is reported before it leads.
     let broken = "/etc/nginx/conf.d/broken.conf";
     host.machine.write(broken, "no_such_directive on;");
     host.machine.must(&format!("! systemctl reload {unit}"));
@@ -51,7 +51,7 @@ fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby() {
         let same = now.iter().filter(|process| started.contains(process)).count();
         if same == 1 && now.len() == started.len() { Ok(now) } else { Err(format!("{started:?}, then {now:?}")) }
     });
-    // As without a gate: the operator is told, and the old configuration is kept.
+    // As without a gate the error is reported and the old configuration is kept.
     host.machine.write(broken, "no_such_directive on;");
     host.machine.must(&format!("! systemctl reload {unit}"));
     throughout(A_MOMENT, "nginx runs on", || {

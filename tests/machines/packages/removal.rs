@@ -12,7 +12,7 @@ use harness::{
 use super::{A_WHILE, Host, JOB, PACKAGES, package};
 use crate::engine::Network;
 
-/// Debian's tool and the scripts of the rpm, which have the same to do.
+/// The scripts of the deb and those of the rpm, which do the same.
 #[test]
 fn installation_and_upgrade_do_not_stop_a_leader_without_etcd() {
     let host = Host::boot(&Network::new());
@@ -56,7 +56,7 @@ fn installation_and_upgrade_do_not_stop_a_leader_without_etcd() {
     same("the return of etcd");
 }
 
-/// A standby takes over at once, as at any stop; what is not the package's is named, and goes on until it is stopped.
+/// A standby takes over at once, as at any stop. Units of the operator are named, and run until they are stopped.
 #[test]
 fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program() {
     let host = Host::boot(&Network::new());
@@ -119,7 +119,7 @@ fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program(
     host.gated.verdict(1);
 }
 
-/// Nothing is to be said where nothing is left, and nobody waits for an etcd that does not answer.
+/// Nothing is printed if no unit needs the program, and a removal does not wait for an etcd that does not answer.
 #[test]
 fn removal_without_etcd_does_not_wait_and_prints_nothing_where_no_unit_needs_the_program() {
     let host = Host::boot(&Network::new());

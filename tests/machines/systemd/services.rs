@@ -1,7 +1,6 @@
 //! Packaged services of the distribution, gated on two hosts by the drop-ins that ship.
 //!
-//! They keep no journal, so the processes of both hosts are looked at many times a second: from outside, where the
-//! process table has them all.
+//! They write no journal, so the processes of both hosts are listed from outside many times a second.
 
 use std::{
     fs,
@@ -147,7 +146,7 @@ impl Lookout {
         Self { ended, overlap }
     }
 
-    /// How long it ran on both at the most.
+    /// Returns the longest time for which it ran on both.
     fn stop(self) -> Duration {
         self.ended.store(true, Ordering::Relaxed);
         self.overlap.join().expect("it only reads")
@@ -181,8 +180,8 @@ fn processes(namespace: u64, belongs: Belongs) -> Vec<(u32, String)> {
     found.collect()
 }
 
-/// Its unit has a `PIDFile=`. Were that heeded, the reload would make nginx the unit's main process, and systemd would hear
-/// nothing more of the gatekeeper.
+/// Its unit has a `PIDFile=`, which must be ignored: otherwise a reload would make nginx the unit's main process
+/// instead of the gatekeeper.
 fn the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process(suite: Suite) {
     let watchdog = format!("WatchdogSec={}", WATCHDOG.as_secs());
     let nginx = Service::gating(suite, "nginx.service", "nginx.conf", |line| line.starts_with("nginx: "), &watchdog);
@@ -210,8 +209,8 @@ fn the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_ma
     nginx.verdict();
 }
 
-/// Its unit has a `PIDFile=`, too. Were that heeded, the database would be taken for the unit's main process when both of
-/// ours are killed, and live on beside the next.
+/// Its unit has a `PIDFile=`, which must be ignored: otherwise the database would become the unit's main process when
+/// gatekeeper and guard are killed, and run beside the next one.
 fn the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
     let belongs = |line: &str| line.starts_with("postgres: ") || line.contains("/bin/postgres ");
     let postgres = Service::gating(suite, "postgresql@.service", "postgresql.conf", belongs, "");
@@ -231,7 +230,7 @@ fn the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
     eprintln!("postgres, kill -9 of gatekeeper and guard: gone after {:?}", killed.elapsed());
-    // On either host: the killed one is started anew before its lease has ended.
+    // On either host, as the killed instance is restarted before its lease has expired.
     let both = [(&postgres.a, &postgres.b), (&postgres.b, &postgres.a)];
     let (next, other) = eventually(after_its_lease(), "postgres answers on a host", || {
         both.into_iter().find(|(host, _)| ready(host)).ok_or_else(|| "on none".to_owned())
@@ -248,7 +247,7 @@ fn the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard(suite: Suite) {
     postgres.verdict();
 }
 
-/// And its jobs, which it leaves behind when it is stopped.
+/// Its jobs, which outlive it, are stopped as well.
 fn the_cron_of_debian_runs_its_jobs_only_on_the_leading_host(suite: Suite) {
     let belongs = |line: &str| line.starts_with("/usr/sbin/cron ") || line.starts_with("/bin/sleep 4321");
     let cron = Service::gating(suite, "cron.service", "cron.conf", belongs, "");
@@ -266,15 +265,15 @@ fn the_cron_of_debian_runs_its_jobs_only_on_the_leading_host(suite: Suite) {
     cron.verdict();
 }
 
-/// While nobody answers at the address of etcd, nothing else may have to wait: neither a boot, nor a package's own scripts,
-/// which start the service again while dpkg holds its lock.
+/// While etcd does not answer, neither a boot nor the scripts of a package, which restart the service while dpkg holds
+/// its lock, may wait.
 fn without_etcd_a_gated_service_delays_neither_a_boot_nor_dpkg(suite: Suite) {
     let unit = "redis-server.service";
     let host = ["gate.conf", "redis-server.conf"].into_iter().fold(host_of(suite, "a", unit), |host, file| {
         host.mount(&shipped(file), &format!("{ADMIN}/{unit}.d/{file}"), "ro")
     });
     let host = host.boot();
-    // Of the network that the tests are on, and nobody's.
+    // An unused address of the network of the tests.
     let nobody = format!("ETCD_AWAIT_ELECTION_ENDPOINTS=https://{}:2379", SHARED.0.unused_ip());
     host.write("/etc/etcd-await-election/redis-server.env", &nobody);
     host.must(&format!("systemctl daemon-reload && systemctl enable --quiet {unit}"));
