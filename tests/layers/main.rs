@@ -1,7 +1,7 @@
-//! The layers of the crate documentation hold: no import runs to a higher layer, and none in a circle between files.
+//! Checks the layers of the crate documentation: no import runs to a higher layer, and none in a circle between files.
 //!
-//! Read are `use` declarations and paths in the code that begin with `crate::`, `super::` or `self::`, and in a file with submodules
-//! also those that begin with the name of one. Code of tests is left out: it may use what is above, as the clock of the machine.
+//! The test reads `use` declarations and paths that begin with `crate::`, `super::`, `self::` or the name of a
+//! submodule. It skips the code of tests, which may import from higher layers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// Module path (without `crate`) and text of each file.
+/// The module path (without `crate`) and the text of each file.
 type Sources = BTreeMap<Vec<String>, String>;
 type Imports = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
 
@@ -64,7 +64,7 @@ fn a_made_up_tree_with_each_violation_is_refused() {
     }
 }
 
-/// The layers of a crate's documentation, the lowest first.
+/// Returns the layers of a crate's documentation, the lowest first.
 fn layers(lib: &str) -> Vec<String> {
     let doc = lib.lines().filter_map(|line| line.strip_prefix("//!")).map(str::trim);
     let drawing = doc.skip_while(|line| *line != "# Layers").skip_while(|line| *line != "```text").skip(1);
@@ -111,7 +111,7 @@ fn violations(sources: &Sources, layers: &[String]) -> Vec<String> {
     found
 }
 
-/// The first circle that is found from here.
+/// Returns the first circle that contains this file.
 fn circle(
     module: &Vec<String>,
     imports: &Imports,
@@ -131,7 +131,7 @@ fn circle(
     found
 }
 
-/// The files that a file imports from.
+/// Returns the files from which a file imports.
 fn imports(module: &[String], text: &str, sources: &Sources) -> BTreeSet<Vec<String>> {
     let code = code(text);
     let children: Vec<_> =
@@ -176,7 +176,7 @@ fn tree<'a>(mut text: &'a str, path: &mut Vec<String>, found: &mut Vec<Vec<Strin
                     break;
                 }
                 let rest = tree(text, path, found);
-                // `self as other`, or what is no tree after all: go on behind it.
+                // `self as other`, or not a tree: continue behind it.
                 let end = rest.find([',', '}']).unwrap_or(rest.len());
                 text = &rest[end..];
             }
@@ -200,7 +200,7 @@ fn tree<'a>(mut text: &'a str, path: &mut Vec<String>, found: &mut Vec<Vec<Strin
     text
 }
 
-/// The file that has what a path names: that of its longest beginning that is a module.
+/// Returns the file of a path: that of its longest prefix that is a module.
 fn file_of(module: &[String], path: &[String], sources: &Sources) -> Option<Vec<String>> {
     let mut absolute = match path[0].as_str() {
         "crate" => Vec::new(),
@@ -220,14 +220,14 @@ fn file_of(module: &[String], path: &[String], sources: &Sources) -> Option<Vec<
     (!absolute.is_empty()).then_some(absolute)
 }
 
-/// A file without its comments, its strings, and the tests at its end.
+/// Returns the code of a file without comments, strings, and the tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
     let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or(text);
     let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
     let mut code = String::new();
     for line in lines {
-        // A quote character would be taken for the begin of a string.
+        // A quoted quotation mark does not begin a string.
         let line = line.replace("'\"'", "").replace("\\\"", "");
         for (n, part) in line.split('"').enumerate() {
             if n % 2 == 0 {
