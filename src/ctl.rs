@@ -1,11 +1,11 @@
-//! What an operator, a container engine or the guard has this program do once.
+//! Commands that do one thing and exit: those of an operator (`ctl`), of a container engine, and of the guard.
 
 pub mod healthcheck;
 pub mod pages;
 pub mod release;
 pub mod show;
 
-/// Prints. A stream that is closed is no reason to panic.
-pub fn say(text: &dyn std::fmt::Display, stream: &mut dyn std::io::Write) {
+/// Prints a text. A closed stream is ignored, where `print!` would panic.
+pub fn print(text: &dyn std::fmt::Display, stream: &mut dyn std::io::Write) {
     let _ = write!(stream, "{text}").and_then(|()| stream.flush());
 }

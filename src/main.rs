@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use etcd_await_election::{
     core::{exit_code::Exit, start_error::StartError},
-    ctl::{healthcheck, pages, release, say, show},
+    ctl::{healthcheck, pages, print, release, show},
     gatekeeper,
     guard::{self, signals::Original},
     log::{self, Style},
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let code = match settings::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            say(&format_args!("etcd-await-election: {error}\n"), &mut std::io::stderr());
+            print(&format_args!("etcd-await-election: {error}\n"), &mut std::io::stderr());
             error.exit.into()
         }
     };
@@ -50,7 +50,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         }),
         Mode::Release { lease, etcd } => runtime::run(release::release(lease, &etcd)),
         Mode::Answer(text) => {
-            say(&text, &mut std::io::stdout());
+            print(&text, &mut std::io::stdout());
             Ok(Exit::Command(0))
         }
     }

@@ -1,5 +1,5 @@
-//! What is known about the election, published once as one value; the HTTP endpoint, the metrics, `sd_notify` and
-//! `ctl healthcheck` are views of it. Nobody here asks etcd.
+//! The published status of an instance. The HTTP endpoint, the metrics and `sd_notify` show this one value; none of them
+//! sends a request to etcd.
 
 pub mod http;
 pub mod metrics;
@@ -9,25 +9,26 @@ use std::time::Duration;
 
 use crate::core::{clock::Instant, text, timing::Deadlines};
 
-/// Where this instance stands.
+/// The phase of the election that this instance is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not in the queue: connecting, or joining again.
     Joining,
-    /// In the queue.
+    /// A standby in the queue.
     Waiting {
         /// The number in the queue; the first standby is number 1.
         number: usize,
-        /// The identity just ahead, if anybody is.
+        /// The identity of the next entry ahead; `None` at the head of the queue.
         behind: Option<String>,
     },
-    /// The lock is held; the command is not started yet: that takes a moment, or as long as an evicted holder may still run.
+    /// This instance holds the lock and has not started the command yet. After an eviction, it waits until the command of the
+    /// evicted holder cannot run any more.
     Elected,
     /// The command runs.
     Running,
-    /// The command is being ended.
+    /// The command is being stopped.
     Stopping,
-    /// Not in the queue any more: the lease was given back or has expired.
+    /// Not in the queue any more: the lease was revoked or has expired.
     Released,
 }
 
@@ -38,38 +39,38 @@ pub struct Status {
     pub lock: String,
     /// This instance's identity.
     pub identity: String,
-    /// Where this instance stands.
+    /// The phase of the election.
     pub phase: Phase,
-    /// The identity on the holder key when last seen, this instance's own included.
+    /// The identity that the holder key had when it was last read; it can be this instance's own.
     pub leader: Option<String>,
-    /// The fencing token, while the lock is held.
+    /// The fencing token, while this instance holds the lock.
     pub token: Option<i64>,
     /// The TTL that etcd granted.
     pub ttl: Duration,
-    /// When the latest confirmed renewal (leader) or keepalive (waiting) was sent.
+    /// When the latest confirmed renewal (leader) or keepalive (standby) was sent.
     pub renewed_at: Option<Instant>,
     /// The deadlines that the guard confirmed, while the command may run.
     pub deadlines: Option<Deadlines>,
-    /// Since when this instance leads.
+    /// When this instance became leader.
     pub elected_at: Option<Instant>,
-    /// When the election loop turned last, whether or not etcd answers; `None` before the first turn.
+    /// When the election loop last ran, whether or not etcd answers; `None` before its first round.
     pub beat: Option<Instant>,
-    /// The program was asked to end, or the command has ended by itself: no other term follows.
+    /// A shutdown was requested, or the command has exited by itself: no other term follows.
     pub ending: bool,
     /// A command was started, in this term or an earlier one.
     pub started: bool,
     /// The process tree of this term's command has exited.
     pub exited: bool,
-    /// What happened so far.
+    /// Events since the start of the program.
     pub counters: Counters,
 }
 
-/// What happened since the start.
+/// Events since the start of the program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Terms begun: this instance was elected.
+    /// Terms that began.
     pub elections: u64,
-    /// Terms that ended by loss.
+    /// Terms that ended by a loss of leadership.
     pub losses: u64,
     /// Renewals confirmed.
     pub renewals: u64,
@@ -78,7 +79,7 @@ pub struct Counters {
 }
 
 impl Status {
-    /// The value before anything happened.
+    /// Returns the status of an instance that has just been started.
     #[must_use]
     pub fn new(lock: String, identity: String, ttl: Duration) -> Self {
         Self {
@@ -99,14 +100,14 @@ impl Status {
         }
     }
 
-    /// Whether the command runs here and its deadline has not passed: what a load balancer wants to know.
+    /// Returns whether the command runs here and its stop deadline has not passed, which is what a load balancer needs to know.
     #[must_use]
     pub fn is_leading(&self, now: Instant) -> bool {
         self.phase == Phase::Running && self.deadlines.is_some_and(|deadlines| now < deadlines.stop_at)
     }
 
-    /// Whether the election loop turns, and no command outlives its deadlines. This holds with etcd dark for hours: a
-    /// restart would not bring it back.
+    /// Returns whether the election loop runs and no command has outlived its kill deadline. It is true also while etcd does not
+    /// answer, as a restart of this program would not help.
     #[must_use]
     pub fn is_alive(&self, now: Instant) -> bool {
         let stalled = self.beat.is_some_and(|beat| now.saturating_since(beat) > self.longest_turn());
@@ -114,58 +115,58 @@ impl Status {
         !stalled && !overdue
     }
 
-    /// Whether this instance leads, or would if the others went: it stands in the queue, and etcd was heard of within
-    /// the TTL.
+    /// Returns whether this instance leads or could become leader: it is in the queue, and etcd has answered within the TTL.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
         let takes_part = matches!(self.phase, Phase::Waiting { .. } | Phase::Elected | Phase::Running);
-        takes_part && !self.ending && self.hears_etcd(now) && self.is_alive(now)
+        takes_part && !self.ending && self.has_recent_answer(now) && self.is_alive(now)
     }
 
-    /// Who leads, unless this was learnt too long ago.
+    /// Returns the identity of the leader, unless it was read more than a TTL ago.
     #[must_use]
     pub fn known_leader(&self, now: Instant) -> Option<&str> {
-        self.leader.as_deref().filter(|_| self.renewed_at.is_none() || self.hears_etcd(now))
+        self.leader.as_deref().filter(|_| self.renewed_at.is_none() || self.has_recent_answer(now))
     }
 
-    /// Where this instance stands, in words on one line.
+    /// Returns the status as one line of text.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         let lock = &self.lock;
-        let words = match &self.phase {
+        let summary = match &self.phase {
             Phase::Joining => format!("joining the election for {lock}"),
             Phase::Waiting { number, behind } => {
                 let behind = behind.as_ref().map(|behind| format!(" behind {behind}")).unwrap_or_default();
                 let leader = self.leader.as_ref().map(|leader| format!("; {leader} leads")).unwrap_or_default();
                 format!("standby for {lock}: number {number} in the queue{behind}{leader}")
             }
-            Phase::Elected => format!("elected for {lock}: the command is not started yet"),
+            Phase::Elected => format!("elected for {lock}: the command has not been started yet"),
             Phase::Running => format!("leader of {lock}: the command runs"),
-            Phase::Stopping if self.exited => format!("leader of {lock}: the command has ended, handing over"),
-            Phase::Stopping => format!("leader of {lock}: the command is being ended"),
+            Phase::Stopping if self.exited => format!("leader of {lock}: the command has exited, handing over"),
+            Phase::Stopping => format!("leader of {lock}: stopping the command"),
             Phase::Released if self.counters.elections == 0 => format!("left the election for {lock}"),
-            Phase::Released => format!("the lock {lock} was given back"),
+            Phase::Released => format!("released the lock {lock}"),
         };
-        text::escaped(&words).into_owned()
+        text::escaped(&summary).into_owned()
     }
 
-    fn hears_etcd(&self, now: Instant) -> bool {
+    fn has_recent_answer(&self, now: Instant) -> bool {
         self.renewed_at.is_some_and(|at| now.saturating_since(at) <= self.ttl)
     }
 
-    /// The loop turns several times per TTL. Twice the TTL is a stall; with a short one, a busy machine is none yet.
+    /// Returns how long a round of the election loop may take before the loop counts as stalled. It runs several times per TTL;
+    /// the lower limit is for busy machines with a short TTL.
     fn longest_turn(&self) -> Duration {
         (self.ttl * 2).max(Duration::from_secs(10))
     }
 }
 
 impl Phase {
-    /// All words that [`Phase::word`] has.
-    pub const WORDS: [&str; 6] = ["joining", "waiting", "elected", "running", "stopping", "released"];
+    /// All values of [`Phase::name`].
+    pub const NAMES: [&str; 6] = ["joining", "waiting", "elected", "running", "stopping", "released"];
 
-    /// One word for programs.
+    /// Returns the name of the phase in JSON and in the metrics.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Waiting { .. } => "waiting",
@@ -181,12 +182,12 @@ impl Phase {
 pub(crate) mod tests {
     use super::*;
 
-    /// The instant `seconds` after the start of the machine.
+    /// Returns the instant `seconds` after the boot of the machine.
     pub(crate) fn at(seconds: u64) -> Instant {
         Instant::from_boot(Duration::from_secs(seconds))
     }
 
-    /// A leader that renewed at 100, with a TTL of 15: it is told to stop at 110, and killed at 114.
+    /// Returns a leader that renewed its lease of 15 s at 100: its command is stopped at 110 and killed at 114.
     pub(crate) fn leader() -> Status {
         Status {
             phase: Phase::Running,
@@ -202,7 +203,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The second in the queue, whose lease was kept alive at 100.
+    /// Returns the second standby in the queue, whose lease was kept alive at 100.
     pub(crate) fn standby() -> Status {
         Status {
             phase: Phase::Waiting { number: 2, behind: Some("b".into()) },
@@ -213,7 +214,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// One that etcd does not answer.
+    /// Returns an instance that has not had an answer of etcd yet.
     pub(crate) fn joining() -> Status {
         Status { beat: Some(at(100)), ..Status::new("db".into(), "me".into(), Duration::from_secs(15)) }
     }
@@ -230,16 +231,16 @@ pub(crate) mod tests {
             ("a leader without deadlines", Status { deadlines: None, ..leader() }, 101, (false, true, true)),
             ("elected", Status { phase: Phase::Elected, deadlines: None, ..leader() }, 101, (false, true, true)),
             ("stopping", in_phase(Phase::Stopping), 101, (false, true, false)),
-            ("stopping, and not dead in time", in_phase(Phase::Stopping), 115, (false, false, false)),
+            ("stopping, past its kill deadline", in_phase(Phase::Stopping), 115, (false, false, false)),
             ("released", Status { phase: Phase::Released, deadlines: None, ..leader() }, 101, (false, true, false)),
             ("ending", ending, 101, (true, true, false)),
             ("a standby", standby(), 115, (false, true, true)),
-            ("a standby with etcd dark", beating(standby(), 116), 116, (false, true, false)),
+            ("a standby without etcd", beating(standby(), 116), 116, (false, true, false)),
             ("a standby whose loop stalled", standby(), 131, (false, false, false)),
             ("joining", joining(), 101, (false, true, false)),
-            ("joining for ever", beating(joining(), 9000), 9001, (false, true, false)),
+            ("joining for hours", beating(joining(), 9000), 9001, (false, true, false)),
             ("joining, stalled", joining(), 131, (false, false, false)),
-            ("before the first turn", Status { beat: None, ..joining() }, 131, (false, true, false)),
+            ("before the first round", Status { beat: None, ..joining() }, 131, (false, true, false)),
         ] {
             let now = at(now);
             assert_eq!((status.is_leading(now), status.is_alive(now), status.is_ready(now)), expected, "{what}");
@@ -247,22 +248,22 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_leader_is_forgotten_with_etcd_dark() {
+    fn the_leader_is_unknown_one_ttl_after_the_last_answer() {
         assert_eq!(standby().known_leader(at(115)), Some("a"));
         assert_eq!(standby().known_leader(at(116)), None);
         assert_eq!(joining().known_leader(at(101)), None);
     }
 
     #[test]
-    fn words_are_one_line() {
-        assert_eq!(standby().words(), "standby for db: number 2 in the queue behind b; a leads");
-        assert_eq!(leader().words(), "leader of db: the command runs");
+    fn the_summary_is_one_line() {
+        assert_eq!(standby().summary(), "standby for db: number 2 in the queue behind b; a leads");
+        assert_eq!(leader().summary(), "leader of db: the command runs");
         let stopping = Status { phase: Phase::Stopping, ..leader() };
-        assert_eq!(stopping.words(), "leader of db: the command is being ended");
-        assert_eq!(Status { exited: true, ..stopping }.words(), "leader of db: the command has ended, handing over");
-        assert_eq!(Status { phase: Phase::Released, ..standby() }.words(), "left the election for db");
-        assert_eq!(Status { phase: Phase::Released, ..leader() }.words(), "the lock db was given back");
+        assert_eq!(stopping.summary(), "leader of db: stopping the command");
+        assert_eq!(Status { exited: true, ..stopping }.summary(), "leader of db: the command has exited, handing over");
+        assert_eq!(Status { phase: Phase::Released, ..standby() }.summary(), "left the election for db");
+        assert_eq!(Status { phase: Phase::Released, ..leader() }.summary(), "released the lock db");
         let evil = Status { leader: Some("x\nREADY=1\u{202e}".into()), ..standby() };
-        assert!(evil.words().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.words());
+        assert!(evil.summary().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.summary());
     }
 }

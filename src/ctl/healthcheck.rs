@@ -1,4 +1,4 @@
-//! `ctl healthcheck`: asks the instance next door whether it is healthy. An image without curl has this.
+//! `ctl healthcheck`: requests `/healthz` from an instance, for images without curl.
 
 use std::{
     io::{self, Read, Write},
@@ -11,45 +11,45 @@ use crate::{
     settings::StatusEndpoint,
 };
 
-/// From the first attempt to connect to the answer.
+/// The time from the first attempt to connect to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Asks `/healthz` of the status endpoint and prints the answer: exit 0 if healthy, 1 if not or if nobody answers.
-/// Blocks for some seconds at most.
+/// Requests `/healthz` from the status endpoint and prints the answer. Exits with 0 if the instance is healthy, with 1 if it is not
+/// or does not answer. Blocks for at most 4 seconds.
 #[must_use]
 pub fn run(endpoint: &StatusEndpoint) -> Exit {
-    // Nobody may be listening; the exit code is the answer.
-    match ask(endpoint, TIMEOUT) {
-        Ok(words) => {
-            let _ = writeln!(io::stdout(), "healthy: {}", text::escaped(&words));
+    // Errors of printing are ignored: the exit code is the answer.
+    match check(endpoint, TIMEOUT) {
+        Ok(summary) => {
+            let _ = writeln!(io::stdout(), "healthy: {}", text::escaped(&summary));
             Exit::Command(0)
         }
-        Err(why) => {
-            let _ = writeln!(io::stderr(), "unhealthy: {}", text::escaped(&why));
+        Err(cause) => {
+            let _ = writeln!(io::stderr(), "unhealthy: {}", text::escaped(&cause));
             Exit::Command(1)
         }
     }
 }
 
-fn ask(endpoint: &StatusEndpoint, timeout: Duration) -> Result<String, String> {
+fn check(endpoint: &StatusEndpoint, timeout: Duration) -> Result<String, String> {
     if endpoint.port == 0 {
-        return Err("with the port 0 nobody knows where the status is served".to_owned());
+        return Err("the status endpoint has port 0, so its actual port is not known; set a fixed port".to_owned());
     }
     let deadline = Instant::now() + timeout;
     let answer = addresses(endpoint).and_then(|addresses| request(&connect(&addresses, deadline)?, deadline));
     let answer = answer.map_err(|error| format!("{endpoint} does not answer: {error}"))?;
     let mut head_and_body = answer.splitn(2, "\r\n\r\n");
     let head = head_and_body.next().unwrap_or_default();
-    let words = head_and_body.next().unwrap_or_default().trim();
+    let summary = head_and_body.next().unwrap_or_default().trim();
     match head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)) {
-        Some("200") => Ok(words.to_owned()),
-        Some("503") => Err(words.to_owned()),
-        Some(code) => Err(format!("{endpoint} answers {code}: is it another program's port?")),
-        None => Err(format!("{endpoint} does not speak HTTP: is it another program's port?")),
+        Some("200") => Ok(summary.to_owned()),
+        Some("503") => Err(summary.to_owned()),
+        Some(code) => Err(format!("{endpoint} answers with status code {code}; does another program use the port?")),
+        None => Err(format!("{endpoint} does not answer in HTTP; does another program use the port?")),
     }
 }
 
-/// Where to ask: a wildcard is served on every interface, so also on loopback.
+/// Returns the addresses to connect to: loopback for a wildcard address.
 fn addresses(endpoint: &StatusEndpoint) -> io::Result<Vec<SocketAddr>> {
     let loopback = |address: SocketAddr| match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => vec![(Ipv4Addr::LOCALHOST, address.port()).into()],
@@ -72,15 +72,15 @@ fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream>
     Err(last)
 }
 
-/// The whole answer to `GET /healthz`; HTTP/1.0, so it ends with the connection.
+/// Returns the answer to `GET /healthz` in HTTP/1.0, which ends with the connection.
 fn request(mut stream: &TcpStream, deadline: Instant) -> io::Result<String> {
-    const MOST: usize = 64 << 10;
+    const MAX_LENGTH: usize = 64 << 10;
     stream.set_write_timeout(Some(left(deadline)?))?;
     stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
-    while answer.len() < MOST {
-        // A timeout for each read alone would let a byte per second go on for ever.
+    while answer.len() < MAX_LENGTH {
+        // A constant timeout for each read would let a server that sends a byte per second delay this without end.
         stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut piece)? {
             0 => break,
@@ -101,8 +101,8 @@ mod tests {
 
     use super::*;
 
-    /// Asks a server that reads a request and says `answer`, then closes unless `hang`.
-    fn ask_one_that_says(answer: &'static str, hang: bool) -> Result<String, String> {
+    /// Checks a server that reads a request and sends `answer`. It then closes the connection, unless `hang` is set.
+    fn check_server(answer: &'static str, hang: bool) -> Result<String, String> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let server = std::thread::spawn(move || {
@@ -117,37 +117,37 @@ mod tests {
             }
         });
         let endpoint = StatusEndpoint { host: Some("0.0.0.0".into()), port };
-        let answer = ask(&endpoint, Duration::from_millis(if hang { 200 } else { 5000 }));
+        let answer = check(&endpoint, Duration::from_millis(if hang { 200 } else { 5000 }));
         server.join().expect("the server");
         answer
     }
 
     #[test]
     fn answers() {
-        assert_eq!(ask_one_that_says("HTTP/1.1 200 OK\r\nx: y\r\n\r\nall well\n", false), Ok("all well".into()));
-        assert_eq!(ask_one_that_says("HTTP/1.0 503 No\r\n\r\nstalled\n", false), Err("stalled".into()));
-        for (answer, hang, why) in [
-            ("HTTP/1.1 404 Not Found\r\n\r\n", false, "answers 404"),
-            ("SSH-2.0\r\n", false, "does not speak HTTP"),
-            ("", false, "does not speak HTTP"),
+        assert_eq!(check_server("HTTP/1.1 200 OK\r\nx: y\r\n\r\nall well\n", false), Ok("all well".into()));
+        assert_eq!(check_server("HTTP/1.0 503 No\r\n\r\nstalled\n", false), Err("stalled".into()));
+        for (answer, hang, cause) in [
+            ("HTTP/1.1 404 Not Found\r\n\r\n", false, "answers with status code 404"),
+            ("SSH-2.0\r\n", false, "does not answer in HTTP"),
+            ("", false, "does not answer in HTTP"),
             ("HTTP/1.1 200 OK\r\n", true, "does not answer"),
         ] {
-            let refused = ask_one_that_says(answer, hang).expect_err(why);
-            assert!(refused.contains(why), "{refused}");
+            let error = check_server(answer, hang).expect_err(cause);
+            assert!(error.contains(cause), "{error}");
         }
     }
 
     #[test]
-    fn nobody_there() {
-        // Nothing has served tcpmux for decades, and no kernel gives the port away.
+    fn a_closed_port_is_unhealthy() {
+        // Port 1 (tcpmux) is not in use today, and the kernel does not choose it for another program.
         let port = 1;
         let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port };
-        assert!(ask(&endpoint, TIMEOUT).expect_err("closed").contains("does not answer"));
+        assert!(check(&endpoint, TIMEOUT).expect_err("closed").contains("does not answer"));
         assert_eq!(run(&endpoint), Exit::Command(1));
     }
 
     #[test]
-    fn a_wildcard_is_asked_on_loopback() {
+    fn a_wildcard_address_is_reached_on_loopback() {
         for (host, expected) in [
             (Some("0.0.0.0"), vec!["127.0.0.1:80"]),
             (Some("::"), vec!["[::1]:80", "127.0.0.1:80"]),

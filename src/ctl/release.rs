@@ -1,5 +1,4 @@
-//! The one short role after a gatekeeper was killed: give its lease back. The guard runs the program once more for it, when
-//! nothing of the command is left.
+//! Revokes the lease of a killed gatekeeper. The guard runs the program once more for this, after the process tree has exited.
 
 use crate::system::clock::BootClock;
 use crate::{
@@ -8,10 +7,10 @@ use crate::{
     settings::EtcdConfig,
 };
 
-/// Revokes the lease, or leaves it to run out.
+/// Revokes the lease. If that fails within the time limit, the lease is left to expire.
 pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
     let limit = BootClock.now() + RELEASE;
-    let (exit, why) = match etcd::client_of(config, RequestTimeouts::default()) {
+    let (exit, cause) = match etcd::client_of(config, RequestTimeouts::default()) {
         Err(error) => (Exit::Config, error.to_string()),
         Ok(cluster) => match BootClock.before(limit, cluster.revoke(lease)).await {
             Some(Ok(revoked)) => {
@@ -26,6 +25,6 @@ pub async fn release(lease: LeaseId, config: &EtcdConfig) -> Exit {
             None => (Exit::Unavailable, format!("no answer within {}", show(RELEASE))),
         },
     };
-    tracing::warn!("could not revoke lease {lease} of the killed gatekeeper: {why}; it will expire");
+    tracing::warn!("could not revoke lease {lease} of the killed gatekeeper: {cause}; it will expire");
     exit
 }

@@ -1,4 +1,4 @@
-//! What `ctl show` prints: who holds the lock and who waits, as a small table or as JSON.
+//! `ctl show`: prints the holder of a lock and its queue, as a table or as JSON.
 
 use std::{fmt, time::Duration};
 
@@ -16,57 +16,55 @@ use crate::{
     system::clock::BootClock,
 };
 
-/// Prints a lock.
+/// Prints the state of a lock to stdout.
 ///
 /// # Errors
-/// If etcd denies access or does not answer.
+/// If etcd denies access or does not answer in time.
 pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
-    let cluster = etcd::client_of(config, RequestTimeouts::default())
+    let client = etcd::client_of(config, RequestTimeouts::default())
         .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
     let limit = BootClock.now() + QUESTION;
-    let shown = match BootClock.before(limit, look(lock, &cluster)).await {
-        Some(shown) => shown.map_err(|error| StartError::new(Exit::NoPermission, text::escaped(&error.to_string())))?,
-        None if cluster.membership().ours().is_none() => {
+    let state = match BootClock.before(limit, read(lock, &client)).await {
+        Some(state) => state.map_err(|error| StartError::new(Exit::NoPermission, text::escaped(&error.to_string())))?,
+        None if client.membership().ours().is_none() => {
             return Err(StartError::new(Exit::Unavailable, "could not decide which etcd cluster to ask"));
         }
         None => return Err(StartError::new(Exit::Unavailable, "etcd does not answer")),
     };
     if json {
-        super::say(&format_args!("{}\n", shown.json()), &mut std::io::stdout());
+        super::print(&format_args!("{}\n", state.json()), &mut std::io::stdout());
     } else {
-        super::say(&shown, &mut std::io::stdout());
+        super::print(&state, &mut std::io::stdout());
     }
     Ok(Exit::Command(0))
 }
 
-/// Reads a lock, and the time its holder's lease has left.
-///
-/// # Errors
-/// What only a person can mend.
-async fn look<C: Clock>(lock: &LockName, cluster: &EtcdClient<Endpoint, C>) -> Result<Shown, StoreError> {
-    let view = cluster
+/// Reads a lock and the time left of its holder's lease. Retries until etcd answers; returns an error only if it denies access.
+async fn read<C: Clock>(lock: &LockName, client: &EtcdClient<Endpoint, C>) -> Result<LockState, StoreError> {
+    let view = client
         .hedged(async |store| {
             View::read(lock, lock.requests().map(Get::names), async |gets: &[Get]| store.read(gets).await).await
         })
         .await?;
     let ttl_left = match view.holder.as_ref().and_then(|holder| holder.lease) {
-        Some(lease) => cluster.hedged(async |store| store.time_to_live(lease).await).await?,
+        Some(lease) => client.hedged(async |store| store.time_to_live(lease).await).await?,
         None => None,
     };
-    Ok(Shown::new(lock, &view, ttl_left))
+    Ok(LockState::new(lock, &view, ttl_left))
 }
 
-/// A lock as etcd has it at one moment.
+/// The state of a lock in etcd at one moment. The names of the fields are those of the JSON output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shown {
+pub struct LockState {
     /// The lock's name.
     pub lock: String,
-    /// Who holds it.
+    /// Its holder; `None` if the lock is free.
     pub holder: Option<Holder>,
-    /// Who waits, in the order of the queue; the holder is not among them.
+    /// The standbys and other clients that wait, in the order of the queue, without the holder.
     pub queue: Vec<Waiting>,
-    /// Identities whose key was deleted by force and whose command may still run.
-    pub ousted: Vec<String>,
+    /// The identities of evicted holders, whose commands may still run.
+    #[serde(rename = "ousted")]
+    pub evicted: Vec<String>,
 }
 
 /// The holder of a lock.
@@ -76,29 +74,29 @@ pub struct Holder {
     pub identity: String,
     /// The fencing token: the mod revision of the holder key.
     pub token: i64,
-    /// Its lease in hexadecimal; none for a key that was written by hand.
+    /// Its lease in hexadecimal; `None` for a key without a lease, which no instance wrote.
     pub lease: Option<String>,
-    /// The time left of its lease; none if etcd does not know the lease any more.
+    /// The time left of its lease, in whole seconds in JSON; `None` if the lease has expired.
     #[serde(rename = "ttl_left_seconds", serialize_with = "seconds")]
     pub ttl_left: Option<Duration>,
 }
 
-/// One who waits.
+/// An entry of the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
     /// The number in the queue; the first standby is number 1.
     pub number: usize,
-    /// Its identity; of a foreign one its key, since its value is anything.
+    /// Its identity; for an entry of another client its key, since the value can be anything.
     pub identity: String,
     /// Its lease in hexadecimal.
     pub lease: String,
-    /// Whether it asks for the lead.
+    /// Whether it has made a handover request to the holder.
     pub forced: bool,
-    /// Whether it is not of this program: `etcdctl elect`, or a client library's election.
+    /// Whether another etcd client created it, such as `etcdctl elect` or a client library.
     pub foreign: bool,
 }
 
-impl Shown {
+impl LockState {
     fn new(lock: &LockName, view: &View, ttl_left: Option<Duration>) -> Self {
         let holder = view.holder.as_ref().map(|holder| Holder {
             identity: holder.identity(),
@@ -106,53 +104,53 @@ impl Shown {
             lease: holder.lease.map(|lease| lease.to_string()),
             ttl_left,
         });
-        let holds = view.holder.as_ref().and_then(|holder| holder.lease);
-        let is_for_the_holder = |request: Request| match holds {
-            Some(holder) => request.is_for(holder),
+        let holders_lease = view.holder.as_ref().and_then(|holder| holder.lease);
+        let is_for_the_holder = |request: Request| match holders_lease {
+            Some(lease) => request.is_for(lease),
             None => request.to.is_none(),
         };
-        let asks = |lease| {
-            let mut requests = view.requests.iter().map(|asking| asking.request);
+        let has_request = |lease| {
+            let mut requests = view.requests.iter().map(|entry| entry.request);
             requests.any(|request| request.lease == lease && is_for_the_holder(request))
         };
         let waiting = view.entries.iter().enumerate().filter(|(_, entry)| !view.is_led_by(entry.lease));
-        let queue = waiting.map(|(place, entry)| Waiting {
-            number: view.number(place),
+        let queue = waiting.map(|(index, entry)| Waiting {
+            number: view.number(index),
             identity: entry.name(),
             lease: entry.lease.to_string(),
-            forced: asks(entry.lease),
+            forced: has_request(entry.lease),
             foreign: !entry.ours,
         });
         Self {
             lock: lock.to_string(),
             holder,
             queue: queue.collect(),
-            ousted: view.markers.iter().map(KeyValue::identity).collect(),
+            evicted: view.markers.iter().map(KeyValue::identity).collect(),
         }
     }
 
-    /// One JSON object on one line, for programs. Fields are added over time, never renamed.
+    /// Returns one JSON object on one line. Later versions may add fields; they rename none.
     #[must_use]
     pub fn json(&self) -> String {
         text::escaped_json(&serde_json::to_string(self).unwrap_or_default()).into_owned()
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for LockState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "lock {}", text::escaped(&self.lock))?;
         match &self.holder {
             None => writeln!(f, "nobody holds it")?,
             Some(holder) => {
                 let ttl = match (&holder.lease, holder.ttl_left) {
-                    (None, _) => "without a lease: it was not written by an instance".to_owned(),
-                    (Some(lease), None) => format!("lease {lease}, which has run out"),
+                    (None, _) => "no lease: the key was not written by an instance".to_owned(),
+                    (Some(lease), None) => format!("lease {lease}, which has expired"),
                     (Some(lease), Some(left)) => format!("lease {lease}, {}s left", left.as_secs()),
                 };
                 writeln!(f, "held by {}, fencing token {}, {ttl}", text::escaped(&holder.identity), holder.token)?;
             }
         }
-        for identity in &self.ousted {
+        for identity in &self.evicted {
             writeln!(f, "evicted by force, its command may still run: {}", text::escaped(identity))?;
         }
         if self.queue.is_empty() {
@@ -164,8 +162,8 @@ impl fmt::Display for Shown {
         writeln!(f, "\n{:>4}  {:name$}  {:lease$}  NOTE", "NEXT", "IDENTITY", "LEASE")?;
         for (waiting, identity) in self.queue.iter().zip(&names) {
             let note = match (waiting.forced, waiting.foreign) {
-                (true, _) => "asks for the lead",
-                (_, true) => "another program's election",
+                (true, _) => "requests a handover",
+                (_, true) => "another etcd client",
                 _ => "",
             };
             let row = format!("{:>4}  {identity:name$}  {:lease$}  {note}", waiting.number, waiting.lease);
@@ -184,8 +182,8 @@ fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<
 mod tests {
     use super::*;
 
-    fn shown() -> Shown {
-        Shown {
+    fn state() -> LockState {
+        LockState {
             lock: "db".into(),
             holder: Some(Holder {
                 identity: "node-1".into(),
@@ -198,42 +196,42 @@ mod tests {
                 Waiting { number: 2, identity: "a\u{1b}[2J".into(), lease: "9".into(), forced: false, foreign: false },
                 Waiting { number: 3, identity: "x".into(), lease: "a".into(), forced: false, foreign: true },
             ],
-            ousted: vec!["old".into()],
+            evicted: vec!["old".into()],
         }
     }
 
     #[test]
-    fn for_people() {
+    fn the_table() {
         let expected = "lock db\n\
              held by node-1, fencing token 42, lease 7b1d, 12s left\n\
              evicted by force, its command may still run: old\n\
              \n\
              NEXT  IDENTITY    LEASE  NOTE\n\
-             \x20  1  node-2      7b20   asks for the lead\n\
+             \x20  1  node-2      7b20   requests a handover\n\
              \x20  2  a\\u{1b}[2J  9\n\
-             \x20  3  x           a      another program's election\n";
-        assert_eq!(shown().to_string(), expected);
+             \x20  3  x           a      another etcd client\n";
+        assert_eq!(state().to_string(), expected);
     }
 
     #[test]
-    fn nobody() {
-        let nobody = Shown { lock: "db".into(), holder: None, queue: vec![], ousted: vec![] };
-        assert_eq!(nobody.to_string(), "lock db\nnobody holds it\nnobody waits\n");
+    fn a_free_lock() {
+        let free = LockState { lock: "db".into(), holder: None, queue: vec![], evicted: vec![] };
+        assert_eq!(free.to_string(), "lock db\nnobody holds it\nnobody waits\n");
     }
 
     #[test]
-    fn a_holder_with_a_dead_lease_or_none() {
-        let mut shown = shown();
-        let holder = shown.holder.as_mut().expect("a holder");
+    fn a_holder_whose_lease_has_expired_or_that_has_none() {
+        let mut state = state();
+        let holder = state.holder.as_mut().expect("a holder");
         holder.ttl_left = None;
-        assert!(holder.lease.is_some() && shown.to_string().contains("lease 7b1d, which has run out"));
-        shown.holder.as_mut().expect("a holder").lease = None;
-        assert!(shown.to_string().contains("without a lease"));
+        assert!(holder.lease.is_some() && state.to_string().contains("lease 7b1d, which has expired"));
+        state.holder.as_mut().expect("a holder").lease = None;
+        assert!(state.to_string().contains("no lease"));
     }
 
     #[test]
-    fn for_programs() {
-        let json: serde_json::Value = serde_json::from_str(&shown().json()).expect("JSON");
+    fn the_json() {
+        let json: serde_json::Value = serde_json::from_str(&state().json()).expect("JSON");
         assert_eq!(json["holder"]["ttl_left_seconds"], 12);
         assert_eq!(json["holder"]["token"], 42);
         assert_eq!(json["queue"][0]["forced"], true);

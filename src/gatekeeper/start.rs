@@ -50,7 +50,7 @@ async fn campaign(
     guarded: Guarded,
     signals: Signals,
     original: Original,
-    endpoint: Option<http::Bound>,
+    endpoint: Option<http::Server>,
 ) -> Result<Exit, StartError> {
     let timing = &config.election.timing;
     let cluster = etcd::client_of(&config.etcd, RequestTimeouts::of(timing))
@@ -79,7 +79,7 @@ async fn campaign(
     let mut lifecycle = instance.lifecycle();
     let systemd = tokio::spawn(systemd::run(status, config.notify_ready, timing.stop_limit(), BootClock));
     run::say_timing(&config.election);
-    let restart_pause = if systemd::is_told() { RESTART_PAUSE } else { Duration::ZERO };
+    let restart_pause = if systemd::has_notify_socket() { RESTART_PAUSE } else { Duration::ZERO };
     let election = Election::new(&config.election, cluster, instance.observer());
     let exit = tokio::select! {
         biased;

@@ -1,12 +1,12 @@
-//! The HTTP endpoint: a view of the published status, which never asks etcd and so answers with etcd dark.
+//! The HTTP status endpoint. It sends no request to etcd, so it answers also while etcd does not.
 //!
-//! | path | 200 | else 503 |
+//! | path | 200 | 503 |
 //! | --- | --- | --- |
-//! | `/` | always: JSON for people and programs | |
-//! | `/leader` | the command runs here | |
-//! | `/healthz` | the election loop is alive | restart this instance |
-//! | `/readyz` | leading, or a healthy standby | not in the queue, or etcd is silent |
-//! | `/metrics` | always: Prometheus | |
+//! | `/` | always: JSON | |
+//! | `/leader` | the command runs here | the command does not run here |
+//! | `/healthz` | the election loop is alive | the loop has stalled: restart this instance |
+//! | `/readyz` | leader, or a healthy standby | not in the queue, or etcd does not answer |
+//! | `/metrics` | always: Prometheus or OpenMetrics text | |
 
 use std::{
     collections::VecDeque,
@@ -44,46 +44,46 @@ use crate::{
     settings::{self, StatusEndpoint},
 };
 
-/// From accepting a connection to its last byte: there is one request in each, and no body.
+/// Time from accepting a connection to its last byte. Each connection serves one request without a body.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// From accepting a connection to the end of its request's header. Probes send it at once.
+/// Time from accepting a connection to the end of the request's header. Probes send it at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connections served at a time: a new one takes the place of the oldest. Port scanners must cost neither the election its
-/// file descriptors nor a probe its answer.
-const MOST_CONNECTIONS: usize = 64;
-/// How long every connection may have: enough to read and answer a request that was sent with it, however many came together.
+/// The number of connections that are served at a time; a new one replaces the oldest. A port scan must neither use up the
+/// file descriptors of the election nor keep a probe from its answer.
+const MAX_CONNECTIONS: usize = 64;
+/// The time for which a connection is not replaced: enough to read a request that was sent with it, and to answer it.
 const GRACE: Duration = Duration::from_millis(20);
-/// How often a port that another process occupies is tried again.
+/// The pause between attempts to bind a port that another process uses.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Where the status is to be served, and the listener, unless another process has the port.
+/// The status endpoint, with its listener unless another process uses the port.
 #[derive(Debug)]
-pub struct Bound {
+pub struct Server {
     addresses: Vec<SocketAddr>,
     listener: Option<TcpListener>,
 }
 
-/// Takes the port. May look up a host name. A port that another process has is tried again while serving: the status is not
-/// worth a service that does not start.
+/// Binds the port of the endpoint; may look up a host name. If another process uses the port, [`Server::serve`] retries, so that
+/// this does not keep the service from starting.
 ///
 /// # Errors
 /// With [`Exit::Config`] if no address of the endpoint can be bound for another reason.
-pub fn bind(endpoint: &StatusEndpoint) -> Result<Bound, StartError> {
-    let bound = || {
+pub fn bind(endpoint: &StatusEndpoint) -> Result<Server, StartError> {
+    let bind = || {
         let addresses = endpoint.resolve()?;
-        let listener = match first_that_binds(&addresses) {
+        let listener = match bind_first(&addresses) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => None,
             listener => Some(listener?),
         };
-        Ok(Bound { addresses, listener })
+        Ok(Server { addresses, listener })
     };
-    bound().map_err(|error: io::Error| {
+    bind().map_err(|error: io::Error| {
         let setting = settings::either("status_endpoint");
-        StartError::new(Exit::Config, format!("{setting}: the status cannot be served at {endpoint}: {error}"))
+        StartError::new(Exit::Config, format!("{setting}: could not serve the status at {endpoint}: {error}"))
     })
 }
 
-fn first_that_binds(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
+fn bind_first(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in addresses {
         match TcpListener::bind(address) {
@@ -91,7 +91,7 @@ fn first_that_binds(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
                 listener.set_nonblocking(true)?;
                 return Ok(listener);
             }
-            // Another address of the same name would hide that somebody else answers on the port.
+            // With another address of the same name, probes of this one would be answered by the other process.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last = error,
         }
@@ -99,15 +99,15 @@ fn first_that_binds(addresses: &[SocketAddr]) -> io::Result<TcpListener> {
     Err(last)
 }
 
-impl Bound {
-    /// The address, with the port that the kernel chose if it was left to it; none while another process has the port.
+impl Server {
+    /// Returns the bound address, with the port that the kernel chose for port 0; `None` while another process uses the port.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.as_ref()?.local_addr().ok()
     }
 
-    /// The listener, as soon as the port is free.
-    #[expect(clippy::disallowed_methods, reason = "no deadline: how often a port is tried again")]
+    /// Returns the listener as soon as the port is free.
+    #[expect(clippy::disallowed_methods, reason = "no deadline: a pause between attempts")]
     async fn listener(self) -> io::Result<tokio::net::TcpListener> {
         let listener = match self.listener {
             Some(listener) => listener,
@@ -119,13 +119,13 @@ impl Bound {
                 );
                 loop {
                     tokio::time::sleep(RETRY).await;
-                    if let Ok(listener) = first_that_binds(&self.addresses) {
+                    if let Ok(listener) = bind_first(&self.addresses) {
                         break listener;
                     }
                 }
             }
         };
-        tracing::info!("status at {}", listener.local_addr()?);
+        tracing::info!("serving the status at {}", listener.local_addr()?);
         tokio::net::TcpListener::from_std(listener)
     }
 
@@ -133,10 +133,10 @@ impl Bound {
         clippy::disallowed_methods,
         reason = "hyper measures its own limit on this clock; a suspend ends no connection early"
     )]
-    /// Serves until it is dropped; connections end with it. Needs a tokio runtime with I/O and time.
+    /// Serves until the future is dropped, which also closes all connections. Needs a tokio runtime with I/O and time.
     ///
     /// # Errors
-    /// If the runtime cannot take the listener; nothing that a client does.
+    /// If the listener cannot be registered with the runtime. No client can cause an error.
     pub async fn serve<C>(self, status: watch::Receiver<Status>, clock: C) -> io::Result<()>
     where
         C: Clock + Clone + Send + Sync + 'static,
@@ -146,7 +146,7 @@ impl Bound {
         let mut connections = JoinSet::new();
         let mut oldest_first: VecDeque<(tokio::time::Instant, AbortHandle)> = VecDeque::new();
         loop {
-            let full = oldest_first.len() >= MOST_CONNECTIONS;
+            let full = oldest_first.len() >= MAX_CONNECTIONS;
             let room_at = oldest_first.front().filter(|_| full).map(|(accepted_at, _)| *accepted_at + GRACE);
             let accept = async {
                 if let Some(room_at) = room_at {
@@ -163,14 +163,14 @@ impl Bound {
                             .header_read_timeout(HEADER_TIMEOUT)
                             .keep_alive(false)
                             .serve_connection(TokioIo::new(stream), service.clone());
-                        // None of them does anything but wait: for its request, or for a client that does not read.
+                        // The oldest has had its time to answer, so it waits for its client.
                         if full && let Some((_, oldest)) = oldest_first.pop_front() {
                             oldest.abort();
                         }
                         let connection = connections.spawn(tokio::time::timeout(TIMEOUT, connection));
                         oldest_first.push_back((tokio::time::Instant::now(), connection));
                     }
-                    // No file descriptors, or a client that is gone already: the next one may fare better.
+                    // There is no free file descriptor, or the client has closed the connection already.
                     Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
                 },
             }
@@ -182,19 +182,19 @@ fn router<C>(status: watch::Receiver<Status>, clock: C) -> Router
 where
     C: Clock + Clone + Send + Sync + 'static,
 {
-    type View = fn(&Status, Instant, &HeaderMap) -> Response;
-    let route = |view: View| {
+    type Handler = fn(&Status, Instant, &HeaderMap) -> Response;
+    let route = |handler: Handler| {
         let (status, clock) = (status.clone(), clock.clone());
         get(move |headers: HeaderMap| {
-            let response = view(&status.borrow(), clock.now(), &headers);
+            let response = handler(&status.borrow(), clock.now(), &headers);
             async move { response }
         })
     };
     Router::new()
         .route("/", route(root))
-        .route("/leader", route(|status, now, _| verdict(status, status.is_leading(now))))
-        .route("/healthz", route(|status, now, _| verdict(status, status.is_alive(now))))
-        .route("/readyz", route(|status, now, _| verdict(status, status.is_ready(now))))
+        .route("/leader", route(|status, now, _| probe(status, status.is_leading(now))))
+        .route("/healthz", route(|status, now, _| probe(status, status.is_alive(now))))
+        .route("/readyz", route(|status, now, _| probe(status, status.is_ready(now))))
         .route("/metrics", route(metrics))
 }
 
@@ -202,7 +202,7 @@ fn root(status: &Status, now: Instant, _: &HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], root_json(status, now)).into_response()
 }
 
-/// The first three fields and the blanks are what the Go tool prints, byte by byte: people grep for it.
+/// Returns the JSON object of `/`. Scripts search for the first three fields with the exact text of the Go tool, blanks included.
 fn root_json(status: &Status, now: Instant) -> String {
     let seconds_since = |at: Option<Instant>| json!(at.map(|at| now.saturating_since(at).as_secs()));
     let (number, behind) = match &status.phase {
@@ -213,7 +213,7 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("status", json!("ok")),
         ("phase", json!(if status.is_leading(now) { "running" } else { "awaiting" })),
         ("leader", json!(status.known_leader(now).unwrap_or("unknown"))),
-        ("state", json!(status.phase.word())),
+        ("state", json!(status.phase.name())),
         ("lock", json!(status.lock)),
         ("identity", json!(status.identity)),
         ("fencing_token", json!(status.token)),
@@ -230,9 +230,9 @@ fn root_json(status: &Status, now: Instant) -> String {
     format!("{{{}}}\n", text::escaped_json(&fields.join(", ")))
 }
 
-fn verdict(status: &Status, good: bool) -> Response {
-    let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, format!("{}\n", status.words())).into_response()
+fn probe(status: &Status, success: bool) -> Response {
+    let code = if success { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, format!("{}\n", status.summary())).into_response()
 }
 
 fn metrics(status: &Status, now: Instant, headers: &HeaderMap) -> Response {

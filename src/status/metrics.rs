@@ -1,4 +1,4 @@
-//! The metrics, as Prometheus text or OpenMetrics: base units, `_total` for what only grows.
+//! The metrics, as Prometheus text or OpenMetrics.
 
 use std::fmt;
 
@@ -12,29 +12,29 @@ use prometheus_client::{
 use super::{Phase, Status};
 use crate::core::{clock::Instant, timing::Deadlines};
 
-/// The form of the text.
+/// The text format of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' own, version 0.0.4.
+    /// The Prometheus text format, version 0.0.4.
     Prometheus,
-    /// OpenMetrics 1.0.0, for who asks for it.
+    /// OpenMetrics 1.0.0, for clients whose `Accept` header has it.
     OpenMetrics,
 }
 
 impl Format {
-    /// What a client with this `Accept` header gets.
+    /// Returns the format for a client that sends this `Accept` header.
     #[must_use]
     pub fn accepted(accept: &str) -> Self {
         let wants = accept.split(',').any(|range| {
             let mut parts = range.split(';').map(str::trim);
             let is_it = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"));
-            let refused = |part: &str| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
-            is_it && !parts.any(refused)
+            let excluded = |part: &str| part.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+            is_it && !parts.any(excluded)
         });
         if wants { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// The `Content-Type`.
+    /// Returns the value of the `Content-Type` header.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -44,11 +44,11 @@ impl Format {
     }
 }
 
-/// All metrics of one moment.
+/// Returns all metrics as text.
 #[must_use]
 pub fn render(status: &Status, now: Instant, format: Format) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Moment { status: status.clone(), now }));
+    registry.register_collector(Box::new(Snapshot { status: status.clone(), now }));
     let mut text = String::new();
     // Writing into a string cannot fail.
     let _ = match format {
@@ -58,18 +58,18 @@ pub fn render(status: &Status, now: Instant, format: Format) -> String {
     text
 }
 
-/// One status at one moment: the samples of one answer belong together, so none of them is counted elsewhere.
+/// The status that all samples of one answer are taken from, so that they are consistent with each other.
 #[derive(Debug)]
-struct Moment {
+struct Snapshot {
     status: Status,
     now: Instant,
 }
 
-impl Collector for Moment {
+impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self { status, now } = self;
         let mut page = Page(encoder);
-        // The name that dashboards know from client-go.
+        // client-go's name, which existing dashboards use.
         page.labelled(
             "leader_election_master_status",
             "Whether the command runs here: 1, or 0 on a standby.",
@@ -79,14 +79,14 @@ impl Collector for Moment {
             [("version", env!("CARGO_PKG_VERSION")), ("lock", &status.lock), ("identity", &status.identity)].to_vec();
         Info::new(info).encode(page.0.encode_descriptor(
             "etcd_await_election",
-            "Which program, lock and instance this is.",
+            "The version of the program, its lock and its identity.",
             None,
             MetricType::Info,
         )?)?;
         page.labelled(
             "etcd_await_election_phase",
-            "Where this instance stands: 1 for the phase it is in.",
-            Phase::WORDS.map(|word| ([("phase", word)], word == status.phase.word())),
+            "The phase of this instance: 1 for the current one, 0 for the others.",
+            Phase::NAMES.map(|name| ([("phase", name)], name == status.phase.name())),
         )?;
         let number = match status.phase {
             Phase::Waiting { number, .. } => number,
@@ -94,38 +94,42 @@ impl Collector for Moment {
         };
         page.gauge(
             "queue_number",
-            "The number in the queue; the first standby is number 1; 0 if not waiting.",
+            "The number in the queue: 1 for the first standby, 0 if this instance is not a standby.",
             number,
         )?;
-        page.gauge("healthy", "Whether /healthz says 200.", u32::from(status.is_alive(*now)))?;
-        page.gauge("ready", "Whether /readyz says 200.", u32::from(status.is_ready(*now)))?;
-        page.gauge("fencing_token", "The fencing token; 0 if the lock is not held.", status.token.unwrap_or(0))?;
+        page.gauge("healthy", "Whether /healthz returns 200.", u32::from(status.is_alive(*now)))?;
+        page.gauge("ready", "Whether /readyz returns 200.", u32::from(status.is_ready(*now)))?;
+        page.gauge(
+            "fencing_token",
+            "The fencing token; 0 if this instance does not hold the lock.",
+            status.token.unwrap_or(0),
+        )?;
         page.gauge("lease_ttl_seconds", "The time to live that etcd granted to the lease.", status.ttl.as_secs_f64())?;
 
-        // What is not known has no sample: a zero would look like a renewal that was just made.
+        // An unknown value has no sample: 0 would look like a renewal that was just made.
         let since = |at: Instant| now.saturating_since(at).as_secs_f64();
         let until = |at: Instant| at.saturating_since(*now).as_secs_f64();
         if let Some(at) = status.renewed_at {
             page.gauge(
                 "last_renewal_age_seconds",
-                "How long ago the latest confirmed renewal of the lease was sent.",
+                "Seconds since the latest confirmed renewal of the lease was sent.",
                 since(at),
             )?;
         }
         if let Some(at) = status.elected_at {
-            page.gauge("leading_seconds", "How long this instance has led.", since(at))?;
+            page.gauge("leading_seconds", "Seconds since this instance became leader.", since(at))?;
         }
         if let Some(Deadlines { stop_at, kill_at }) = status.deadlines {
             let (stop, kill) = (until(stop_at), until(kill_at));
-            page.gauge("stop_deadline_seconds", "The time left until the command is stopped unless renewed.", stop)?;
-            page.gauge("kill_deadline_seconds", "The time left until the command is killed unless renewed.", kill)?;
+            page.gauge("stop_deadline_seconds", "Seconds until the command is stopped if no renewal succeeds.", stop)?;
+            page.gauge("kill_deadline_seconds", "Seconds until the command is killed if no renewal succeeds.", kill)?;
         }
 
         let counters = status.counters;
-        page.counter("elections", "How often this instance was elected.", counters.elections)?;
-        page.counter("losses", "How often it lost leadership.", counters.losses)?;
-        page.counter("renewals", "How many renewals were confirmed.", counters.renewals)?;
-        page.counter("late_renewals", "How many were not confirmed within a retry period.", counters.late_renewals)
+        page.counter("elections", "How often this instance became leader.", counters.elections)?;
+        page.counter("losses", "How often this instance lost leadership.", counters.losses)?;
+        page.counter("renewals", "Renewals that etcd confirmed.", counters.renewals)?;
+        page.counter("late_renewals", "Renewals not confirmed within RETRY_PERIOD.", counters.late_renewals)
     }
 }
 
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_does_not_lead() {
+    fn an_instance_that_does_not_lead() {
         for (status, number) in [(standby(), 2), (joining(), 0)] {
             let text = render(&status, at(101), Format::Prometheus);
             assert!(text.contains("leader_election_master_status{name=\"db\"} 0\n"), "{text}");
@@ -214,7 +218,7 @@ mod tests {
 
     /// Every sample belongs to the family announced just before it, and no family is announced twice.
     #[test]
-    fn families_are_whole() {
+    fn the_samples_of_a_family_stand_together() {
         let text = render(&leader(), at(101), Format::Prometheus);
         let mut families = Vec::new();
         for line in text.lines() {

@@ -1,9 +1,7 @@
-//! What systemd is told (`sd_notify(3)`): ready, a line of words, stopping, and the watchdog's sign of life.
+//! Notifies systemd (`sd_notify(3)`): READY, STATUS, STOPPING and the watchdog.
 //!
-//! Best effort: a message that cannot be sent is dropped, and without `NOTIFY_SOCKET` there is nobody to tell.
-//!
-//! The crate `sd-notify` (0.5) cannot be used: it waits where the socket is full, which would hold up the election, it connects to
-//! paths only, not to abstract sockets, and its EXTEND_TIMEOUT_USEC ends at 71 minutes, less than a long stop grace.
+//! The crate `sd-notify` (0.5) cannot be used: it blocks while the socket is full, which would delay the election; it does not
+//! support abstract sockets; and its EXTEND_TIMEOUT_USEC is at most 71 minutes, less than a long STOP_GRACE.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,53 +21,53 @@ use tokio::sync::watch;
 use super::{Phase, Status};
 use crate::{core::clock::Clock, settings::NotifyReady};
 
-/// Tells systemd, if it started us, of every change, until the sender of `status` is dropped. `stop_limit` is how long the
-/// program may take to end, whatever systemd allows by itself.
+/// Notifies systemd of every change until the sender of `status` is dropped; returns at once without `NOTIFY_SOCKET`.
+/// `stop_limit` is the time that the program may take to stop, which systemd is asked for.
 pub async fn run<C: Clock>(status: watch::Receiver<Status>, notify_ready: NotifyReady, stop_limit: Duration, clock: C) {
     match Notifier::new(|name| std::env::var_os(name), std::process::id()) {
-        Some(Ok(notifier)) => notifier.run(status, Told::new(notify_ready, stop_limit), clock).await,
-        Some(Err(error)) => tracing::warn!("systemd cannot be told anything: NOTIFY_SOCKET: {error}"),
+        Some(Ok(notifier)) => notifier.run(status, Notified::new(notify_ready, stop_limit), clock).await,
+        Some(Err(error)) => tracing::warn!("could not notify systemd: NOTIFY_SOCKET: {error}"),
         None => {}
     }
 }
 
-/// Whether systemd started us and wants to be told.
+/// Returns whether the environment has a `NOTIFY_SOCKET`, as it has under systemd with `Type=notify`.
 #[must_use]
-pub fn is_told() -> bool {
+pub fn has_notify_socket() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty())
 }
 
 struct Notifier {
     socket: UnixDatagram,
     address: SocketAddr,
-    /// Without a sign of life for this long, systemd ends us.
+    /// The watchdog's timeout: systemd ends this process if it gets no `WATCHDOG=1` for this long.
     watchdog: Option<Duration>,
 }
 
 impl Notifier {
-    /// `None` if nobody wants to be told.
+    /// Returns `None` without a `NOTIFY_SOCKET`.
     fn new(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Option<io::Result<Self>> {
         let path = variable("NOTIFY_SOCKET").filter(|path| !path.is_empty())?;
         let open = || {
             let socket = UnixDatagram::unbound()?;
-            // A systemd that does not read must not hold up the election.
+            // The election must not be delayed while systemd does not read.
             socket.set_nonblocking(true)?;
             Ok(Self { socket, address: address(&path)?, watchdog: watchdog(&variable, pid) })
         };
         Some(open())
     }
 
-    async fn run<C: Clock>(self, mut status: watch::Receiver<Status>, mut told: Told, clock: C) {
-        // Half of what systemd waits, as sd_watchdog_enabled(3) asks for.
+    async fn run<C: Clock>(self, mut status: watch::Receiver<Status>, mut notified: Notified, clock: C) {
+        // Half of the timeout, as sd_watchdog_enabled(3) recommends.
         let period = self.watchdog.map(|watchdog| watchdog / 2);
-        let mut next_sign = clock.now();
-        // What a systemd that is busy had no room for. The status beats every second: it is tried again soon.
+        let mut next_ping = clock.now();
+        // Text for which the socket had no room. It is sent again with the next change of the status, within a second.
         let mut unsent = String::new();
         loop {
             let now = clock.now();
             let alive = {
                 let status = status.borrow_and_update();
-                add(&mut unsent, &told.news(&status));
+                append(&mut unsent, &notified.update(&status));
                 status.is_alive(now)
             };
             if self.send(&unsent) {
@@ -81,21 +79,21 @@ impl Notifier {
                 }
                 continue;
             };
-            if now >= next_sign && alive && self.send("WATCHDOG=1\n") {
-                next_sign = now + period;
+            if now >= next_ping && alive && self.send("WATCHDOG=1\n") {
+                next_ping = now + period;
             }
-            // While there is no life to tell of, look again soon: it may come back before systemd's patience ends.
-            let wake = if now >= next_sign { now + period / 8 } else { next_sign };
+            // While this instance is not alive it is checked often: it can recover before the timeout.
+            let wake = if now >= next_ping { now + period / 8 } else { next_ping };
             if let Some(Err(_)) = clock.before(wake, status.changed()).await {
                 break;
             }
         }
-        add(&mut unsent, &told.stopping());
+        append(&mut unsent, &notified.stopping());
         self.send(&unsent);
     }
 
-    /// False if there is no room for it now. Nothing could be done about another error, and the log would say it at every
-    /// renewal.
+    /// Returns false if the socket has no room now. Other errors are ignored: nothing can be done about them, and they would be
+    /// logged at every renewal.
     fn send(&self, message: &str) -> bool {
         message.is_empty()
             || !matches!(
@@ -105,55 +103,55 @@ impl Notifier {
     }
 }
 
-/// The latest words are all that counts; anything else is said once and must not be lost.
-fn add(unsent: &mut String, news: &str) {
-    if news.contains("STATUS=") {
+/// Appends an update. A new STATUS replaces an unsent one; all other lines are sent once and must not be lost.
+fn append(unsent: &mut String, update: &str) {
+    if update.contains("STATUS=") {
         *unsent = unsent.lines().filter(|line| !line.starts_with("STATUS=")).map(|line| format!("{line}\n")).collect();
     }
-    unsent.push_str(news);
+    unsent.push_str(update);
 }
 
-/// What systemd has heard already, and what it is told.
-struct Told {
+/// What systemd has been notified of.
+struct Notified {
     notify_ready: NotifyReady,
     stop_limit: Duration,
     ready: bool,
     stopping: bool,
-    words: String,
+    summary: String,
 }
 
-impl Told {
+impl Notified {
     const fn new(notify_ready: NotifyReady, stop_limit: Duration) -> Self {
-        Self { notify_ready, stop_limit, ready: false, stopping: false, words: String::new() }
+        Self { notify_ready, stop_limit, ready: false, stopping: false, summary: String::new() }
     }
 
-    /// The message that brings systemd up to date; empty if it is.
-    fn news(&mut self, status: &Status) -> String {
+    /// Returns the message for what has changed since the last call; empty if nothing has.
+    fn update(&mut self, status: &Status) -> String {
         let ready = match self.notify_ready {
             NotifyReady::Started => !status.ending,
-            // Not what comes after it, too: a lease is given back as well by one that never got into the queue.
+            // Also not after Released: an instance that never joined the queue revokes its lease, too.
             NotifyReady::Campaigning => !matches!(status.phase, Phase::Joining | Phase::Released),
-            // Not the phase: a command that ends at once has passed through it before we look.
+            // Not the phase Running: a command that exits at once can leave it before the status is read.
             NotifyReady::Elected => status.started,
         };
-        let mut news = String::new();
+        let mut update = String::new();
         if ready && !self.ready {
             self.ready = true;
-            news += "READY=1\n";
+            update += "READY=1\n";
         }
         if status.ending {
-            news += &self.stopping();
+            update += &self.stopping();
         }
-        let words = status.words();
-        if words != self.words {
-            news += &format!("STATUS={words}\n");
-            self.words = words;
+        let summary = status.summary();
+        if summary != self.summary {
+            update += &format!("STATUS={summary}\n");
+            self.summary = summary;
         }
-        news
+        update
     }
 
-    /// How long it can take follows from our settings, so a unit need not repeat it: its own limit is for the case that
-    /// nobody is left to ask.
+    /// Returns STOPPING with the time limit that follows from the settings, so that units need not repeat it. `TimeoutStopSec=`
+    /// then counts only if both the gatekeeper and the guard have been killed.
     fn stopping(&mut self) -> String {
         if std::mem::replace(&mut self.stopping, true) {
             return String::new();
@@ -162,16 +160,16 @@ impl Told {
     }
 }
 
-/// The socket: a path, or a name without one after an `@`.
+/// Returns the address of a socket that is given as a path, or as `@` and an abstract name.
 fn address(path: &OsStr) -> io::Result<SocketAddr> {
     match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(path),
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract socket")),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "it is neither an absolute path nor an abstract socket")),
     }
 }
 
-/// systemd's patience, if it waits for this process and not for another that handed its environment on.
+/// Returns the watchdog's timeout, if it is meant for this process and not for an ancestor that passed on its environment.
 fn watchdog(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Option<Duration> {
     let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
     if variable("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(pid.into()) {

@@ -106,7 +106,7 @@ fn under_systemd_an_instance_whose_identity_is_taken_exits_late() {
     old.leads();
     let new = world.candidate("new").identity("twin").start();
     new.leads();
-    eventually(Timing::SWIFT, "it revokes its lease", || systemd.heard("STATUS=the lock"));
+    eventually(Timing::SWIFT, "it revokes its lease", || systemd.heard("STATUS=released the lock"));
     throughout(Timing::LONG.retry, "it waits", || {
         let ends = old.end().is_some() || systemd.heard("STOPPING=1").is_ok();
         if ends { Err(old.stderr()) } else { Ok(()) }

@@ -23,7 +23,7 @@ impl Clock for Stopped {
     }
 }
 
-/// What the endpoint answers at `seconds` when `status` is published.
+/// Returns the answer of the endpoint at `seconds` when `status` is published.
 async fn ask(status: Status, seconds: u64, request: &str) -> String {
     let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 };
     let bound = bind(&endpoint).expect("a port");
@@ -56,7 +56,7 @@ async fn the_probes_in_each_phase() {
         ("late leader", leader(), 112, [503, 200, 200]),
         ("overdue leader", leader(), 114, [503, 503, 503]),
         ("standby", standby(), 101, [503, 200, 200]),
-        ("standby, etcd dark", Status { beat: Some(at(120)), ..standby() }, 120, [503, 200, 503]),
+        ("standby without etcd", Status { beat: Some(at(120)), ..standby() }, 120, [503, 200, 503]),
         ("joining", joining(), 101, [503, 200, 503]),
     ] {
         for (path, expected) in
@@ -129,13 +129,13 @@ async fn metrics_in_the_format_that_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_is_hung_up_on() {
+async fn a_connection_without_a_request_is_closed() {
     // Time is simulated: the test ends at once if there is a timeout, and never if there is none.
     let answer = ask(leader(), 101, "GET / HTTP/1.1\r\n").await;
     assert_eq!(answer, "");
 }
 
-/// Far more than can be served, none of which says anything: whoever comes with a request gets an answer at once.
+/// Three times as many idle connections as are served: a client that sends a request gets its answer at once.
 #[tokio::test]
 async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
     let bound = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 }).expect("a port");
@@ -143,14 +143,14 @@ async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
     let (_sender, status) = watch::channel(leader());
     let client = async {
         let mut idle = Vec::new();
-        for _ in 0..3 * MOST_CONNECTIONS {
+        for _ in 0..3 * MAX_CONNECTIONS {
             idle.push(TcpStream::connect(address).await.expect("connected"));
         }
         for request in ["GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
             let mut stream = TcpStream::connect(address).await.expect("connected");
             stream.write_all(request.as_bytes()).await.expect("sent");
             let mut answer = String::new();
-            // Well before anything that is idle times out.
+            // Well before an idle connection times out.
             let read = tokio::time::timeout(HEADER_TIMEOUT / 2, stream.read_to_string(&mut answer)).await;
             assert!(read.is_ok() && code(&answer) == 200, "{answer}");
         }
@@ -167,11 +167,10 @@ async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_served_when_it_is_free() {
+async fn a_port_in_use_is_served_when_it_is_free() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = other.local_addr().expect("bound");
-    let bound =
-        bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: address.port() }).expect("it is tried again");
+    let bound = bind(&StatusEndpoint { host: Some("127.0.0.1".into()), port: address.port() }).expect("it is retried");
     assert_eq!(bound.address(), None);
     let (_sender, status) = watch::channel(leader());
     let client = async {
@@ -197,14 +196,14 @@ fn all_interfaces_work_without_a_host() {
     let bound = bind(&StatusEndpoint { host: None, port: 0 }).expect("a port");
     assert!(bound.address().expect("bound").ip().is_unspecified());
     let refused =
-        bind(&StatusEndpoint { host: Some("192.0.2.1".into()), port: 0 }).expect_err("not an address of ours");
+        bind(&StatusEndpoint { host: Some("192.0.2.1".into()), port: 0 }).expect_err("another machine's address");
     assert_eq!(refused.exit, Exit::Config);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever bytes come, whole requests or none: an answer of HTTP or a closed connection, and the next one is served.
+    /// Any bytes are answered in HTTP or by closing the connection, and the next request is served.
     #[test]
     fn any_bytes_leave_it_serving(nonsense in vec(request(), 1..4)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -216,7 +215,7 @@ proptest! {
                 for bytes in nonsense {
                     let mut stream = TcpStream::connect(address).await.expect("connected");
                     let mut answer = Vec::new();
-                    // Either may find the connection closed already: that is an answer, too.
+                    // Both fail if the connection is closed already, which is allowed.
                     let _ = stream.write_all(&bytes).await;
                     let _ = stream.shutdown().await;
                     let _ = stream.read_to_end(&mut answer).await;
@@ -236,7 +235,7 @@ proptest! {
     }
 }
 
-/// Bytes, and what is nearly a request.
+/// Generates arbitrary bytes, and texts that resemble a request.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let nearly = (
         "(GET|HEAD|POST|PRI|[A-Z]{0,9})",

@@ -11,7 +11,7 @@ fn variables(pairs: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> + use<
     move |name| pairs.get(name).cloned()
 }
 
-/// systemd's end of a socket, and what was received there so far.
+/// systemd's end of the socket.
 struct Systemd {
     socket: UnixDatagram,
     path: String,
@@ -39,57 +39,57 @@ impl Systemd {
     }
 }
 
-fn told(ready: NotifyReady) -> Told {
-    Told::new(ready, Duration::from_secs(17))
+fn notified(ready: NotifyReady) -> Notified {
+    Notified::new(ready, Duration::from_secs(17))
 }
 
 #[test]
-fn ready_is_told_once_at_the_chosen_moment() {
-    let first = |words: &str| words.split('=').next().unwrap_or_default().to_owned();
+fn ready_is_sent_once_at_the_chosen_moment() {
+    let key = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
     for (ready, expected) in [
         (NotifyReady::Started, [vec!["READY", "STATUS"], vec!["STATUS"], vec!["STATUS"], vec![]]),
         (NotifyReady::Campaigning, [vec!["STATUS"], vec!["READY", "STATUS"], vec!["STATUS"], vec![]]),
         (NotifyReady::Elected, [vec!["STATUS"], vec!["STATUS"], vec!["READY", "STATUS"], vec![]]),
     ] {
-        let mut told = told(ready);
+        let mut notified = notified(ready);
         for (status, expected) in [joining(), standby(), leader(), leader()].iter().zip(expected) {
-            let news: Vec<_> = told.news(status).lines().map(first).collect();
-            assert_eq!(news, expected, "{ready:?} {:?}", status.phase);
+            let keys: Vec<_> = notified.update(status).lines().map(key).collect();
+            assert_eq!(keys, expected, "{ready:?} {:?}", status.phase);
         }
     }
 }
 
-/// Wrong password, no etcd within ACQUIRE_TIMEOUT: the start of the service has failed.
+/// For example with a wrong password, or without etcd within ACQUIRE_TIMEOUT: the start of the service has failed.
 #[test]
-fn one_that_gives_up_before_it_takes_part_was_never_ready() {
+fn an_instance_that_gives_up_before_it_joins_was_never_ready() {
     let released = Status { phase: Phase::Released, ..joining() };
     for ready in [NotifyReady::Campaigning, NotifyReady::Elected] {
-        let mut told = told(ready);
+        let mut notified = notified(ready);
         for status in [joining(), released.clone(), Status { ending: true, ..released.clone() }] {
-            assert!(!told.news(&status).contains("READY"), "{ready:?} {:?}", status.phase);
+            assert!(!notified.update(&status).contains("READY"), "{ready:?} {:?}", status.phase);
         }
     }
 }
 
 #[test]
-fn a_command_that_ended_before_we_looked_was_started() {
-    let ended = Status { phase: Phase::Released, ending: true, ..leader() };
-    assert!(told(NotifyReady::Elected).news(&ended).contains("READY=1"));
+fn ready_is_sent_for_a_command_that_exited_at_once() {
+    let exited = Status { phase: Phase::Released, ending: true, ..leader() };
+    assert!(notified(NotifyReady::Elected).update(&exited).contains("READY=1"));
 }
 
 #[test]
-fn stopping_is_told_once_and_only_when_the_program_ends() {
-    let mut told = told(NotifyReady::Campaigning);
+fn stopping_is_sent_once_and_only_when_the_program_ends() {
+    let mut notified = notified(NotifyReady::Campaigning);
     let stopping = Status { phase: Phase::Stopping, ..leader() };
-    assert!(!told.news(&stopping).contains("STOPPING"), "another term may follow");
+    assert!(!notified.update(&stopping).contains("STOPPING"), "another term may follow");
     let ending = Status { ending: true, ..stopping };
-    assert!(told.news(&ending).contains("STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n"));
-    assert_eq!(told.news(&ending), "");
-    assert_eq!(told.stopping(), "");
+    assert!(notified.update(&ending).contains("STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n"));
+    assert_eq!(notified.update(&ending), "");
+    assert_eq!(notified.stopping(), "");
 }
 
 #[test]
-fn the_watchdog_is_ours_only_with_our_pid() {
+fn the_watchdog_counts_only_with_the_pid_of_this_process() {
     for (pairs, expected) in [
         (vec![("WATCHDOG_USEC", "3000000")], Some(Duration::from_secs(3))),
         (vec![("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "7")], Some(Duration::from_secs(3))),
@@ -104,11 +104,11 @@ fn the_watchdog_is_ours_only_with_our_pid() {
 }
 
 #[test]
-fn without_a_socket_there_is_nobody_to_tell() {
+fn there_is_no_notifier_without_a_socket() {
     assert!(Notifier::new(variables(&[]), 1).is_none());
     assert!(Notifier::new(variables(&[("NOTIFY_SOCKET", "")]), 1).is_none());
     let vsock = Notifier::new(variables(&[("NOTIFY_SOCKET", "vsock:2:1234")]), 1);
-    assert!(vsock.expect("somebody to tell").is_err());
+    assert!(vsock.expect("a socket").is_err());
 }
 
 #[tokio::test]
@@ -116,14 +116,14 @@ async fn changes_go_to_a_socket_with_a_path() {
     let systemd = Systemd::new();
     let (sender, status) = watch::channel(leader());
     drop(sender);
-    systemd.notifier("0").run(status, told(NotifyReady::Campaigning), BootClock).await;
+    systemd.notifier("0").run(status, notified(NotifyReady::Campaigning), BootClock).await;
     assert_eq!(systemd.received().expect("news"), "READY=1\nSTATUS=leader of db: the command runs\n");
     assert_eq!(systemd.received().expect("the end"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
 }
 
-/// A systemd that is busy, as with a reload, takes no message for a moment; and it does not ask for one again.
+/// While systemd is busy, for example with a reload, it reads no messages, and the socket fills up.
 #[tokio::test]
-async fn what_found_no_room_is_told_as_soon_as_there_is_some() {
+async fn a_message_that_found_no_room_is_sent_again() {
     let systemd = Systemd::new();
     let (sender, status) = watch::channel(joining());
     let crowd = UnixDatagram::unbound().expect("a socket");
@@ -137,12 +137,12 @@ async fn what_found_no_room_is_told_as_soon_as_there_is_some() {
         tokio::task::yield_now().await;
         systemd.socket.set_nonblocking(true).expect("non-blocking");
         while systemd.received().is_some() {}
-        // The beat.
+        // The heartbeat.
         sender.send_modify(|_| {});
         tokio::task::yield_now().await;
         drop(sender);
     };
-    let run = systemd.notifier("0").run(status, told(NotifyReady::Campaigning), BootClock);
+    let run = systemd.notifier("0").run(status, notified(NotifyReady::Campaigning), BootClock);
     tokio::join!(run, steps);
     assert_eq!(systemd.received().expect("news"), "READY=1\nSTATUS=leader of db: the command runs\n");
     assert_eq!(systemd.received().expect("the end"), "STOPPING=1\nEXTEND_TIMEOUT_USEC=17000000\n");
@@ -161,13 +161,13 @@ fn changes_go_to_an_abstract_socket() {
 }
 
 #[tokio::test]
-async fn the_watchdog_is_fed_while_alive_and_not_longer() {
-    let signs = |status: Status| async {
+async fn the_watchdog_is_fed_only_while_alive() {
+    let pings = |status: Status| async {
         let systemd = Systemd::new();
         systemd.socket.set_nonblocking(true).expect("non-blocking");
         let (sender, status) = watch::channel(status);
-        // 20 ms of patience, 110 ms of time: a sign each 10 ms.
-        let run = systemd.notifier("20000").run(status, told(NotifyReady::Campaigning), BootClock);
+        // With a timeout of 20 ms there is a message every 10 ms.
+        let run = systemd.notifier("20000").run(status, notified(NotifyReady::Campaigning), BootClock);
         let ran_out = tokio::time::timeout(Duration::from_millis(110), run).await.is_err();
         drop(sender);
         assert!(ran_out);
@@ -179,10 +179,10 @@ async fn the_watchdog_is_fed_while_alive_and_not_longer() {
         Some(crate::core::timing::Deadlines { stop_at: at, kill_at: at })
     };
     let alive = Status { beat: Some(now), deadlines: deadlines(60), ..leader() };
-    // A loaded machine may miss some.
-    assert!((3..=12).contains(&signs(alive.clone()).await));
+    // A busy machine may miss some.
+    assert!((3..=12).contains(&pings(alive.clone()).await));
     let overdue = Status { deadlines: deadlines(0), ..alive.clone() };
-    assert_eq!(signs(overdue).await, 0);
+    assert_eq!(pings(overdue).await, 0);
     let stalled = Status { beat: Some(now - Duration::from_secs(60)), ..alive };
-    assert_eq!(signs(stalled).await, 0);
+    assert_eq!(pings(stalled).await, 0);
 }
