@@ -1,16 +1,16 @@
-//! `cargo xtask dist`: everything that is released, in `target/dist/`.
+//! `cargo xtask dist`: builds the release in `target/dist/`.
 //!
 //! ```text
-//! ARCH/etcd-await-election                  the program: static, the same bytes in all that follows
-//! licences/                                 of what it is made of, in all that follows
+//! ARCH/etcd-await-election                  the static program, the same in all packages
+//! licences/                                 the licenses of its dependencies, in all packages
 //! etcd-await-election_VERSION-1_ARCH.deb    Debian, Ubuntu
 //! etcd-await-election-VERSION-1.ARCH.rpm    Fedora, RHEL, SUSE
 //! etcd-await-election-VERSION-linux-ARCH.tar.gz
-//! etcd-await-election-VERSION.cdx.json      what the program is made of (CycloneDX)
+//! etcd-await-election-VERSION.cdx.json      the bill of materials (CycloneDX)
 //! SHA256SUMS
 //! ```
 //!
-//! From one commit always the same bytes: `--twice` shows it.
+//! Builds are reproducible: one commit always gives the same bytes, which `--twice` checks.
 
 mod archive;
 mod binary;
@@ -29,18 +29,18 @@ use std::{
 
 use crate::tools;
 
-/// Of the packages; the version itself is the workspace's.
+/// The version of the packages, which is that of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NAME: &str = "etcd-await-election";
 
-/// An architecture, in the words of those who have one.
+/// An architecture and its names.
 #[derive(Debug, PartialEq, Eq)]
 struct Arch {
-    /// Debian's, Go's and the containers' word.
+    /// The name in Debian, Go and container images.
     name: &'static str,
-    /// The kernel's, and so the word of RPM and of compilers.
+    /// The name in the kernel, RPM and compilers.
     machine: &'static str,
-    /// What Rust compiles for.
+    /// The target of Rust.
     target: &'static str,
 }
 
@@ -49,7 +49,7 @@ const ARCHS: [Arch; 2] = [
     Arch { name: "arm64", machine: "aarch64", target: "aarch64-unknown-linux-musl" },
 ];
 
-/// What the command line asked for.
+/// The options of the command line.
 struct Order {
     archs: Vec<&'static Arch>,
     binary_only: bool,
@@ -58,7 +58,7 @@ struct Order {
     twice: bool,
 }
 
-/// Makes what `arguments` order.
+/// Builds the release, or the parts that the arguments name.
 pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     let order = Order::parse(arguments)?;
     if order.twice {
@@ -89,23 +89,23 @@ pub(crate) fn dist(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes what the image holds, for this machine's architecture: the program, whose path is returned, and the licences.
+/// Builds the contents of the image for this machine's architecture, the program and the licenses. Returns the program's path.
 pub(crate) fn binary() -> Result<PathBuf, String> {
     licences::build()?;
     binary::build(Arch::here()?)
 }
 
-/// Makes the command that the tests gate, for this machine's architecture, after [`binary()`].
+/// Builds the command that the tests gate, for this machine's architecture; call it after [`binary()`].
 pub(crate) fn journaled() -> Result<PathBuf, String> {
     binary::build_journaled(Arch::here()?)
 }
 
-/// Whether this machine can make the program at all; what is missing for it is installed.
+/// Installs the standard library for the static program. Returns an error if this machine cannot build it.
 pub(crate) fn ready() -> Result<(), String> {
     binary::install_standard_library(Arch::here()?)
 }
 
-/// Makes the Debian package of this machine's architecture, and no more.
+/// Builds only the Debian package of this machine's architecture.
 pub(crate) fn deb() -> Result<(), String> {
     let arch = Arch::here()?;
     binary::build(arch)?;
@@ -125,13 +125,13 @@ impl Order {
                 "--arch" => order.archs = Arch::named(words.next().unwrap_or_default())?,
                 _ => {
                     return Err(format!(
-                        "dist {word}: must be --binary, --without-sbom, --twice, or --arch amd64|arm64|all"
+                        "dist {word}: use --binary, --without-sbom, --twice, or --arch amd64|arm64|all"
                     ));
                 }
             }
         }
         if order.binary_only && order.twice {
-            return Err("dist --twice compares all that is released: leave --binary out".to_owned());
+            return Err("dist --twice cannot be used with --binary: it compares the whole release".to_owned());
         }
         if order.archs.is_empty() {
             order.archs.push(Arch::here()?);
@@ -149,16 +149,16 @@ impl Arch {
     fn here() -> Result<&'static Self, String> {
         let machine = env::consts::ARCH;
         let here = ARCHS.iter().find(|arch| arch.machine == machine);
-        here.ok_or_else(|| format!("nothing is released for {machine}, what this machine is; see --arch"))
+        here.ok_or_else(|| format!("there is no release for this machine's architecture, {machine}; use --arch"))
     }
 }
 
-/// Where all of it goes.
+/// Returns the folder of the release.
 fn folder() -> PathBuf {
     tools::root().join("target/dist")
 }
 
-/// What it is made from on the way, emptied.
+/// Returns an empty folder for intermediate files.
 fn work(name: &str) -> Result<PathBuf, String> {
     let folder = tools::root().join("target/packaging").join(name);
     if folder.exists() {
@@ -168,17 +168,19 @@ fn work(name: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// The date of all that is made: the commit's, in seconds. Packagers give their own.
+/// Returns the date of the release, which is that of the commit unless SOURCE_DATE_EPOCH is set; in seconds.
 fn date() -> Result<String, String> {
     if let Ok(date) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(date);
     }
     let mut git = Command::new("git");
     let date = tools::output(git.args(["log", "-1", "--format=%ct"]).current_dir(tools::root()));
-    date.map_err(|why| format!("{why}\nwithout git say of what date the sources are: SOURCE_DATE_EPOCH=SECONDS"))
+    date.map_err(|why| {
+        format!("could not read the date of the commit: {why}; without git, set SOURCE_DATE_EPOCH=SECONDS")
+    })
 }
 
-/// `SHA256SUMS`, for `sha256sum --check`.
+/// Writes `SHA256SUMS` for `sha256sum --check`, and returns its text.
 fn sums(released: &[PathBuf]) -> Result<String, String> {
     let names = released.iter().filter_map(|file| file.file_name());
     let sums = tools::output(Command::new("sha256sum").arg("--").args(names).current_dir(folder()))? + "\n";
@@ -187,7 +189,7 @@ fn sums(released: &[PathBuf]) -> Result<String, String> {
     Ok(sums)
 }
 
-/// An error with the file that it is about.
+/// Adds the path of a file to an error.
 fn at(file: &Path) -> impl Fn(std::io::Error) -> String + '_ {
     move |error| format!("{}: {error}", file.display())
 }

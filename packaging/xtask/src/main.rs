@@ -1,6 +1,6 @@
-//! `cargo xtask …`: the project's own commands, for a machine with only Rust on it.
+//! `cargo xtask …`: the development commands of the project. They need only Rust, and install the other tools.
 //!
-//! Depends on next to nothing, so that it is soon built.
+//! This package has few dependencies, so that it builds fast.
 
 mod dist;
 mod suites;
@@ -15,24 +15,25 @@ use std::{
 };
 
 const USAGE: &str = "\
-cargo xtask demo      a three-member TLS cluster, three instances, and what happens to their leaders; about a minute
-cargo xtask test      all tests, against real clusters (further arguments go to cargo test)
-               --etcd WHICH first: the integration tests against other versions of etcd. path, all, others (all except path),
-                       or names of versions such as trixie,3.6 (Debian suites: 3.4 and 3.5; 3.6 and 3.7: built with Go);
-                       further arguments go to the tests, such as auth:: tls::
-               --differing after that: only those tests whose subject differs between the versions
-               --all-on VERSION after that: but all tests on this one
-cargo xtask generate  writes the files that follow from the settings: tables in docs/, example.env, what the NixOS module reads
-cargo xtask nemesis   five instances and a fault every second, as long as you like: --minutes 60 --seed 7
-cargo xtask bench     how fast it is and what it costs, beside etcdctl lock and bare etcd (--help for what it can be told)
-cargo xtask verify    what ships, on whole machines in containers; needs root and Debian: packages, systemd, containers, or all
-               --suite bookworm,trixie,forky: systemd only as it is in these suites of Debian; all that can be had unless it is given
-               --table: and write how soon the next host leads into docs/systemd.md
-cargo xtask dist      what is released, in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
-               --arch amd64|arm64|all: instead of this machine's
-               --binary: only the program; --without-sbom: all but the bill of materials, whose tool takes minutes to compile
-               --twice: and again from a clone of the commit; it must be the same
-cargo xtask setup     only install what these need: etcd, etcdctl, protoc";
+cargo xtask demo      Show failovers with a three-member TLS cluster and three instances; takes about a minute
+cargo xtask test      Run all tests against real clusters; further arguments are passed to cargo test
+               --etcd WHICH          Run the integration tests with other versions of etcd: path, all, others (all except path),
+                                     or versions such as trixie,3.6 (Debian suites have 3.4 and 3.5; 3.6 and 3.7 are built with Go).
+                                     This must be the first option; further arguments are passed to the tests: auth:: tls::
+               --differing           After --etcd: run only the tests whose subject differs between the versions
+               --all-on VERSION      After --differing: run all tests on this version
+cargo xtask generate  Write the files that are generated from the settings: tables in docs/, example.env, JSON for the NixOS module
+cargo xtask nemesis   Run five instances and cause a fault every second: --minutes 60 --seed 7
+cargo xtask bench     Measure speed and cost, compared with etcdctl lock and etcd alone (--help lists the options)
+cargo xtask verify    Test the packages on machines in containers: packages, systemd, containers, or all; needs root and Debian
+               --suite bookworm,trixie,forky    Test systemd only on these suites of Debian; the default is all that are available
+               --table               Also write the measured times of failovers to docs/systemd.md
+cargo xtask dist      Build the release in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
+               --arch amd64|arm64|all    Build for these architectures; the default is that of this machine
+               --binary              Build only the program
+               --without-sbom        Leave out the bill of materials, whose tool takes minutes to compile
+               --twice               Build again from a clone of the commit, and compare
+cargo xtask setup     Install the tools that these commands need: etcd, etcdctl, protoc";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -58,8 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What differs between the versions of etcd: what the model assumes, logins, leases, reads without values, watches, TLS, restarts,
-/// warnings, and what `etcdctl` does. Part of every check, so only what is soon done.
+/// The tests whose subject differs between versions of etcd. All checks run them on each version, so they must be fast.
 const DIFFERING: [&str; 12] = [
     "assumptions::",
     "auth::",
@@ -113,7 +113,7 @@ fn all_tests(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--workspace"], arguments, &[])
 }
 
-/// A test knows the files and writes them instead of comparing.
+/// Runs the test that compares the generated files, which writes them if `GENERATE` is set.
 fn generate(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--lib", "generated_files", "--"], arguments, &[("GENERATE", "yes".into())])
 }
@@ -126,18 +126,18 @@ fn nemesis(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, &[])
 }
 
-/// Of the program that ships, where it can be made.
+/// Measures the static program, or else, where it cannot be built, the one that cargo builds for this machine.
 fn bench(arguments: &[String]) -> Result<(), String> {
     let shipped = dist::ready().and_then(|()| dist::binary());
     let programs: Vec<_> = shipped
-        .inspect_err(|why| eprintln!("{why}\nso the program that cargo makes for this machine is measured"))
+        .inspect_err(|why| eprintln!("measuring the program that cargo builds for this machine: {why}"))
         .map(|program| ("PROGRAM_BIN", program))
         .into_iter()
         .collect();
     cargo(&["bench", "--quiet", "--bench", "bench", "--"], arguments, &programs)
 }
 
-/// Runs cargo with what `setup` installed on its PATH, and with variables for the tests, most of which name programs.
+/// Runs cargo with the installed tools on its PATH and with these variables.
 fn cargo(arguments: &[&str], more: &[String], variables: &[(&str, PathBuf)]) -> Result<(), String> {
     let mut command = Command::new(tools::cargo());
     command.args(arguments).args(more).env("PATH", tools::path()).current_dir(tools::root());

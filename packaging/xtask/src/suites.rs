@@ -1,6 +1,6 @@
-//! The suites of Debian that machines are made of, each with its version of systemd.
+//! The suites of Debian that machines are built from, each with its version of systemd.
 
-// The tests have the list.
+// The tests share the list.
 #[path = "../../../tests/harness/src/suites.rs"]
 #[allow(unreachable_pub, reason = "it belongs to a library")]
 mod list;
@@ -14,7 +14,7 @@ use crate::{
     versions::debian::{self, Apt},
 };
 
-/// The suites of these names, separated by commas; `None` for `all`.
+/// Parses names of suites, separated by commas; returns `None` for `all`.
 ///
 /// # Errors
 /// For a name that is not in the list.
@@ -27,10 +27,10 @@ pub(crate) fn named(names: &str) -> Result<Option<Vec<&'static str>>, String> {
     names.split(',').map(find).collect::<Option<Vec<_>>>().map(Some).ok_or_else(unknown)
 }
 
-/// Those suites that this machine can have. The others are skipped with the reason, but not if they were named.
+/// Returns the suites that are available on this machine. The others are reported as skipped.
 ///
 /// # Errors
-/// If a named one cannot be had, or it is not known which can.
+/// If a suite in `named` is not available, or the mirror cannot be asked.
 pub(crate) fn available(named: Option<&[&'static str]>, own_only: Option<&str>) -> Result<Vec<&'static str>, String> {
     let own = debian::own_suite();
     let mut available = Vec::new();
@@ -51,7 +51,7 @@ pub(crate) fn available(named: Option<&[&'static str]>, own_only: Option<&str>) 
     Ok(available)
 }
 
-/// Where this machine gets Debian's packages from.
+/// Returns the Debian mirror of this machine.
 pub(crate) fn mirror() -> Result<String, String> {
     match debian::own_suite() {
         Ok(_) => debian::mirror(),
@@ -59,7 +59,7 @@ pub(crate) fn mirror() -> Result<String, String> {
     }
 }
 
-/// Whether the mirror has a suite, or else what apt says of it.
+/// Returns whether the mirror has a suite, or else the message of apt.
 ///
 /// # Errors
 /// If apt fails for another reason.
@@ -78,9 +78,9 @@ fn on_the_mirror(suite: &str) -> Result<Result<(), String>, String> {
     }
 }
 
-/// The line of apt that means that there is no such suite.
-fn not_there(said: &str) -> Option<&str> {
-    let line = said.lines().find(|line| line.ends_with("does not have a Release file."))?;
+/// Returns the line of apt that says that there is no such suite.
+fn not_there(output: &str) -> Option<&str> {
+    let line = output.lines().find(|line| line.ends_with("does not have a Release file."))?;
     Some(line.trim_start_matches("E: "))
 }
 

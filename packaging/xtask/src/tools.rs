@@ -1,6 +1,6 @@
-//! What a build and the tests need besides Rust, and where to get it.
+//! Finds and installs the tools that a build and the tests need besides Rust.
 //!
-//! etcd is unpacked below `target/`, not installed: the package would start a service.
+//! etcd is unpacked below `target/` instead of installed, because the package would start a service.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Something that has to be there.
+/// A required tool.
 struct Tool {
     name: &'static str,
     missing: fn() -> bool,
@@ -21,11 +21,11 @@ const TOOLS: [Tool; 4] = [
     Tool { name: "protoc with its well-known types", missing: || !has_protoc() },
     Tool { name: "etcd", missing: || find("etcd").is_none() },
     Tool { name: "etcdctl", missing: || find("etcdctl").is_none() },
-    // Only root can give it its port.
+    // Only root can bind its port.
     Tool { name: "dnsmasq", missing: || is_root() && find("dnsmasq").is_none() },
 ];
 
-/// Installs what is missing, or says what to install.
+/// Installs missing tools, or returns an error that names them.
 pub(crate) fn install() -> Result<(), String> {
     if missing().is_empty() {
         return Ok(());
@@ -36,26 +36,26 @@ pub(crate) fn install() -> Result<(), String> {
     } else if on_path("dnf") {
         run(as_root("dnf").args(["install", "-y", "protobuf-compiler", "protobuf-devel", "etcd", "dnsmasq"]))?;
     } else if on_path("nix") && env::var_os("IN_NIX_SHELL").is_none() {
-        return Err("Nix has them: nix develop --command cargo xtask …".to_owned());
+        return Err("use the development shell: nix develop --command cargo xtask …".to_owned());
     }
     match missing() {
         missing if missing.is_empty() => Ok(()),
         missing => Err(format!(
-            "still missing: {}. Install them (packages are often called protobuf-compiler, libprotobuf-dev, etcd-server, \
-             etcd-client and dnsmasq-base) and try again",
+            "could not install {}; install them (usual package names: protobuf-compiler, libprotobuf-dev, etcd-server, \
+             etcd-client, dnsmasq-base) and try again",
             missing.join(", ")
         )),
     }
 }
 
-/// PATH with what was unpacked in front.
+/// Returns PATH with the folder of unpacked tools in front.
 pub(crate) fn path() -> OsString {
     let system = env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(unpacked().join("usr/bin")).chain(env::split_paths(&system));
     env::join_paths(paths).unwrap_or(system)
 }
 
-/// The checkout.
+/// Returns the root of the checkout.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or_else(|| Path::new(".")).to_owned()
 }
@@ -65,7 +65,7 @@ fn missing() -> Vec<&'static str> {
 }
 
 fn with_apt() -> Result<(), String> {
-    // Also for what is only downloaded.
+    // Downloads need package lists, too.
     apt_update()?;
     if !has_protoc() {
         apt_install(&["protobuf-compiler", "libprotobuf-dev"])?;
@@ -97,7 +97,7 @@ pub(crate) fn unpack(mut apt: Command, package: &str, folder: &Path) -> Result<(
     Ok(())
 }
 
-/// Makes sure of a program; on Debian it comes with these packages.
+/// Installs a program if it is missing, from these Debian packages.
 pub(crate) fn need(program: &str, packages: &[&str]) -> Result<(), String> {
     if on_path(program) {
         return Ok(());
@@ -108,10 +108,10 @@ pub(crate) fn need(program: &str, packages: &[&str]) -> Result<(), String> {
         apt_update()?;
         apt_install(packages)?;
     }
-    if on_path(program) { Ok(()) } else { Err(format!("{program} is missing; Debian calls its packages {names}")) }
+    if on_path(program) { Ok(()) } else { Err(format!("{program} is missing; install it (Debian packages: {names})")) }
 }
 
-/// A fresh container has no package lists.
+/// Updates the package lists, which a fresh container does not have.
 pub(crate) fn apt_update() -> Result<(), String> {
     run(as_root("apt-get").args(["update", "-qq"]))
 }
@@ -126,7 +126,7 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
-/// The program, or sudo with it where we are not root.
+/// Returns a command that runs as root, with sudo if needed.
 fn as_root(program: &str) -> Command {
     if is_root() || !on_path("sudo") {
         return Command::new(program);
@@ -146,7 +146,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// What a command prints, without the last line's end.
+/// Returns the output of a command without trailing whitespace.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     match output {
@@ -156,7 +156,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// The cargo that runs this.
+/// Returns the cargo that runs this program.
 pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -165,14 +165,14 @@ fn unpacked() -> PathBuf {
     root().join("target/tools")
 }
 
-/// A folder of its own beside what is on the PATH.
+/// Returns a folder beside the unpacked tools.
 pub(crate) fn unpacked_in(name: &str) -> PathBuf {
     unpacked().join(name)
 }
 
 fn has_protoc() -> bool {
     let Some(protoc) = find("protoc") else { return false };
-    // As protoc looks for them itself: beside its own folder; Nix wraps it to know them.
+    // protoc looks for the types beside its own folder; the protoc of Nix finds them elsewhere.
     let beside = protoc.parent().map(|bin| bin.join("../include/google/protobuf/empty.proto"));
     env::var_os("PROTOC_INCLUDE").is_some()
         || beside.is_some_and(|file| file.exists())

@@ -1,4 +1,4 @@
-//! `cargo xtask verify`: what ships, on whole machines in containers. Says what the machine at hand lacks for it.
+//! `cargo xtask verify`: tests the packages on machines in containers, and reports what this machine cannot test.
 
 use std::{
     env, fs,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::{dist, suites, tools, versions::debian};
 
-/// What can be verified: the modules of `tests/machines/`.
+/// The parts to verify, which are the modules of `tests/machines/`.
 const PARTS: [&str; 3] = ["packages", "systemd", "containers"];
 
-/// Those of what ships as one static file.
+/// The parts that need the static program.
 const STATIC: [&str; 2] = ["packages", "containers"];
 
-/// What the machine must have, and the Debian package it comes with.
+/// The programs and files that this machine needs, with their Debian packages.
 const NEEDED: [(&str, &str); 5] = [
     ("docker", "docker.io"),
     ("dockerd", "docker.io"),
@@ -23,12 +23,12 @@ const NEEDED: [(&str, &str); 5] = [
     (debian::KEYRING, "debian-archive-keyring"),
 ];
 
-/// What the command line asked for.
+/// The options of the command line.
 struct Order {
     parts: Vec<&'static str>,
-    /// Of Debian, for the part `systemd`; all that can be had unless they are named.
+    /// The suites of Debian for the part `systemd`; `None` for all available ones.
     suites: Option<Vec<&'static str>>,
-    /// Whether to write the times that were measured into the documents.
+    /// Whether to write the measured times to the documents.
     table: bool,
 }
 
@@ -42,7 +42,7 @@ impl Order {
                 "--table" => order.table = true,
                 name => match PARTS.into_iter().find(|part| *part == name) {
                     Some(part) => order.parts.push(part),
-                    None => return Err(format!("verify {name}: must be --suite, --table, or of {}", PARTS.join(", "))),
+                    None => return Err(format!("verify {name}: use --suite, --table, or one of {}", PARTS.join(", "))),
                 },
             }
         }
@@ -50,16 +50,16 @@ impl Order {
             order.parts = PARTS.to_vec();
         }
         if order.suites.is_some() && !order.parts.contains(&"systemd") {
-            return Err("verify --suite is for the part systemd, which was not asked for".to_owned());
+            return Err("verify --suite requires the part systemd".to_owned());
         }
         if order.table && (order.suites.is_some() || !order.parts.contains(&"systemd")) {
-            return Err("verify --table needs the times of systemd on all suites".to_owned());
+            return Err("verify --table requires the part systemd, and cannot be used with --suite".to_owned());
         }
         Ok(order)
     }
 }
 
-/// Verifies the parts named, or all.
+/// Verifies the given parts, or all.
 pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     let Order { mut parts, suites: named, table } = Order::parse(arguments)?;
     if let Err(why) = ready() {
@@ -68,11 +68,11 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     }
     tools::install()?;
     let mut variables = Vec::new();
-    // What runs in machines was built here, and need not run with an older C library.
+    // Programs that are linked to this machine's C library may not run on an older suite.
     let mut own_suite_only = None;
     match dist::ready() {
         Ok(()) => {
-            // What ships, and not what cargo would build for the tests.
+            // The released program instead of the one that cargo builds for tests.
             variables.push(("PROGRAM_BIN", dist::binary()?));
             variables.push(("JOURNALED_BIN", dist::journaled()?));
             if parts.contains(&"packages") {
@@ -93,18 +93,18 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
         variables.push(("DEBIAN_MIRROR", suites::mirror()?.into()));
         run_on = suites::available(named.as_deref(), own_suite_only.as_deref())?;
         for suite in &run_on {
-            // Of an earlier run.
+            // The result of an earlier run.
             let _ = fs::remove_file(tools::root().join(format!("target/verify/failover-{suite}.csv")));
         }
     }
     if parts.is_empty() {
         return Ok(());
     }
-    // What does not compile says nothing about this machine.
+    // Compiled first, so that a compiler error does not count as a machine without an engine.
     crate::cargo(&["test", "--test", "machines", "--no-run"], &[], &variables)?;
     if let Err(why) = machines(&["engine::"], &variables) {
-        // Some kernels, and some containers, let nobody have one.
-        eprintln!("SKIPPED: {}: no engine runs here, as said above: {why}", parts.join(", "));
+        // Some kernels and some containers do not allow an engine.
+        eprintln!("SKIPPED: {}: could not start a container engine, see above: {why}", parts.join(", "));
         return Ok(());
     }
     let mut words: Vec<_> = parts.iter().map(|part| format!("{part}::")).collect();
@@ -118,19 +118,19 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Two tests at once: each is a handful of machines.
+/// Runs two tests at a time, as each has several machines.
 fn machines(words: &[&str], variables: &[(&str, PathBuf)]) -> Result<(), String> {
     let words = [&["test", "--test", "machines", "--", "--test-threads=2"], words].concat();
     crate::cargo(&words, &[], variables)
 }
 
-/// Whether machines can be made here; what is missing is only installed where nobody minds.
+/// Returns whether machines can be created here. Missing programs are installed only if CI is set.
 fn ready() -> Result<(), String> {
     if !tools::is_root() {
-        return Err("it needs root, for the cgroups and the file systems of the machines".to_owned());
+        return Err("root is required for the cgroups and the file systems of the machines".to_owned());
     }
     if !tools::on_path("apt-get") {
-        return Err("the machines are made of Debian's packages, and there is no apt-get here".to_owned());
+        return Err("apt-get is required, as the machines are built from Debian packages".to_owned());
     }
     let missing =
         || NEEDED.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect::<Vec<_>>();
@@ -140,19 +140,19 @@ fn ready() -> Result<(), String> {
     }
     let missing = missing();
     if !missing.is_empty() {
-        return Err(format!("it needs {0}: apt-get install --no-install-recommends {0}", missing.join(" ")));
+        return Err(format!("missing: {0}; apt-get install --no-install-recommends {0}", missing.join(" ")));
     }
     Ok(())
 }
 
-/// An engine that runs already needs neither its server's program here nor a firewall of ours.
+/// Returns whether a program or file is present. If an engine runs already, dockerd and iptables are not needed.
 fn has(program: &str) -> bool {
     let answers = || {
         let mut docker = Command::new("docker");
         docker.arg("info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         docker.status().is_ok_and(|status| status.success())
     };
-    // Not on the PATH of every root.
+    // The sbin folders may not be on the PATH.
     tools::on_path(program)
         || Path::new(program).is_file()
         || ["/usr/sbin", "/sbin"].iter().any(|folder| fs::metadata(format!("{folder}/{program}")).is_ok())

@@ -8,17 +8,17 @@ use std::{env, path::PathBuf};
 /// One etcd to test against.
 #[derive(Debug)]
 pub(crate) struct Etcd {
-    /// What to call it.
+    /// Its name in messages.
     pub(crate) name: String,
-    /// The folder with `etcd` and `etcdctl`; none for those on PATH.
+    /// The folder with `etcd` and `etcdctl`; `None` for those on PATH.
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// The versions that `names` stands for, separated by commas: `path`, `all`, `others` (all except `path`), a Debian suite or a
-/// minor version. What is not there yet is downloaded or built; `all` and `others` skip what this machine cannot have.
+/// Returns the versions for names that are separated by commas: `path`, `all`, `others` (all except `path`), a Debian suite or a
+/// minor version. They are downloaded or built the first time; `all` and `others` skip those that are not available here.
 ///
 /// # Errors
-/// For an unknown name, or a version that was named and cannot be had.
+/// For an unknown name, or a version that was named and is not available.
 pub(crate) fn named(names: &str) -> Result<Vec<Etcd>, String> {
     let mut etcds = Vec::new();
     for name in names.split(',') {
@@ -35,16 +35,16 @@ pub(crate) fn named(names: &str) -> Result<Vec<Etcd>, String> {
     Ok(etcds)
 }
 
-/// The folders that a rolling upgrade goes through, as `ETCD_UPGRADE` wants them; `None` unless `names` asks for all versions and
-/// this machine can have them.
+/// Returns the folders of a rolling upgrade, in the format of `ETCD_UPGRADE`; `None` unless `names` means all versions and they
+/// are available here.
 ///
 /// # Errors
-/// If one of them cannot be had.
+/// If a download or a build fails.
 pub(crate) fn upgrade_path(names: &str) -> Result<Option<PathBuf>, String> {
     if !matches!(names, "all" | "others") || debian::own_suite().is_err() || go::is_usable().is_err() {
         return Ok(None);
     }
-    // From the newest 3.5: older ones cannot be upgraded to 3.6 in place.
+    // It starts with the newest 3.5, as older ones cannot be upgraded to 3.6 in place.
     let folders = std::iter::once("forky").chain(go::MINORS).map(|name| of(name).map(|etcd| etcd.folder));
     let folders: Vec<_> = folders.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
     env::join_paths(folders).map(|path| Some(path.into())).map_err(|error| error.to_string())
@@ -61,12 +61,12 @@ fn of(name: &str) -> Result<Etcd, String> {
         go::programs(name)
     } else {
         let known = [&debian::SUITES[..], &go::MINORS].concat().join(", ");
-        return Err(format!("--etcd {name}: must be path, all, others, or one of {known}"));
+        return Err(format!("--etcd {name}: use path, all, others, or one of {known}"));
     };
     Ok(Etcd { name: format!("etcd {name}"), folder: Some(folder.map_err(|why| format!("--etcd {name}: {why}"))?) })
 }
 
-/// All that this machine can have besides the one on PATH; the suite that the machine is itself has that one.
+/// Returns all available versions except the one on PATH. The suite of this machine is excluded, as it has that one.
 fn others() -> Result<Vec<Etcd>, String> {
     let mut names = Vec::new();
     match debian::own_suite() {

@@ -1,4 +1,4 @@
-//! The tar archive, for systems that have neither deb nor rpm: one folder with all that the packages have.
+//! The tar archive, for systems without deb and rpm: one folder with the contents of the packages.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,7 +32,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
 
     let archive = folder().join(format!("{name}.tar.gz"));
     let mut tar = Command::new("tar");
-    // Nothing of this machine and this moment: neither owners, nor times, nor the order of a folder.
+    // Fixed owners, times and order of files, so that the archive is reproducible.
     tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"])
         .arg(format!("--mtime=@{}", date()?))
         .args(["--use-compress-program=gzip -9 --no-name", "--create", "--file"])

@@ -1,4 +1,4 @@
-//! The program as one static file, which runs on any Linux and in an empty container.
+//! Builds the program as one static file, which runs on any Linux and in an empty container.
 
 use std::{
     env, fs,
@@ -9,7 +9,7 @@ use std::{
 use super::{Arch, NAME, at, folder};
 use crate::tools;
 
-/// What a gatekeeper in front of every service may weigh, in bytes.
+/// The maximum size of the program, in bytes.
 const MOST: u64 = 5_000_000;
 
 pub(super) fn build(arch: &Arch) -> Result<PathBuf, String> {
@@ -23,13 +23,13 @@ pub(super) fn build(arch: &Arch) -> Result<PathBuf, String> {
     fs::copy(&built, &binary).map_err(at(&built))?;
     let size = fs::metadata(&binary).map_err(at(&binary))?.len();
     if size > MOST {
-        return Err(format!("{}: {size} bytes are more than the {MOST} that it may have", binary.display()));
+        return Err(format!("{}: {size} bytes is more than the maximum of {MOST}", binary.display()));
     }
     eprintln!("{}: {size} bytes", binary.display());
     Ok(binary)
 }
 
-/// The command that the tests gate, for machines with any C library.
+/// Builds the command that the tests gate, also as a static file.
 pub(super) fn build_journaled(arch: &Arch) -> Result<PathBuf, String> {
     compile(arch, &["--package", "harness", "--bin", "journaled"])?;
     Ok(tools::root().join("target").join(arch.target).join("debug/journaled"))
@@ -39,7 +39,7 @@ pub(super) fn path(arch: &Arch) -> PathBuf {
     folder().join(arch.name).join(NAME)
 }
 
-/// Rust's own library for the target: rustup has it, other packagings of Rust may.
+/// Installs Rust's standard library for the target with rustup, unless it is there.
 pub(super) fn install_standard_library(arch: &Arch) -> Result<(), String> {
     let mut rustc = Command::new("rustc");
     let libraries = tools::output(rustc.args(["--print", "target-libdir", "--target", arch.target]))?;
@@ -47,7 +47,7 @@ pub(super) fn install_standard_library(arch: &Arch) -> Result<(), String> {
         return Ok(());
     }
     tools::run(Command::new("rustup").args(["target", "add", arch.target])).map_err(|why| {
-        format!("{why}\nthis Rust cannot compile for {}, and rustup, which could change that, did not", arch.target)
+        format!("{why}\nthis Rust cannot compile for {}, and rustup could not install the target", arch.target)
     })
 }
 
@@ -61,18 +61,18 @@ fn compile(arch: &Arch, what: &[&str]) -> Result<(), String> {
         .env("PATH", tools::path())
         .env("CARGO_ENCODED_RUSTFLAGS", flags()?.join("\x1f"))
         .env(format!("CC_{variable}"), c_compiler(arch)?)
-        // The headers are those of another C library, whose hardened functions musl does not have.
+        // The headers are those of glibc, whose hardened functions musl does not have.
         .env(format!("CFLAGS_{variable}"), "-U_FORTIFY_SOURCE");
     tools::run(&mut cargo)
 }
 
-/// One linker for all architectures, Rust's own; and nothing in the program of where it was built.
+/// Uses Rust's own linker for all architectures, and removes the paths of this machine from the program.
 fn flags() -> Result<Vec<String>, String> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let home = home.ok_or("neither CARGO_HOME nor HOME is set: where are the sources of the dependencies?")?;
     let sysroot = tools::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    // The last that fits counts, so a checkout inside of one of the others is named after them.
+    // The last match counts, so the checkout, which may be inside of the others, comes last.
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     Ok(vec![
         "-Clinker=rust-lld".to_owned(),
@@ -82,7 +82,7 @@ fn flags() -> Result<Vec<String>, String> {
     ])
 }
 
-/// For the cryptography, which is C and assembly.
+/// Returns the C compiler, for the cryptography, which is C and assembly.
 fn c_compiler(arch: &Arch) -> Result<String, String> {
     if arch.machine == env::consts::ARCH {
         tools::need("cc", &["gcc", "libc6-dev"])?;

@@ -37,13 +37,13 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
 
     let package = folder().join(format!("{NAME}_{VERSION}-1_{}.deb", arch.name));
     let mut dpkg = Command::new("dpkg-deb");
-    // It takes the date for all files that are younger.
+    // dpkg-deb uses SOURCE_DATE_EPOCH for all files that are newer.
     dpkg.env("SOURCE_DATE_EPOCH", date).args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&package);
     tools::run(&mut dpkg)?;
     Ok(package)
 }
 
-/// What dpkg reads, and the scripts that it runs.
+/// Writes the control files and scripts of the package.
 fn control(arch: &Arch, root: &Path) -> Result<PathBuf, String> {
     let folder = root.with_file_name("control");
     fs::create_dir_all(&folder).map_err(at(&folder))?;
@@ -56,7 +56,7 @@ fn control(arch: &Arch, root: &Path) -> Result<PathBuf, String> {
     let size = tools::output(du.args(["--apparent-size", "--summarize", "--block-size=1024", "."]).current_dir(root))?;
     let size = size.split_whitespace().next().unwrap_or_default();
     write("control", filled("packaging/deb/control", &[("VERSION", VERSION), ("ARCH", arch.name), ("SIZE", size)])?)?;
-    // Whatever is in /etc belongs to the operator.
+    // All files in /etc are configuration files.
     let find = |arguments: &[&str]| tools::output(Command::new("sh").arg("-c").args(arguments).current_dir(root));
     write("conffiles", find(&["find etc -type f | sed 's|^|/|' | LC_ALL=C sort"])? + "\n")?;
     write("md5sums", find(&["find usr -type f | LC_ALL=C sort | xargs md5sum"])? + "\n")?;

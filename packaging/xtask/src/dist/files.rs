@@ -1,4 +1,4 @@
-//! Which file of the project goes where: put together in a folder, from which the packages are made.
+//! Collects the files of the packages in a folder.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 use super::{Arch, NAME, at, binary, work};
 use crate::tools;
 
-/// A file to be: where it comes from, below the checkout if it is not absolute; and where it goes.
+/// A file of a package: its source, relative to the checkout if it is not absolute, and its destination.
 pub(super) struct Item {
     from: PathBuf,
     to: String,
@@ -20,8 +20,7 @@ pub(super) fn item(from: impl Into<PathBuf>, to: impl Into<String>) -> Item {
     Item { from: from.into(), to: to.into() }
 }
 
-/// The manual page and the completions, the same for all architectures: the program that was built writes them, where it can be
-/// run on this machine.
+/// Writes the manual page and the completions, which are the same for all architectures, with a program that runs on this machine.
 pub(super) fn pages(built: &[&'static Arch]) -> Result<PathBuf, String> {
     let folder = work("pages")?;
     let mut command = match Arch::here().ok().filter(|here| built.contains(here)) {
@@ -36,7 +35,7 @@ pub(super) fn pages(built: &[&'static Arch]) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// What systems that have systemd get, deb and rpm alike. Only zsh's completions and the papers are elsewhere.
+/// Returns the files of both deb and rpm. Only the folders of zsh's completions and of the documents differ.
 pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
     vec![
         item(binary, "usr/bin/etcd-await-election"),
@@ -49,7 +48,7 @@ pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
     ]
 }
 
-/// The drop-ins of `packaging/systemd/`, to copy from.
+/// The drop-ins of `packaging/systemd/`, which are packaged as examples.
 pub(super) const DROP_INS: [&str; 6] =
     ["credentials.conf", "cron.conf", "gate.conf", "nginx.conf", "postgresql.conf", "redis-server.conf"];
 
@@ -63,7 +62,7 @@ pub(super) fn pages_of_docs(folder: &str) -> Result<Vec<Item>, String> {
     Ok(names.map(|name| item(format!("docs/{name}"), format!("{folder}/docs/{name}"))).collect())
 }
 
-/// Papers to read and files to copy from.
+/// Returns the documents and examples.
 pub(super) fn documents(folder: &str) -> Result<Vec<Item>, String> {
     let mut items = vec![item("README.md", format!("{folder}/README.md"))];
     items.extend(pages_of_docs(folder)?);
@@ -73,14 +72,13 @@ pub(super) fn documents(folder: &str) -> Result<Vec<Item>, String> {
     Ok(items)
 }
 
-/// The terms of what the program is made of.
+/// Returns the licenses of the dependencies.
 pub(super) fn licences(folder: &str) -> Vec<Item> {
     let file = |name: &str| item(super::folder().join("licences").join(name), format!("{folder}/{name}"));
     vec![file("crates.txt"), file("rust.html")]
 }
 
-/// Copies the files into `root`, with the modes that they shall have whatever they have here; what is to end in `.gz` is
-/// compressed.
+/// Copies the files into `root` with fixed modes. A file whose destination ends in `.gz` is compressed.
 pub(super) fn install(root: &Path, items: &[Item]) -> Result<(), String> {
     for item in items {
         let (from, to) = (tools::root().join(&item.from), root.join(&item.to));
@@ -113,7 +111,7 @@ fn for_each_folder(folder: &Path, act: &impl Fn(&Path) -> Result<(), String>) ->
     Ok(())
 }
 
-/// A template of `packaging/` with its `@WORDS@` filled in.
+/// Returns a template of `packaging/` with its `@WORDS@` replaced.
 pub(super) fn filled(template: &str, words: &[(&str, &str)]) -> Result<String, String> {
     let file = tools::root().join(template);
     let text = fs::read_to_string(&file).map_err(at(&file))?;
@@ -124,7 +122,7 @@ pub(super) fn filled(template: &str, words: &[(&str, &str)]) -> Result<String, S
 mod tests {
     use super::*;
 
-    /// A drop-in that is tested and not packaged would help nobody.
+    /// Every drop-in of `packaging/systemd/` must be packaged.
     #[test]
     fn every_drop_in_is_packaged() {
         let folder = fs::read_dir(tools::root().join("packaging/systemd")).expect("the folder");

@@ -1,4 +1,4 @@
-//! The licences of what is in the program besides the project's own sources: most of them ask that their text goes with it.
+//! Collects the licenses of the program's dependencies, most of which require that their text is distributed with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,14 +12,14 @@ use serde_json::Value;
 use super::{ARCHS, NAME, at, folder};
 use crate::tools;
 
-/// How the files begin that say under which terms a crate is given.
+/// How the names of license files begin.
 const PAPERS: [&str; 7] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE", "PATENTS"];
 
 const PREAMBLE: &str = "etcd-await-election is linked statically. Besides its own sources it contains these crates, the standard library of Rust
 (see rust.html), and musl libc (MIT, Copyright © 2005-2020 Rich Felker, et al.). Each text below is that of the crates above it.
 ";
 
-/// Writes `licences/` beside the programs: the crates' texts, Rust's own paper, and the project's licence.
+/// Writes `licences/` beside the programs: the licenses of the crates, of Rust, and of the project.
 pub(super) fn build() -> Result<(), String> {
     let licences = folder().join("licences");
     fs::create_dir_all(&licences).map_err(at(&licences))?;
@@ -33,7 +33,7 @@ pub(super) fn build() -> Result<(), String> {
     write("LICENSE", read(&tools::root().join("LICENSE"))?)
 }
 
-/// Every text once, below the names of all crates that have it.
+/// Returns every text once, below the names of all crates that have it.
 fn crates() -> Result<String, String> {
     let linked = linked()?;
     let mut metadata = cargo("metadata");
@@ -54,7 +54,7 @@ fn crates() -> Result<String, String> {
         }
         for paper in papers {
             let text = read(&paper)?;
-            // Some differ in their line breaks only.
+            // Some texts differ only in their line breaks.
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             texts.entry(words).or_insert_with(|| (vec![], text)).0.push(package.to_string());
         }
@@ -62,8 +62,8 @@ fn crates() -> Result<String, String> {
     let mut sections: Vec<_> = texts.into_values().collect();
     for package in without {
         let sibling = by_repository.get(package.repository);
-        let sibling = sibling.ok_or_else(|| format!("{package}: there is no text of its licence in the crate"))?;
-        sections.push((vec![package.to_string()], format!("As {sibling}, which is of the same repository.")));
+        let sibling = sibling.ok_or_else(|| format!("{package}: the crate has no license file"))?;
+        sections.push((vec![package.to_string()], format!("The same as {sibling}, which is in the same repository.")));
     }
     sections.sort();
     let section = |(crates, text): &(Vec<String>, String)| {
@@ -73,7 +73,7 @@ fn crates() -> Result<String, String> {
     Ok(PREAMBLE.to_owned() + &sections.iter().map(section).collect::<String>())
 }
 
-/// `NAME vVERSION` of what is linked into the program: nothing that only builds or tests it.
+/// Returns `NAME vVERSION` of all crates that are linked into the program, without those that only build or test it.
 fn linked() -> Result<BTreeSet<String>, String> {
     let mut tree = cargo("tree");
     tree.args(["--package", NAME, "--edges", "no-build,no-dev,no-proc-macro", "--prefix", "none", "--format", "{p}"]);
@@ -82,10 +82,10 @@ fn linked() -> Result<BTreeSet<String>, String> {
     Ok(lines.lines().map(id).collect())
 }
 
-/// A crate, as far as its licence goes.
+/// A crate and its license.
 struct Package<'a> {
     name: &'a str,
-    /// As [`linked`] has it.
+    /// The form of [`linked`].
     id: String,
     licence: &'a str,
     repository: &'a str,

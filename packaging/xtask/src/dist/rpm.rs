@@ -25,7 +25,7 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     install(&root, &items)?;
 
     let mut rpmbuild = Command::new("rpmbuild");
-    // Its settings of its own, so that those of this machine and of its distribution mean nothing.
+    // With fixed settings, so that those of this machine and its distribution have no effect.
     let define = [
         ("_topdir", work.join("build").display().to_string()),
         ("release_version", VERSION.to_owned()),

@@ -1,11 +1,11 @@
-//! The bill of materials: every crate in the program with its version, checksum and licence.
+//! The bill of materials: every crate in the program with its version, checksum and license.
 
 use std::{fs, path::PathBuf, process::Command};
 
 use super::{ARCHS, NAME, VERSION, at, date, folder, work};
 use crate::tools;
 
-/// The tool, which is compiled once.
+/// The tool that writes it, which is compiled once.
 const TOOL: &str = "cargo-cyclonedx@0.5.9";
 
 pub(super) fn build() -> Result<PathBuf, String> {
@@ -15,7 +15,7 @@ pub(super) fn build() -> Result<PathBuf, String> {
         let mut cargo = Command::new(tools::cargo());
         tools::run(cargo.args(["install", "--quiet", "--locked", "--root"]).arg(&tools_root).arg(TOOL))?;
     }
-    // It writes beside every manifest of the workspace; so it is given a copy of that.
+    // The tool writes beside every manifest of the workspace, so it runs in a copy.
     let copy = work("sbom")?;
     let mut git = Command::new("git");
     git.args(["checkout-index", "--all", "--force"]).arg(format!("--prefix={}/", copy.display()));
@@ -23,7 +23,7 @@ pub(super) fn build() -> Result<PathBuf, String> {
     let mut cyclonedx = Command::new(&tool);
     cyclonedx
         .args(["cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps"])
-        // All architectures are made of the same crates.
+        // The crates are the same for all architectures.
         .args(["--target", ARCHS[0].target])
         .args(["--override-filename", "bom"])
         .env("SOURCE_DATE_EPOCH", date()?);
@@ -36,7 +36,7 @@ pub(super) fn build() -> Result<PathBuf, String> {
     Ok(file)
 }
 
-/// It names the project by the address of the folder that it was in: `path+file:///FOLDER#NAME@VERSION`.
+/// Removes the folder of the copy, which the tool puts into the project's identifier: `path+file:///FOLDER#NAME@VERSION`.
 fn without_folder(text: &str) -> String {
     const PLACE: &str = "path+file://";
     let mut parts = text.split(PLACE);

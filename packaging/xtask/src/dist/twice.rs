@@ -1,17 +1,21 @@
-//! Whether the commit alone decides what is made: it is made again from a clone, in another folder.
+//! Checks that builds are reproducible, by a second build from a clone in another folder.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use super::{Order, at, work};
 use crate::tools;
 
-/// A clone has what was committed and nothing else.
+/// Checks that there are no uncommitted changes, which a clone would not have.
 pub(super) fn check_committed() -> Result<(), String> {
     let changed = tools::output(Command::new("git").args(["status", "--porcelain"]).current_dir(tools::root()))?;
-    if changed.is_empty() { Ok(()) } else { Err(format!("--twice needs all changes committed:\n{changed}")) }
+    if changed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("--twice requires that all changes are committed:\n{changed}"))
+    }
 }
 
-/// Compares with the checksums of the first time.
+/// Builds again and compares the checksums with those of the first build.
 pub(super) fn compare(order: &Order, first: &str) -> Result<(), String> {
     let root = tools::root();
     let clone = work("a clone")?;
@@ -25,14 +29,18 @@ pub(super) fn compare(order: &Order, first: &str) -> Result<(), String> {
         let second = fs::read_to_string(&file).map_err(at(&file))?;
         let differing: Vec<_> = second.lines().filter(|line| !first.lines().any(|other| other == *line)).collect();
         if !differing.is_empty() {
-            return Err(format!("made again in {} these differ:\n{}", clone.display(), differing.join("\n")));
+            return Err(format!(
+                "these files of the second build in {} differ:\n{}",
+                clone.display(),
+                differing.join("\n")
+            ));
         }
     }
-    eprintln!("made twice, in two folders, and the same");
+    eprintln!("built twice in two folders, with the same result");
     Ok(())
 }
 
-/// What only helps to build need not be built twice.
+/// Shares the compiled tools with the clone.
 fn share(tools: &Path, with: &Path) -> Result<(), String> {
     fs::create_dir_all(with.parent().unwrap_or(with)).map_err(at(with))?;
     symlink(tools, with).map_err(at(with))

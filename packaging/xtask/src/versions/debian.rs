@@ -1,7 +1,7 @@
 //! The etcd of the Debian suites, unpacked below `target/`.
 //!
-//! Nothing of another suite is ever installed: its packages are found with package lists of their own, downloaded and
-//! unpacked in a folder, where etcd, being a Go program, runs as it is.
+//! Packages of another suite are not installed. They are downloaded with separate package lists and unpacked in a folder, where
+//! etcd runs, as it is a Go program.
 
 use std::{
     fs,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::tools;
 
-/// The suites whose etcd is tested against.
+/// The suites whose versions of etcd are tested.
 pub(super) const SUITES: [&str; 3] = ["bookworm", "trixie", "forky"];
 
-/// What signs the suites.
+/// The keys that the suites are signed with.
 pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The suite that this machine is; `Err` with the reason where it is not Debian.
+/// Returns the suite of this machine, or an error if it is not Debian.
 pub(crate) fn own_suite() -> Result<String, String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     if value(&release, "ID") != Some("debian") || !tools::on_path("apt-get") {
@@ -26,7 +26,7 @@ pub(crate) fn own_suite() -> Result<String, String> {
     Ok(value(&release, "VERSION_CODENAME").unwrap_or_default().to_owned())
 }
 
-/// The folder with `etcd` and `etcdctl` of a suite; downloads them the first time.
+/// Returns the folder with `etcd` and `etcdctl` of a suite; downloads them the first time.
 pub(super) fn programs(suite: &str) -> Result<PathBuf, String> {
     let folder = tools::unpacked_in(&format!("etcd-{suite}"));
     let programs = folder.join("usr/bin");
@@ -42,7 +42,7 @@ pub(super) fn programs(suite: &str) -> Result<PathBuf, String> {
     Ok(programs)
 }
 
-/// `apt-get` for another suite, with lists and caches of its own: the machine's stay as they are.
+/// `apt-get` for another suite, with separate lists and caches, so that those of the machine do not change.
 pub(crate) struct Apt {
     home: PathBuf,
 }
@@ -68,17 +68,17 @@ impl Apt {
         option("Dir::Etc::sourceparts", Path::new("/dev/null"));
         option("Dir::State::lists", &self.home.join("lists"));
         option("Dir::Cache", &self.home.join("cache"));
-        // As root apt would hand the folders to a user that cannot reach a checkout in somebody's home.
+        // As root, apt would use another user for downloads, which may not be able to read the checkout.
         option("APT::Sandbox::User", Path::new("root"));
         apt
     }
 }
 
-/// Where this machine gets its packages from.
+/// Returns the mirror of this machine.
 pub(crate) fn mirror() -> Result<String, String> {
     let sources = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"];
     let text = sources.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    // `URIs: URL …` in the one, `deb [options] URL suite …` in the other.
+    // One format has `URIs: URL …`, the other `deb [options] URL suite …`.
     let address = text
         .lines()
         .filter(|line| line.starts_with("URIs:") || line.starts_with("deb "))
@@ -87,7 +87,7 @@ pub(crate) fn mirror() -> Result<String, String> {
     address.map(str::to_owned).ok_or_else(|| format!("no source of packages in {}", sources.join(" or ")))
 }
 
-/// A value of `/etc/os-release`.
+/// Returns a value of `/etc/os-release`.
 fn value<'a>(release: &'a str, name: &str) -> Option<&'a str> {
     let line = release.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
     Some(line.trim_matches('"'))

@@ -1,6 +1,6 @@
-//! etcd from its Go modules, for the versions that no Debian suite has.
+//! Builds etcd from its Go modules, for versions that no Debian suite has.
 //!
-//! Each version is a module in `tests/etcd` that names the three programs as its tools and pins everything by `go.sum`.
+//! Each version is a module in `tests/etcd` that has the three programs as its tools and pins all dependencies by `go.sum`.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -9,7 +9,7 @@ use crate::tools;
 /// The minor versions that are built, each in the folder of that name.
 pub(super) const MINORS: [&str; 2] = ["3.6", "3.7"];
 
-/// Whether this machine can build them; `Err` with the reason.
+/// Returns an error with the reason if this machine cannot build them.
 pub(super) fn is_usable() -> Result<(), String> {
     if tools::on_path("go") {
         Ok(())
@@ -18,8 +18,8 @@ pub(super) fn is_usable() -> Result<(), String> {
     }
 }
 
-/// The folder with `etcd`, `etcdctl` and `etcdutl` of a minor version; builds them the first time, and when the version that
-/// is pinned has changed.
+/// Returns the folder with `etcd`, `etcdctl` and `etcdutl` of a minor version. Builds them the first time, and again if the
+/// pinned version has changed.
 pub(super) fn programs(minor: &str) -> Result<PathBuf, String> {
     is_usable()?;
     let module = tools::root().join("tests/etcd").join(minor);
@@ -34,7 +34,7 @@ pub(super) fn programs(minor: &str) -> Result<PathBuf, String> {
     let mut go = Command::new("go");
     go.args(["build", "-mod=readonly", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&folder).arg("tool");
     tools::run(go.current_dir(&module).env("CGO_ENABLED", "0"))?;
-    // The server's package is called by its folder.
+    // The package of the server has the name of its folder.
     fs::rename(folder.join("server"), folder.join("etcd")).map_err(failed)?;
     fs::copy(&pinned, &built).map_err(failed)?;
     Ok(folder)
