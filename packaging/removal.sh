@@ -1,12 +1,12 @@
-# Says which units lose the program, before it is removed. It does not refuse the removal: a unit without its program is not
-# started at all, with or without the lock, and what runs keeps the program until it is stopped.
+# Warns which units need the program before it is removed. The removal is not refused: a unit without its program cannot start,
+# so it cannot run without the lock, and a running unit keeps the program until it is stopped.
 program='^[[:space:]]*(Exec[[:alpha:]]+=[[:space:]]*[-@:+!|]*|([^#;[:space:]](.*[^[:alnum:]_./])?)?(/usr)?/bin/)etcd-await-election([^[:alnum:]_@./-]|$)'
 running() {
   [ ! -d /run/systemd/system ] || systemctl list-units --plain --no-legend \
     --state=active,activating,deactivating,reloading "$1" | cut -d ' ' -f 1
 }
 needed=
-# Folders that do not exist are no error.
+# Folders that do not exist are ignored.
 for file in $(grep -RslE --include='*.service' --include='*.conf' --exclude-dir='*.wants' --exclude-dir='*.requires' \
   "$program" /etc/systemd/system /etc/systemd/system.control /run/systemd/system /run/systemd/system.control \
   /run/systemd/transient /run/systemd/generator /usr/local/lib/systemd/system /usr/lib/systemd/system || :); do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is in the program: licences, advisories, duplicates, sources, as .deny.toml wants them.
+# Checks the dependencies of the program against .deny.toml: licenses, advisories, duplicates, sources.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,21 +9,21 @@ skip() {
   printf 'SKIPPED: %s\n' "$*"
 }
 
-# Building it takes minutes: by itself only on a machine that is there for this.
+# Building cargo-deny takes minutes, so it is only built on CI machines.
 export PATH="$PWD/target/tools/bin:$PATH"
 if ! command -v cargo-deny >/dev/null; then
   if [ -z "${CI:-}" ]; then
-    skip "licences, advisories, duplicates, sources: cargo install --locked cargo-deny@$CARGO_DENY"
+    skip "licenses, advisories, duplicates, sources: cargo-deny is missing; cargo install --locked cargo-deny@$CARGO_DENY"
     exit 0
   fi
   cargo install --quiet --locked --root target/tools "cargo-deny@$CARGO_DENY"
 fi
 
-# A duplicate that is not there any more must leave the list.
+# A duplicate that does not exist any more must be removed from the list.
 cargo deny --locked check --deny unmatched-skip bans licenses sources
 
 if cargo deny fetch db 2>/dev/null; then
   cargo deny --locked check advisories
 else
-  skip "advisories: their data base, https://github.com/rustsec/advisory-db, cannot be reached"
+  skip "advisories: could not fetch https://github.com/rustsec/advisory-db"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The examples in packaging/container/ and the workflows in .github/: against the schemas of those who will read them, and
-# against this program's own settings. Needs Python, and PyPI once; nothing is left behind outside of target/.
+# Checks the examples in packaging/container/ and the workflows in .github/ against their schemas and against the settings of
+# this program. Needs Python, and PyPI once; writes only to target/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,14 +32,14 @@ PATH=$venv/bin:$PATH
 
 kubernetes-validate --strict "$examples"/kubernetes*.yaml || wrong "Kubernetes would refuse an example"
 check-jsonschema --builtin-schema vendor.compose-spec "$examples/compose.yaml" || wrong "Compose would refuse the example"
-hcl2tojson "$examples/nomad.hcl" >/dev/null 2>&1 || wrong "$examples/nomad.hcl is no HCL"
+hcl2tojson "$examples/nomad.hcl" >/dev/null 2>&1 || wrong "$examples/nomad.hcl is not valid HCL"
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml || wrong "GitHub would refuse a workflow"
 check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml || wrong "Dependabot would refuse its file"
-# Actions that are not pinned, secrets that leak, permissions that nobody needs, expressions in shell.
+# Finds actions that are not pinned, secrets that leak, needless permissions, and expressions in shell code.
 zizmor --offline --quiet --no-progress . || wrong "a workflow is not safe"
 
-# What publishes waits for the reviewers of an environment, and what is executed on the way to a release cannot change: the
-# compiler is rust-toolchain.toml's, images are named with their digests, Python packages have hashes.
+# Jobs that publish wait for the reviewers of an environment, and all tools of a release are pinned: the compiler by
+# rust-toolchain.toml, images by digest, Python packages by hash.
 "$venv/bin/python" - <<'END' || wrong "the release is not as protected as it must be"
 import sys, yaml
 jobs = yaml.safe_load(open(".github/workflows/release.yml"))["jobs"]
@@ -50,28 +50,28 @@ if not any(map(writes, jobs.values())):
 sys.exit("\n".join(found) or None)
 END
 if grep --line-number --extended-regexp 'toolchain install stable|rustup default' .github/workflows/*.yml; then
-  wrong "a workflow takes whatever compiler is the newest"
+  wrong "a workflow uses the newest compiler instead of the pinned one"
 fi
 if grep --line-number --extended-regexp '(moby/buildkit|buildkit-syft-scanner)' .github/workflows/*.yml | grep --invert-match '@sha256:[0-9a-f]\{64\}'; then
   wrong "a workflow executes an image without a digest"
 fi
 
-# Every setting in an example is one that the program has, as the table in docs/settings.md lists them.
+# Every variable in an example is a setting of the program, by the table in docs/settings.md.
 while read -r variable; do
-  # The command gets these.
+  # These are variables of the command.
   case $variable in *_FENCING_TOKEN | *_LEADER_KEY | *_LEASE_ID) continue ;; esac
   grep --quiet "^| .* | \`$variable\` |" docs/settings.md || wrong "$variable: an example sets it, and there is no such setting"
 done < <(grep --only-matching --no-filename --recursive 'ETCD_AWAIT_ELECTION_[A-Z_]*' "$examples" | sort --unique)
 
-# Who stops an instance has to wait for STOP_GRACE and for the hand-over (`patience_at_the_end`).
-hand_over=5
+# The time limit for stopping an instance must cover STOP_GRACE and the handover.
+handover=5
 seconds() { sed --quiet "s/.*$2[^0-9]*\([0-9][0-9]*\).*/\1/p" "$examples/$1" | head -n 1; }
 longer() {
   local grace stop
-  # In Kubernetes the value has a line of its own.
+  # In Kubernetes the value is on the next line.
   grace=$(grep --after-context=1 'ETCD_AWAIT_ELECTION_STOP_GRACE' "$examples/$1" | grep --only-matching '"[0-9]*"' | tr -d '"')
   stop=$(seconds "$1" "$2")
-  [ "$stop" -gt $((grace + hand_over)) ] || wrong "$1: $2 is $stop, with a STOP_GRACE of $grace"
+  [ "$stop" -gt $((grace + handover)) ] || wrong "$1: $2 is $stop, with a STOP_GRACE of $grace"
 }
 longer kubernetes.yaml terminationGracePeriodSeconds:
 longer compose.yaml stop_grace_period:
@@ -79,9 +79,9 @@ longer nomad.hcl kill_timeout
 # With the default of STOP_GRACE.
 grace=$(sed --quiet 's/.*`ETCD_AWAIT_ELECTION_STOP_GRACE` | `\([0-9]*\)`.*/\1/p' docs/settings.md)
 stop=$(sed --quiet 's/.*--stop-timeout=\([0-9]*\).*/\1/p' docs/containers.md | sort --numeric-sort | head -n 1)
-[ "$stop" -gt $((grace + hand_over)) ] || wrong "docs/containers.md: --stop-timeout is $stop, with a STOP_GRACE of $grace"
+[ "$stop" -gt $((grace + handover)) ] || wrong "docs/containers.md: --stop-timeout is $stop, with a STOP_GRACE of $grace"
 
-# The configuration of the proxy, where HAProxy is.
+# The configuration of the proxy, if HAProxy is installed.
 if command -v haproxy >/dev/null; then
   python=$venv/bin/python
   "$python" - "$examples/kubernetes-service.yaml" <<'END' >"$venv/haproxy.cfg"
@@ -94,4 +94,4 @@ else
 fi
 
 [ -z "$failed" ] || exit 1
-echo "the examples and the workflows are as they should be"
+echo "the examples and the workflows are valid"

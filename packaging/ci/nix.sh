@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Evaluates the flake on a Debian machine without Nix: the package, the dev shell, every check, and the NixOS module with
-# its tests; then lets this machine's systemd read the units that the module makes. Nothing is built, and nothing is
-# left behind outside of target/. At the end it says what was real, what was a mock, and what was SKIPPED.
+# its tests. Then the systemd of this machine verifies the units of the module. Nothing is built, and only target/ is
+# written to. The last lines say what was real, what was a mock, and what was SKIPPED.
 #
 #   packaging/ci/nix.sh
 #   NIXPKGS_LIB=DIR packaging/ci/nix.sh   with DIR holding nixpkgs' lib/, instead of fetching it
 #
-# nixpkgs' lib is the real one; the rest of nixpkgs is nix/tests/stand-in. Whoever can download nixpkgs runs
+# nixpkgs' lib is the real one; nix/tests/stand-in replaces the rest of nixpkgs. If you can download nixpkgs, run
 # `nix flake check` instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 # https://github.com/nix-community/nixpkgs.lib: nixpkgs' lib/, and nothing else, by commit.
 LIB_REPOSITORY=https://github.com/nix-community/nixpkgs.lib
 LIB_COMMIT=de42d44212d207476489bce163375d8306a26d59
-# The first Debian whose Nix is known to do.
+# The first Debian suite whose Nix is new enough.
 SUITE=forky
 
 target=$PWD/target
@@ -34,13 +34,13 @@ if ! as_root true 2>/dev/null; then
   exit 0
 fi
 
-# A chroot, so that no other release's packages come to this machine. Kept for the next time.
+# In a chroot, so that no packages of another release are installed on this machine. It is kept for the next run.
 if [ ! -x "$root/usr/bin/nix" ]; then
   command -v mmdebstrap >/dev/null || as_root apt-get install --yes --no-install-recommends mmdebstrap
-  # Where this machine gets its packages from.
+  # The Debian mirror of this machine.
   # shellcheck disable=SC2016 # the dollar is apt's
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep --invert-match security | head -n 1)
-  # The packages are signed; a mirror that stands still has no newer lists to offer.
+  # Expired package lists are accepted: the packages are signed, and a frozen mirror has no newer lists.
   mkdir -p "$target"
   as_root rm -rf "$root.new" "$root"
   as_root mmdebstrap --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' --include=nix-bin "$SUITE" "$root.new" "$mirror"
@@ -50,21 +50,21 @@ if [ ! -x "$root/usr/bin/nix" ]; then
   as_root mv "$root.new" "$root"
 fi
 
-# Its /proc is gone with the namespace.
+# Runs a command in the chroot, with a /proc that is unmounted with the namespace.
 in_root() {
   # shellcheck disable=SC2016 # the arguments are the inner shell's
   as_root unshare --mount sh -euc 'mount -t proc proc "$1/proc"; root=$1; shift; exec chroot "$root" "$@"' sh \
     "$root" env --ignore-environment HOME=/root PATH=/usr/bin:/bin "$@"
 }
 
-# What a flake is made of: what git knows, and what it would be told of.
+# The files of the flake: all that git tracks or would add.
 as_root rm -rf "$work"
 as_root mkdir -p "$work/flake" "$work/nixpkgs"
 git ls-files -z --cached --others --exclude-standard |
   while IFS= read -r -d '' file; do if [ -e "$file" ]; then printf '%s\0' "$file"; fi; done |
   tar --create --null --files-from - | as_root tar --extract --no-same-owner --directory "$work/flake"
 
-# The formatter is a Haskell program that no Debian has.
+# nixfmt is not packaged in Debian.
 if command -v nixfmt >/dev/null; then
   git ls-files -z --cached --others --exclude-standard '*.nix' | xargs --null nixfmt --check
   echo "nixfmt: all Nix files are formatted"
@@ -97,7 +97,7 @@ with_stand_in=(--override-input nixpkgs path:/checks/nixpkgs --no-write-lock-fil
 
 in_root nix --offline flake check path:/checks/flake --no-build --all-systems "${with_stand_in[@]}"
 
-# The stand-in is of use only if it refuses what nixpkgs would: one misspelled name at a time.
+# The mock must refuse what nixpkgs would refuse. This tries one misspelled name at a time.
 refuses() {
   local file=$1 right=$2 wrong=$3 check=$4
   as_root rm -rf "$work/typo"
@@ -140,16 +140,16 @@ as_root cp -r "$work/units" "$target/units"
 as_root chown -R "$(id -u)" "$target/units"
 cd "$target/units"
 for unit in *; do
-  # The program and the shell of a reload are nowhere, as nothing was built.
+  # Nothing was built, so the paths of the program and of the reload's shell do not exist.
   sed --in-place 's|/nix/store/[^ ]*/bin/etcd-await-election|/bin/true|; s|^ExecReload=/nix/store/[^ ]*/bin/|ExecReload=/bin/|' "$unit"
-  # A template is verified by an instance of it.
+  # A template is verified as an instance.
   instance=${unit/@./@instance.}
   [ "$instance" = "$unit" ] || mv "$unit" "$instance"
-  # Its exit code is 0 for unknown names and bad values, too.
+  # The exit code is 0 also for unknown names and bad values.
   said=$(systemd-analyze verify "./$instance" 2>&1) || said=${said:-failed}
   if [ -n "$said" ]; then
     printf '%s: %s\n' "$instance" "$said"
     exit 1
   fi
 done
-echo "real: systemd $(systemctl --version | awk 'NR == 1 {print $2}') takes all units of the module's tests"
+echo "real: systemd $(systemctl --version | awk 'NR == 1 {print $2}') accepts all units of the module's tests"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `cargo xtask dist` has made, read by those who will get it: dpkg, lintian, rpm, rpmlint, tar, man and the shells.
-# Nothing is installed on this machine but these tools, and they only where CI is set.
+# Checks the output of `cargo xtask dist` with dpkg, lintian, rpm, rpmlint, tar, man and the shells. Missing tools are
+# installed only if CI is set; nothing else is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,7 +16,7 @@ fail() {
   exit 1
 }
 
-# Prints what is missing, by the names of Debian's packages.
+# Prints the missing tools, by the names of their Debian packages.
 missing() {
   local tool
   for tool in lintian rpm rpmlint zsh fish man:man-db; do
@@ -31,7 +31,7 @@ if [ ${#packages[@]} -gt 0 ] && [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && comman
   mapfile -t packages < <(missing)
 fi
 if [ ${#packages[@]} -gt 0 ]; then
-  skip "the packages: these are needed: ${packages[*]}"
+  skip "the packages: these tools are missing: ${packages[*]}"
   exit 0
 fi
 
@@ -43,15 +43,15 @@ for kind in debs rpms archives; do
 done
 rm -rf "$work"
 
-# The same program for the same architecture, whatever it came in.
+# Fails unless a package has the same program as all others of its architecture.
 same_program() {
   local package=$1 unpacked=$2 arch=$3
-  cmp "$dist/$arch/etcd-await-election" "$unpacked" || fail "$package has another program than $dist/$arch"
+  cmp "$dist/$arch/etcd-await-election" "$unpacked" || fail "$package contains a different program than $dist/$arch"
 }
 
-# The terms of what the program is made of go with it.
+# Fails unless a package has the licenses of the dependencies.
 with_licences() {
-  grep --quiet '^tokio v' "$1/crates.txt" && [ -s "$1/rust.html" ] || fail "$1 lacks the licences of the crates"
+  grep --quiet '^tokio v' "$1/crates.txt" && [ -s "$1/rust.html" ] || fail "$1 lacks the licenses of the crates"
 }
 
 lintian --allow-root --fail-on error,warning "${debs[@]}"
@@ -62,19 +62,19 @@ for deb in "${debs[@]}"; do
   same_program "$deb" "$root/usr/bin/etcd-await-election" "$(dpkg-deb --field "$deb" Architecture)"
   with_licences "$root/usr/share/doc/etcd-await-election/licences"
 done
-echo "lintian has nothing to say of ${debs[*]}"
+echo "lintian accepts ${debs[*]}"
 
 rpmlint --config packaging/rpm/rpmlint.toml --strict "${rpms[@]}" || fail "see packaging/rpm/rpmlint.toml"
 for rpm in "${rpms[@]}"; do
   root=$PWD/$work/$(basename "$rpm")
   mkdir -p "$root"
   rpm --checksig --nosignature "$rpm"
-  # From a file of its own: see packaging/rpm/etcd-await-election.spec.
+  # The script is inserted from packaging/removal.sh: see packaging/rpm/etcd-await-election.spec.
   script=$(rpm --query --package --queryformat '%{PREUN}' "$rpm")
   bash -n <<<"$script"
-  [[ $script == *"units start the program that is being removed"* ]] || fail "$rpm names nothing that needs the program"
+  [[ $script == *"units start the program that is being removed"* ]] || fail "$rpm does not name the units that need the program when it is removed"
   rpm --root "$root" --initdb
-  # There is no shell in there for the scripts.
+  # The empty root has no shell for the scripts.
   rpm --force-debian --root "$root" --install --nodeps --noscripts --ignorearch "$rpm"
   case $(rpm --query --package --queryformat '%{ARCH}' "$rpm") in x86_64) arch=amd64 ;; *) arch=arm64 ;; esac
   same_program "$rpm" "$root/usr/bin/etcd-await-election" "$arch"
@@ -98,7 +98,7 @@ said=$(man --warnings --local-file "$root/usr/share/man/man1/etcd-await-election
 zsh --no-exec "$root/usr/share/zsh/vendor-completions/_etcd-await-election"
 fish --no-execute "$root/usr/share/fish/vendor_completions.d/etcd-await-election.fish"
 
-# Asks the shell itself.
+# Fails unless the output of a shell's completion has a word.
 expect() {
   [[ $2 == *"$1"* ]] || fail "$3 does not offer $1, but: $2"
 }
@@ -113,4 +113,4 @@ offered=$(fish --no-config --command "source $root/usr/share/fish/vendor_complet
   complete --do-complete 'etcd-await-election --lock-n'")
 expect "--lock-name" "$offered" fish
 
-echo "packages, manual page and completions are as they should be"
+echo "packages, manual page and completions are valid"

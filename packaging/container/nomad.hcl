@@ -7,7 +7,7 @@ job "my-service" {
   type        = "service"
 
   update {
-    # All new allocations wait in the queue before the first old one is stopped, so that the lead moves once.
+    # All new allocations are standbys before the first old one is stopped, so that leadership moves only once.
     canary           = 3
     max_parallel     = 3
     auto_promote     = true
@@ -32,8 +32,8 @@ job "my-service" {
       }
     }
 
-    # Consul's DNS names only instances whose checks all pass: the one that leads. A deployment goes by the first check alone, which
-    # those that wait pass, too. Nomad's own services do not look at checks; there a client asks /leader itself.
+    # Consul's DNS returns only instances whose checks all pass, which is the leader. A deployment uses only the first check, which
+    # standbys pass, too. Nomad's own service discovery ignores checks; there a client requests /leader itself.
     service {
       name = "my-service"
       port = "service"
@@ -61,7 +61,7 @@ job "my-service" {
     task "my-service" {
       driver = "docker"
 
-      # STOP_GRACE, five seconds at most to hand over, and some to spare.
+      # STOP_GRACE, at most five seconds for the handover, and some reserve.
       kill_timeout = "30s"
 
       config {
@@ -90,7 +90,7 @@ job "my-service" {
       #
       #   nomad var put nomad/jobs/my-service ca=@ca.crt cert=@client.crt key=@client.key
       #
-      # A new one is read when the next connection is made.
+      # A new certificate is read for the next connection.
       dynamic "template" {
         for_each = ["ca", "cert", "key"]
 
