@@ -1,8 +1,7 @@
-//! Every setting, in this one place: its flag, its variable, its default, its parser and its help text.
+//! All settings, each with its flag, variable, default, parser and help text.
 //!
 //! The parser, `--help`, the manual page, the completions, the table in `docs/settings.md`, `example.env` and the options of the
-//! NixOS module all follow from these structs. The flag and the variable of a field are its name in two spellings; a test holds
-//! them to it.
+//! NixOS module are generated from these structs. A test checks that the flag and the variable of a field have its name.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -42,7 +41,7 @@ pub(super) struct GateArgs {
     #[command(flatten)]
     pub(super) log: LogArgs,
 
-    /// Revoke this lease and exit: what the guard runs when its gatekeeper was killed.
+    /// Revoke this lease and exit. The guard runs this after its gatekeeper was killed.
     #[arg(long, hide = true, require_equals = true, value_name = "LEASE", value_parser = quoted(values::lease))]
     pub(super) release_lease: Option<LeaseId>,
 
@@ -62,8 +61,8 @@ pub(super) struct LockArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Election")]
 pub(super) struct ElectionArgs {
-    /// Name of this instance. Set it only to a unique and lasting name: an instance takes over leadership from an older one with
-    /// the same name. If unset: the host name, an underscore and 8 random digits.
+    /// Name of this instance. It must be unique and the same after a restart: an instance takes over leadership from an older one
+    /// with the same name. If unset: the host name, an underscore and 8 random digits.
     #[arg(long, env = "ETCD_AWAIT_ELECTION_IDENTITY", value_name = "NAME", value_parser = quoted(values::name))]
     pub(super) identity: Option<String>,
 
@@ -131,7 +130,7 @@ pub(super) struct EtcdArgs {
     #[arg(long, env = "ETCD_AWAIT_ELECTION_USER", value_name = "NAME", value_parser = quoted(values::name))]
     pub(super) user: Option<String>,
 
-    /// Password of the user. As a flag it can be read by every user of the machine: prefer a file.
+    /// Password of the user. Every user of the machine can read a flag; use a password file instead.
     #[arg(long, env = "ETCD_AWAIT_ELECTION_PASSWORD", value_name = "TEXT", value_parser = values::secret)]
     pub(super) password: Option<Secret>,
 
@@ -143,7 +142,7 @@ pub(super) struct EtcdArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Timing")]
 pub(super) struct TimingArgs {
-    /// How long etcd keeps the lock for an instance that it does not hear from, in whole seconds.
+    /// Time to live of the lease, in whole seconds: how long after its last renewal a lost leader keeps the lock.
     #[arg(
         long, env = "ETCD_AWAIT_ELECTION_LEASE_DURATION", value_name = "SECONDS", default_value = "15",
         value_parser = quoted(values::duration)
@@ -175,15 +174,15 @@ pub(super) struct CommandArgs {
     )]
     pub(super) stop_grace: Duration,
 
-    /// Signal that asks the command to stop: TERM, SIGTERM or 15.
+    /// Signal that the command is stopped with: TERM, SIGTERM or 15.
     #[arg(
         long, env = "ETCD_AWAIT_ELECTION_STOP_SIGNAL", value_name = "SIGNAL", default_value = "TERM",
         value_parser = quoted(values::signal)
     )]
     pub(super) stop_signal: i32,
 
-    /// When to tell systemd that the service is ready: at once if the settings are valid, when this instance is in the queue, or
-    /// when the command has been started.
+    /// When to notify systemd that the service is ready: at once if the settings are valid, when this instance is in the queue,
+    /// or when the command has been started.
     #[arg(
         long,
         env = "ETCD_AWAIT_ELECTION_NOTIFY_READY",
@@ -196,7 +195,7 @@ pub(super) struct CommandArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Status")]
 pub(super) struct StatusArgs {
-    /// Serve status, health checks and metrics at this address; :PORT listens on all interfaces.
+    /// Address to serve status, health checks and metrics at; :PORT listens on all interfaces.
     #[arg(
         long, env = "ETCD_AWAIT_ELECTION_STATUS_ENDPOINT", value_name = "HOST:PORT",
         value_parser = quoted(StatusEndpoint::parse)
@@ -208,7 +207,7 @@ pub(super) struct StatusArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(super) struct LogArgs {
-    /// What to log: off, error, warn, info, debug or trace, or target=level, separated by commas.
+    /// Log level: off, error, warn, info, debug or trace; or a list of target=level, separated by commas.
     #[arg(
         long, env = "ETCD_AWAIT_ELECTION_LOG", value_name = "FILTER", default_value = "warn,etcd_await_election=info",
         value_parser = quoted(values::filter)
@@ -232,14 +231,14 @@ pub(super) struct CtlArgs {
 pub(super) enum Verb {
     /// Print who holds the lock and who waits for it.
     Show(Box<ShowArgs>),
-    /// Ask the instance that serves the status endpoint whether it is healthy: exits with 0 or 1.
+    /// Check the health of the instance that serves the status endpoint; exits with 0 if it is healthy, else with 1.
     Healthcheck {
         #[command(flatten)]
         status: StatusArgs,
         #[command(flatten)]
         log: LogArgs,
     },
-    /// Write the manual page and the shells' completions into a folder: for packages.
+    /// Write the manual page and the completions of the shells to a folder, for packages.
     #[command(hide = true)]
     Pages {
         #[arg(value_name = "FOLDER")]
@@ -271,7 +270,7 @@ pub fn definition() -> Command {
     presented(definition.next_line_help(true).after_help(exit_codes_help()))
 }
 
-/// Hides what would be said twice, or must not be said at all: the values of variables, a password among them.
+/// Hides the values of variables, which can be secrets, and the lists of possible values, which the help texts have already.
 fn presented(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let takes_values = arg.get_action().takes_values();

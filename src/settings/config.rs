@@ -1,5 +1,4 @@
-//! What the program was told to do: complete, typed and checked; nothing is decided later. Every check of one setting against another
-//! is here.
+//! The complete, typed and checked configuration. All checks of one setting against another are here.
 
 use std::{
     ffi::OsString,
@@ -19,20 +18,20 @@ use super::{
 };
 use crate::core::{exit_code::Exit, names::LockName, start_error::StartError, timing::Timing};
 
-/// One gated run.
+/// The configuration of a run with an election.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The election to take part in.
     pub election: ElectionConfig,
-    /// Where etcd is and how to speak to it.
+    /// How to reach etcd.
     pub etcd: EtcdConfig,
-    /// The command to gate: program and arguments, never empty.
+    /// The command: program and arguments, never empty.
     pub command: Vec<OsString>,
-    /// The signal that asks the command to stop.
+    /// The signal that the command is stopped with.
     pub stop_signal: i32,
-    /// Where to serve the status, if anywhere.
+    /// The address of the status endpoint, if it is served.
     pub status_endpoint: Option<StatusEndpoint>,
-    /// When to tell systemd that the service is ready.
+    /// When to notify systemd that the service is ready.
     pub notify_ready: NotifyReady,
 }
 
@@ -41,30 +40,30 @@ pub struct Config {
 pub struct ElectionConfig {
     /// The lock.
     pub lock: LockName,
-    /// Who we are.
+    /// The identity of this instance.
     pub identity: String,
-    /// Whether the identity was set, not made up: only then it means the same instance.
+    /// Whether the identity was set and not generated. Only then does the same identity mean the same instance.
     pub identity_is_explicit: bool,
-    /// How long everything takes.
+    /// The lease, the deadlines and the stop grace.
     pub timing: Timing,
-    /// Ask for the lead instead of waiting for it.
+    /// Whether to make a handover request to the leader.
     pub force: bool,
-    /// Give up waiting after this time; zero tries once; `None` waits for ever.
+    /// How long to wait for leadership; zero tries once, and `None` waits without a limit.
     pub acquire_timeout: Option<Duration>,
-    /// What to do when leadership was lost.
+    /// What to do after a loss of leadership.
     pub on_loss: OnLoss,
 }
 
 /// What to log and how.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Which events.
+    /// Which events are logged.
     pub filter: Targets,
-    /// In which form.
+    /// The format of the lines.
     pub format: LogFormat,
 }
 
-/// This crate, as the filter knows it.
+/// The target of this crate's events.
 pub(crate) const TARGET: &str = "etcd_await_election";
 
 impl LogConfig {
@@ -80,23 +79,23 @@ fn without_dns(filter: Targets) -> Targets {
 }
 
 impl Default for LogConfig {
-    /// What holds when nothing is set.
+    /// Returns the defaults.
     fn default() -> Self {
         let filter = Targets::new().with_default(LevelFilter::WARN).with_target(TARGET, LevelFilter::INFO);
         Self { filter: without_dns(filter), format: LogFormat::Text }
     }
 }
 
-/// Where etcd is and how to speak to it.
+/// How to reach etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// The members.
+    /// The members of the cluster.
     pub endpoints: Endpoints,
     /// The only cluster to use; decided by vote if unset.
     pub cluster_id: Option<u64>,
     /// The certificate files.
     pub tls: TlsFiles,
-    /// User and password, if etcd wants them.
+    /// User and password, if authentication is enabled in etcd.
     pub credentials: Option<Credentials>,
 }
 
@@ -105,7 +104,7 @@ pub struct EtcdConfig {
 pub enum Endpoints {
     /// At least one URL with scheme and port, in the order given.
     Listed(Vec<String>),
-    /// Where SRV records say.
+    /// The targets of SRV records.
     Discovered(Discovery),
 }
 
@@ -114,9 +113,9 @@ pub enum Endpoints {
 pub struct Discovery {
     /// The domain that has them, without a dot at its end.
     pub domain: String,
-    /// What follows the service in their names.
+    /// The suffix of the service in their names.
     pub suffix: Option<String>,
-    /// Whether only those count that are for TLS.
+    /// Whether only records for TLS are used.
     pub tls_only: bool,
 }
 
@@ -136,7 +135,7 @@ pub struct TlsFiles {
 pub struct Credentials {
     /// The etcd user.
     pub user: String,
-    /// The password, or where it is.
+    /// The password or its file.
     pub password: Password,
 }
 
@@ -150,10 +149,10 @@ pub enum Password {
 }
 
 impl Password {
-    /// The password itself, read from its file now.
+    /// Returns the password; reads it from its file on each call.
     ///
     /// # Errors
-    /// If the file cannot be read, or its first line is empty; the text names the file.
+    /// If the file cannot be read or its first line is empty; the error names the file.
     pub fn read(&self) -> Result<String, String> {
         match self {
             Self::Value(password) => Ok(password.0.clone()),
@@ -163,10 +162,10 @@ impl Password {
 }
 
 impl Config {
-    /// Checks the settings of a gated run. What is odd but not wrong becomes a remark, for the log.
+    /// Checks the settings of a run with an election. Warnings are added to the remarks, which are logged.
     ///
     /// # Errors
-    /// With the first setting that cannot be used.
+    /// For the first setting that cannot be used.
     pub(super) fn new(
         args: GateArgs,
         command: Vec<OsString>,
@@ -188,7 +187,7 @@ impl Config {
             stop_signal: args.command.stop_signal,
             status_endpoint: args.status.status_endpoint,
             notify_ready: args.command.notify_ready,
-            // The files last: a typing error should not have to wait for a mounted disk.
+            // Files are read last, as that can block on a mounted disk, and a misspelled setting should be reported at once.
             etcd: EtcdConfig::new(args.etcd, sources, remarks)?,
             command,
         };
@@ -197,10 +196,10 @@ impl Config {
 }
 
 impl EtcdConfig {
-    /// Checks the settings that are about etcd alone, and reads the files.
+    /// Checks the settings of etcd and reads the files.
     ///
     /// # Errors
-    /// With the first setting that cannot be used.
+    /// For the first setting that cannot be used.
     pub(super) fn new(args: EtcdArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<Self, StartError> {
         let credentials = credentials(&args, sources, remarks)?;
         Ok(Self {
@@ -212,14 +211,14 @@ impl EtcdConfig {
     }
 }
 
-/// Returns where etcd is: what is listed, or what SRV records name.
+/// Returns the members: the listed endpoints, or the domain of SRV records.
 fn endpoints(
     args: &EtcdArgs,
     has_password: bool,
     sources: &Sources,
     remarks: &mut Vec<String>,
 ) -> Result<Endpoints, StartError> {
-    // With one of these set, TLS is meant everywhere: an endpoint without it would silently not get it.
+    // If one of these is set, an endpoint without TLS is an error, as the setting would have no effect on it.
     let tls = ["cacert", "cert", "key", "tls_server_name"].into_iter().find(|setting| sources.is_given(setting));
     match (&args.discovery_srv, &args.endpoints) {
         (Some(_), Some(_)) => {
@@ -339,7 +338,7 @@ fn exposed(setting: &str, path: &Path, secret: bool, sources: &Sources) -> Optio
     files::exposed(path, secret).map(|why| format!("{}: {why}", sources.spelled(setting)))
 }
 
-/// Returns the host name with something that no other instance has, nor this one after a restart.
+/// Returns the host name with a random suffix, which differs between instances and between restarts.
 fn random_identity() -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host: String = host.to_string_lossy().chars().filter(|c| !c.is_control()).collect();

@@ -1,4 +1,4 @@
-//! Files that follow from the settings: `cargo xtask generate` writes them, and a test fails if one of them is stale.
+//! Files that are generated from the settings: `cargo xtask generate` writes them, and a test fails if one of them is stale.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -10,7 +10,7 @@ use crate::core::exit_code::Exit;
 /// Variable that makes the test write the files instead of comparing them.
 const GENERATE: &str = "GENERATE";
 
-/// A file, its marks around the generated part (none for the whole file), and that part.
+/// A file, the marks around its generated part (`None` for the whole file), and that part.
 type Part = (&'static str, Option<[&'static str; 2]>, String);
 
 fn parts() -> Vec<Part> {
@@ -65,7 +65,7 @@ fn help(help: Option<&clap::builder::StyledStr>) -> String {
     help.expect("a help text").to_string()
 }
 
-/// Every setting and every operator command, as Markdown tables.
+/// Returns all settings and operator commands as Markdown tables.
 fn settings_table() -> String {
     let definition = definition();
     let mut table = "| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n".to_owned();
@@ -85,7 +85,7 @@ fn settings_table() -> String {
     table
 }
 
-/// Every exit code, as a Markdown table.
+/// Returns all exit codes as a Markdown table.
 fn exit_codes_table() -> String {
     let mut table = "| code | meaning |\n| --- | --- |\n".to_owned();
     for (code, meaning) in Exit::ALL.map(Exit::meaning) {
@@ -94,7 +94,7 @@ fn exit_codes_table() -> String {
     table
 }
 
-/// Every setting as a comment of an environment file.
+/// Returns all settings as comments of an environment file.
 fn example_env() -> String {
     let definition = definition();
     let mut text = String::new();
@@ -114,7 +114,7 @@ fn example_env() -> String {
     text
 }
 
-/// Every setting for the NixOS module.
+/// Returns all settings for the NixOS module.
 fn json() -> String {
     let definition = definition();
     let settings = settings(&definition).map(|arg| {
