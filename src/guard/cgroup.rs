@@ -51,6 +51,11 @@ impl Cgroup {
         let _ = (&self.kill).write(b"1");
     }
 
+    /// Whether processes in it have not exited. False if that cannot be read.
+    pub(super) fn is_populated(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+    }
+
     /// Removes it, if it is empty.
     pub(super) fn remove(&self) {
         let _ = fs::remove_dir(&self.path);

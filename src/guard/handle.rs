@@ -3,7 +3,12 @@
 //! When the guard is [overdue](super::liveness), the gatekeeper does its work: it kills the guard, everything below then falls to
 //! the gatekeeper (a subreaper too), and it ends that.
 
-use std::{cell::Cell, io, os::fd::OwnedFd, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
@@ -12,7 +17,7 @@ use super::{
     cgroup::Cgroup,
     liveness::Liveness,
     protocol::{Guard, Order, Report},
-    tree,
+    tree::Tree,
     wait::{self, Waited},
     wire::{Line, Received},
 };
@@ -56,7 +61,7 @@ impl Guarded {
             state: Cell::new(State::Guarding),
             pause: Cell::new(Handle::<C>::ROUND),
             logged_denied: Cell::new(false),
-            cgroup: self.cgroup,
+            tree: RefCell::new(Tree::new(self.cgroup)),
         })
     }
 }
@@ -87,8 +92,7 @@ pub struct Handle<C = BootClock> {
     state: Cell<State>,
     pause: Cell<Duration>,
     logged_denied: Cell<bool>,
-    /// The command's, if it has one.
-    cgroup: Option<Cgroup>,
+    tree: RefCell<Tree>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +130,7 @@ impl<C: Clock> Guard for Handle<C> {
                 },
                 State::TakingOver => {
                     if self.end_everything_below() {
-                        self.cgroup.iter().for_each(Cgroup::remove);
+                        self.tree.borrow().remove_cgroup();
                         self.state.set(State::Lost);
                     } else {
                         self.clock.sleep(self.pause.get()).await;
@@ -146,11 +150,8 @@ impl<C: Clock> Handle<C> {
 
     /// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
     fn end_everything_below(&self) -> bool {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.kill();
-        }
-        if let Some(denied) = tree::signal(None, tree::KILL)
-            && self.cgroup.is_none()
+        let mut tree = self.tree.borrow_mut();
+        if let Some(denied) = tree.kill(None)
             && !self.logged_denied.replace(true)
         {
             tracing::warn!("{denied}");
@@ -159,7 +160,7 @@ impl<C: Clock> Handle<C> {
             match wait::reap(None) {
                 Waited::Ended(..) | Waited::Stopped(..) => {}
                 Waited::Nothing => return false,
-                Waited::NoChildren => return true,
+                Waited::NoChildren => return tree.has_exited(),
             }
         }
     }

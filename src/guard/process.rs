@@ -31,7 +31,7 @@ use super::{
     spawn::{Command, Executed, Spawned, end_of},
     switch::{Action, Event, Switch},
     terminal::Terminal,
-    tree,
+    tree::{self, Tree},
     wait::{self, Waited},
     wire::{Line, Received},
 };
@@ -70,8 +70,7 @@ struct Process {
     release: Release,
     terminal: Terminal,
     log: Style,
-    /// The command's, if it has one.
-    cgroup: Option<Cgroup>,
+    tree: Tree,
     /// The command's main process, until it is reaped.
     main: Option<Spawned>,
     /// What `execve` failed with, until that child is reaped.
@@ -108,7 +107,7 @@ impl Process {
             release,
             terminal,
             log,
-            cgroup,
+            tree: Tree::new(cgroup),
             main: None,
             not_executed: None,
             logged: Logged::default(),
@@ -187,6 +186,7 @@ impl Process {
         if let Some(pending) = self.main.as_ref().and_then(Spawned::pending) {
             sources.push(PollFd::new(pending, PollFlags::POLLIN));
         }
+        sources.extend(self.tree.exits().map(|exit| PollFd::new(exit, PollFlags::POLLIN)));
         // Without its timer the guard looks at the clock often instead.
         let timeout = match (self.inbox.is_empty(), armed) {
             (false, _) => PollTimeout::ZERO,
@@ -220,7 +220,7 @@ impl Process {
         match action {
             Action::Start { token, lease } => {
                 self.logged = Logged::default();
-                match self.command.start(token, lease, &self.terminal, self.cgroup.as_ref()) {
+                match self.command.start(token, lease, &self.terminal, self.tree.cgroup()) {
                     Ok(spawned) => self.main = Some(spawned),
                     Err(error) => {
                         self.log.warn("guard", &format!("the command cannot be started: {error}"));
@@ -229,12 +229,13 @@ impl Process {
                 }
             }
             Action::Signal(signal) => self.signal_main(signal),
-            Action::StopTree => self.log_denied(tree::signal(None, tree::TERM)),
+            Action::StopTree => {
+                let denied = self.tree.terminate();
+                self.log_denied(denied);
+            }
             Action::KillTree => {
-                self.cgroup.iter().for_each(Cgroup::kill);
-                let denied = tree::signal(self.main.as_ref().map(|main| main.pid), tree::KILL);
-                // By its cgroup everything has been reached.
-                self.log_denied(denied.filter(|_| self.cgroup.is_none()));
+                let denied = self.tree.kill(self.main.as_ref().map(|main| main.pid));
+                self.log_denied(denied);
             }
             Action::Report(report) => return self.report(report),
             Action::Complain(tried) => self.log.warn("guard", &format!(
@@ -249,7 +250,7 @@ impl Process {
                 }
             },
             Action::Exit => {
-                self.cgroup.iter().for_each(Cgroup::remove);
+                self.tree.remove_cgroup();
                 // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
                 unsafe { libc::_exit(0) }
             }
@@ -314,6 +315,7 @@ impl Process {
 
     /// Reaps everything that has ended: SIGCHLD comes once for many.
     fn reap(&mut self) {
+        self.tree.forget_exited();
         loop {
             match wait::reap(None) {
                 Waited::Ended(pid, end) => self.reaped(pid, end),
@@ -321,7 +323,12 @@ impl Process {
                 Waited::Stopped(pid, libc::SIGTSTP) => self.suspended(pid),
                 Waited::Stopped(..) => {}
                 Waited::Nothing => return,
-                Waited::NoChildren => return self.tell(Event::TreeGone),
+                Waited::NoChildren => {
+                    if self.tree.has_exited() {
+                        self.tell(Event::TreeGone);
+                    }
+                    return;
+                }
             }
         }
     }

@@ -1,62 +1,138 @@
-//! Signals to every descendant of this process, and to nothing else.
+//! The process tree of the command: signals to every descendant of this process, and to no other process.
 //!
-//! A number in `/proc` may be another process by the time it is signalled. So:
+//! A number in `/proc` may belong to another process by the time it is signaled. So:
 //!
-//! - A **direct child** keeps its number until *this* process reaps it, and nothing is reaped during a walk (the process
-//!   that walks is the one that reaps, in the same thread): it can be signalled by number.
-//! - Of **anything deeper** a pidfd is opened first and its parent read afterwards: if that is a process already known to
-//!   be ours, and still the same one after the reading (its pidfd still takes signals), then so is this one. Its pidfd
-//!   is what gets the signal. A descendant cannot leave: this process is a subreaper, so orphans fall to it; but those of
-//!   one that has entered another PID namespace fall to the first process of that, which is why children are looked up
-//!   before their parent is killed.
+//! - A **direct child** keeps its number until *this* process reaps it. The thread that walks is the one that reaps, so
+//!   nothing is reaped during a walk, and a direct child can be signaled by its number.
+//! - For **deeper descendants** a pidfd is opened first and the parent is read afterwards. If the parent is a process of the
+//!   tree and still alive, then so is this one. The signal is sent to the pidfd.
 //!
-//! One walk can miss what forks during it, though what is to be killed is stopped first. Its orphans are direct children in the
-//! next; "gone" is what `waitpid` says, never what a walk saw. Without pidfds (Linux before 5.3) the tree is killed one generation per walk.
+//! This process is a subreaper: orphans become its children, so `waitpid` says when the tree has exited. The exception are
+//! **foreign** processes, which have entered another PID namespace: their orphans become children of the first process there.
+//! So before a process is killed it is stopped and everything below it is killed, and the pidfd of each foreign process that
+//! was signaled is kept: the tree has exited only when these processes have exited, too.
+//!
+//! A walk can miss a process that is forked meanwhile; the next walk finds it. Without pidfds (Linux before 5.3) the tree is
+//! killed one generation per walk.
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     process,
+    time::Duration,
 };
 
-use nix::{errno::Errno, libc, unistd::Pid};
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::Pid,
+};
 
-use super::wait;
+use super::{cgroup::Cgroup, wait};
+use crate::core::clock::Instant;
 
-/// SIGKILL, which also ends what is stopped.
-pub(super) const KILL: &[i32] = &[libc::SIGKILL];
-/// SIGTERM, and SIGCONT for those that are stopped and could not see it.
-pub(super) const TERM: &[i32] = &[libc::SIGTERM, libc::SIGCONT];
+/// SIGTERM, and SIGCONT because a stopped process does not act on SIGTERM.
+const TERM: &[i32] = &[libc::SIGTERM, libc::SIGCONT];
 
-/// Sends `signals` to every descendant that can be found, and returns one that refused them, if any did. `group` is a
-/// process group to begin with: the kernel reaches all its members at once. Only one whose leader has not been reaped, as
-/// the number is taken until then.
-pub(super) fn signal(group: Option<Pid>, signals: &[i32]) -> Option<Denied> {
-    let to_group = |signal: i32| {
-        if let Some(group) = group {
-            // SAFETY: kill has no memory effects; the group's number is taken, see above.
-            unsafe { libc::kill(-group.as_raw(), signal) };
-        }
-    };
-    if !wait::has_children() {
-        return None; // Most commands leave nothing behind, and the next leader waits for this.
+/// The process tree of the command.
+#[derive(Debug)]
+pub(super) struct Tree {
+    /// The cgroup of the command, if it has one.
+    cgroup: Option<Cgroup>,
+    /// The foreign processes that were signaled and have not exited.
+    foreign: Vec<Known>,
+    /// When SIGKILL was first sent to this tree.
+    killing_since: Option<Instant>,
+}
+
+impl Tree {
+    /// How long foreign processes are given to stop, so that all their children are known. After that they are killed anyway:
+    /// one that waits in the kernel does not stop, but may be killed.
+    const STOPPING: Duration = Duration::from_millis(100);
+
+    pub(super) const fn new(cgroup: Option<Cgroup>) -> Self {
+        Self { cgroup, foreign: Vec::new(), killing_since: None }
     }
-    // What is to be killed is only stopped until its children are known.
-    if signals == KILL {
+
+    pub(super) const fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Sends SIGTERM to every descendant that can be found, and returns one that refused it, if any did.
+    pub(super) fn terminate(&mut self) -> Option<Denied> {
+        self.walk(|walk, process| walk.terminate(process, DEEPEST))
+    }
+
+    /// Kills every descendant that can be found, and returns one that refused it, if any did. `group` is a process group to
+    /// begin with, as the kernel reaches all its members at once. Its leader must not have been reaped, as that keeps the number.
+    pub(super) fn kill(&mut self, group: Option<Pid>) -> Option<Denied> {
+        let now = Instant::now();
+        let since = *self.killing_since.get_or_insert(now);
+        self.cgroup.iter().for_each(Cgroup::kill);
+        let to_group = |signal: i32| {
+            if let Some(group) = group {
+                // SAFETY: kill has no memory effects; the group's number is taken, see above.
+                unsafe { libc::kill(-group.as_raw(), signal) };
+            }
+        };
         to_group(libc::SIGSTOP);
+        let waits = now.saturating_since(since) < Self::STOPPING;
+        let mut complete = true;
+        let denied = self.walk(|walk, process| complete &= walk.kill(process, DEEPEST, waits));
+        if complete || !waits {
+            // Also reaches what the group has forked during the walk.
+            to_group(libc::SIGKILL);
+        }
+        // The cgroup reaches the processes of other users, too.
+        denied.filter(|_| self.cgroup.is_none())
     }
-    let mut walk = Walk { family: Family::look(), me: Pid::this().as_raw(), signals, denied: None };
-    // The log writer is none of the tree, and `waitpid` knows nothing of it.
-    let children = walk.family.children(walk.me).into_iter().filter(|&child| wait::is_child(child));
-    let children: Vec<_> = children.map(Known::Child).collect();
-    for child in children {
-        walk.visit(&child, DEEPEST);
+
+    fn walk(&mut self, mut visit: impl FnMut(&mut Walk, Known)) -> Option<Denied> {
+        self.forget_exited();
+        if !wait::has_children() && self.foreign.is_empty() {
+            return None; // Most commands leave nothing behind, and the next leader waits for this.
+        }
+        let me = Pid::this().as_raw();
+        let mut walk = Walk { family: Family::look(), me, foreign: Vec::new(), denied: None };
+        // The log writer is not part of the tree, and `waitpid` does not report it.
+        for child in walk.family.children(me).into_iter().filter(|&child| wait::is_child(child)) {
+            visit(&mut walk, Known::Child(child));
+        }
+        for process in std::mem::take(&mut self.foreign) {
+            if !walk.has_visited(process.pid()) {
+                visit(&mut walk, process);
+            }
+        }
+        self.foreign = walk.foreign;
+        walk.denied
     }
-    // What it has forked meanwhile.
-    for signal in signals {
-        to_group(*signal);
+
+    /// Whether all processes have exited. Only to be asked when `waitpid` says that there are no children.
+    pub(super) fn has_exited(&mut self) -> bool {
+        self.forget_exited();
+        // After a kill by the cgroup, foreign processes die that no walk has seen.
+        let is_dying = self.killing_since.is_some() && self.cgroup.as_ref().is_some_and(Cgroup::is_populated);
+        let has_exited = self.foreign.is_empty() && !is_dying;
+        if has_exited {
+            self.killing_since = None;
+        }
+        has_exited
     }
-    walk.denied
+
+    /// Descriptors that become readable when a foreign process exits, until [`forget_exited`](Self::forget_exited).
+    pub(super) fn exits(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.foreign.iter().filter_map(Known::pidfd)
+    }
+
+    pub(super) fn forget_exited(&mut self) {
+        self.foreign.retain(|process| !process.has_exited());
+    }
+
+    /// Removes the cgroup of the command, if it is empty.
+    pub(super) fn remove_cgroup(&self) {
+        self.cgroup.iter().for_each(Cgroup::remove);
+    }
 }
 
 /// A process that may not be signaled: it runs as another user, and this process has no `CAP_KILL`.
@@ -75,10 +151,11 @@ impl std::fmt::Display for Denied {
     }
 }
 
-/// Each level holds a descriptor for each child. What lies deeper comes up as its ancestors die.
+/// Each level holds a descriptor. What lies deeper comes up as its ancestors die.
 const DEEPEST: u32 = 100;
 
-/// A process that is one of ours.
+/// A process that is part of the tree.
+#[derive(Debug)]
 enum Known {
     Child(i32),
     Deeper(i32, OwnedFd),
@@ -91,13 +168,27 @@ impl Known {
         }
     }
 
+    fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Child(_) => None,
+            Self::Deeper(_, pidfd) => Some(pidfd.as_fd()),
+        }
+    }
+
     /// Whether the number still means this process: it has not been reaped.
     fn is_still_there(&self) -> bool {
         match self {
             Self::Child(_) => true,
-            // Not allowed to signal it is still there.
+            // A process that may not be signaled is still there.
             Self::Deeper(_, pidfd) => matches!(pidfd_signal(pidfd, 0), Ok(()) | Err(Errno::EPERM)),
         }
+    }
+
+    /// Whether a deeper descendant has exited, reaped or not. A child is left to `waitpid`.
+    fn has_exited(&self) -> bool {
+        let Some(pidfd) = self.pidfd() else { return false };
+        // An error counts as alive: then the lease is kept.
+        matches!(poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO), Ok(1..))
     }
 
     fn signal(&self, signal: i32) -> Result<(), Errno> {
@@ -109,40 +200,72 @@ impl Known {
 }
 
 /// One walk through the tree.
-struct Walk<'a> {
+struct Walk {
     family: Family,
     me: i32,
-    signals: &'a [i32],
+    /// The foreign processes that were visited.
+    foreign: Vec<Known>,
     denied: Option<Denied>,
 }
 
-impl Walk<'_> {
-    /// Signals a process and all below it. Its children are looked up before: those of one that lives in another PID namespace
-    /// do not fall to this process when it is killed, but to that namespace's first process.
-    fn visit(&mut self, process: &Known, levels: u32) {
-        if self.signals == KILL {
-            let _ = process.signal(libc::SIGSTOP);
+impl Walk {
+    /// Terminates a process, then everything below it: a supervisor is told before its children end.
+    fn terminate(&mut self, process: Known, levels: u32) {
+        let numbers = if levels == 0 { Vec::new() } else { self.family.children(process.pid()) };
+        let children: Vec<_> = numbers.into_iter().filter_map(|pid| self.know(pid, &process)).collect();
+        let is_foreign = is_foreign(process.pid());
+        for signal in TERM {
+            self.send(&process, *signal);
         }
-        let children = if levels == 0 { Vec::new() } else { self.children(process) };
-        for signal in self.signals {
-            if process.signal(*signal) == Err(Errno::EPERM) {
-                self.denied.get_or_insert_with(|| Denied(process.pid()));
-            }
-        }
+        self.keep(process, is_foreign);
         for child in children {
-            self.visit(&child, levels - 1);
+            self.terminate(child, levels - 1);
         }
     }
 
-    fn children(&self, parent: &Known) -> Vec<Known> {
-        let is_ours = |pid| {
-            parent_of(pid).is_some_and(|ppid| ppid == self.me || (ppid == parent.pid() && parent.is_still_there()))
-        };
-        let known = |pid| {
-            let pidfd = pidfd_open(pid)?;
-            is_ours(pid).then_some(Known::Deeper(pid, pidfd))
-        };
-        self.family.children(parent.pid()).into_iter().filter_map(known).collect()
+    /// Kills everything below a process, then the process, and returns whether it did. While it `waits`, it does not kill
+    /// foreign processes that have not stopped, nor their ancestors: those may have children that are not listed yet, and
+    /// the death of a parent can end stopped children by SIGHUP before their own children are known.
+    fn kill(&mut self, process: Known, levels: u32, waits: bool) -> bool {
+        let stops = process.signal(libc::SIGSTOP).is_ok();
+        // Before the children are listed: a process that has stopped does not fork afterwards.
+        let is_foreign = is_foreign(process.pid());
+        let mut complete = !stops || !is_foreign || has_stopped(process.pid());
+        let children = if levels == 0 { Vec::new() } else { self.family.children(process.pid()) };
+        for child in children {
+            if let Some(child) = self.know(child, &process) {
+                complete &= self.kill(child, levels - 1, waits);
+            }
+        }
+        if complete || !waits {
+            self.send(&process, libc::SIGKILL);
+        }
+        self.keep(process, is_foreign);
+        complete
+    }
+
+    fn send(&mut self, process: &Known, signal: i32) {
+        if process.signal(signal) == Err(Errno::EPERM) {
+            self.denied.get_or_insert_with(|| Denied(process.pid()));
+        }
+    }
+
+    /// Keeps a foreign process. `waitpid` reports it only if it is a child.
+    fn keep(&mut self, process: Known, is_foreign: bool) {
+        if is_foreign && matches!(process, Known::Deeper(..)) {
+            self.foreign.push(process);
+        }
+    }
+
+    fn has_visited(&self, pid: i32) -> bool {
+        self.foreign.iter().any(|visited| visited.pid() == pid && visited.is_still_there())
+    }
+
+    fn know(&self, pid: i32, parent: &Known) -> Option<Known> {
+        let pidfd = pidfd_open(pid)?;
+        let ppid = parent_of(pid)?;
+        let is_ours = ppid == self.me || (ppid == parent.pid() && parent.is_still_there());
+        is_ours.then_some(Known::Deeper(pid, pidfd))
     }
 }
 
@@ -179,17 +302,35 @@ fn numbers(directory: &str) -> impl Iterator<Item = i32> {
     fs::read_dir(directory).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The parent of a process that runs. None of one that has ended: there is nothing to signal.
+/// The parent of a process that has not been reaped.
 fn parent_of(pid: i32) -> Option<i32> {
-    // `pid (name) state ppid …`, and the name can contain anything, also parentheses and bytes that are no UTF-8.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let (state, parent) = state_and_parent(&format!("/proc/{pid}/stat"))?;
+    (state != 'X').then_some(parent)
+}
+
+/// Whether no thread of a process runs: each has stopped or exited.
+fn has_stopped(pid: i32) -> bool {
+    numbers(&format!("/proc/{pid}/task"))
+        .filter_map(|thread| state_and_parent(&format!("/proc/{pid}/task/{thread}/stat")))
+        .all(|(state, _)| matches!(state, 'T' | 'Z' | 'X'))
+}
+
+fn state_and_parent(file: &str) -> Option<(char, i32)> {
+    // `pid (name) state ppid …`, and the name can contain anything, also parentheses and bytes that are not UTF-8.
+    let stat = fs::read(file).ok()?;
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let rest = std::str::from_utf8(&stat[after_name..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
-    if matches!(fields.next()?, "X" | "x") {
-        return None;
-    }
-    fields.next()?.parse().ok()
+    let state = fields.next()?.chars().next()?.to_ascii_uppercase();
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process is in another PID namespace: there it has a second number.
+fn is_foreign(pid: i32) -> bool {
+    // The name of the process, in its first line, can contain bytes that are not UTF-8.
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:")).unwrap_or_default();
+    numbers.split(u8::is_ascii_whitespace).filter(|number| !number.is_empty()).count() > 1
 }
 
 fn pidfd_open(pid: i32) -> Option<OwnedFd> {
@@ -227,9 +368,8 @@ pub(super) fn check_proc() -> io::Result<()> {
     let unusable = |cause: &str| io::Error::other(format!("could not use /proc: {cause}; {REMEDY}"));
     let named = fs::read_link("/proc/self").map_err(|error| unusable(&format!("/proc/self: {error}")))?;
     // From outside of a namespace its processes have more than one number.
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).map(|n| n.split_whitespace().count());
-    if named.as_os_str().as_encoded_bytes() != process::id().to_string().as_bytes() || numbers.is_some_and(|n| n != 1) {
+    let is_outside = is_foreign(Pid::this().as_raw());
+    if named.as_os_str().as_encoded_bytes() != process::id().to_string().as_bytes() || is_outside {
         return Err(unusable("it is that of another PID namespace"));
     }
     let namespace = |of: &str| fs::read_link(format!("/proc/self/ns/{of}")).ok();
