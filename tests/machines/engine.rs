@@ -2,7 +2,7 @@
 //!
 //! A running Docker is used, or one is started for the tests. mmdebstrap creates the images once, and they are kept in
 //! `target/machines/`. The base image is the release of this machine; those of Debian's suites are for the tests of
-//! systemd.
+//! systemd and of the packages.
 
 use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
@@ -41,6 +41,9 @@ const PACKAGES: [&str; 12] = [
     "systemd-sysv",
 ];
 
+/// One of Debian's suites.
+pub(crate) type Suite = &'static str;
+
 /// The limit of a boot.
 const BOOT: Duration = Duration::from_secs(60);
 
@@ -70,7 +73,7 @@ pub(crate) fn base_image() -> &'static str {
 }
 
 /// Returns the image of one of Debian's suites, which is created if necessary.
-fn image_of(suite: &'static str) -> String {
+fn image_of(suite: Suite) -> String {
     if suite == OWN.release {
         return base_image().to_owned();
     }
@@ -176,7 +179,7 @@ impl Blueprint {
     }
 
     /// Selects one of Debian's suites instead of the release of this machine.
-    pub(crate) fn suite(self, suite: &'static str) -> Self {
+    pub(crate) fn suite(self, suite: Suite) -> Self {
         let image = image_of(suite);
         self.image(&image)
     }

@@ -19,7 +19,7 @@ use harness::{
 };
 
 use crate::{
-    engine::{Blueprint, Machine, Network},
+    engine::{Blueprint, Machine, Network, Suite},
     etcd::Cluster,
     gated::{self, Gated},
 };
@@ -47,9 +47,6 @@ on_each_suite! {
     a_unit_with_invalid_settings_fails_and_is_not_restarted
     the_units_are_well_formed_and_hardened
 }
-
-/// One of Debian's suites.
-type Suite = &'static str;
 
 /// What gates the journaling command.
 const UNIT: &str = "etcd-await-election@journaled.service";
@@ -261,8 +258,8 @@ fn a_stop_may_take_as_long_as_the_stop_grace(suite: Suite) {
 fn an_exec_stop_of_the_unit_is_used_and_may_fail(suite: Suite) {
     let hosts = Hosts::gating(suite, "own", &Behavior::default(), "ETCD_AWAIT_ELECTION_STOP_SIGNAL=WINCH");
     for host in [&hosts.a, &hosts.b] {
-        // By a name that no other process has.
-        let stop = "[Service]\nExecStop=/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
+        // By a name that no other process has; with the "+" of the template unit's comment, without which it finds none.
+        let stop = "[Service]\nExecStop=+/bin/sh -c 'exec kill -TERM $$(pgrep --exact journaled)'";
         host.write(&format!("{ADMIN}/{UNIT}.d/stop.conf"), stop);
         host.must("systemctl daemon-reload");
     }
@@ -500,9 +497,13 @@ fn a_command_is_split_into_words_and_has_a_state_directory(suite: Suite) {
     host.until(PATIENCE, "test \"$(ls /var/lib/etcd-await-election/words | tr '\\n' ,)\" = 'one,two words,'");
     // It exits, and is restarted more often than the five times that systemd allows by default.
     host.until(PATIENCE, &format!("test $(systemctl show --value --property=NRestarts {unit}) -ge 6"));
-    host.must(&format!(
-        "systemctl is-active {unit} || systemctl show --value --property=ActiveState {unit} | grep activating"
-    ));
+    // One look at a time decides, because the state changes between two.
+    host.until(
+        PATIENCE,
+        &format!(
+            "systemctl show --value --property=ActiveState {unit} | grep --extended-regexp '^(active|activating)$'"
+        ),
+    );
 }
 
 /// A restart each second would hide the error.

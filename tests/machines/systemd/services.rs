@@ -17,8 +17,8 @@ use std::{
 
 use harness::{Timing, eventually, throughout};
 
-use super::{ADMIN, PATIENCE, SHARED, Suite, after_its_lease, host_of, shipped, status};
-use crate::engine::Machine;
+use super::{ADMIN, PATIENCE, SHARED, after_its_lease, host_of, shipped, status};
+use crate::engine::{Machine, Suite};
 
 on_each_suite! {
     the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process
