@@ -17,9 +17,13 @@ use harness::{
 };
 
 use crate::{
-    engine::{Machine, Network},
+    engine::{Machine, Network, Suite},
     gated::{self, Gated},
 };
+
+on_each_suite! {
+    the_package_is_installed_upgraded_removed_and_purged
+}
 
 /// The folder with what was built, in the machine.
 const PACKAGES: &str = "/packages";
@@ -36,9 +40,8 @@ const EVERYTHING: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /d
     -o -path /journal -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/etcd \
     -o -path /var/lib/systemd \\) -prune -o -print | sort";
 
-#[test]
-fn the_package_is_installed_upgraded_removed_and_purged() {
-    let host = Host::bare(&Network::new());
+fn the_package_is_installed_upgraded_removed_and_purged(suite: Suite) {
+    let host = Host::bare(suite, &Network::new());
     let Host { machine, gated } = &host;
     let before = machine.must(EVERYTHING);
 
@@ -94,15 +97,15 @@ struct Host {
 
 impl Host {
     /// Without the package, and without etcd.
-    fn bare(network: &Arc<Network>) -> Self {
+    fn bare(suite: Suite, network: &Arc<Network>) -> Self {
         let gated = Gated::new();
-        let machine = gated.install(network.machine("debian").mount(&dist(), PACKAGES, "ro")).boot();
+        let machine = gated.install(network.machine("debian").suite(suite).mount(&dist(), PACKAGES, "ro")).boot();
         Self { machine, gated }
     }
 
     /// With both.
-    fn boot(network: &Arc<Network>) -> Self {
-        let host = Self::bare(network);
+    fn boot(suite: Suite, network: &Arc<Network>) -> Self {
+        let host = Self::bare(suite, network);
         host.machine.must("systemctl start etcd.service");
         host.apt(&format!("install {PACKAGES}/{}", package()));
         host

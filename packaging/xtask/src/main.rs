@@ -26,7 +26,8 @@ cargo xtask generate  Write the files that are generated from the settings: tabl
 cargo xtask nemesis   Run five instances and cause a fault every second: --minutes 60 --seed 7
 cargo xtask bench     Measure speed and cost, compared with etcdctl lock and etcd alone (--help lists the options)
 cargo xtask verify    Test the packages on machines in containers: packages, systemd, containers, or all; needs root and Debian
-               --suite bookworm,trixie,forky    Test systemd only on these suites of Debian; the default is all that are available
+               --suite bookworm,trixie,forky    Test packages and systemd only on these suites of Debian; the default is all available
+               --differing           On all suites except the first, run only the tests whose result depends on the suite
                --table               Also write the measured times of failovers to docs/systemd.md
 cargo xtask dist      Build the release in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
                --arch amd64|arm64|all    Build for these architectures; the default is that of this machine

@@ -5,7 +5,13 @@ use std::time::Duration;
 use harness::{Timing, eventually, throughout};
 
 use super::{A_WHILE, Host};
-use crate::engine::Network;
+use crate::engine::{Network, Suite};
+
+on_each_suite! {
+    a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby
+    a_reload_of_all_postgres_clusters_ignores_a_stale_pid_file
+    an_exec_reload_that_starts_the_service_is_not_run
+}
 
 /// How long a standby is watched after a reload that starts nothing.
 const A_MOMENT: Duration = Duration::from_secs(1);
@@ -16,9 +22,8 @@ fn processes(host: &Host, name: &str) -> Vec<String> {
     listed.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-#[test]
-fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby() {
-    let host = Host::boot(&Network::new());
+fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     let unit = "nginx.service";
     host.gate(unit, "nginx.conf");
     host.another_leads("nginx");
@@ -62,9 +67,8 @@ fn a_reload_reaches_nginx_on_the_leader_and_changes_nothing_on_a_standby() {
 }
 
 /// Debian's `systemctl reload postgresql` reloads all clusters.
-#[test]
-fn a_reload_of_all_postgres_clusters_ignores_a_stale_pid_file() {
-    let host = Host::boot(&Network::new());
+fn a_reload_of_all_postgres_clusters_ignores_a_stale_pid_file(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     host.gate("postgresql@.service", "postgresql.conf");
     let name = host.machine.must("pg_lsclusters --no-header | awk '{print $1 \"-\" $2}'");
     let name = format!("postgresql@{}", name.trim());
@@ -99,9 +103,8 @@ fn a_reload_of_all_postgres_clusters_ignores_a_stale_pid_file() {
 }
 
 /// What `apachectl graceful` does: it starts the server if it does not run.
-#[test]
-fn an_exec_reload_that_starts_the_service_is_not_run() {
-    let host = Host::boot(&Network::new());
+fn an_exec_reload_that_starts_the_service_is_not_run(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     let unit = "starter.service";
     let reload = "ExecReload=/bin/sh -c 'setsid --fork /bin/sleep 4321'";
     host.machine

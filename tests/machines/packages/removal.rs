@@ -10,12 +10,17 @@ use harness::{
 };
 
 use super::{A_WHILE, Host, JOB, PACKAGES, package};
-use crate::engine::Network;
+use crate::engine::{Network, Suite};
+
+on_each_suite! {
+    installation_and_upgrade_do_not_stop_a_leader_without_etcd
+    removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program
+    removal_without_etcd_does_not_wait_and_prints_nothing_where_no_unit_needs_the_program
+}
 
 /// The scripts of the deb and those of the rpm, which do the same.
-#[test]
-fn installation_and_upgrade_do_not_stop_a_leader_without_etcd() {
-    let host = Host::boot(&Network::new());
+fn installation_and_upgrade_do_not_stop_a_leader_without_etcd(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     // etcd is away for less than the renew deadline, so that the command could only be stopped by what is installed.
     let life = host.job(
         "ETCD_AWAIT_ELECTION_LEASE_DURATION=600\nETCD_AWAIT_ELECTION_RENEW_DEADLINE=500\n\
@@ -57,9 +62,8 @@ fn installation_and_upgrade_do_not_stop_a_leader_without_etcd() {
 }
 
 /// A standby takes over at once, as at any stop. Units of the operator are named, and run until they are stopped.
-#[test]
-fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program() {
-    let host = Host::boot(&Network::new());
+fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     let life = host.job("");
     host.machine.must(&format!("systemctl enable --quiet {JOB}"));
     host.gate("nginx.service", "nginx.conf");
@@ -120,9 +124,8 @@ fn removal_from_the_leader_hands_over_and_names_the_units_that_need_the_program(
 }
 
 /// Nothing is printed if no unit needs the program, and a removal does not wait for an etcd that does not answer.
-#[test]
-fn removal_without_etcd_does_not_wait_and_prints_nothing_where_no_unit_needs_the_program() {
-    let host = Host::boot(&Network::new());
+fn removal_without_etcd_does_not_wait_and_prints_nothing_where_no_unit_needs_the_program(suite: Suite) {
+    let host = Host::boot(suite, &Network::new());
     let life: Life = host.job("");
     host.machine.must("systemctl kill --signal=STOP etcd.service");
     let begun = now();
