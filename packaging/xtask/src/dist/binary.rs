@@ -10,7 +10,7 @@ use super::{Arch, NAME, at, folder};
 use crate::tools;
 
 /// The maximum size of the program, in bytes.
-const MOST: u64 = 5_000_000;
+const MOST: u64 = 6_000_000;
 
 pub(super) fn build(arch: &Arch) -> Result<PathBuf, String> {
     // For protoc.
