@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let start = |name: &str| world.candidate(name).timing(TIMING).start();
     let stage = Stage::new();
 
-    stage.says("three instances start: one leads, the others wait in a queue");
+    stage.announce("three instances start: one becomes the leader, the others wait in the queue");
     let anna = start("anna");
     stage.follow(&anna);
     anna.leads();
@@ -42,43 +42,43 @@ fn main() -> ExitCode {
     cleo.waits();
     stage.pause();
 
-    stage.says("the leader's gatekeeper is KILLED: its guard ends the command and gives the lease back");
+    stage.announce("the leader's gatekeeper is KILLED: its guard stops the command and revokes the lease");
     anna.kill();
     bert.leads_within(TIMING.latest_failover());
     stage.pause();
 
-    stage.says("the next one's gatekeeper is FROZEN: its guard, not fed any more, ends the command in time");
+    stage.announce("the new leader's gatekeeper is FROZEN: its guard is no longer fed, and stops the command in time");
     bert.pause();
     cleo.leads_within(TIMING.latest_failover());
     stage.pause();
 
-    stage.says("anna is started again, as a supervisor would, and bert thaws: too late, its command is long gone");
+    stage.announce("a supervisor restarts anna, and bert resumes: its command was stopped long before");
     let anna = start("anna");
     stage.follow(&anna);
     bert.resume();
     anna.waits();
     stage.pause();
 
-    stage.says("the leader is CUT OFF the network: it cannot know who leads, and ends its command in time");
+    stage.announce("the leader is CUT OFF from the network: it cannot renew its lease, and stops its command in time");
     proxies.iter().for_each(Proxy::black_hole);
     anna.leads_within(TIMING.latest_failover());
     stage.pause();
 
-    stage.says("the network heals; everybody is asked to stop");
+    stage.announce("the network recovers, and all instances receive SIGTERM");
     proxies.iter().for_each(Proxy::heal);
     world.verdict();
     stage.close();
 
     let lives = world.journal().lives();
     println!(
-        "\nThe time line of the command, as it recorded itself every few milliseconds:\n\n{}",
-        stage::time_line(&lives)
+        "\nThe timeline of the command, from its own records every few milliseconds:\n\n{}",
+        stage::timeline(&lives)
     );
     let broken = journal::violations(&lives);
     if broken.is_empty() && !lives.is_empty() {
-        println!("{} intervals, nothing overlapped, and the fencing token only grew.", lives.len());
+        println!("{} terms: none overlapped, and the fencing token only grew.", lives.len());
         return ExitCode::SUCCESS;
     }
-    println!("THE PROMISE IS BROKEN:\n  {}", broken.join("\n  "));
+    println!("THE GUARANTEE IS VIOLATED:\n  {}", broken.join("\n  "));
     ExitCode::FAILURE
 }

@@ -47,7 +47,7 @@ impl Stage {
     }
 
     /// Announces the next event.
-    pub(crate) fn says(&self, what: &str) {
+    pub(crate) fn announce(&self, what: &str) {
         println!("\n{} -- {what}", self.shared.time());
     }
 
@@ -71,7 +71,7 @@ impl Shared {
     fn watch(&self) {
         let mut shown = String::new();
         while !self.closed.load(Ordering::Relaxed) {
-            let now = self.scene();
+            let now = self.states();
             if now != shown {
                 println!("{}    {now}", self.time());
                 shown = now;
@@ -81,19 +81,19 @@ impl Shared {
     }
 
     /// Formats all instances in fixed columns.
-    fn scene(&self) -> String {
+    fn states(&self) -> String {
         let cast = self.cast.lock().unwrap_or_else(PoisonError::into_inner);
-        cast.values().map(|candidate| part(candidate)).collect::<Vec<_>>().join("   ")
+        cast.values().map(|candidate| state_of(candidate)).collect::<Vec<_>>().join("   ")
     }
 }
 
 /// Formats the state of one instance.
-fn part(candidate: &Candidate) -> String {
+fn state_of(candidate: &Candidate) -> String {
     let name = candidate.name();
     let bold = |text: String| if stdout().is_terminal() { format!("\x1b[1;32m{text}\x1b[0m") } else { text };
     match (candidate.living().first(), candidate.end()) {
         (Some(life), _) => bold(format!("{:20}", format!("{name} RUNS (token {})", life.token))),
-        (None, Some(_)) => format!("{:20}", format!("{name} is gone")),
+        (None, Some(_)) => format!("{:20}", format!("{name} has exited")),
         (None, None) if is_frozen(candidate.pid()) => format!("{:20}", format!("{name} is frozen")),
         (None, None) => format!("{:20}", format!("{name} waits")),
     }
@@ -106,7 +106,7 @@ fn is_frozen(pid: i32) -> bool {
 }
 
 /// Draws a row for each interval, to scale.
-pub(crate) fn time_line(lives: &[Life]) -> String {
+pub(crate) fn timeline(lives: &[Life]) -> String {
     const WIDTH: u64 = 60;
     let zero = lives.iter().map(|life| life.from).min().unwrap_or(0);
     let whole = lives.iter().map(|life| life.to).max().unwrap_or(0).saturating_sub(zero).max(1);
@@ -118,7 +118,7 @@ pub(crate) fn time_line(lives: &[Life]) -> String {
         let (from, to) = (column(life.from), column(life.to));
         let bar = format!("{}{}", " ".repeat(from), "#".repeat((to - from).max(1)));
         let gap = before.map_or_else(String::new, |before| {
-            format!("   {:.0} ms after the one before", (seconds(life.from) - seconds(before)) * 1000.0)
+            format!("   {:.0} ms after the previous term", (seconds(life.from) - seconds(before)) * 1000.0)
         });
         text += &format!(
             "{:>6}  token {:<4} {bar:62} {:6.2}s to {:6.2}s{gap}\n",
