@@ -1,9 +1,8 @@
-//! The real [`Store`](crate::etcd::store::Store): one address of an etcd cluster, through `etcd-client`.
+//! Access to etcd: the client of a cluster, and [`Endpoint`], the [`Store`](crate::etcd::store::Store) at one address.
 //!
-//! One client per endpoint, since tonic's balancer goes on using dead endpoints
-//! (<https://github.com/grpc/grpc-rust/issues/2839>). A connection is built from the files at the first
-//! call and after every failure: so rotated certificates and passwords are picked up, and an expired token costs one
-//! more round trip. Limits are the caller's: tonic's own timeout does not cover the messages of a stream.
+//! Each endpoint has its own `etcd-client`, because tonic's balancer keeps using dead endpoints
+//! (<https://github.com/grpc/grpc-rust/issues/2839>). A connection reads certificates and password again from their files at the
+//! first call and after every failure, so they can be rotated. Callers set time limits: tonic's timeout does not cover streams.
 
 pub mod client;
 mod convert;
@@ -34,10 +33,10 @@ use crate::{
     settings::{Endpoints, EtcdConfig},
 };
 
-/// The cluster of the configuration. Nothing is connected yet.
+/// Creates the client of the configured cluster, without connecting.
 ///
 /// # Errors
-/// A certificate, key or password file that cannot be used.
+/// If a certificate, key or password file cannot be used.
 pub fn client_of(
     config: &EtcdConfig,
     timeouts: RequestTimeouts,
@@ -45,7 +44,7 @@ pub fn client_of(
     tls::options(&config.tls)?;
     let uses_tls = match &config.endpoints {
         Endpoints::Listed(urls) => urls.iter().any(|url| url.starts_with("https://")),
-        // Without a setting for TLS there may be members without it.
+        // Without a TLS setting, members without TLS are used, too.
         Endpoints::Discovered(discovery) => discovery.tls_only,
     };
     if uses_tls {

@@ -196,7 +196,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             // It waits for the lease, and the endpoint is another cluster by now.
-            (0..3).for_each(|_| membership.heard("slow", 2));
+            (0..3).for_each(|_| membership.record("slow", 2));
             assert!(membership.lost());
             tokio::time::sleep(Duration::from_millis(200)).await;
         };

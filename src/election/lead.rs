@@ -109,7 +109,7 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// next. Goes on after a loss, to keep the lease alive.
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
-        let asked = self.etcd.asked_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
+        let asked = self.etcd.repeat_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
             let gets = [self.term_keys(term), vec![self.next_entry(term)]].concat();
             self.renew_at(store, term.lease, async |store| self.see(store, term, &gets).await).await
         });

@@ -107,7 +107,7 @@ impl View {
     fn next_page(lock: &LockName, page: &Get, last: &[u8], revision: i64) -> Option<Get> {
         let next = if page.values { Some([last, b"\0"].concat()) } else { lock.next_foreign_entry(last) };
         let end = match &page.range {
-            Range::Prefix(prefix) if usize::from(page.most) > Get::FEW => end_of(prefix),
+            Range::Prefix(prefix) if usize::from(page.limit) > Get::FEW => end_of(prefix),
             Range::Between(_, to) => to.clone(),
             Range::Prefix(_) | Range::Key(_) => return None,
         };
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(get.at, (reads.get() > 1).then_some(99), "all pages are of one revision");
             let mut found: Vec<_> = keys.iter().filter(|kv| get.range.contains(&kv.key)).cloned().collect();
             found.sort_by(|a, b| a.key.cmp(&b.key));
-            let most = page.min(get.most.into());
+            let most = page.min(get.limit.into());
             snapshot.cut.extend(found.get(most).map(|_| (n, found[most - 1].key.clone())));
             let found = found.into_iter().take(most);
             if get.values { snapshot.keys.extend(found) } else { snapshot.names.extend(found.map(KeyOnly::from)) }

@@ -1,8 +1,8 @@
-//! One cluster through all its endpoints: rotation, hedging, and the line in the log when etcd falls silent.
+//! The client of a cluster with all its endpoints: it rotates and hedges, and logs when etcd does not answer.
 //!
-//! Every endpoint has its own client. A request goes to the preferred endpoint; if that has not answered soon, the next
-//! one gets it too, and the first answer wins and makes its endpoint the preferred one. So a dead, frozen or black-holed
-//! member costs a [hedge delay](RequestTimeouts::hedge_delay), once. Nothing is given up for that: an answer that is late counts, too.
+//! A request is sent to the preferred endpoint. If there is no response within the [hedge delay](RequestTimeouts::hedge_delay), it
+//! is sent to the next endpoint as well. The first response counts, even a late one, and makes its endpoint the preferred one. So a
+//! member that is dead, frozen or cut off delays one request by one hedge delay.
 
 mod attempts;
 mod endpoints;

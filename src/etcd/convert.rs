@@ -1,4 +1,4 @@
-//! From our words to those of `etcd-client`, and back.
+//! Conversions between the types of [`store`](super::store) and those of `etcd-client`.
 
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn as EtcdTxn,
@@ -9,7 +9,7 @@ use super::store::{Compare, Get, KeyValue, Op, Range, Txn};
 use crate::core::names::LeaseId;
 
 pub(super) fn get(get: &Get, mut options: GetOptions) -> TxnOp {
-    options = options.with_limit(get.most.into()).with_revision(get.at.unwrap_or(0));
+    options = options.with_limit(get.limit.into()).with_revision(get.at.unwrap_or(0));
     if !get.values {
         options = options.with_keys_only();
     }

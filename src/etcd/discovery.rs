@@ -1,7 +1,7 @@
-//! SRV records that name the members of etcd, as `etcdctl --discovery-srv` uses them.
+//! Discovery of etcd's members by SRV records, as with `etcdctl --discovery-srv`.
 //!
-//! The records of both services count, those for TLS first. Where a setting for TLS is set, only those for TLS do: a forged
-//! answer must not lead to a member without it.
+//! The records of both services are used, those for TLS first. With a TLS setting only those for TLS are used, so that a forged
+//! answer cannot lead to a server without TLS.
 
 use std::{cell::RefCell, cmp::Reverse, collections::BTreeSet, fs, rc::Rc, time::Duration};
 
@@ -25,20 +25,20 @@ use crate::{
     system::clock::BootClock,
 };
 
-/// The records of a domain, and what was made of the members that they name.
+/// The SRV records of a domain, and the targets made of the members that they name.
 pub(super) struct Records<T> {
     services: Vec<Service>,
     domain: String,
-    /// How long all that is looked up is waited for at once. What takes longer goes on, and the next call finds it.
+    /// The time limit of one call. A lookup that takes longer goes on, and the next call waits for it.
     limit: Duration,
-    /// The lookup that is under way.
+    /// The lookup in progress.
     lookup: Mutex<Option<Lookup>>,
     failure: RefCell<Option<String>>,
-    /// What the last good answer names, by URL.
+    /// The targets of the latest successful lookup, by URL.
     targets: RefCell<Vec<(String, Rc<T>)>>,
 }
 
-/// On its way to the URLs of the members.
+/// A lookup of the URLs of the members.
 type Lookup = JoinHandle<Result<Vec<String>, String>>;
 
 /// One name that has SRV records.
@@ -48,12 +48,12 @@ struct Service {
     scheme: &'static str,
 }
 
-/// How long a lookup may take, whatever the system's resolver is told.
-const LIMIT: Duration = Duration::from_secs(10);
-/// How many names the records of a service may be found under, one an alias of the other.
-const MOST_ALIASES: usize = 8;
+/// The time limit of a lookup, whatever `/etc/resolv.conf` says.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+/// The limit for a chain of aliases (CNAME records).
+const MAX_ALIASES: usize = 8;
 /// More members than this has no etcd.
-const MOST_TARGETS: usize = 64;
+const MAX_TARGETS: usize = 64;
 
 impl<T> Records<T> {
     pub(super) fn new(discovery: &Discovery, limit: Duration) -> Self {
@@ -74,17 +74,17 @@ impl<T> Records<T> {
         }
     }
 
-    /// What to call them all in a message.
+    /// Returns the name of the records for messages.
     pub(super) fn name(&self) -> String {
         format!("the SRV records of {}", self.domain)
     }
 
-    /// Why no member is known.
+    /// Returns why no member is known.
     pub(super) fn failure(&self) -> String {
         self.failure.borrow().clone().unwrap_or_else(|| "no answer from the resolver yet".to_owned())
     }
 
-    /// Looks the records up, and what they name by `look_up`. Where that fails, or finds nothing, everything stays as it was.
+    /// Looks up the records, and the names in them by `look_up`. Keeps the targets if that fails or finds nothing.
     pub(super) async fn look_up<F: Future<Output = ()>>(
         &self,
         make: impl Fn(&str) -> T,
@@ -100,7 +100,7 @@ impl<T> Records<T> {
                 Err(failure) => tracing::debug!("{}: {failure}", self.name()),
             }
         };
-        // Whatever has been found by then counts.
+        // Uses all that has been found within the limit.
         let _ = BootClock.before(BootClock.now() + self.limit, future::join(records, look_up_all(known))).await;
         self.targets()
     }
@@ -109,7 +109,7 @@ impl<T> Records<T> {
         self.targets.borrow().iter().map(|(_, target)| Rc::clone(target)).collect()
     }
 
-    /// Has the records name these. Returns those that they did not name before.
+    /// Sets the targets. Returns the new ones.
     fn set_targets(&self, urls: Vec<String>, make: impl Fn(&str) -> T) -> Vec<Rc<T>> {
         let mut targets = self.targets.borrow_mut();
         let before = std::mem::take(&mut *targets);
@@ -131,14 +131,14 @@ impl<T> Records<T> {
         new
     }
 
-    /// Asks DNS. Can be dropped: the next call waits for the same lookup.
+    /// Looks up the records. If the future is dropped, the next call waits for the same lookup.
     async fn ask(&self) -> Result<Vec<String>, String> {
         let mut lookup = self.lookup.lock().await;
         let handle = lookup.get_or_insert_with(|| {
             let all = look_up_all(self.services.clone());
             tokio::spawn(async move {
-                let limit = format!("could not look up SRV records: no answer within {}s", LIMIT.as_secs());
-                BootClock.before(BootClock.now() + LIMIT, all).await.unwrap_or(Err(limit))
+                let limit = format!("could not look up SRV records: no answer within {}s", LOOKUP_LIMIT.as_secs());
+                BootClock.before(BootClock.now() + LOOKUP_LIMIT, all).await.unwrap_or(Err(limit))
             })
         });
         let answer = handle.await;
@@ -147,8 +147,7 @@ impl<T> Records<T> {
     }
 }
 
-/// Looks up the records of all these. One lookup that fails has them all fail: what is left out of the answer would look as if it
-/// were not there.
+/// Looks up the records of these services. Fails if one lookup fails, because its members would seem to have been removed.
 async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
     let resolver = resolver().map_err(|error| format!("could not look up SRV records: {error}"))?;
     let answers = services.iter().map(async |service| {
@@ -162,19 +161,18 @@ async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
     let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
     match all.len() {
         0 => Err(format!("there are no SRV records {}", names.join(" or "))),
-        1..=MOST_TARGETS => Ok(all),
-        n => Err(format!(
-            "the SRV records {} name {n} members, and at most {MOST_TARGETS} are used",
-            names.join(" and ")
-        )),
+        1..=MAX_TARGETS => Ok(all),
+        n => {
+            Err(format!("the SRV records {} name {n} members, and at most {MAX_TARGETS} are used", names.join(" and ")))
+        }
     }
 }
 
-/// Asks for the records of a name, or of the name that it is an alias of: to SRV records hickory follows no alias by itself. There
-/// are none if DNS says so.
+/// Looks up the SRV records of a name, or of the name that it is an alias of, as hickory does not follow aliases to SRV records.
+/// Returns no records if DNS says that there are none.
 async fn ask(resolver: &TokioResolver, name: &str) -> Result<Vec<SRV>, NetError> {
     let mut name = format!("{name}.");
-    for _ in 0..MOST_ALIASES {
+    for _ in 0..MAX_ALIASES {
         let records = or_none(resolver.srv_lookup(&*name).await)?;
         let records: Vec<_> = records.iter().filter_map(srv).cloned().collect();
         if !records.is_empty() {
@@ -191,7 +189,7 @@ async fn ask(resolver: &TokioResolver, name: &str) -> Result<Vec<SRV>, NetError>
     Ok(Vec::new())
 }
 
-/// Returns the data of an answer; none if it says that there is nothing.
+/// Returns the data of an answer; none if DNS says that there are no records.
 fn or_none(answer: Result<lookup::Lookup, NetError>) -> Result<Vec<RData>, NetError> {
     match answer {
         Ok(lookup) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
@@ -200,7 +198,7 @@ fn or_none(answer: Result<lookup::Lookup, NetError>) -> Result<Vec<RData>, NetEr
     }
 }
 
-/// By `/etc/resolv.conf` as it is now. Nothing is cached: what was replaced has to be noticed, and questions are rare.
+/// Creates a resolver from the present `/etc/resolv.conf`, without a cache, so that changes are noticed.
 fn resolver() -> Result<TokioResolver, NetError> {
     let (config, mut options) = system(&fs::read("/etc/resolv.conf").unwrap_or_default())?;
     options.cache_size = 0;
@@ -210,8 +208,8 @@ fn resolver() -> Result<TokioResolver, NetError> {
     builder.build()
 }
 
-/// Understands a `resolv.conf` as the system's resolver does: what is wrong in it is skipped, and without a server the one on this
-/// machine is asked. All names here are complete, so what is searched for others does not matter.
+/// Parses a `resolv.conf` as the system's resolver does: skips invalid lines, and uses the server on this machine if it names none.
+/// Ignores search domains, as all names here are fully qualified.
 fn system(resolv_conf: &[u8]) -> Result<(ResolverConfig, ResolverOpts), NetError> {
     let is_search = |line: &&[u8]| line.starts_with(b"search") || line.starts_with(b"domain");
     let lines: Vec<_> = resolv_conf.split(|byte| *byte == b'\n').filter(|line| !is_search(line)).collect();
@@ -229,7 +227,7 @@ fn srv(data: &RData) -> Option<&SRV> {
     }
 }
 
-/// Whether this is the answer that there are no such records, and not the lack of an answer.
+/// Returns whether this is the answer that there are no such records, and not a failure.
 fn is_empty(error: &NetError) -> bool {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(answer)) => {
@@ -239,10 +237,10 @@ fn is_empty(error: &NetError) -> bool {
     }
 }
 
-/// The URLs of one service's records, the preferred ones first.
+/// Returns the URLs of the records of one service, the preferred ones first.
 fn urls(service: &Service, mut records: Vec<SRV>) -> Result<Vec<String>, String> {
     records.sort_by_key(|record| (record.priority, Reverse(record.weight), record.target.clone(), record.port));
-    // The root as target says that there is no such service.
+    // A record whose target is the root means that there is no such service.
     let records = records.iter().filter(|record| !record.target.is_root() && record.port > 0);
     records
         .map(|record| {
@@ -309,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn members_stay_what_they_are_while_the_records_name_them() {
+    fn targets_are_kept_while_the_records_name_them() {
         let records = records(None, false);
         let set = |urls: &[&str]| records.set_targets(urls.iter().map(ToString::to_string).collect(), str::to_owned);
         assert_eq!(set(&["a", "b"]).len(), 2);
@@ -319,9 +317,8 @@ mod tests {
         assert_eq!(records.targets()[0].as_str(), "c");
     }
 
-    /// Without DNS, as the lookup is made up.
     #[tokio::test]
-    async fn a_lookup_that_fails_or_hangs_changes_nothing_and_keeps_nothing_from_being_looked_up() {
+    async fn while_records_cannot_be_looked_up_the_targets_are_kept_and_resolved() {
         let records = records(None, false);
         records.set_targets(vec!["a".into()], str::to_owned);
         let looked_up = Cell::new(0);
@@ -340,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_resolv_conf_is_skipped_and_without_a_server_this_machine_is_asked() {
+    fn invalid_lines_of_resolv_conf_are_skipped_and_the_default_server_is_this_machine() {
         for (text, servers) in [
             ("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", &["192.0.2.1", "2001:db8::1"][..]),
             ("nameserver dns.example\nnameserver 192.0.2.1", &["192.0.2.1"]),
@@ -364,7 +361,7 @@ mod tests {
     const B: &[u8] = b"\x01b\x01t\0";
     const MEMBER: &[u8] = b"\x01m\x01t\0";
 
-    /// Returns a resolver that is told these aliases, and one SRV record at the end of them, as a recursive server answers.
+    /// Returns a resolver whose server has these aliases and one SRV record at their end, and answers as a recursive one.
     async fn resolver_with(aliases: &'static [(&'static [u8], &'static [u8])]) -> TokioResolver {
         let server = UdpSocket::bind(("127.0.0.1", 0)).await.expect("a port");
         let mut udp = ConnectionConfig::udp();
@@ -412,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_long_is_found_by_the_next_call() {
+    async fn the_next_call_returns_the_result_of_a_slow_lookup() {
         let records = records(None, false);
         let (tell, told) = tokio::sync::oneshot::channel();
         *records.lookup.lock().await = Some(tokio::spawn(async { told.await.map_err(|_| "never told".to_owned()) }));

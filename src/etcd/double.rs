@@ -1,4 +1,4 @@
-//! The double of an endpoint for unit tests.
+//! A test double of an endpoint.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,20 +10,20 @@ use std::{
 use super::store::{self, Change, Get, Granted, Outcome, Range, Snapshot, Store, StoreError, Txn};
 use crate::core::names::LeaseId;
 
-/// An answer after a time; `None` is never.
+/// A response and its delay; `None` for no response.
 pub(crate) type Answer = (Option<Duration>, Result<&'static str, StoreError>);
 
-/// Says which cluster it belongs to, and what a test has it say; all other requests stay without an answer.
+/// Answers requests for its cluster, and those of [`ask`](Self::ask) as scripted; does not answer any other.
 #[derive(Clone)]
 pub(crate) struct Double {
     pub(crate) name: &'static str,
     pub(crate) first: Answer,
-    /// What it says over new connections.
-    pub(crate) again: Answer,
+    /// The response over later connections.
+    pub(crate) later: Answer,
     pub(crate) asked: Rc<RefCell<Vec<&'static str>>>,
-    /// How often a lease was to be revoked. The first time is not answered.
+    /// The number of requests to revoke a lease. The first one is not answered.
     pub(crate) revoked: Rc<Cell<u32>>,
-    /// How many leases were made up.
+    /// The number of new lease IDs.
     pub(crate) leases: Rc<Cell<u32>>,
 }
 
@@ -33,7 +33,7 @@ impl Double {
         Self {
             name,
             first: silent.clone(),
-            again: silent,
+            later: silent,
             asked: Rc::default(),
             revoked: Rc::default(),
             leases: Rc::default(),
@@ -65,8 +65,8 @@ impl Store for Double {
         self.name
     }
 
-    fn again(&self) -> Self {
-        Self { first: self.again.clone(), ..self.clone() }
+    fn new_connection(&self) -> Self {
+        Self { first: self.later.clone(), ..self.clone() }
     }
 
     fn new_lease(&self) -> LeaseId {

@@ -1,4 +1,4 @@
-//! One endpoint: a client that is built when it is needed, and the calls of [`Store`] through it.
+//! One endpoint: a lazily opened connection, and the calls of [`Store`] over it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +20,7 @@ use super::{
     convert,
     discovery::Records,
     failure::{Meaning, translate},
-    handshake::{self, Heard},
+    handshake::{self, Handshake},
     lease,
     login::{Authorized, Login, Token},
     resolve::Name,
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     core::{names::LeaseId, timing::show},
     etcd::{
-        membership::{Membership, Way},
+        membership::{AddressFamily, Membership},
         store::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, Store, StoreError, Txn},
     },
     settings::{Credentials, EtcdConfig},
@@ -39,53 +39,52 @@ use crate::{
 /// One address of the cluster, or a name that has not been resolved.
 pub struct Endpoint {
     configured: Rc<Configured>,
-    /// `None` before the name is resolved: nothing can be asked then.
+    /// `None` before the name is resolved: then no request can be sent.
     address: Option<SocketAddr>,
-    /// What it is called: the URL, with the address if that is not in it.
+    /// The URL, and the address if it is not in the URL.
     name: String,
     /// The connection; `None` before the first call.
     channel: RefCell<Option<Channel>>,
-    /// Whether it has brought an answer: certificates are not what is wrong then.
-    trusted: Cell<bool>,
+    /// Whether there was a response over it: then TLS verification has succeeded.
+    has_answered: Cell<bool>,
 }
 
-/// What all addresses of one URL share.
+/// The parts that all addresses of one URL share.
 struct Configured {
     url: String,
     host: Host,
     config: Rc<EtcdConfig>,
     connect_limit: Duration,
-    /// The cluster that all endpoints must belong to.
     membership: Rc<Membership>,
     login: Rc<Login>,
 }
 
-/// What has to be looked up before anything can be asked.
+/// The host of an endpoint, which has to be resolved.
 pub(super) enum Host {
     /// A name or an address.
     Name(Name),
-    /// Records that name members, which are looked up in turn.
+    /// SRV records that name members, which are resolved in turn.
     Records(Box<Records<Target>>),
 }
 
-/// A member that a record names.
+/// A member that an SRV record names.
 pub(super) struct Target {
     configured: Rc<Configured>,
-    /// The last good answer.
+    /// The addresses of the latest successful lookup.
     addresses: RefCell<Vec<SocketAddr>>,
 }
 
-/// HTTP/2 pings are the second line behind our own limits. etcd closes connections that ping more often than every 5 s or
+/// HTTP/2 pings, in addition to the time limits of the callers. etcd closes connections that ping more often than every 5 s or
 /// while idle (`grpc-keepalive-min-time`).
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The shortest lease that etcd grants is three halves of its election timeout, which is 50 s at most (`maxElectionMs`,
-/// server/etcdmain; `minTTL`, server/etcdserver). Whatever grants more than that and more than was asked for is no etcd.
+/// The longest minimum TTL of etcd, which is 1.5 election timeouts of at most 50 s (`maxElectionMs`, server/etcdmain; `minTTL`,
+/// server/etcdserver). A server that grants more than that and more than was requested is not etcd.
 const LONGEST_MINIMUM: Duration = Duration::from_secs(76);
 
 impl Endpoint {
-    /// An endpoint that is not connected yet.
+    /// Creates an endpoint without connecting.
     #[must_use]
     pub(super) fn new(
         url: String,
@@ -105,42 +104,42 @@ impl Endpoint {
             Some(address) if configured.address().is_none() => format!("{url} ({})", address.ip()),
             _ => url.clone(),
         };
-        Self { configured, address, name, channel: RefCell::default(), trusted: Cell::new(false) }
+        Self { configured, address, name, channel: RefCell::default(), has_answered: Cell::new(false) }
     }
 
-    /// The server's version.
+    /// Returns the version of the server.
     ///
     /// # Errors
-    /// As any call.
+    /// If the request fails.
     pub async fn version(&self) -> Result<String, StoreError> {
         Ok(self.call(async |client| client.status().await).await?.version().to_owned())
     }
 
-    /// The number of members that vote.
+    /// Returns the number of members that vote.
     ///
     /// # Errors
-    /// As any call.
+    /// If the request fails.
     pub async fn voters(&self) -> Result<usize, StoreError> {
         let answer = self.call(async |client| client.member_list().await).await?;
         Ok(answer.members().iter().filter(|member| !member.is_learner()).count())
     }
 
-    /// The time a lease has left; `None` if there is no such lease.
+    /// Returns the remaining time to live of a lease, in whole seconds; `None` if there is no such lease.
     ///
     /// # Errors
-    /// As any call.
+    /// If the request fails.
     pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
         let answer = self.call(async |client| client.lease_time_to_live(lease.0, None).await).await?;
         Ok(u64::try_from(answer.ttl()).ok().filter(|left| *left > 0).map(Duration::from_secs))
     }
 
-    /// One call to a member of our cluster: where it is not known to be one, it is asked first.
+    /// Sends a request after verifying that the endpoint belongs to the cluster in use.
     async fn call<T>(&self, ask: impl AsyncFn(&mut Client) -> Result<T, Error>) -> Result<T, StoreError> {
         self.verify().await?;
         self.request(async |channel| ask(&mut client(channel).await?).await).await
     }
 
-    /// Returns if what answered last at this endpoint was of our cluster.
+    /// Verifies that the endpoint belongs to the cluster in use, by its latest response or else by another request.
     async fn verify(&self) -> Result<(), StoreError> {
         if self.configured.membership.includes(&self.name) {
             return Ok(());
@@ -148,11 +147,11 @@ impl Endpoint {
         if self.configured.membership.ours().is_none() {
             return Err(StoreError::Unavailable(format!("{}: the etcd cluster to use is not decided yet", self.name)));
         }
-        // Boxed, as it is part of every call's future and seldom needed.
-        Box::pin(self.cluster_id()).await.and_then(|id| self.heard_of(id))
+        // Boxed, as it would make the future of every call larger.
+        Box::pin(self.cluster_id()).await.and_then(|id| self.record_cluster(id))
     }
 
-    /// One request, and a second one after a new login if the token was not valid any more (nothing was done then).
+    /// Sends a request, and once more after a new login if the token was not valid any more; in that case it was not applied.
     async fn request<T>(&self, ask: impl AsyncFn(Authorized) -> Result<T, Error>) -> Result<T, StoreError> {
         let channel = self.authorized().await?;
         let result = match ask(channel.clone()).await {
@@ -164,14 +163,14 @@ impl Endpoint {
         };
         match result {
             Ok(answer) => {
-                self.trusted.set(true);
+                self.has_answered.set(true);
                 Ok(answer)
             }
             Err(error) => Err(self.explain(&error).await),
         }
     }
 
-    /// Whether a new login may help: the token has ended, or etcd has begun to want one after we connected without.
+    /// Returns whether a new login may help: the token has expired, or authentication was enabled after the login.
     fn can_log_in_again(&self, error: &Error) -> bool {
         match Meaning::of(error) {
             Meaning::StaleToken => true,
@@ -180,29 +179,33 @@ impl Endpoint {
         }
     }
 
-    /// The error for the election. With TLS 1.3 a server refuses our certificate only after the handshake, and all that hyper
-    /// says is that the connection was closed: ask again, and listen.
+    /// Returns the error for the election. With TLS 1.3 a server rejects the client certificate only after the handshake, and hyper
+    /// reports only that the connection was closed; so another connection is made to learn the cause.
     async fn explain(&self, error: &Error) -> StoreError {
         if Meaning::of(error) == Meaning::Other
-            && !self.trusted.get()
+            && !self.has_answered.get()
             && let Some(address) = self.address
         {
             let Configured { url, host, config, .. } = &*self.configured;
-            let heard = handshake::listen(address, host.name(), &config.tls).await;
+            let outcome = handshake::probe(address, host.name(), &config.tls).await;
             let unavailable = |why: &str| StoreError::Unavailable(format!("{}: {why}", self.name));
-            match (url.starts_with("https://"), heard) {
-                (true, Some(Heard::Untrusted(why))) => return StoreError::Untrusted(format!("{}: {why}", self.name)),
-                (true, Some(Heard::NotTls)) => {
+            match (url.starts_with("https://"), outcome) {
+                (true, Some(Handshake::Untrusted(why))) => {
+                    return StoreError::Untrusted(format!("{}: {why}", self.name));
+                }
+                (true, Some(Handshake::NotTls)) => {
                     return unavailable("no TLS handshake; use http:// if it does not speak TLS");
                 }
-                (false, Some(Heard::Tls | Heard::Untrusted(_))) => return unavailable("speaks TLS; use https://"),
+                (false, Some(Handshake::Tls | Handshake::Untrusted(_))) => {
+                    return unavailable("speaks TLS; use https://");
+                }
                 _ => {}
             }
         }
         translate(&self.name, error)
     }
 
-    /// The connection with the present token, or with that of a new login.
+    /// Returns the connection with the present token, or with that of a new login.
     async fn authorized(&self) -> Result<Authorized, StoreError> {
         let channel = self.channel()?;
         let token = self.token(&channel).await?;
@@ -219,7 +222,7 @@ impl Endpoint {
             if login.wait().await {
                 continue;
             }
-            // A file that is missing during a rotation is back soon; at the start it was checked.
+            // The file was checked at the start. It may be missing for a moment while it is rotated.
             let password = password.read();
             let password = password.map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.name)))?;
             if let Err(status) = login.log_in(channel.clone(), user.clone(), password).await {
@@ -228,7 +231,7 @@ impl Endpoint {
         }
     }
 
-    /// The connection that all clients of this endpoint share. It is made when it is used.
+    /// Returns the connection that all requests to this endpoint share. It is opened when it is used.
     fn channel(&self) -> Result<Channel, StoreError> {
         if let Some(channel) = &*self.channel.borrow() {
             return Ok(channel.clone());
@@ -242,7 +245,7 @@ impl Endpoint {
         Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options)).await
     }
 
-    /// A connection to the address, with the URL's host for TLS and in the requests.
+    /// Creates a connection to the address, with the host of the URL for TLS and in the requests.
     fn new_channel(&self) -> Result<Channel, StoreError> {
         let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.name));
         let Configured { url, host, config, connect_limit, .. } = &*self.configured;
@@ -264,45 +267,45 @@ impl Endpoint {
         })))
     }
 
-    /// Checks that an answer is from our cluster. Only then it counts.
+    /// Checks that a response is from the cluster in use. Otherwise it must not be used.
     fn check_answer(&self, header: Option<&ResponseHeader>) -> Result<(), StoreError> {
         self.check_cluster(header.map(ResponseHeader::cluster_id))
     }
 
     fn check_cluster(&self, id: Option<u64>) -> Result<(), StoreError> {
-        self.cluster_of(id).and_then(|id| self.heard_of(id))
+        self.cluster_of(id).and_then(|id| self.record_cluster(id))
     }
 
     fn cluster_of(&self, id: Option<u64>) -> Result<u64, StoreError> {
         id.ok_or_else(|| StoreError::Unavailable(format!("{}: the answer has no header", self.name)))
     }
 
-    /// Records an answer from this cluster, which must be ours.
-    fn heard_of(&self, id: u64) -> Result<(), StoreError> {
-        self.configured.membership.heard(&self.name, id);
+    /// Records a response from this cluster. Returns an error if it is not the cluster in use.
+    fn record_cluster(&self, id: u64) -> Result<(), StoreError> {
+        self.configured.membership.record(&self.name, id);
         match self.configured.membership.ours() {
             Some(ours) if ours == id => Ok(()),
             _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.name))),
         }
     }
 
-    /// An answer that there is no such lease counts only if it comes from our cluster: another one never had it. Such an
-    /// answer does not say where it comes from; a read of nothing does.
+    /// Checks that the response that a lease does not exist is from the cluster in use. That response has no header, so an empty read
+    /// is sent.
     async fn lease_is_gone(&self) -> Result<(), StoreError> {
         self.read(&[]).await.map(drop)
     }
 
-    /// Reads several ranges at one revision, in one transaction. If the answer is too large for a message, reads them one by one
-    /// at that revision, with lower limits.
+    /// Reads several ranges at one revision, in one transaction. If the response is too large, reads them one by one at that
+    /// revision, with lower limits.
     async fn get(&self, gets: &[Get], options: &GetOptions) -> Result<Snapshot, StoreError> {
         if let Some(snapshot) = self.get_at_once(gets, options).await? {
             return Ok(snapshot);
         }
         if let [get] = gets {
-            let fewer = Get { most: (get.most / 8).max(1), ..get.clone() };
-            if get.most == 1 {
+            let fewer = Get { limit: (get.limit / 8).max(1), ..get.clone() };
+            if get.limit == 1 {
                 return Err(StoreError::Unavailable(format!(
-                    "{}: could not read a key: it is larger than an answer may be",
+                    "{}: could not read a key: it is larger than the limit of a response",
                     self.name()
                 )));
             }
@@ -322,7 +325,7 @@ impl Endpoint {
         Ok(all)
     }
 
-    /// Returns `None` if the answer is too large.
+    /// Returns `None` if the response is too large.
     async fn get_at_once(&self, gets: &[Get], options: &GetOptions) -> Result<Option<Snapshot>, StoreError> {
         let ops: Vec<_> = gets.iter().map(|each| convert::get(each, options.clone())).collect();
         let answer = self.call(async |client| match client.txn(EtcdTxn::new().and_then(ops.clone())).await {
@@ -354,7 +357,7 @@ impl Host {
         Self::Name(Name::of_url(url))
     }
 
-    /// The name for TLS.
+    /// Returns the name for TLS.
     fn name(&self) -> &str {
         match self {
             Self::Name(name) => &name.host,
@@ -362,7 +365,7 @@ impl Host {
         }
     }
 
-    /// Why there is no address.
+    /// Returns why there is no address.
     fn failure(&self) -> String {
         match self {
             Self::Name(name) => name.failure(),
@@ -372,7 +375,7 @@ impl Host {
 }
 
 impl Configured {
-    /// The address, if the host is one.
+    /// Returns the address, if the host is an address.
     fn address(&self) -> Option<SocketAddr> {
         match &self.host {
             Host::Name(name) => name.address(),
@@ -380,7 +383,7 @@ impl Configured {
         }
     }
 
-    /// A member that is reached as this one, except for its URL.
+    /// Creates a target with the same settings and another URL.
     fn target(&self, url: &str) -> Target {
         let Self { config, connect_limit, membership, login, .. } = self;
         let host = Host::of_url(url);
@@ -391,7 +394,7 @@ impl Configured {
 }
 
 impl Target {
-    /// Looks its name up, and keeps what was found before if that fails.
+    /// Resolves its name. Keeps the addresses if that fails.
     async fn look_up(self: Rc<Self>) {
         if let Host::Name(name) = &self.configured.host
             && let Ok(found) = name.look_up().await
@@ -417,9 +420,9 @@ impl Store for Endpoint {
         self.address.map_or_else(|| self.name.clone(), |address| address.to_string())
     }
 
-    fn way(&self) -> Option<Way> {
+    fn address_family(&self) -> Option<AddressFamily> {
         let address = self.address.filter(|_| self.configured.address().is_none())?;
-        Some(Way { name: self.configured.url.clone(), is_ipv6: address.is_ipv6() })
+        Some(AddressFamily { name: self.configured.url.clone(), is_ipv6: address.is_ipv6() })
     }
 
     async fn resolve(&self) -> Result<Vec<Self>, StoreError> {
@@ -430,7 +433,7 @@ impl Store for Endpoint {
             }
             Host::Records(records) => {
                 let targets = records.look_up(|url| self.configured.target(url), Target::look_up).await;
-                // One that has no address yet counts as well, as a name that is configured does.
+                // A target without an address has a vote, too, as a configured name has.
                 Ok(targets
                     .iter()
                     .flat_map(|target| target.addresses().into_iter().map(|it| at(it, &target.configured)))
@@ -443,7 +446,7 @@ impl Store for Endpoint {
         }
     }
 
-    fn again(&self) -> Self {
+    fn new_connection(&self) -> Self {
         Self::at(self.address, Rc::clone(&self.configured))
     }
 
@@ -452,21 +455,21 @@ impl Store for Endpoint {
     }
 
     fn new_lease(&self) -> LeaseId {
-        // The hasher's keys come from the kernel's random numbers.
+        // The keys of the hasher are random numbers of the kernel.
         let random = RandomState::new().build_hasher().finish() >> 1;
         LeaseId(i64::try_from(random).unwrap_or(i64::MAX).max(1))
     }
 
-    /// A transaction of nothing: served without a quorum, and without a login, which is expensive for etcd.
+    /// Sends an empty transaction, which needs neither a quorum nor a login.
     async fn cluster_id(&self) -> Result<u64, StoreError> {
-        let anybody = Self::connect_with(self.channel()?, options()).await;
-        let answer = match anybody {
+        let client = Self::connect_with(self.channel()?, options()).await;
+        let answer = match client {
             Ok(mut client) => client.txn(EtcdTxn::new()).await,
             Err(error) => Err(error),
         };
         match answer {
             Ok(answer) => {
-                self.trusted.set(true);
+                self.has_answered.set(true);
                 self.cluster_of(answer.header().map(ResponseHeader::cluster_id))
             }
             Err(error) => Err(self.explain(&error).await),
@@ -479,7 +482,7 @@ impl Store for Endpoint {
             let options = LeaseGrantOptions::new().with_id(lease.0);
             match client.lease_grant(seconds, Some(options)).await {
                 Ok(answer) => Ok((answer.header().cloned(), answer.id(), answer.ttl())),
-                // By an earlier attempt.
+                // An earlier attempt has granted it.
                 Err(error) if Meaning::of(&error) == Meaning::LeaseExists => {
                     let answer = client.lease_time_to_live(lease.0, None).await?;
                     Ok((answer.header().cloned(), answer.id(), answer.granted_ttl()))
@@ -509,7 +512,7 @@ impl Store for Endpoint {
             Err(error) => Err(error),
         });
         let Some(answer) = alive.await? else { return self.lease_is_gone().await.map(|()| false) };
-        // The id of a lease is ours: another cluster may have one of the same.
+        // Another cluster may have a lease with this ID, as the instance chose it.
         self.check_cluster(answer.cluster())?;
         if answer.lease != lease.0 {
             let kept = answer.lease;
@@ -539,7 +542,7 @@ impl Store for Endpoint {
 
     async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
         let answer = self.call(async |client| client.txn(convert::txn(txn)).await).await?;
-        // What another cluster found of its compares says nothing about ours.
+        // Compares in another cluster are meaningless.
         self.check_answer(answer.header())?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         if answer.succeeded() {

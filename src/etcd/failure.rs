@@ -1,4 +1,4 @@
-//! What an error of etcd, of gRPC or of TLS means for us.
+//! Classification of errors of etcd, gRPC and TLS.
 
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
@@ -9,17 +9,17 @@ use crate::{etcd::store::StoreError, settings};
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// One that a setting names.
+    /// A setting names it.
     #[error("ETCD_AWAIT_ELECTION_{setting}: {path}: {source}", path = .path.display())]
     File {
         /// The setting.
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: io::Error,
     },
-    /// The system's CAs, of which there are none: so it is in an image that was made from nothing.
+    /// The system has no CA certificates, as in a container image from scratch.
     #[error("{setting} must be set for https: this system has no CA certificates", setting = settings::either("cacert"))]
     NoCertificates,
 }
@@ -35,11 +35,11 @@ mod code {
     pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
-/// Of a member that has no leader, that has just got another one, or whose leader it was.
+/// Texts of a member that has no leader, or whose leader has just changed.
 const NO_LEADER: [&str; 3] =
     ["etcdserver: no leader", "etcdserver: leader changed", "possibly due to previous leader failure"];
 
-/// What an answer of etcd means: its texts are part of its API (`api/v3rpc/rpctypes/error.go`).
+/// The meaning of an error of etcd. Its texts are part of its API (`api/v3rpc/rpctypes/error.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// There is no such lease.
@@ -50,17 +50,17 @@ pub(super) enum Meaning {
     NoLeader,
     /// The token is not valid any more: log in again.
     StaleToken,
-    /// We sent no token, and etcd wants one.
+    /// The request had no token, and authentication is enabled.
     NotLoggedIn,
-    /// There is no login in this cluster.
+    /// Authentication is not enabled.
     NoLoginNeeded,
-    /// Wrong password, or no permission.
+    /// Wrong password or missing permission.
     AccessDenied,
-    /// Certificates do not match.
+    /// TLS verification failed.
     Untrusted,
-    /// The answer is larger than the decoding limit: ask for less.
+    /// The response is larger than the decoding limit.
     TooLarge,
-    /// It may pass.
+    /// Another attempt may succeed.
     Other,
 }
 
@@ -92,7 +92,7 @@ impl Meaning {
         })
     }
 
-    /// TLS failures come as transport errors; only their causes tell.
+    /// Classifies transport errors by their causes, as TLS failures are among them.
     fn of_sources(error: &Error) -> Self {
         let text = causes(error);
         if ["invalid peer certificate", "received fatal alert"].iter().any(|sign| text.contains(sign)) {
@@ -103,7 +103,7 @@ impl Meaning {
     }
 }
 
-/// The error for the election, with the endpoint in its text.
+/// Returns the error for the election, with the endpoint in its text.
 pub(super) fn translate(endpoint: &str, error: &Error) -> StoreError {
     let text = format!("{endpoint}: {}", causes(error));
     match Meaning::of(error) {
@@ -114,7 +114,7 @@ pub(super) fn translate(endpoint: &str, error: &Error) -> StoreError {
     }
 }
 
-/// The message and those of its causes that say something new.
+/// Returns the message of an error and of its causes, without repetitions.
 fn causes(error: &Error) -> String {
     let mut text = match error {
         Error::GRpcStatus(status) => status.message().to_owned(),

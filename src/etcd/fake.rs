@@ -1,4 +1,4 @@
-//! An endpoint that answers what no etcd would.
+//! A fake gRPC server, for responses that etcd does not give.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,8 @@ use tokio::{
 /// A message, or a gRPC code with its text.
 pub(super) type Answer = Result<Vec<u8>, (u8, &'static str)>;
 
-/// A header of this cluster, and two numbers: an empty transaction, a grant, a keepalive and a revocation are answered like that.
+/// Encodes a header of this cluster and two numbers, which is the form of the response to an empty transaction, a grant, a keepalive
+/// and a revocation.
 pub(super) fn message(cluster: u64, second: i64, third: i64) -> Answer {
     let mut header = vec![8];
     varint(&mut header, cluster);
@@ -46,22 +47,22 @@ fn varint(to: &mut Vec<u8>, mut number: u64) {
     to.push(u8::try_from(number).expect("seven bits"));
 }
 
-/// Serves on loopback until the test ends.
+/// A server on loopback, until the test ends.
 pub(super) struct Fake {
     pub(super) url: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
-    /// Answers calls by the name of the method.
+    /// Starts a server that answers calls by the name of the method.
     pub(super) async fn new(answer: impl Fn(&str) -> Answer + Clone + Send + 'static) -> Self {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let heard = Arc::clone(&asked);
+        let calls = Arc::clone(&asked);
         let url = listen(async move |stream| {
             let serve = move |request: Request<Incoming>| {
                 let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
                 let answer = answer(&method);
-                heard.lock().expect("no panic").push(method);
+                calls.lock().expect("no panic").push(method);
                 std::future::ready(Ok::<_, Infallible>(response(answer)))
             };
             let server = http2::Builder::new(TokioExecutor::new());
@@ -70,16 +71,16 @@ impl Fake {
         Self { url: url.await, asked }
     }
 
-    /// How often it was asked this.
+    /// Returns how often a method was called.
     pub(super) fn count(&self, method: &str) -> usize {
         self.asked.lock().expect("no panic").iter().filter(|asked| *asked == method).count()
     }
 }
 
-/// Says the same to everybody, at once, and listens to nothing.
-pub(super) async fn says(words: &'static str) -> String {
+/// Starts a server that sends this text over each connection, and ignores its input. Returns its URL.
+pub(super) async fn text_server(text: &'static str) -> String {
     listen(async move |mut stream| {
-        let _ = stream.write_all(words.as_bytes()).await;
+        let _ = stream.write_all(text.as_bytes()).await;
         let _ = io::copy(&mut stream, &mut io::sink()).await;
     })
     .await

@@ -1,4 +1,4 @@
-//! One TLS handshake by hand, to hear what the server says about our certificate.
+//! A TLS handshake outside of the client, to learn why a server rejects the client certificate.
 
 use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,48 +11,48 @@ use tokio_rustls::{
 
 use crate::{core::clock::Clock as _, settings::TlsFiles, system::clock::BootClock};
 
-/// A server that refuses a certificate says so at once; one that accepts it waits for us to speak.
+/// A server that rejects the certificate does so at once. One that accepts it waits for a request.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// What a server says to a TLS handshake.
+/// The outcome of a TLS handshake.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Its certificate or ours is not trusted.
+pub(super) enum Handshake {
+    /// The certificate of the server or of the client is not trusted.
     Untrusted(String),
-    /// It speaks TLS.
+    /// The server supports TLS.
     Tls,
-    /// It speaks something else, or hangs up.
+    /// The server uses another protocol, or closes the connection.
     NotTls,
 }
 
-/// What a server says to a connection before anything was asked; `None` if that is nothing, or there is no connection.
-pub(super) async fn listen(address: SocketAddr, host: &str, files: &TlsFiles) -> Option<Heard> {
+/// Makes a TLS handshake without a request. Returns `None` if there is no connection, or the outcome is not clear.
+pub(super) async fn probe(address: SocketAddr, host: &str, files: &TlsFiles) -> Option<Handshake> {
     let name = files.server_name.clone().unwrap_or_else(|| host.to_owned());
     let connector = TlsConnector::from(Arc::new(config(files)?));
     let mut connected = false;
-    let spoken = async {
+    let exchange = async {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(name).map_err(std::io::Error::other)?;
         let mut stream = connector.connect(name, stream).await?;
         connected = true;
         stream.read_u8().await
     };
-    let spoken = BootClock.before(BootClock.now() + LIMIT, spoken).await;
-    match spoken.and_then(Result::err) {
-        // So does etcd without TLS.
-        Some(error) if error.kind() == ErrorKind::UnexpectedEof && !connected => Some(Heard::NotTls),
+    let outcome = BootClock.before(BootClock.now() + LIMIT, exchange).await;
+    match outcome.and_then(Result::err) {
+        // etcd without TLS does so.
+        Some(error) if error.kind() == ErrorKind::UnexpectedEof && !connected => Some(Handshake::NotTls),
         Some(error) => match error.get_ref()?.downcast_ref::<Error>()? {
             error @ (Error::AlertReceived(_) | Error::InvalidCertificate(_)) => {
-                Some(Heard::Untrusted(error.to_string()))
+                Some(Handshake::Untrusted(error.to_string()))
             }
-            Error::InvalidMessage(_) if !connected => Some(Heard::NotTls),
-            _ => connected.then_some(Heard::Tls),
+            Error::InvalidMessage(_) if !connected => Some(Handshake::NotTls),
+            _ => connected.then_some(Handshake::Tls),
         },
-        None => connected.then_some(Heard::Tls),
+        None => connected.then_some(Handshake::Tls),
     }
 }
 
-/// As `tonic` makes it of the same files.
+/// Creates the same configuration as `tonic` from these files.
 fn config(files: &TlsFiles) -> Option<ClientConfig> {
     let mut roots = RootCertStore::empty();
     match &files.cacert {

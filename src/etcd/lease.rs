@@ -1,4 +1,4 @@
-//! The keepalive of a lease. `etcd-client` keeps the header of the first answer to itself, which says what cluster it is from.
+//! The keepalive of a lease. `etcd-client` does not return the header of the first response, which has the ID of the cluster.
 
 use etcd_client::Error;
 use futures_util::stream::{self, StreamExt as _};
@@ -9,13 +9,13 @@ use tonic_prost::ProstCodec;
 use super::login::Authorized;
 use crate::core::names::LeaseId;
 
-/// Asks once for a lease to be kept alive. In a stream of its own, so that it has the present token, and nothing of it can break
-/// between two renewals.
+/// Keeps a lease alive once. Each keepalive has its own stream, so that it has the present token and no stream breaks between two
+/// renewals.
 pub(super) async fn keep_alive(channel: Authorized, lease: LeaseId) -> Result<KeptAlive, Error> {
-    // The stream is open until it is dropped: a proxy may take its end for that of the question.
+    // The stream of requests does not end before the response, as a proxy may then close the connection.
     let asked = stream::iter([KeepAlive { lease: lease.0 }]).chain(stream::pending());
     let mut request = tonic::Request::new(asked);
-    // A member that has no way to the others says so at once.
+    // So that a member that is cut off from the others returns an error at once.
     request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
@@ -38,13 +38,13 @@ pub(super) struct KeptAlive {
     header: Option<Header>,
     #[prost(int64, tag = "2")]
     pub(super) lease: i64,
-    /// Zero, or less, if there is no such lease any more.
+    /// Zero or negative if the lease does not exist.
     #[prost(int64, tag = "3")]
     pub(super) ttl: i64,
 }
 
 impl KeptAlive {
-    /// The cluster that the answer is from.
+    /// Returns the ID of the cluster that the response is from.
     pub(super) fn cluster(&self) -> Option<u64> {
         self.header.map(|header| header.cluster)
     }

@@ -1,7 +1,7 @@
-//! The login of this instance: one at a time, and its token is used at all endpoints.
+//! The login of this instance: one at a time, and all endpoints use its token.
 //!
-//! etcd checks a password with bcrypt, which takes it a tenth of a second, and a member that restarts has forgotten all tokens. So
-//! a login that was begun is waited for whoever still wants it, and instances that only wait do not all log in at once.
+//! etcd verifies a password with bcrypt, which takes about 0.1 s, and a member loses all tokens when it restarts. So all requests
+//! wait for the login in progress, and standbys do not log in all at once.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +21,7 @@ use tower::{Service, ServiceExt as _, util::BoxCloneSyncService};
 
 use crate::{core::clock::Clock as _, system::clock::BootClock};
 
-/// What requests carry; no value where nobody logs in.
+/// The token that requests carry; without a value if authentication is not enabled.
 #[derive(Clone)]
 pub(super) struct Token {
     value: Option<HeaderValue>,
@@ -29,7 +29,7 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// For whoever has no user.
+    /// Returns the token of an instance without a user.
     pub(super) const fn none() -> Self {
         Self { value: None, number: 0 }
     }
@@ -37,13 +37,13 @@ impl Token {
 
 type Running = Shared<Pin<Box<dyn Future<Output = Result<Option<HeaderValue>, Status>>>>>;
 
-/// The present token, or the login that will bring one.
+/// The present token, or the login in progress.
 pub(super) struct Login {
     token: RefCell<Option<Token>>,
     count: Cell<u64>,
     running: RefCell<Option<Running>>,
     urgent: watch::Sender<bool>,
-    /// When an answer is of no use any more.
+    /// The time after which a response is useless.
     limit: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Login {
         Self { token, count: Cell::default(), running, urgent, limit }
     }
 
-    /// Whether this instance leads and cannot wait.
+    /// Sets whether this instance leads, so that its logins do not wait.
     pub(super) fn set_urgent(&self, urgent: bool) {
         self.urgent.send_replace(urgent);
     }
@@ -62,12 +62,12 @@ impl Login {
         self.token.borrow().clone()
     }
 
-    /// Forgets a token that is not valid any more, unless there is another one by now.
+    /// Forgets a token that is not valid any more, unless it was replaced already.
     pub(super) fn forget(&self, token: &Token) {
         self.token.borrow_mut().take_if(|present| present.number == token.number);
     }
 
-    /// Waits for the login that is under way; `false` if there is none.
+    /// Waits for the login in progress. Returns `false` if there is none.
     pub(super) async fn wait(&self) -> bool {
         let running = self.running.borrow().clone();
         let Some(running) = running else { return false };
@@ -75,21 +75,21 @@ impl Login {
         true
     }
 
-    /// Logs in over this connection. The login goes on when this is dropped.
+    /// Logs in over this connection. The login goes on if the future is dropped.
     ///
     /// # Errors
-    /// What etcd, or the connection, says.
+    /// If etcd denies access, or the connection fails.
     pub(super) async fn log_in(&self, channel: Channel, user: String, password: String) -> Result<(), Status> {
         let (limit, mut urgent) = (self.limit, self.urgent.subscribe());
         let spread = if self.count.get() == 0 { Duration::ZERO } else { limit / 4 };
         let task = tokio::spawn(async move {
-            // Others have lost their tokens, too.
+            // A random pause, as other instances may have lost their tokens at the same time.
             let part = RandomState::new().hash_one(0) % 1024;
             let pause = spread.mul_f64(f64::from(u32::try_from(part).unwrap_or(0)) / 1024.0);
             let _ = BootClock.before(BootClock.now() + pause, urgent.wait_for(|urgent| *urgent)).await;
             tokio::select! {
                 result = authenticate(channel.clone(), user, password) => result,
-                () = falls_silent(channel, limit) => Err(Status::unavailable("no answer to the login")),
+                () = stops_answering(channel, limit) => Err(Status::unavailable("no answer to the login")),
             }
         });
         let running = async move { task.await.unwrap_or_else(|_| Err(Status::unavailable("the login was lost"))) };
@@ -101,7 +101,7 @@ impl Login {
     async fn end(&self, running: Running) -> Result<(), Status> {
         let result = running.clone().await;
         let mut present = self.running.borrow_mut();
-        // Whoever waited sees the end; the first one records it.
+        // Several requests may have waited; the first one records the token.
         if present.as_ref().is_some_and(|present| present.ptr_eq(&running)) {
             *present = None;
             if let Ok(value) = &result {
@@ -113,10 +113,10 @@ impl Login {
     }
 }
 
-/// The token; none where nobody logs in, as etcd's own client does it: a password is not needed there.
+/// Requests a token. Returns `None` if authentication is not enabled: then no password is needed, as with etcd's own client.
 async fn authenticate(channel: Channel, name: String, password: String) -> Result<Option<HeaderValue>, Status> {
     let mut request = tonic::Request::new(AuthenticateRequest { name, password });
-    // A member that has no way to the others says so at once.
+    // So that a member that is cut off from the others returns an error at once.
     request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
@@ -130,8 +130,8 @@ async fn authenticate(channel: Channel, name: String, password: String) -> Resul
     }
 }
 
-/// Completes when a member answers nothing at all. One that is busy with many logins answers what costs nothing.
-async fn falls_silent(channel: Channel, limit: Duration) {
+/// Completes when a member stops answering. A member that is busy with many logins still answers empty transactions.
+async fn stops_answering(channel: Channel, limit: Duration) {
     loop {
         BootClock.sleep(limit / 10).await;
         let asked = async {
@@ -178,7 +178,7 @@ impl Service<Request<Body>> for Authorized {
     }
 }
 
-/// As in etcd's `rpc.proto`, of which etcd-client does not pass these on.
+/// As in etcd's `rpc.proto`; etcd-client does not export these messages.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 struct AuthenticateRequest {
     #[prost(string, tag = "1")]

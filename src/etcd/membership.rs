@@ -1,9 +1,9 @@
-//! Which etcd cluster is ours: two clusters are two locks.
+//! The vote about which etcd cluster to use, as two clusters are two locks.
 //!
-//! Every endpoint has one vote, the cluster that it reported last. Ours is the cluster that more than half of the endpoints
-//! report, so that no two sides of a partition can decide on two clusters. Behind the only endpoint there may be several servers:
-//! it has to report the same cluster over several connections. Before that is decided nothing is sent to etcd except the question.
-//! After that DNS may add endpoints of our cluster, and none that could outvote it.
+//! Every endpoint has one vote: the cluster that it reported last. The cluster that more than half of the endpoints report is used,
+//! so that no two sides of a partition decide for different clusters. A single endpoint may have several servers behind it, and has
+//! to report the same cluster over several connections. Before the decision no other request is sent. After it DNS can add endpoints
+//! of the decided cluster, but none that could outvote it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,53 +13,53 @@ use std::{
 
 use tokio::sync::watch;
 
-/// The votes of all endpoints. Shared by all of them.
+/// The votes of all endpoints, and the decision. All endpoints share it.
 #[derive(Debug)]
 pub struct Membership {
-    /// The cluster that the operator named: there is no vote then.
+    /// The cluster of CLUSTER_ID: then there is no vote.
     pinned: Option<u64>,
-    /// What each endpoint reported last; `None` if it never answered.
+    /// The cluster that each endpoint reported last; `None` if it never answered.
     votes: RefCell<BTreeMap<String, Option<u64>>>,
-    /// The endpoints that are addresses of a name.
-    ways: RefCell<BTreeMap<String, Way>>,
+    /// The address family of each endpoint that is an address of a name.
+    families: RefCell<BTreeMap<String, AddressFamily>>,
     ours: Cell<Option<u64>>,
-    /// The cluster that was decided last, even if that is forgotten by now: who had a vote then keeps it, see
-    /// [`keeps`](Self::keeps).
+    /// The latest decision, even if it was forgotten since: endpoints that had a vote keep it, see
+    /// [`keeps_vote`](Self::keeps_vote).
     decided: Cell<Option<u64>>,
-    /// The endpoints that DNS has added since a decision and that have not reported the decided cluster. They have no vote: an
-    /// answer of DNS can name any number of servers of another cluster.
+    /// The endpoints that DNS has added since a decision and that have not reported the decided cluster. They have no vote,
+    /// because DNS can name any number of servers of another cluster.
     newcomers: RefCell<BTreeSet<String>>,
-    /// What the only endpoint reported, where there is one only.
+    /// The latest reports of a single endpoint.
     streak: Cell<Streak>,
-    /// Whether the endpoints report another cluster than the decided one by now.
+    /// Whether most endpoints report another cluster than the decided one.
     lost: watch::Sender<bool>,
     /// The conflict that was logged last.
-    told: RefCell<String>,
+    logged: RefCell<String>,
 }
 
-/// One of the two ways to the servers that a name stands for: its addresses of one family.
+/// The addresses of one family that a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// The name, as it was configured.
+pub struct AddressFamily {
+    /// The configured name.
     pub name: String,
-    /// Whether it is that of IPv6.
+    /// Whether the family is IPv6, and not IPv4.
     pub is_ipv6: bool,
 }
 
-/// The latest answers of the only endpoint that were of the same cluster.
+/// The latest reports in a row of a single endpoint that name the same cluster.
 #[derive(Clone, Copy, Debug)]
 struct Streak {
     id: Option<u64>,
     length: u32,
-    /// How long it has to be for a decision.
+    /// The length that a decision needs.
     enough: u32,
-    /// Another cluster that was reported while nothing was decided.
+    /// Another cluster that was reported before the decision.
     other: Option<u64>,
 }
 
 impl Streak {
     const ENOUGH: u32 = 3;
-    /// After answers of another cluster: so often no balancer leads to the same one of several servers by chance.
+    /// The length after reports of another cluster: a load balancer does not select the same server so often by chance.
     const ENOUGH_IN_DOUBT: u32 = 12;
 
     fn add(&mut self, id: u64, decided: bool) {
@@ -81,50 +81,53 @@ impl Default for Streak {
 }
 
 impl Membership {
-    /// Of these endpoints, none of which has answered.
+    /// Creates the votes of these endpoints, none of which has answered.
     #[must_use]
     pub fn of(endpoints: impl IntoIterator<Item = String>, pinned: Option<u64>) -> Self {
         Self {
             pinned,
             votes: RefCell::new(endpoints.into_iter().map(|endpoint| (endpoint, None)).collect()),
-            ways: RefCell::default(),
+            families: RefCell::default(),
             ours: Cell::default(),
             decided: Cell::default(),
             newcomers: RefCell::default(),
             streak: Cell::default(),
             lost: watch::Sender::new(false),
-            told: RefCell::default(),
+            logged: RefCell::default(),
         }
     }
 
-    /// Our cluster, if that is decided.
+    /// Returns the cluster in use, if that is decided.
     #[must_use]
     pub const fn ours(&self) -> Option<u64> {
         self.ours.get()
     }
 
-    /// Whether this endpoint reported our cluster last.
+    /// Returns whether this endpoint reported the cluster in use last.
     #[must_use]
     pub fn includes(&self, endpoint: &str) -> bool {
         self.ours.get().is_some_and(|ours| self.votes.borrow().get(endpoint) == Some(&Some(ours)))
     }
 
-    /// Has these endpoints be addresses of names, and no others.
-    pub(super) fn set_ways(&self, ways: impl Iterator<Item = (String, Way)>) {
-        self.ways.replace(ways.collect());
+    /// Sets the address families of all endpoints that are addresses of names.
+    pub(super) fn set_address_families(&self, families: impl Iterator<Item = (String, AddressFamily)>) {
+        self.families.replace(families.collect());
     }
 
-    /// How many have a vote, those that were asked and may still answer among them. A name often has addresses of a family that
-    /// its servers do not listen on: where nothing of one family ever answered, and something of the other one did, it has none.
+    /// Returns the number of endpoints with a vote, including those that may still answer. Servers often do not listen on all address
+    /// families of their name: if only one family of a name ever answered, the addresses of the other one have no vote.
     fn voters(&self, has_been_asked: impl Fn(&str) -> bool) -> usize {
-        let (votes, ways) = (self.votes.borrow(), self.ways.borrow());
-        let answers = |way: &Way| {
+        let (votes, families) = (self.votes.borrow(), self.families.borrow());
+        let answers = |family: &AddressFamily| {
             votes.iter().any(|(endpoint, vote)| {
-                vote.is_some() && !self.is_newcomer(endpoint) && ways.get(endpoint) == Some(way)
+                vote.is_some() && !self.is_newcomer(endpoint) && families.get(endpoint) == Some(family)
             })
         };
-        let is_closed = |way: &Way| !answers(way) && answers(&Way { name: way.name.clone(), is_ipv6: !way.is_ipv6 });
-        let counts = |endpoint: &str| !has_been_asked(endpoint) || !ways.get(endpoint).is_some_and(is_closed);
+        let is_closed = |family: &AddressFamily| {
+            let other = AddressFamily { name: family.name.clone(), is_ipv6: !family.is_ipv6 };
+            !answers(family) && answers(&other)
+        };
+        let counts = |endpoint: &str| !has_been_asked(endpoint) || !families.get(endpoint).is_some_and(is_closed);
         votes.keys().filter(|endpoint| !self.is_newcomer(endpoint) && counts(endpoint)).count()
     }
 
@@ -136,7 +139,7 @@ impl Membership {
         self.voters(|_| true) == 1
     }
 
-    /// Has these endpoints vote, and no others. What they reported before is kept.
+    /// Sets the endpoints that vote, and keeps_vote their earlier votes.
     pub(super) fn set_endpoints<'a>(&self, endpoints: impl Iterator<Item = &'a str>) {
         let mut votes = self.votes.borrow_mut();
         let before = std::mem::take(&mut *votes);
@@ -151,30 +154,30 @@ impl Membership {
         let changed = *votes != before;
         drop(votes);
         if changed && self.ours.get().is_some() {
-            self.tell();
-            self.recount();
+            self.log_conflict();
+            self.check_lost();
         }
     }
 
-    /// Whether an endpoint that is not among the addresses of its name any more has a vote all the same: where one decision was
-    /// made, the next one may not come of DNS leaving out those that would know better.
-    pub(super) fn keeps(&self, endpoint: &str) -> bool {
+    /// Returns whether an endpoint that its name does not resolve to any more keeps its vote. After a decision it does, so that DNS
+    /// cannot change the decision by leaving out endpoints.
+    pub(super) fn keeps_vote(&self, endpoint: &str) -> bool {
         let voted = || self.votes.borrow().get(endpoint).copied().flatten().is_some();
         self.pinned.is_none() && self.decided.get().is_some() && !self.is_newcomer(endpoint) && voted()
     }
 
-    /// Whether a conflict was logged that still stands.
+    /// Returns whether endpoints report different clusters.
     pub(super) fn in_conflict(&self) -> bool {
-        !self.told.borrow().is_empty()
+        !self.logged.borrow().is_empty()
     }
 
-    /// Whether there is one endpoint only, and nothing that says which cluster it must belong to.
-    pub(super) fn rests_on_one(&self) -> bool {
+    /// Returns whether a single endpoint decides, without CLUSTER_ID.
+    pub(super) fn has_single_voter(&self) -> bool {
         self.pinned.is_none() && self.is_single()
     }
 
-    /// Records an answer of an endpoint from this cluster.
-    pub fn heard(&self, endpoint: &str, id: u64) {
+    /// Records that a response of an endpoint was from this cluster.
+    pub fn record(&self, endpoint: &str, id: u64) {
         if self.decided.get() == Some(id) {
             self.newcomers.borrow_mut().remove(endpoint);
         }
@@ -183,17 +186,17 @@ impl Membership {
         }
         let changed = match self.votes.borrow_mut().get_mut(endpoint) {
             Some(vote) => vote.replace(id) != Some(id),
-            // It was asked when it was still one of them.
+            // The endpoint was removed after the request was sent.
             None => false,
         };
         if changed && self.ours.get().is_some() {
-            self.tell();
-            self.recount();
+            self.log_conflict();
+            self.check_lost();
         }
     }
 
-    /// Whether this answer of the only endpoint is probably of one server among several behind it: a balancer may lead to a stray
-    /// one now and then. A cluster that was made anew goes on answering.
+    /// Returns whether this response of a single endpoint is probably from one of several servers behind it, as a load balancer may
+    /// select a stray one now and then. After a new cluster was created, all responses are from that.
     fn is_another_server(&self, id: u64) -> bool {
         if !self.is_single() {
             return false;
@@ -207,7 +210,7 @@ impl Membership {
         ours.is_some_and(|ours| ours != id) && streak.length < Streak::ENOUGH
     }
 
-    /// Forgets the decision: nothing of ours is in the cluster.
+    /// Forgets the decision. The caller must have no lease in the cluster.
     pub(super) fn forget(&self) {
         let ours = self.ours.take();
         self.lost.send_replace(false);
@@ -216,14 +219,14 @@ impl Membership {
         }
     }
 
-    /// Whether no answer of these endpoints, which are being asked, can change the result.
+    /// Returns whether no outstanding response of these endpoints can change the result.
     pub(super) fn is_certain(&self, asked: &BTreeSet<&str>) -> bool {
         self.winner_among(|endpoint| !asked.contains(endpoint)).is_some()
     }
 
-    /// Decides by the votes as they are. Logs what that comes to.
+    /// Decides by the present votes, if they suffice. Logs the decision, and conflicts.
     pub(super) fn decide(&self) {
-        let Some(winner) = self.winner() else { return self.tell() };
+        let Some(winner) = self.winner() else { return self.log_conflict() };
         self.ours.set(Some(winner));
         self.decided.set(Some(winner));
         self.newcomers.borrow_mut().retain(|newcomer| self.votes.borrow().get(newcomer) != Some(&Some(winner)));
@@ -232,22 +235,22 @@ impl Membership {
         let count = votes.values().filter(|vote| **vote == Some(winner)).count();
         tracing::info!("using etcd cluster {winner:x}, reported by {count} of {}", endpoints(votes.len()));
         drop(votes);
-        self.tell();
+        self.log_conflict();
     }
 
-    /// Completes when the endpoints report another cluster than the decided one.
+    /// Completes when most endpoints report another cluster than the decided one.
     pub async fn is_lost(&self) {
         // The sender lives as long as this borrow.
         let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
     }
 
-    /// Whether the endpoints report another cluster than the decided one.
+    /// Returns whether most endpoints report another cluster than the decided one.
     #[must_use]
     pub fn lost(&self) -> bool {
         *self.lost.borrow()
     }
 
-    /// What the endpoints reported, in words; empty if none did.
+    /// Returns the reported clusters in words; empty if no endpoint has answered.
     pub(super) fn summary(&self) -> String {
         let votes = self.votes.borrow();
         let mut clusters = BTreeMap::<u64, Vec<&str>>::new();
@@ -269,7 +272,7 @@ impl Membership {
         self.winner_among(|_| true)
     }
 
-    /// The cluster that wins by the votes of these endpoints alone, whatever the others say.
+    /// Returns the cluster that wins by the votes of these endpoints, whatever the others report.
     fn winner_among(&self, counts: impl Fn(&str) -> bool) -> Option<u64> {
         let votes = self.votes.borrow();
         if let Some(pinned) = self.pinned {
@@ -289,14 +292,14 @@ impl Membership {
         counted.iter().copied().find(|id| 2 * supporters(*id) > voters)
     }
 
-    /// What the endpoint of this vote reported as well, if it is the only one.
+    /// Returns the other cluster that a single endpoint with this vote has reported.
     fn other_of(&self, vote: Option<u64>) -> Option<u64> {
         let undecided = self.ours.get().is_none() && self.is_single();
         self.streak.get().other.filter(|other| undecided && vote.is_some_and(|id| id != *other))
     }
 
-    /// Notices when the decision has become wrong.
-    fn recount(&self) {
+    /// Checks whether another cluster has won the vote since the decision.
+    fn check_lost(&self) {
         let (ours, winner) = (self.ours.get(), self.winner());
         if let (Some(ours), Some(winner)) = (ours, winner)
             && ours != winner
@@ -306,8 +309,8 @@ impl Membership {
         }
     }
 
-    /// Logs a conflict when it has changed.
-    fn tell(&self) {
+    /// Logs a conflict between the votes if it has changed.
+    fn log_conflict(&self) {
         let votes = self.votes.borrow();
         let expected = self.ours.get().or(self.pinned);
         let all = votes.values().flat_map(|vote| vote.iter().copied().chain(self.other_of(*vote)));
@@ -316,7 +319,7 @@ impl Membership {
         let conflict = ids.any(|id| Some(id) != first);
         drop(votes);
         let summary = if conflict { self.summary() } else { String::new() };
-        if *self.told.borrow() == summary {
+        if *self.logged.borrow() == summary {
             return;
         }
         match (expected, conflict) {
@@ -330,11 +333,11 @@ impl Membership {
             ),
             (_, false) => tracing::info!("all endpoints that answer belong to the same etcd cluster again"),
         }
-        self.told.replace(summary);
+        self.logged.replace(summary);
     }
 }
 
-/// So many endpoints, in words.
+/// Returns a number of endpoints in words.
 pub(super) fn endpoints(count: usize) -> String {
     if count == 1 { "1 endpoint".to_owned() } else { format!("{count} endpoints") }
 }
@@ -349,7 +352,7 @@ mod tests {
 
     fn decided(votes: &[(&str, u64)], endpoints: &[&str]) -> Option<u64> {
         let membership = membership(endpoints);
-        votes.iter().for_each(|(endpoint, id)| membership.heard(endpoint, *id));
+        votes.iter().for_each(|(endpoint, id)| membership.record(endpoint, *id));
         membership.decide();
         membership.ours()
     }
@@ -378,7 +381,7 @@ mod tests {
     fn an_endpoint_is_waited_for_only_while_it_can_change_the_result() {
         let is_certain = |endpoints: &[&str], votes: &[(&str, u64)], asked: &[&str]| {
             let membership = membership(endpoints);
-            votes.iter().for_each(|(endpoint, id)| membership.heard(endpoint, *id));
+            votes.iter().for_each(|(endpoint, id)| membership.record(endpoint, *id));
             membership.is_certain(&asked.iter().copied().collect())
         };
         let three = ["a", "b", "c"];
@@ -386,17 +389,17 @@ mod tests {
         assert!(is_certain(&three, &[("a", 1), ("b", 1)], &["c"]));
         assert!(!is_certain(&three, &[("a", 1), ("b", 2)], &["c"]));
         assert!(!is_certain(&["a", "b"], &[("a", 1)], &["b"]));
-        // What it said before does not count while it is being asked.
+        // Its earlier vote does not count while it is being asked.
         assert!(!is_certain(&["a", "b"], &[("a", 1), ("b", 1)], &["b"]));
         assert!(is_certain(&["a", "b"], &[("a", 1), ("b", 1)], &[]));
     }
 
-    /// Behind it there may be several servers.
+    /// There may be several servers behind it.
     #[test]
-    fn the_only_endpoint_must_report_the_same_cluster_over_several_connections() {
+    fn a_single_endpoint_must_report_the_same_cluster_over_several_connections() {
         let answers = |answers: &[u64]| {
             let membership = membership(&["a"]);
-            answers.iter().for_each(|id| membership.heard("a", *id));
+            answers.iter().for_each(|id| membership.record("a", *id));
             membership.decide();
             membership
         };
@@ -405,38 +408,43 @@ mod tests {
         let mixed = answers(&[2, 1, 1, 1]);
         assert_eq!((mixed.ours(), mixed.in_conflict()), (None, true));
         assert_eq!(mixed.summary(), "a belongs to cluster 1, a belongs to cluster 2");
-        (4..=Streak::ENOUGH_IN_DOUBT).for_each(|_| mixed.heard("a", 1));
+        (4..=Streak::ENOUGH_IN_DOUBT).for_each(|_| mixed.record("a", 1));
         mixed.decide();
         assert_eq!((mixed.ours(), mixed.in_conflict()), (Some(1), false));
     }
 
     #[test]
-    fn who_has_gone_keeps_the_vote_that_it_had_in_a_decision() {
+    fn an_endpoint_that_dns_removes_keeps_its_vote_after_a_decision() {
         let membership = membership(&["a", "b", "c"]);
-        ["a", "b"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
-        assert!(!membership.keeps("a"), "nothing was decided");
+        ["a", "b"].iter().for_each(|endpoint| membership.record(endpoint, 1));
+        assert!(!membership.keeps_vote("a"), "nothing was decided");
         membership.decide();
         membership.forget();
-        assert!(membership.keeps("a") && membership.keeps("b") && !membership.keeps("c") && !membership.keeps("d"));
+        assert!(
+            membership.keeps_vote("a")
+                && membership.keeps_vote("b")
+                && !membership.keeps_vote("c")
+                && !membership.keeps_vote("d")
+        );
         let pinned = Membership::of(["a".to_owned()], Some(1));
-        pinned.heard("a", 1);
+        pinned.record("a", 1);
         pinned.decide();
-        assert!(!pinned.keeps("a"));
+        assert!(!pinned.keeps_vote("a"));
     }
 
     #[test]
-    fn only_a_cluster_that_wins_the_vote_takes_the_place_of_ours() {
+    fn only_a_cluster_that_wins_the_vote_replaces_the_decided_one() {
         let membership = membership(&["a", "b", "c"]);
-        ["a", "b", "c"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
+        ["a", "b", "c"].iter().for_each(|endpoint| membership.record(endpoint, 1));
         membership.decide();
         assert!(["a", "b", "c"].iter().all(|endpoint| membership.includes(endpoint)));
-        membership.heard("a", 2);
+        membership.record("a", 2);
         assert!(!membership.lost() && !membership.includes("a") && membership.includes("b"));
-        membership.heard("b", 3);
+        membership.record("b", 3);
         assert!(!membership.lost());
-        membership.heard("b", 2);
+        membership.record("b", 2);
         assert!(membership.lost());
-        assert_eq!(membership.ours(), Some(1), "as long as anything of ours may be there");
+        assert_eq!(membership.ours(), Some(1), "until it is forgotten");
         membership.forget();
         assert_eq!((membership.ours(), membership.lost()), (None, false));
         membership.decide();
@@ -444,109 +452,111 @@ mod tests {
     }
 
     #[test]
-    fn one_stray_server_behind_the_only_endpoint_takes_nothing_away() {
+    fn a_stray_server_behind_a_single_endpoint_does_not_change_the_decision() {
         let membership = membership(&["a"]);
-        [1; 3].iter().for_each(|id| membership.heard("a", *id));
+        [1; 3].iter().for_each(|id| membership.record("a", *id));
         membership.decide();
         for id in [2, 2, 1, 2, 2, 1] {
-            membership.heard("a", id);
+            membership.record("a", id);
             assert!(!membership.lost() && membership.includes("a"));
         }
-        [2; 3].iter().for_each(|id| membership.heard("a", *id));
+        [2; 3].iter().for_each(|id| membership.record("a", *id));
         assert!(membership.lost());
-        // Now it is in doubt which one it is.
+        // After contradicting reports a longer streak is needed.
         membership.forget();
-        [2; 11].iter().for_each(|id| membership.heard("a", *id));
+        [2; 11].iter().for_each(|id| membership.record("a", *id));
         membership.decide();
         assert_eq!(membership.ours(), None);
-        membership.heard("a", 2);
+        membership.record("a", 2);
         membership.decide();
         assert_eq!(membership.ours(), Some(2));
     }
 
-    /// As `localhost` where etcd listens on 127.0.0.1, or three members with an AAAA each that listen on IPv4 only.
+    /// For example `localhost` if etcd listens on 127.0.0.1, or members with AAAA records that listen on IPv4 only.
     #[test]
-    fn addresses_of_a_family_that_nobody_listens_on_have_no_vote() {
-        let way = |endpoint: &str, name: &str, is_ipv6| (endpoint.to_owned(), Way { name: name.to_owned(), is_ipv6 });
+    fn addresses_of_a_family_without_a_listener_have_no_vote() {
+        let family = |endpoint: &str, name: &str, is_ipv6| {
+            (endpoint.to_owned(), AddressFamily { name: name.to_owned(), is_ipv6 })
+        };
         let both = membership(&["a4", "a6", "b4", "b6", "c4", "c6"]);
-        let ways = ["a", "b", "c"]
-            .map(|name| [false, true].map(|v6| way(&format!("{name}{}", if v6 { 6 } else { 4 }), name, v6)));
-        both.set_ways(ways.into_iter().flatten());
-        both.heard("a4", 1);
-        both.heard("b4", 1);
+        let families = ["a", "b", "c"]
+            .map(|name| [false, true].map(|v6| family(&format!("{name}{}", if v6 { 6 } else { 4 }), name, v6)));
+        both.set_address_families(families.into_iter().flatten());
+        both.record("a4", 1);
+        both.record("b4", 1);
         both.decide();
-        assert_eq!(both.ours(), None, "2 of 4, as c may answer in either way");
-        both.heard("c4", 1);
+        assert_eq!(both.ours(), None, "2 of 4, as c may still answer over either family");
+        both.record("c4", 1);
         assert!(!both.is_certain(&["a6", "b6", "c6"].into()), "they may still answer");
         both.decide();
         assert_eq!(both.ours(), Some(1));
 
         let localhost = membership(&["4", "6"]);
-        localhost.set_ways([way("4", "localhost", false), way("6", "localhost", true)].into_iter());
-        (0..4).for_each(|_| localhost.heard("4", 1));
+        localhost.set_address_families([family("4", "localhost", false), family("6", "localhost", true)].into_iter());
+        (0..4).for_each(|_| localhost.record("4", 1));
         localhost.decide();
         assert_eq!(localhost.ours(), Some(1));
-        localhost.heard("4", 2);
+        localhost.record("4", 2);
         assert!(!localhost.lost(), "it counts as the only endpoint");
 
         let other_names = membership(&["a4", "b6"]);
-        other_names.set_ways([way("a4", "a", false), way("b6", "b", true)].into_iter());
-        other_names.heard("a4", 1);
+        other_names.set_address_families([family("a4", "a", false), family("b6", "b", true)].into_iter());
+        other_names.record("a4", 1);
         other_names.decide();
         assert_eq!(other_names.ours(), None);
     }
 
     #[test]
-    fn who_does_not_take_part_any_more_has_no_vote() {
+    fn endpoints_that_were_removed_have_no_vote() {
         let membership = membership(&["a", "b"]);
-        membership.heard("a", 1);
-        membership.heard("b", 2);
+        membership.record("a", 1);
+        membership.record("b", 2);
         membership.set_endpoints(["b", "c"].into_iter());
-        membership.heard("a", 2);
+        membership.record("a", 2);
         membership.decide();
         assert_eq!(membership.ours(), None);
-        membership.heard("c", 2);
+        membership.record("c", 2);
         membership.decide();
         assert_eq!(membership.ours(), Some(2));
         membership.set_endpoints(["a", "b", "c"].into_iter());
-        assert!(!membership.lost() && !membership.includes("a"), "nobody has asked it since");
+        assert!(!membership.lost() && !membership.includes("a"), "it was not asked since");
     }
 
-    /// However many there are: DNS says where our cluster is, and never which one it is.
+    /// DNS can change where the cluster is, but not which one is used.
     #[test]
-    fn what_dns_adds_after_a_decision_has_a_vote_once_it_has_reported_our_cluster() {
+    fn endpoints_added_by_dns_have_a_vote_once_they_report_the_decided_cluster() {
         let membership = membership(&["a", "b", "c"]);
-        ["a", "b", "c"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
+        ["a", "b", "c"].iter().for_each(|endpoint| membership.record(endpoint, 1));
         membership.decide();
         let strays = ["w", "x", "y", "z"];
         membership.set_endpoints(["a", "b", "c"].into_iter().chain(strays));
-        (0..20).for_each(|_| strays.iter().for_each(|endpoint| membership.heard(endpoint, 2)));
+        (0..20).for_each(|_| strays.iter().for_each(|endpoint| membership.record(endpoint, 2)));
         assert!(!membership.lost() && membership.in_conflict());
-        assert!(strays.iter().all(|endpoint| !membership.includes(endpoint) && !membership.keeps(endpoint)));
+        assert!(strays.iter().all(|endpoint| !membership.includes(endpoint) && !membership.keeps_vote(endpoint)));
         membership.forget();
         membership.decide();
         assert_eq!(membership.ours(), Some(1));
 
-        // A member that was replaced.
+        // One member was replaced.
         membership.set_endpoints(["b", "c", "d"].into_iter());
-        membership.heard("d", 1);
-        assert!(membership.includes("d") && membership.keeps("d"));
-        // The whole cluster was made anew: those that were of it say so.
-        ["b", "d"].iter().for_each(|endpoint| membership.heard(endpoint, 2));
+        membership.record("d", 1);
+        assert!(membership.includes("d") && membership.keeps_vote("d"));
+        // The whole cluster was created again: its former members report that.
+        ["b", "d"].iter().for_each(|endpoint| membership.record(endpoint, 2));
         assert!(membership.lost());
     }
 
     #[test]
-    fn what_dns_adds_has_no_part_in_the_streak_of_the_only_endpoint() {
+    fn endpoints_added_by_dns_do_not_change_the_streak_of_a_single_endpoint() {
         let membership = membership(&["a"]);
-        (0..3).for_each(|_| membership.heard("a", 1));
+        (0..3).for_each(|_| membership.record("a", 1));
         membership.decide();
         membership.set_endpoints(["a", "b"].into_iter());
-        (0..20).for_each(|_| membership.heard("b", 2));
+        (0..20).for_each(|_| membership.record("b", 2));
         assert!(!membership.lost());
-        membership.heard("a", 2);
-        assert!(!membership.lost(), "one answer of the only one is not enough");
-        // Without the first one there is nobody left to ask.
+        membership.record("a", 2);
+        assert!(!membership.lost(), "one response of a single endpoint is not enough");
+        // Without the first one no endpoint has a vote.
         membership.set_endpoints(["b"].into_iter());
         membership.forget();
         membership.decide();
@@ -554,11 +564,11 @@ mod tests {
     }
 
     #[test]
-    fn a_tie_takes_nothing_away_and_gives_nothing() {
+    fn a_tie_neither_ends_a_decision_nor_makes_one() {
         let membership = membership(&["a", "b"]);
-        ["a", "b"].iter().for_each(|endpoint| membership.heard(endpoint, 1));
+        ["a", "b"].iter().for_each(|endpoint| membership.record(endpoint, 1));
         membership.decide();
-        membership.heard("b", 2);
+        membership.record("b", 2);
         assert!(!membership.lost());
         membership.forget();
         membership.decide();
@@ -566,16 +576,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_cluster_needs_no_majority_and_loses_to_none() {
+    fn a_pinned_cluster_is_used_without_a_majority() {
         let membership = Membership::of(["a", "b", "c"].map(String::from), Some(1));
-        membership.heard("a", 2);
-        membership.heard("b", 2);
+        membership.record("a", 2);
+        membership.record("b", 2);
         membership.decide();
-        assert_eq!(membership.ours(), None, "nobody belongs to it");
-        membership.heard("c", 1);
+        assert_eq!(membership.ours(), None, "no endpoint belongs to it");
+        membership.record("c", 1);
         assert!(membership.is_certain(&["a"].into()));
         membership.decide();
-        membership.heard("a", 2);
+        membership.record("a", 2);
         assert_eq!((membership.ours(), membership.lost()), (Some(1), false));
         assert!(membership.includes("c") && !membership.includes("a"));
     }
@@ -584,7 +594,7 @@ mod tests {
     fn the_summary_names_every_endpoint_that_answered() {
         let membership = membership(&["a", "b", "c", "d"]);
         assert_eq!(membership.summary(), "");
-        [("a", 0x1a), ("b", 0x2b), ("c", 0x1a)].iter().for_each(|(endpoint, id)| membership.heard(endpoint, *id));
+        [("a", 0x1a), ("b", 0x2b), ("c", 0x1a)].iter().for_each(|(endpoint, id)| membership.record(endpoint, *id));
         assert_eq!(membership.summary(), "a and c belong to cluster 1a, b belongs to cluster 2b");
     }
 }

@@ -1,4 +1,4 @@
-//! The addresses of an endpoint's name, by the system's resolver: so `/etc/hosts` and nsswitch count.
+//! The addresses of the name of an endpoint, by the system's resolver, which reads `/etc/hosts` and `nsswitch.conf`.
 
 use std::{
     cell::RefCell,
@@ -11,16 +11,16 @@ use tokio::{net::lookup_host, sync::Mutex, task::JoinHandle};
 /// A host and a port.
 #[derive(Debug)]
 pub(super) struct Name {
-    /// Without brackets.
+    /// The host, without brackets.
     pub(super) host: String,
     port: u16,
-    /// The lookup that is under way. It occupies a thread for as long as the resolver takes, so there is never a second one.
+    /// The lookup in progress. It occupies a thread as long as the resolver takes, so there is never a second one.
     lookup: Mutex<Option<JoinHandle<io::Result<Vec<SocketAddr>>>>>,
     failure: RefCell<Option<String>>,
 }
 
 impl Name {
-    /// The host and the port of a URL as the configuration has it: with both.
+    /// Parses the host and the port of a configured URL.
     pub(super) fn of_url(url: &str) -> Self {
         let authority = url.split_once("://").map_or(url, |(_, authority)| authority).trim_end_matches('/');
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
@@ -28,15 +28,15 @@ impl Name {
         Self { host, port: port.parse().unwrap_or(2379), lookup: Mutex::default(), failure: RefCell::default() }
     }
 
-    /// The address, if the host is one.
+    /// Returns the address, if the host is an address.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.host.parse().ok()?, self.port))
     }
 
-    /// All addresses, in the resolver's order. Can be dropped: the next call waits for the same lookup.
+    /// Returns all addresses in the order of the resolver. If the future is dropped, the next call waits for the same lookup.
     ///
     /// # Errors
-    /// If there is none.
+    /// If the name has no address, or the lookup fails.
     pub(super) async fn look_up(&self) -> Result<Vec<SocketAddr>, String> {
         let found = match self.address() {
             Some(address) => Ok(vec![address]),
@@ -46,7 +46,7 @@ impl Name {
         found
     }
 
-    /// Why the latest lookup failed; or that there is no answer yet.
+    /// Returns why the latest lookup failed, or that there is no answer yet.
     pub(super) fn failure(&self) -> String {
         let why = self.failure.borrow();
         format!("could not resolve {:?}: {}", self.host, why.as_deref().unwrap_or("no answer from the resolver yet"))
@@ -71,14 +71,14 @@ impl Name {
     }
 }
 
-/// Without those that nothing could be sent to, unless that is true of all: a machine without IPv6 can do nothing with the
-/// addresses of a name that has both.
+/// Returns the addresses that the machine has a route to, or all if it has a route to none. A machine without IPv6 cannot use the
+/// IPv6 addresses of a name.
 fn usable(addresses: Vec<SocketAddr>, has_route: impl Fn(&SocketAddr) -> bool) -> Vec<SocketAddr> {
     let usable: Vec<_> = addresses.iter().copied().filter(has_route).collect();
     if usable.is_empty() { addresses } else { usable }
 }
 
-/// Whether the kernel knows a way there. Nothing is sent.
+/// Returns whether the kernel has a route to an address, without sending a packet.
 fn has_route(address: &SocketAddr) -> bool {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
@@ -116,20 +116,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_looked_up_and_says_why_it_cannot_be() {
+    async fn a_name_is_resolved_and_a_failure_has_its_cause() {
         let localhost = Name::of_url("http://localhost:5");
         assert_eq!(localhost.address(), None);
         assert!(localhost.failure().contains("yet"), "{}", localhost.failure());
         let found = localhost.look_up().await.expect("/etc/hosts has it");
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 5), "{found:?}");
-        let nobody = Name::of_url("http://no-such-name.invalid:5");
-        nobody.look_up().await.expect_err("reserved for this");
-        assert!(nobody.failure().starts_with("could not resolve \"no-such-name.invalid\": "), "{}", nobody.failure());
+        let invalid = Name::of_url("http://no-such-name.invalid:5");
+        invalid.look_up().await.expect_err("a reserved name");
+        assert!(invalid.failure().starts_with("could not resolve \"no-such-name.invalid\": "), "{}", invalid.failure());
     }
 
-    /// A campaign that is given up must not start a thread for each lookup that it began.
+    /// Dropped campaigns must not occupy one thread each.
     #[tokio::test]
-    async fn a_lookup_that_was_dropped_is_not_begun_again() {
+    async fn a_dropped_lookup_is_continued_and_not_started_again() {
         let name = Name::of_url("http://localhost:5");
         tokio::select! {
             biased;

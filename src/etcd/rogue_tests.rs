@@ -1,4 +1,4 @@
-//! Endpoints that answer what no etcd of ours would.
+//! Tests with endpoints that are not etcd, or belong to another cluster.
 
 use std::{
     rc::Rc,
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Endpoint,
-    fake::{Answer, Fake, message, says},
+    fake::{Answer, Fake, message, text_server},
 };
 use crate::system::clock::BootClock;
 use crate::{
@@ -29,7 +29,7 @@ const OURS: u64 = 0xcafe;
 const STRAY: u64 = 0xdead;
 const LEASE: LeaseId = LeaseId(7);
 const TTL: Duration = Duration::from_secs(15);
-const PATIENCE: RequestTimeouts = RequestTimeouts {
+const TIMEOUTS: RequestTimeouts = RequestTimeouts {
     hedge_delay: Duration::from_millis(100),
     attempt_limit: Duration::from_secs(2),
     pause: Duration::from_millis(400),
@@ -38,10 +38,10 @@ const PATIENCE: RequestTimeouts = RequestTimeouts {
 fn cluster<const N: usize>(urls: [&String; N]) -> EtcdClient<Endpoint, BootClock> {
     let endpoints = Endpoints::Listed(urls.map(Clone::clone).to_vec());
     let config = EtcdConfig { endpoints, cluster_id: None, tls: TlsFiles::default(), credentials: None };
-    super::client_of(&config, PATIENCE).expect("no files")
+    super::client_of(&config, TIMEOUTS).expect("no files")
 }
 
-/// The only endpoint, which has said that it is of our cluster, and answers everything else like this.
+/// Returns the only endpoint of a client that has decided for its cluster, and which answers all other requests with `answer`.
 async fn endpoint(answer: impl Fn(&str) -> Answer + Clone + Send + 'static) -> (Fake, Rc<Endpoint>) {
     let fake = Fake::new(answer).await;
     let cluster = cluster([&fake.url]);
@@ -49,12 +49,12 @@ async fn endpoint(answer: impl Fn(&str) -> Answer + Clone + Send + 'static) -> (
     (fake, Rc::clone(&cluster.endpoints()[0]))
 }
 
-/// Ours when it is asked for its cluster, and what it is otherwise.
+/// Answers requests for the cluster with the cluster in use, and others with `otherwise`.
 fn or_ours(method: &str, otherwise: Answer) -> Answer {
     if method == "Txn" { message(OURS, 1, 0) } else { otherwise }
 }
 
-/// Behind a balancer another cluster may have a lease of the same id, as the id is ours.
+/// Another cluster behind a load balancer may have a lease with the same ID.
 #[tokio::test]
 async fn another_cluster_neither_keeps_a_lease_alive_nor_revokes_it() {
     for (cluster, ttl, alive) in [(OURS, 15, Some(true)), (OURS, 0, Some(false)), (STRAY, 15, None), (STRAY, 0, None)] {
@@ -68,7 +68,7 @@ async fn another_cluster_neither_keeps_a_lease_alive_nor_revokes_it() {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_not_asked_for_is_not_used_and_asked_for_again_after_pauses() {
+async fn a_grant_that_differs_from_the_request_is_retried_after_pauses() {
     for (id, ttl) in [(LEASE.0, 0), (LEASE.0, -1), (LEASE.0, 14), (LEASE.0, i64::MAX), (0, 15), (LEASE.0 + 1, 15)] {
         let fake = Fake::new(move |method| or_ours(method, message(OURS, id, ttl))).await;
         let cluster = cluster([&fake.url]);
@@ -83,7 +83,7 @@ async fn a_lease_that_was_not_asked_for_is_not_used_and_asked_for_again_after_pa
         };
         let granted = timeout(Duration::from_secs(60), first).await.expect("it asks again");
         assert!(granted.is_none(), "{id}, {ttl}: {granted:?}");
-        // After 50, 100 and 200 ms, an eighth less or more.
+        // The pauses are 50, 100 and 200 ms, each up to an eighth less or more.
         assert!(started.elapsed() >= Duration::from_millis(350) * 7 / 8, "{id}, {ttl}: {:?}", started.elapsed());
     }
     let (_fake, endpoint) = endpoint(|method| or_ours(method, message(OURS, LEASE.0, 15))).await;
@@ -91,12 +91,12 @@ async fn a_lease_that_was_not_asked_for_is_not_used_and_asked_for_again_after_pa
 }
 
 #[tokio::test]
-async fn one_endpoint_that_denies_a_commit_decides_nothing() {
+async fn a_denial_of_one_endpoint_is_not_final() {
     let txn = Txn::default();
     let works = async || Fake::new(|_| message(OURS, 1, 0)).await;
     let denies = async || {
         let asked = Arc::new(AtomicBool::new(false));
-        // First it is asked for its cluster.
+        // The first request is for its cluster.
         Fake::new(move |_| match asked.swap(true, Ordering::Relaxed) {
             false => message(OURS, 1, 0),
             true => Err((7, "etcdserver: permission denied")),
@@ -110,19 +110,19 @@ async fn one_endpoint_that_denies_a_commit_decides_nothing() {
     assert!(one.count("Txn") >= 2, "it was asked first");
 }
 
-/// Nothing that speaks something else is a question of trust, so that it passes.
+/// Another protocol is not a failure of TLS verification, so it is retried.
 #[tokio::test]
-async fn what_is_no_etcd_may_pass_and_is_named() {
-    for words in
+async fn a_server_that_is_not_etcd_is_a_temporary_failure_with_its_url() {
+    for text in
         ["SSH-2.0-OpenSSH_9.9\r\n", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "hello, who is there?\n"]
     {
         for https in [true, false] {
-            let url = says(words).await.replace("http:", if https { "https:" } else { "http:" });
+            let url = text_server(text).await.replace("http:", if https { "https:" } else { "http:" });
             let cluster = cluster([&url]);
-            let failure = cluster.endpoints()[0].cluster_id().await.expect_err(words);
-            let StoreError::Unavailable(text) = failure else { panic!("{words:?}: {failure:?}") };
+            let failure = cluster.endpoints()[0].cluster_id().await.expect_err(text);
+            let StoreError::Unavailable(text) = failure else { panic!("{text:?}: {failure:?}") };
             assert!(text.starts_with(&url), "{text}");
-            assert_eq!(text.contains("no TLS handshake; use http://"), https, "{words:?}: {text}");
+            assert_eq!(text.contains("no TLS handshake; use http://"), https, "{text:?}: {text}");
         }
     }
 }

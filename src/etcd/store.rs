@@ -1,104 +1,102 @@
-//! What the election needs of etcd: a few calls on one endpoint, and no more.
-//!
-//! [`crate::etcd`] has the real one.
+//! The calls on one endpoint of etcd that the election needs. [`Endpoint`](super::Endpoint) implements them.
 
 use std::time::Duration;
 
-use super::membership::Way;
+use super::membership::AddressFamily;
 use crate::core::names::{LeaseId, shown};
 
 /// A connection to one endpoint of an etcd cluster.
 ///
-/// Each call is one attempt: no retry, no limit of its own. Reads are linearizable.
+/// Each call is one attempt without a time limit. Reads are linearizable.
 pub trait Store: Sized {
     /// A stream of changes.
     type Watch: Watch;
 
-    /// What to call this endpoint in a message.
+    /// Returns the name of this endpoint for messages.
     fn name(&self) -> &str;
 
-    /// Where it is: two endpoints with the same address are one.
+    /// Returns its address: two endpoints with the same address are one.
     fn address(&self) -> String {
         self.name().to_owned()
     }
 
-    /// Which way to its servers this is, if it is an address of a name.
-    fn way(&self) -> Option<Way> {
+    /// Returns the name and the family of its address; `None` if it is not an address of a name.
+    fn address_family(&self) -> Option<AddressFamily> {
         None
     }
 
-    /// Looks its name up: one endpoint for each address.
+    /// Resolves its name, and returns one endpoint for each address.
     fn resolve(&self) -> impl Future<Output = Result<Vec<Self>, StoreError>> {
-        async { Ok(vec![self.again()]) }
+        async { Ok(vec![self.new_connection()]) }
     }
 
-    /// The same endpoint over a connection of its own, which is built with the first call.
+    /// Returns the same endpoint with a new connection, which is opened by the first call.
     #[must_use]
-    fn again(&self) -> Self;
+    fn new_connection(&self) -> Self;
 
-    /// Whether this instance leads, and its logins must not wait for those of others.
+    /// Sets whether this instance leads, so that its logins do not wait.
     fn set_urgent(&self, _urgent: bool) {}
 
-    /// An id for a lease that nobody else has.
+    /// Returns a random ID for a lease.
     fn new_lease(&self) -> LeaseId;
 
-    /// Asks which cluster this endpoint belongs to.
+    /// Returns the ID of the cluster that this endpoint belongs to.
     fn cluster_id(&self) -> impl Future<Output = Result<u64, StoreError>>;
 
-    /// Grants a lease of at least `ttl` with this id; done as well if it has been granted before.
+    /// Grants a lease of at least `ttl` with this ID. Succeeds also if an earlier attempt granted it.
     fn grant(&self, lease: LeaseId, ttl: Duration) -> impl Future<Output = Result<Granted, StoreError>>;
 
-    /// Keeps a lease alive; `false` if there is no such lease any more.
+    /// Keeps a lease alive. Returns `false` if it does not exist any more.
     fn keep_alive(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
 
-    /// Revokes a lease, and with it its keys; `false` if there is no such lease any more.
+    /// Revokes a lease, which deletes its keys. Returns `false` if it does not exist any more.
     fn revoke(&self, lease: LeaseId) -> impl Future<Output = Result<bool, StoreError>>;
 
     /// Reads several ranges at one revision.
     fn read(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>>;
 
-    /// Reads several ranges as this endpoint knows them, which may be what they were a moment ago: one round trip, and none
-    /// between the members of etcd. For what is compared by a transaction afterwards.
+    /// Reads several ranges without a round trip between the members of etcd, so the result may be out of date. For keys that a
+    /// transaction compares afterwards.
     fn serializable_read(&self, gets: &[Get]) -> impl Future<Output = Result<Snapshot, StoreError>> {
         self.read(gets)
     }
 
-    /// Applies a transaction. After an error its outcome is unknown: it may have been applied, or still be.
+    /// Applies a transaction. After an error its outcome is unknown: it may have been applied, or may be applied later.
     fn commit(&self, txn: &Txn) -> impl Future<Output = Result<Outcome, StoreError>>;
 
     /// Watches several ranges from a revision on.
     fn watch(&self, ranges: &[Range], from: i64) -> impl Future<Output = Result<Self::Watch, StoreError>>;
 }
 
-/// A stream of changes; those of one range in the order of their revisions.
+/// A stream of changes; those of one range are in the order of their revisions.
 pub trait Watch {
-    /// The next changes. After an error the watch is of no more use: read again, and watch from there.
+    /// Waits for the next changes. After an error the watch has ended: read again, and watch from that revision.
     fn next(&mut self) -> impl Future<Output = Result<Vec<Change>, StoreError>>;
 }
 
-/// Why a call brought no answer that can be used.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// etcd knows us and says no, and only a person can mend it: wrong password, no permission.
+    /// etcd denied access: wrong password or missing permission. An operator has to correct it.
     #[error("{0}")]
     AccessDenied(String),
-    /// No trust between the two: certificates. A person has to mend it unless another endpoint works.
+    /// TLS verification failed. An operator has to correct it, unless another endpoint works.
     #[error("{0}")]
     Untrusted(String),
-    /// There is no leader in etcd, or there has just been another one: it may work at once.
+    /// etcd has no leader, or its leader has just changed. Another attempt may succeed at once.
     #[error("{0}")]
     NoLeader(String),
-    /// All else: not reached, no etcd leader, a broken stream. It may pass.
+    /// Any other failure, such as a broken connection. Another attempt may succeed later.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A lease as granted.
+/// A lease that was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// Its id.
     pub lease: LeaseId,
-    /// Its time to live: what was asked for, or etcd's minimum.
+    /// Its time to live: the requested one, or etcd's minimum.
     pub ttl: Duration,
 }
 
@@ -125,53 +123,53 @@ impl Range {
     }
 }
 
-/// A read of one range. It always has a limit, as other clients can put any number of keys there.
+/// A read of one range. It always has a limit, as other clients can create any number of keys there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Get {
     /// The range.
     pub range: Range,
-    /// Whether to read values and leases, too.
+    /// Whether to read values and leases as well.
     pub values: bool,
-    /// Only the oldest key that was created after this revision.
+    /// If set, only the oldest key that was created after this revision.
     pub next_after: Option<i64>,
     /// The revision to read at; `None` for the latest.
     pub at: Option<i64>,
-    /// The limit, in the order of the names. An endpoint lowers it if an answer is too large.
-    pub most: u16,
+    /// The maximum number of keys, in the order of their names. An endpoint lowers it if a response is too large.
+    pub limit: u16,
 }
 
 impl Get {
-    /// The limit of a page of the queue: small enough to skip an application's keys soon.
+    /// The limit of a page of the queue: small, so that keys of an application are soon skipped.
     const PAGE: u16 = 200;
-    /// The limit for requests and markers. One transaction has room for a read for each.
+    /// The limit for requests and markers. One transaction can have a read for each.
     pub const FEW: usize = 50;
 
-    /// Reads one key with its value.
+    /// Returns a read of one key with its value.
     #[must_use]
     pub const fn key(key: Vec<u8>) -> Self {
-        Self { range: Range::Key(key), values: true, next_after: None, at: None, most: 1 }
+        Self { range: Range::Key(key), values: true, next_after: None, at: None, limit: 1 }
     }
 
-    /// Reads a few keys without their values.
+    /// Returns a read of a few keys without their values.
     #[must_use]
     pub const fn names(range: Range) -> Self {
-        Self { range, values: false, next_after: None, at: None, most: Self::FEW as u16 }
+        Self { range, values: false, next_after: None, at: None, limit: Self::FEW as u16 }
     }
 
-    /// Reads a page of a range; [`Snapshot::cut`] tells where it ends.
+    /// Returns a read of a page of a range; [`Snapshot::cut`] has its last key.
     #[must_use]
     pub const fn page(range: Range, values: bool) -> Self {
-        Self { range, values, next_after: None, at: None, most: Self::PAGE }
+        Self { range, values, next_after: None, at: None, limit: Self::PAGE }
     }
 
-    /// Reads the oldest key that was created after a revision, with its value.
+    /// Returns a read of the oldest key that was created after a revision, with its value.
     #[must_use]
     pub const fn next_after(range: Range, revision: i64) -> Self {
-        Self { range, values: true, next_after: Some(revision), at: None, most: 1 }
+        Self { range, values: true, next_after: Some(revision), at: None, limit: 1 }
     }
 }
 
-/// A key with what hangs on it.
+/// A key with its value, revisions and lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
@@ -182,19 +180,19 @@ pub struct KeyValue {
     pub create_revision: i64,
     /// The revision that changed it last.
     pub mod_revision: i64,
-    /// The lease it hangs on, if any.
+    /// The lease that it is attached to, if any.
     pub lease: Option<LeaseId>,
 }
 
 impl KeyValue {
-    /// The value as text: an identity, as it is [`shown`].
+    /// Returns the value as text, as it is [`shown`].
     #[must_use]
     pub fn identity(&self) -> String {
         shown(&self.value)
     }
 }
 
-/// A key that was read without its value. etcd 3.7 does not tell its lease then, so this type has none.
+/// A key that was read without its value. It has no lease, as etcd 3.7 does not return the lease then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOnly {
     /// The key.
@@ -220,7 +218,7 @@ pub struct Snapshot {
     pub keys: Vec<KeyValue>,
     /// The keys that were read without their values.
     pub names: Vec<KeyOnly>,
-    /// The reads that reached their limit, by their index, with the last key that was read.
+    /// The index of each read that reached its limit, with the last key that it returned.
     pub cut: Vec<(usize, Vec<u8>)>,
 }
 
@@ -234,7 +232,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The key that changed.
+    /// Returns the key that changed.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         match self {
@@ -244,14 +242,14 @@ impl Change {
     }
 }
 
-/// A transaction: `then` if all of `when` holds, else `otherwise`.
+/// A transaction: applies `then` if all compares succeed, else `otherwise`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
-    /// What must hold.
+    /// The compares.
     pub when: Vec<Compare>,
-    /// What is done then.
+    /// The operations if all compares succeed.
     pub then: Vec<Op>,
-    /// What is tried if it does not hold.
+    /// The transaction that is applied otherwise.
     pub otherwise: Option<Box<Self>>,
 }
 
@@ -269,13 +267,13 @@ pub enum Compare {
 /// A change of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Writes a key that hangs on a lease.
+    /// Writes a value to a key and attaches the key to a lease.
     Put(Vec<u8>, Vec<u8>, LeaseId),
     /// Deletes a key, if it exists.
     Delete(Vec<u8>),
 }
 
-/// What a transaction did.
+/// The outcome of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// `then` was applied, at this revision.

@@ -1,4 +1,4 @@
-//! The certificate files, read anew for each client.
+//! The certificate files, which are read again for each connection.
 
 use std::{fs, path::Path};
 
@@ -7,10 +7,10 @@ use etcd_client::{Certificate, Identity, TlsOptions};
 use super::failure::ConfigError;
 use crate::settings::TlsFiles;
 
-/// TLS as configured, for endpoints with `https`.
+/// Returns the TLS options for endpoints with `https`.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// If a file cannot be read.
 pub(super) fn options(files: &TlsFiles) -> Result<TlsOptions, ConfigError> {
     let mut tls = TlsOptions::new();
     tls = match &files.cacert {
@@ -26,7 +26,7 @@ pub(super) fn options(files: &TlsFiles) -> Result<TlsOptions, ConfigError> {
     Ok(tls)
 }
 
-/// Whether there is a CA to verify a server by: the one of the setting, or any of the system's.
+/// Checks that there is a CA to verify a server with: that of the setting, or one of the system.
 ///
 /// # Errors
 /// If there is none.
@@ -37,7 +37,7 @@ pub(super) fn verifiable(files: &TlsFiles) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The content of the file that a setting names.
+/// Reads the file that a setting names.
 pub(super) fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConfigError> {
     fs::read(path).map_err(|source| ConfigError::File { setting, path: path.to_owned(), source })
 }

@@ -1,4 +1,4 @@
-//! What the versions of the members mean for the guarantee: one line in the log of each instance.
+//! Warns about versions of etcd that put the guarantee at risk, in one log line of each instance.
 //!
 //! `docs/guarantees.md` has the same table for operators.
 
@@ -9,61 +9,58 @@ use futures_util::future::join_all;
 use super::{client::EtcdClient, endpoint::Endpoint, store::Store as _};
 use crate::core::{clock::Clock, timing::show};
 
-/// How long a member has to report its version.
+/// The time limit for members to report their versions.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What a version of etcd may do with leases, the worst last. Each was mended in all lines that were maintained then.
+/// A defect of etcd that concerns leases, the worst last. Each was fixed in all release branches that were maintained then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Risk {
     /// Every user can keep every lease alive (CVE-2026-33413).
     KeptAliveByAnyUser,
-    /// A keepalive that arrives while its lease is being revoked may be confirmed
-    /// (<https://github.com/etcd-io/etcd/pull/20590>).
+    /// A keepalive may be confirmed while its lease is being revoked (<https://github.com/etcd-io/etcd/pull/20590>).
     ConfirmsRevoked,
-    /// A raft leader that stalled revokes leases that were renewed meanwhile
-    /// (<https://github.com/etcd-io/etcd/issues/15247>).
-    RevokesLiving,
+    /// A raft leader that stalled revokes leases that were renewed meanwhile (<https://github.com/etcd-io/etcd/issues/15247>).
+    RevokesLive,
 }
 
 impl Risk {
-    /// The worst first, each with the first version of each line that does not have it. Lines that are not named and are newer than
-    /// these never had it.
-    const MENDED: [(Self, &[Version]); 3] = [
-        (Self::RevokesLiving, &[Version(3, 4, 31), Version(3, 5, 13)]),
+    /// The worst first, each with the first fixed version of each branch. Newer branches never had it.
+    const FIXED: [(Self, &[Version]); 3] = [
+        (Self::RevokesLive, &[Version(3, 4, 31), Version(3, 5, 13)]),
         (Self::ConfirmsRevoked, &[Version(3, 4, 38), Version(3, 5, 23), Version(3, 6, 5)]),
         (Self::KeptAliveByAnyUser, &[Version(3, 4, 42), Version(3, 5, 28), Version(3, 6, 9)]),
     ];
 
-    /// All risks of a version.
+    /// Returns all risks of a version.
     fn of(version: Version) -> impl Iterator<Item = Self> {
-        let has = move |mended: &[Version]| {
-            let line = mended.iter().find(|first| (first.0, first.1) == (version.0, version.1));
-            line.or_else(|| mended.first()).is_some_and(|first| version < *first)
+        let has = move |fixed: &[Version]| {
+            let branch = fixed.iter().find(|first| (first.0, first.1) == (version.0, version.1));
+            branch.or_else(|| fixed.first()).is_some_and(|first| version < *first)
         };
-        Self::MENDED.into_iter().filter(move |(_, mended)| has(mended)).map(|(risk, _)| risk)
+        Self::FIXED.into_iter().filter(move |(_, fixed)| has(fixed)).map(|(risk, _)| risk)
     }
 
-    /// The first version of each line that has none of the risks.
-    fn sound() -> String {
-        let last = Self::MENDED.last().map_or(&[][..], |(_, mended)| mended);
+    /// Returns the first version of each branch without any of the risks.
+    fn fixed_versions() -> String {
+        let last = Self::FIXED.last().map_or(&[][..], |(_, fixed)| fixed);
         last.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether an instance with this configuration runs the risk.
+    /// Returns whether an instance with this configuration is affected.
     fn affects(self, configuration: &Configuration) -> bool {
         match self {
-            Self::RevokesLiving => configuration.voters != Some(1),
-            // The command is dead before its lease expires, and a renewal reads the holder key, too.
+            Self::RevokesLive => configuration.voters != Some(1),
+            // The command is stopped before its lease expires, and each renewal also reads the holder key.
             Self::ConfirmsRevoked => false,
             Self::KeptAliveByAnyUser => configuration.has_user,
         }
     }
 
-    /// What may happen.
+    /// Describes what may happen.
     fn text(self, configuration: &Configuration) -> String {
         let lease = show(configuration.lease);
         match self {
-            Self::RevokesLiving => format!(
+            Self::RevokesLive => format!(
                 "may revoke live leases: if its raft leader stalls for about LEASE_DURATION ({lease}), on a slow disk for example, two \
                  instances may lead"
             ),
@@ -75,10 +72,10 @@ impl Risk {
         }
     }
 
-    /// Why the configuration runs the risk, or why it does not.
+    /// Explains why the configuration is affected or not.
     fn reason(self, configuration: &Configuration) -> &'static str {
         match self {
-            Self::RevokesLiving => match configuration.voters {
+            Self::RevokesLive => match configuration.voters {
                 Some(1) => "etcd has a single member, which is always the raft leader",
                 Some(_) => "etcd has more than one member, so the raft leader can change",
                 None => "whether etcd has more than one member is unknown",
@@ -92,22 +89,22 @@ impl Risk {
     }
 }
 
-/// What decides whether an instance runs a risk.
+/// The settings and facts that decide whether an instance is affected.
 struct Configuration {
-    /// Members of etcd that vote; `None` if unknown.
+    /// The number of etcd members that vote; `None` if unknown.
     voters: Option<usize>,
-    /// Whether it logs in with a password.
+    /// Whether USER is set.
     has_user: bool,
     /// LEASE_DURATION.
     lease: Duration,
 }
 
-/// The version of a server; what comes after the patch level does not matter.
+/// The version of a server, without suffixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(u64, u64, u64);
 
 impl Version {
-    /// Returns `None` for what no etcd reports.
+    /// Returns `None` if the text is not a version of etcd.
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(['.', '-', '+']).map(str::parse);
         let mut next = || numbers.next()?.ok();
@@ -121,7 +118,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// What to log.
+/// The line to log.
 #[derive(Debug, PartialEq, Eq)]
 struct Advice {
     affected: bool,
@@ -129,26 +126,26 @@ struct Advice {
 }
 
 impl Advice {
-    /// Returns the worst risk of all members, those first that the configuration runs; `None` if there is none.
+    /// Returns the advice about the worst risk of all members; `None` if there is none. Risks that affect the configuration come first.
     fn of(versions: &[Version], configuration: &Configuration) -> Option<Self> {
         let risks = versions.iter().flat_map(|version| Risk::of(*version).map(|risk| (risk, *version)));
-        // Of several members with that risk the oldest is named.
+        // Of several members with that risk, the line names the oldest.
         let worst =
             risks.max_by_key(|(risk, version)| (risk.affects(configuration), *risk, std::cmp::Reverse(*version)));
         let (risk, version) = worst?;
         let affected = risk.affects(configuration);
         let whether = if affected { "this instance is affected" } else { "this instance is not affected" };
         let (text, reason) = (risk.text(configuration), risk.reason(configuration));
-        let sound = Risk::sound();
+        let fixed = Risk::fixed_versions();
         Some(Self {
             affected,
-            message: format!("etcd {version} {text}; {whether}: {reason}; install etcd {sound} or later"),
+            message: format!("etcd {version} {text}; {whether}: {reason}; install etcd {fixed} or later"),
         })
     }
 }
 
-/// Logs what the versions of the members mean, in one line: a warning if this configuration runs a risk. Members that do not
-/// answer within five seconds are left out.
+/// Logs one line if a member has a version with a known risk: a warning if this configuration is affected. Ignores members that do
+/// not answer within 5 s.
 pub async fn log_risks<C: Clock>(cluster: &EtcdClient<Endpoint, C>, lease: Duration, has_user: bool) {
     let limit = cluster.clock().now() + LIMIT;
     let endpoints = cluster.endpoints();
@@ -193,8 +190,8 @@ mod tests {
 
     #[test]
     fn the_risks_of_each_version() {
-        use Risk::{ConfirmsRevoked, KeptAliveByAnyUser, RevokesLiving};
-        let all = [RevokesLiving, ConfirmsRevoked, KeptAliveByAnyUser].as_slice();
+        use Risk::{ConfirmsRevoked, KeptAliveByAnyUser, RevokesLive};
+        let all = [RevokesLive, ConfirmsRevoked, KeptAliveByAnyUser].as_slice();
         for (text, risks) in [
             ("3.3.27", all),
             ("3.4.23", all),
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_risk_that_is_run_decides() {
+    fn the_worst_risk_that_affects_the_configuration_is_logged() {
         const REVOKES: &str = "may revoke live leases";
         const CONFIRMS: &str = "may confirm the renewal";
         const KEEPS: &str = "keep the lease of a lost leader alive";
@@ -238,7 +235,7 @@ mod tests {
             // Unknown: it may have several.
             (&["3.5.12"], None, false, Some(("3.5.12", REVOKES, true))),
             (&["3.5.12"], Some(1), false, Some(("3.5.12", REVOKES, false))),
-            // What is run comes before what is worse.
+            // A risk that affects the configuration comes before a worse one that does not.
             (&["3.5.12"], Some(1), true, Some(("3.5.12", KEEPS, true))),
             (&["3.5.16", "3.5.16"], Some(3), false, Some(("3.5.16", CONFIRMS, false))),
             (&["3.5.16", "3.5.16"], Some(3), true, Some(("3.5.16", KEEPS, true))),

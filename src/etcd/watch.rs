@@ -1,4 +1,4 @@
-//! A watch of several ranges on one stream.
+//! A watch of several ranges over one stream.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::etcd::{
     store::{self, Change, Range, StoreError},
 };
 
-/// The stream, and what is needed to name it.
+/// An open watch.
 #[derive(Debug)]
 pub struct Watch {
     url: String,
@@ -53,17 +53,17 @@ impl store::Watch for Watch {
         let ended = |reason: &str| StoreError::Unavailable(format!("{}: watch ended: {reason}", self.url));
         let mut changes = Vec::new();
         let mut answer = self.stream.message().await;
-        // Each range is answered by itself: what one transaction changed comes in several answers at once.
+        // Each range has its own responses, so the changes of one transaction arrive in several responses at once.
         for more in (0..self.ranges).rev() {
             let message = answer.map_err(|error| translate(&self.url, &error))?.ok_or_else(|| ended("by etcd"))?;
-            // The connection may be to another server than the one that was asked before.
+            // This connection may lead to another server than the one that was verified.
             if let Some(id) = message.header().map(ResponseHeader::cluster_id) {
-                self.membership.heard(&self.url, id);
+                self.membership.record(&self.url, id);
                 if !self.membership.includes(&self.url) {
                     return Err(ended(&format!("the endpoint belongs to another etcd cluster, {id:x}")));
                 }
             }
-            // One of the ranges being cancelled is enough to know nothing any more.
+            // If etcd cancels one range, the watch is incomplete.
             if message.canceled() || message.compact_revision() > 0 {
                 return Err(ended(message.cancel_reason()));
             }

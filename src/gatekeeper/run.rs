@@ -58,7 +58,7 @@ pub async fn run<S: Store, C: Clock>(
         // First, as it explains what comes then.
         () = beat => unreachable!("the beat goes on for ever"),
         exit = campaign_and_lead => exit,
-        never = election.etcd().keep_asking() => never,
+        never = election.etcd().keep_endpoints_current() => never,
     }
 }
 

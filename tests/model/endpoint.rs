@@ -85,7 +85,7 @@ impl Store for Endpoint {
         &self.name
     }
 
-    fn again(&self) -> Self {
+    fn new_connection(&self) -> Self {
         Self::new(&self.net, self.machine, self.member)
     }
 
@@ -230,9 +230,9 @@ impl Store for Mutated {
         self.endpoint.name()
     }
 
-    fn again(&self) -> Self {
+    fn new_connection(&self) -> Self {
         let (lock, own, oracle) = (self.lock.clone(), Rc::clone(&self.own), Rc::clone(&self.oracle));
-        Self { endpoint: self.endpoint.again(), lock, own, oracle, ..*self }
+        Self { endpoint: self.endpoint.new_connection(), lock, own, oracle, ..*self }
     }
 
     async fn cluster_id(&self) -> Result<u64, StoreError> {

@@ -99,8 +99,8 @@ impl Etcd {
                 found.sort_by_key(|kv| kv.create_revision);
             }
             // The model has no further pages, as nothing here fills one, and no reads at older revisions.
-            assert!(get.next_after.is_some() || found.len() <= get.most.into(), "{get:?}");
-            found.truncate(get.most.into());
+            assert!(get.next_after.is_some() || found.len() <= get.limit.into(), "{get:?}");
+            found.truncate(get.limit.into());
             if get.values {
                 snapshot.keys.extend(found);
             } else {

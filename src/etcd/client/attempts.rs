@@ -1,8 +1,8 @@
-//! One question to several endpoints: attempts join each other, and the first answer counts from when its own request was sent.
+//! Hedged attempts at one request. The first response counts from when its own attempt was sent.
 //!
-//! An attempt stays in flight until its answer would be of no use: one that is late is better than one that was thrown away.
-//! What is not answered soon is sent to the next endpoint as well, and when all have been asked, over new connections: the
-//! standing one may lead to a member that is gone, and behind one address there may be several members.
+//! An attempt stays in flight until its response would be useless. Without a response within the hedge delay the request is sent to
+//! the next endpoint as well, and after all endpoints over new connections: an open connection may lead to a dead member, and there
+//! may be several members behind one address.
 
 use std::{collections::BTreeMap, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
@@ -20,36 +20,36 @@ use crate::core::{
 type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
 type Ask<'a, S, T> = Box<dyn Fn(Rc<S>) -> Asked<'a, T> + 'a>;
 
-/// An answer, and what it came by.
+/// A response, and the endpoint and connection that it came from.
 pub(super) struct Answer<S, T> {
     pub(super) value: T,
-    /// When the attempt began; its request was sent no earlier.
+    /// When the attempt began; its request was not sent before.
     pub(super) sent: Instant,
     pub(super) index: usize,
     pub(super) store: Rc<S>,
 }
 
-/// The attempts at one question.
+/// The attempts at one request, which may be periodic.
 pub(crate) struct Attempts<'a, S, C, T> {
     client: &'a EtcdClient<S, C>,
     ask: Ask<'a, S, T>,
-    /// How often the question is asked again while answers are outstanding, and after each answer.
+    /// The period of the request, whether or not responses are outstanding.
     period: Option<Duration>,
     in_flight: Vec<Attempt<'a, S, T>>,
     /// When the next endpoint, or the next new connection, is tried.
     next_at: Instant,
-    /// When the question is asked again, at the preferred endpoint.
+    /// When the periodic request is due at the preferred endpoint.
     due_at: Instant,
-    /// How many endpoints and connections were tried since the last answer.
+    /// The number of endpoints and connections tried since the last response.
     tried: usize,
     /// The endpoint that was preferred when the first of them was tried.
     first: usize,
-    /// The latest failure of each endpoint since the last answer.
+    /// The latest failure of each endpoint since the last response.
     failed: BTreeMap<usize, StoreError>,
     pauses: Pauses,
-    /// When the latest answer came.
+    /// When the latest response came.
     answered_at: Instant,
-    /// Whether it is over when every endpoint has failed.
+    /// Whether to stop when every endpoint has failed.
     one_pass: bool,
 }
 
@@ -61,29 +61,29 @@ struct Attempt<'a, S, T> {
 }
 
 impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
-    /// More than this many new connections in flight beside one attempt per endpoint tell nothing new.
-    const MOST_AGAIN: usize = 8;
-    /// The question is asked at most so often while the first answer to it may still be of use.
-    const MOST_PERIODS: u32 = 16;
+    /// The limit for new connections in flight beside one attempt per endpoint.
+    const MAX_NEW_CONNECTIONS: usize = 8;
+    /// The limit for periodic requests within one attempt limit.
+    const MAX_PERIODS: u32 = 16;
 
-    /// One answer is wanted, now.
+    /// Sends one request now.
     pub(super) fn once(client: &'a EtcdClient<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
         Self { next_at: client.clock.now(), ..Self::idle(client, ask, None) }
     }
 
-    /// The same, unless every endpoint fails. Where there is no leader just now, a request fails at once, and may work at once.
+    /// Sends one request now, and stops when every endpoint has failed; it goes on while etcd has no leader, as it soon has one.
     pub(super) fn one_pass(client: &'a EtcdClient<S, C>, ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a) -> Self {
         Self { one_pass: true, ..Self::once(client, ask) }
     }
 
-    /// An answer is wanted every `period`, from `begin` on, whether or not those before have come.
+    /// Sends the request every `period` from `begin` on, whether or not responses are outstanding.
     pub(super) fn every(
         client: &'a EtcdClient<S, C>,
         period: Duration,
         begin: Instant,
         ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
     ) -> Self {
-        let period = period.max(client.timeouts.attempt_limit / Self::MOST_PERIODS);
+        let period = period.max(client.timeouts.attempt_limit / Self::MAX_PERIODS);
         Self { due_at: begin, ..Self::idle(client, ask, Some(period)) }
     }
 
@@ -113,21 +113,23 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         }
     }
 
-    /// When the request of the next answer was sent, and the answer, however long that takes. Can be dropped and called again.
+    /// Waits for the next response without a time limit. Returns when its request was sent, and the response. The future can be
+    /// dropped and the method called again.
     ///
     /// # Errors
-    /// What only a person can mend. Whoever calls again tries again, after a pause.
+    /// If etcd denies access, TLS verification fails for every endpoint, or [`one_pass`](Self::one_pass) has failed. The next call
+    /// tries again, after a pause.
     pub(crate) async fn next(&mut self) -> Result<(Instant, T), StoreError> {
         self.next_answer().await.map(|answer| (answer.sent, answer.value))
     }
 
-    /// The same, with what the answer came by.
+    /// Does the same, and returns the endpoint and connection as well.
     pub(super) async fn next_answer(&mut self) -> Result<Answer<S, T>, StoreError> {
         loop {
             let now = self.client.clock.now();
-            self.give_up(now)?;
+            self.drop_expired(now)?;
             if now >= self.due_at {
-                self.ask_again(now);
+                self.repeat(now);
             } else if now >= self.next_at {
                 self.try_next(now);
             }
@@ -138,7 +140,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
                 if now < silent_at {
                     wake = wake.min(silent_at);
                 } else {
-                    self.client.tell_silence(&self.reasons());
+                    self.client.log_silence(&self.reasons());
                 }
             }
             let (clock, in_flight) = (&self.client.clock, &mut self.in_flight);
@@ -153,8 +155,8 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         }
     }
 
-    /// Drops the attempts whose answers would be of no use any more.
-    fn give_up(&mut self, now: Instant) -> Result<(), StoreError> {
+    /// Drops the attempts whose responses would be useless by now.
+    fn drop_expired(&mut self, now: Instant) -> Result<(), StoreError> {
         let limit = self.client.timeouts.attempt_limit;
         while let Some(old) = self.in_flight.iter().position(|attempt| attempt.sent + limit <= now) {
             let attempt = self.in_flight.remove(old);
@@ -164,8 +166,8 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         Ok(())
     }
 
-    /// At the preferred endpoint, over its standing connection.
-    fn ask_again(&mut self, now: Instant) {
+    /// Sends the request to the preferred endpoint, over its open connection.
+    fn repeat(&mut self, now: Instant) {
         let index = self.client.preferred_index();
         if self.in_flight.is_empty() {
             (self.first, self.tried) = (index, 1);
@@ -175,54 +177,54 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         self.launch(index, store, now, true);
     }
 
-    /// At the next endpoint, or over the next new connection.
+    /// Sends the request to the next endpoint, or over the next new connection.
     fn try_next(&mut self, now: Instant) {
         let (endpoints, timeouts) = (self.client.len(), &self.client.timeouts);
         if self.tried == 0 {
             self.first = self.client.preferred_index();
         }
         let again = (self.tried + 1).saturating_sub(endpoints);
-        // Behind a single address, which member a connection leads to may be chance.
+        // With a single address, a new connection may lead to another member.
         let longest = match endpoints {
             1 => 2 * timeouts.hedge_delay,
-            _ => timeouts.pause.max(timeouts.attempt_limit / Self::MOST_PERIODS).max(timeouts.hedge_delay),
+            _ => timeouts.pause.max(timeouts.attempt_limit / Self::MAX_PERIODS).max(timeouts.hedge_delay),
         };
         let hedge_delay = timeouts.hedge_delay * 2_u32.saturating_pow(u32::try_from(again).unwrap_or(u32::MAX).min(16));
         self.next_at = now + hedge_delay.min(longest);
-        if self.in_flight.len() >= endpoints + Self::MOST_AGAIN {
+        if self.in_flight.len() >= endpoints + Self::MAX_NEW_CONNECTIONS {
             return;
         }
         if self.tried > 0 {
-            self.client.trouble.notify_one();
+            self.client.slow_or_failed.notify_one();
         }
         let (index, mut store) = self.client.endpoints.after(self.first, self.tried);
-        let again = self.tried >= endpoints && self.in_flight.iter().any(|attempt| Rc::ptr_eq(&attempt.store, &store));
-        if again {
-            store = Rc::new(store.again());
+        let is_new = self.tried >= endpoints && self.in_flight.iter().any(|attempt| Rc::ptr_eq(&attempt.store, &store));
+        if is_new {
+            store = Rc::new(store.new_connection());
         }
         self.tried += 1;
-        self.launch(index, store, now, !again);
+        self.launch(index, store, now, !is_new);
     }
 
-    fn launch(&mut self, index: usize, store: Rc<S>, now: Instant, standing: bool) {
-        // A new connection may need longer than all that is asked over the standing ones.
-        if let Some(period) = self.period.filter(|_| standing) {
+    fn launch(&mut self, index: usize, store: Rc<S>, now: Instant, is_open: bool) {
+        // A request over a new connection takes longer, so it does not replace a periodic one.
+        if let Some(period) = self.period.filter(|_| is_open) {
             self.due_at = now + period;
         }
         let asked = (self.ask)(Rc::clone(&store));
         self.in_flight.push(Attempt { index, store, sent: now, asked });
     }
 
-    /// What is older than an answer is of no use any more; what is newer is.
+    /// Drops the attempts that were sent before the one with the response, and keeps the newer ones.
     fn answered(&mut self, attempt: Attempt<'a, S, T>, value: T) -> Answer<S, T> {
         let Attempt { index, store, sent, .. } = attempt;
         let (now, preferred) = (self.client.clock.now(), self.client.preferred_index());
-        // Answers that are late everywhere are no reason to go from one endpoint to the other and back.
+        // Slow responses of all endpoints do not change the preferred one.
         let is_beaten = |attempt: &Attempt<'_, S, T>| attempt.index == preferred && attempt.sent <= sent;
         if self.failed.contains_key(&preferred) || self.in_flight.iter().any(is_beaten) {
             self.client.prefer(index);
         }
-        self.client.keep(index, &store);
+        self.client.keep_connection(index, &store);
         self.client.answered(now.saturating_since(sent));
         self.in_flight.retain(|attempt| attempt.sent > sent);
         self.failed.clear();
@@ -236,11 +238,11 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     fn failed(&mut self, attempt: &Attempt<'a, S, T>, failure: StoreError) -> Result<(), StoreError> {
         let now = self.client.clock.now();
         tracing::debug!(endpoint = attempt.store.name(), "{failure}");
-        self.client.give_up_connection(attempt.index, &attempt.store);
+        self.client.replace_connection(attempt.index, &attempt.store);
         let leaderless = matches!(failure, StoreError::NoLeader(_));
         self.failed.insert(attempt.index, failure);
         if self.tried < self.client.len() {
-            // Whoever is next need not wait for the hedge delay.
+            // Without waiting for the hedge delay.
             self.next_at = now;
             return Ok(());
         }
@@ -267,7 +269,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
         verdict
     }
 
-    /// What each endpoint has to say, if only by its silence.
+    /// Returns the failure of each endpoint, or that it has not answered.
     fn reasons(&self) -> Vec<String> {
         let mut reasons: Vec<_> = self.failed.values().map(ToString::to_string).collect();
         for attempt in &self.in_flight {
@@ -283,7 +285,7 @@ impl<'a, S: Store + 'a, C: Clock, T: 'a> Attempts<'a, S, C, T> {
     }
 }
 
-/// The first attempt that has ended, with its result.
+/// Waits for the first attempt that ends. Removes it, and returns it with its result.
 async fn first_of<'a, S, T>(attempts: &mut Vec<Attempt<'a, S, T>>) -> (Attempt<'a, S, T>, Result<T, StoreError>) {
     std::future::poll_fn(|context| {
         for index in 0..attempts.len() {

@@ -1,11 +1,11 @@
-//! The pauses after failures: short at first, longer with each.
+//! The pauses after failures, which double with each failure.
 
 use std::{cell::Cell, time::Duration};
 
 use super::timeouts::RequestTimeouts;
 use crate::core::clock::Instant;
 
-/// How often something has failed in a row.
+/// Counts failures in a row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pauses {
     failures: u32,
@@ -15,12 +15,10 @@ pub(crate) struct Pauses {
 
 impl Pauses {
     const FIRST: Duration = Duration::from_millis(50);
-    /// After an answer that etcd has no leader, or has just got another one, there is nothing to wait for; but whatever gives
-    /// such answers for ever is not to be asked without a pause.
+    /// The first and the longest pause while etcd elects a leader, as the next attempt may succeed soon.
     const LEADERLESS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
-    /// The pause after one more failure. An election among etcd's members is over before an attempt is given up; when it is
-    /// not, it has failed like anything else.
+    /// Returns the pause after one more failure. The short pauses without a leader end after one attempt limit.
     pub(super) fn next(
         &mut self,
         now: Instant,
@@ -42,18 +40,17 @@ impl Pauses {
     }
 }
 
-/// Chance, so that many instances that lost etcd at one moment do not come back at one moment: xorshift, as nothing depends on
-/// its being good.
+/// Random numbers (xorshift), so that instances that lost etcd at the same time do not retry at the same time.
 #[derive(Debug)]
 pub(super) struct Jitter(Cell<u64>);
 
 impl Jitter {
-    /// No two machines, and no two processes of one, read the same time.
+    /// Uses the time as seed, as no two processes read the same nanosecond.
     pub(super) fn new(now: Instant) -> Self {
         Self(Cell::new(u64::try_from(now.since_boot().as_nanos()).unwrap_or(u64::MAX) | 1))
     }
 
-    /// An eighth more or less.
+    /// Changes a pause by up to an eighth.
     fn blur(&self, pause: Duration) -> Duration {
         let mut x = self.0.get();
         x ^= x << 13;

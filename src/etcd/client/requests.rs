@@ -1,4 +1,4 @@
-//! The requests that the election and the operator's commands make.
+//! The requests of the election and of the operator commands.
 
 use std::{rc::Rc, time::Duration};
 
@@ -17,13 +17,13 @@ use crate::core::{
 };
 
 impl<S: Store, C: Clock> EtcdClient<S, C> {
-    /// Grants a lease, however long that takes, and says when the first request for it was sent.
+    /// Grants a lease, without a time limit. Returns when the first request was about to be sent, and the lease.
     ///
-    /// The id is ours, so that the same lease can be asked for at several endpoints, and can be revoked whether or not an answer
-    /// came.
+    /// The caller chooses the ID, so that several endpoints can be asked for the same lease, and it can be revoked without a
+    /// response.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn grant(&self, lease: LeaseId, ttl: Duration) -> Result<(Instant, Granted), StoreError> {
         self.decide().await?;
         let sent = self.clock.now();
@@ -31,21 +31,21 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         Ok((sent, granted))
     }
 
-    /// Revokes a lease, however long that takes; `false` if there is no such lease any more.
+    /// Revokes a lease, without a time limit. Returns `false` if it does not exist any more.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn revoke(&self, lease: LeaseId) -> Result<bool, StoreError> {
         self.hedged(async |store| store.revoke(lease).await).await
     }
 
-    /// Sends a transaction to one endpoint after the other until one has answered or all have failed. Several copies may be
-    /// applied, each finding its compares as they are then: all but the first one have to find them wrong, or must do no harm.
+    /// Sends a transaction to the endpoints until one has answered or all have failed. It may be applied several times: the compares
+    /// must fail after the first time, or the transaction must be harmless.
     ///
     /// # Errors
-    /// Its outcome is unknown then.
+    /// After an error the outcome is unknown.
     pub async fn commit(&self, txn: &Txn) -> Result<Outcome, StoreError> {
-        // Meanwhile nothing else is done, and the lease has to be renewed.
+        // Half of it, as the caller cannot renew the lease meanwhile.
         let limit = self.timeouts.attempt_limit / 2;
         let mut attempts = Attempts::one_pass(self, async |store: &S| store.commit(txn).await);
         match self.clock.before(self.clock.now() + limit, attempts.next()).await {
@@ -54,11 +54,11 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         }
     }
 
-    /// Asks one endpoint after the other until one has answered, however long that takes. `ask` may run several times, and
-    /// at several endpoints at once: it must be idempotent.
+    /// Sends a request to the endpoints until one has answered, without a time limit. `ask` must be idempotent, as it may run several
+    /// times, at several endpoints at once.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn hedged<'a, T: 'a>(
         &'a self,
         ask: impl AsyncFn(&S) -> Result<T, StoreError> + 'a,
@@ -70,8 +70,8 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         Attempts::once(self, ask).next().await.map(|(_, answer)| answer)
     }
 
-    /// Asks every `period` from `begin` on, whether or not the answers before have come; see [`Attempts`].
-    pub(crate) fn asked_every<'a, T: 'a>(
+    /// Sends a request every `period` from `begin` on, whether or not responses are outstanding; see [`Attempts`].
+    pub(crate) fn repeat_every<'a, T: 'a>(
         &'a self,
         period: Duration,
         begin: Instant,
@@ -83,11 +83,11 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         Attempts::every(self, period, begin, ask)
     }
 
-    /// Opens a watch, however long that takes. It ends when another endpoint is preferred than the one that it was opened at:
-    /// what does not answer there does not report changes either.
+    /// Opens a watch, without a time limit. The watch ends when another endpoint becomes the preferred one, because an endpoint that
+    /// does not answer does not report changes either.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch<'_, S, C>, StoreError> {
         self.decide().await?;
         let preferred = self.preferred.subscribe();
@@ -107,20 +107,20 @@ pub struct Watch<'a, S: Store, C> {
 }
 
 impl<S: Store, C: Clock> Watch<'_, S, C> {
-    /// The next changes.
+    /// Waits for the next changes.
     ///
     /// # Errors
-    /// The watch is of no more use then: read again, and watch from there.
+    /// If the watch has ended. Read again, and watch from that revision.
     pub async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
         let moved = async {
-            // The sender lives in the cluster, longer than this borrow of it.
+            // The sender lives as long as the client.
             let _ = self.preferred.wait_for(|preferred| *preferred != self.index).await;
         };
         tokio::select! {
             biased;
             changes = self.watch.next() => changes.inspect_err(|failure| {
                 tracing::debug!(endpoint = self.store.name(), "watch: {failure}");
-                self.client.give_up_connection(self.index, &self.store);
+                self.client.replace_connection(self.index, &self.store);
             }),
             () = moved => Err(StoreError::Unavailable(format!("{}: another endpoint answers faster", self.store.name()))),
         }

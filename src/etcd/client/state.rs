@@ -1,4 +1,4 @@
-//! What all requests share: the endpoints, which of them is preferred, and what was logged about them.
+//! The state that all requests share: the endpoints, the preferred one, and the failures that were logged.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::core::{clock::Clock, names::LeaseId, timing::show};
 
-/// All endpoints of one etcd cluster; never empty.
+/// The client of one etcd cluster, with at least one endpoint.
 #[derive(Debug)]
 pub struct EtcdClient<S, C> {
     pub(super) endpoints: Endpoints<S>,
@@ -28,27 +28,28 @@ pub struct EtcdClient<S, C> {
     pub(super) clock: C,
     pub(super) timeouts: RequestTimeouts,
     pub(super) preferred: watch::Sender<Id>,
-    /// An attempt has failed, or is slow.
-    pub(super) trouble: Notify,
-    /// Some endpoints are other ones than before.
-    pub(super) others: Notify,
+    /// Notified when an attempt has failed or is slow.
+    pub(super) slow_or_failed: Notify,
+    /// Notified when a name resolves to other endpoints than before.
+    pub(super) endpoints_changed: Notify,
     pub(super) jitter: Jitter,
-    /// Whether any endpoint ever answered: certificates that once were right will be right again.
-    pub(super) known: Cell<bool>,
+    /// Whether any endpoint ever answered. After that, failing certificates are taken for a temporary error.
+    pub(super) has_answered: Cell<bool>,
     pub(super) silent: Cell<bool>,
-    /// How long the latest answer took.
+    /// The duration of the latest request.
     pub(super) latency: Cell<Duration>,
-    /// The reasons that were told since etcd fell silent.
-    pub(super) told: RefCell<BTreeSet<String>>,
-    /// The votes that were told to be too few; `None` if nothing was.
-    pub(super) undecided: RefCell<Option<String>>,
+    /// The failures that were logged since etcd stopped answering.
+    pub(super) logged_reasons: RefCell<BTreeSet<String>>,
+    /// The insufficient votes that were logged last.
+    pub(super) logged_votes: RefCell<Option<String>>,
 }
 
 impl<S: Store, C: Clock> EtcdClient<S, C> {
-    /// Whatever answers with nonsense has a new reason for ever.
-    const MOST_REASONS: usize = 30;
+    /// The limit for logged failures, as a failing endpoint may report another one each time.
+    const MAX_REASONS: usize = 30;
 
-    /// All `endpoints`, which vote by their names in `membership`; the first is preferred until another one answers faster.
+    /// Creates a client of these endpoints, whose votes are counted in `membership`. The first one is preferred until another one
+    /// answers faster.
     ///
     /// # Panics
     /// Without an endpoint.
@@ -62,37 +63,37 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
             clock,
             timeouts,
             preferred: watch::Sender::new(0),
-            trouble: Notify::new(),
-            others: Notify::new(),
-            known: Cell::new(false),
+            slow_or_failed: Notify::new(),
+            endpoints_changed: Notify::new(),
+            has_answered: Cell::new(false),
             silent: Cell::new(false),
             latency: Cell::default(),
-            told: RefCell::default(),
-            undecided: RefCell::default(),
+            logged_reasons: RefCell::default(),
+            logged_votes: RefCell::default(),
         }
     }
 
-    /// The clock that all limits are measured with.
+    /// Returns the clock for all time limits.
     pub const fn clock(&self) -> &C {
         &self.clock
     }
 
-    /// The endpoints of the present, in the order of their names.
+    /// Returns all endpoints, in the order of their names.
     pub fn endpoints(&self) -> Vec<Rc<S>> {
         self.endpoints.all().into_iter().map(|(_, store)| store).collect()
     }
 
-    /// Which cluster is ours.
+    /// Returns the votes about which cluster to use.
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
 
-    /// Whether this instance leads.
+    /// Sets whether this instance leads, so that its logins do not wait.
     pub(crate) fn set_urgent(&self, urgent: bool) {
         self.endpoints.names()[0].set_urgent(urgent);
     }
 
-    /// An id for a lease that nobody else has.
+    /// Returns a random ID for a lease.
     pub fn new_lease(&self) -> LeaseId {
         self.endpoints.names()[0].new_lease()
     }
@@ -101,15 +102,15 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         self.endpoints.len()
     }
 
-    /// This connection has answered.
-    pub(super) fn keep(&self, id: Id, store: &Rc<S>) {
+    /// Makes a connection that has answered the open connection of its endpoint.
+    pub(super) fn keep_connection(&self, id: Id, store: &Rc<S>) {
         self.endpoints.replace(id, |_| Some(Rc::clone(store)));
     }
 
-    /// This connection has failed: whoever uses it still may, and nobody else will.
-    pub(super) fn give_up_connection(&self, id: Id, store: &Rc<S>) {
-        self.endpoints.replace(id, |standing| Rc::ptr_eq(standing, store).then(|| Rc::new(store.again())));
-        self.trouble.notify_one();
+    /// Replaces a connection that has failed. Requests in flight go on using it.
+    pub(super) fn replace_connection(&self, id: Id, store: &Rc<S>) {
+        self.endpoints.replace(id, |open| Rc::ptr_eq(open, store).then(|| Rc::new(store.new_connection())));
+        self.slow_or_failed.notify_one();
     }
 
     pub(super) fn preferred_index(&self) -> Id {
@@ -120,8 +121,8 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         self.preferred.send_if_modified(|preferred| std::mem::replace(preferred, index) != index);
     }
 
-    /// How long an answer is waited for before etcd is said to be silent: half of what an attempt is given, or more where answers
-    /// have been slow before.
+    /// Returns how long there may be no response before a line is logged: half of the attempt limit, or more if responses have been
+    /// slow.
     pub(super) fn silence(&self) -> Duration {
         (self.timeouts.attempt_limit / 2).max(2 * self.latency.get())
     }
@@ -131,43 +132,43 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         pauses.next(self.clock.now(), leaderless, &self.timeouts, &self.jitter)
     }
 
-    /// One line when etcd answers again.
+    /// Records a response, and logs one line if etcd did not answer before.
     pub(super) fn answered(&self, latency: Duration) {
-        self.known.set(true);
+        self.has_answered.set(true);
         self.latency.set(latency);
         if self.silent.replace(false) {
             tracing::info!("etcd answers again");
         }
-        self.told.borrow_mut().clear();
+        self.logged_reasons.borrow_mut().clear();
     }
 
-    /// One line when no endpoint answers, and when there is a new reason; not one per try.
-    pub(super) fn tell_silence(&self, reasons: &[String]) {
-        let mut told = self.told.borrow_mut();
-        let news = told.len() < Self::MOST_REASONS && reasons.iter().any(|reason| !told.contains(reason));
-        if !self.silent.replace(true) || news {
+    /// Logs one line when no endpoint answers, and when there is a new reason.
+    pub(super) fn log_silence(&self, reasons: &[String]) {
+        let mut logged = self.logged_reasons.borrow_mut();
+        let is_new = logged.len() < Self::MAX_REASONS && reasons.iter().any(|reason| !logged.contains(reason));
+        if !self.silent.replace(true) || is_new {
             let pause = show(self.timeouts.pause);
             tracing::warn!("etcd does not answer; retrying at least every {pause}: {}", reasons.join("; "));
         }
-        if news {
-            told.extend(reasons.iter().cloned());
+        if is_new {
+            logged.extend(reasons.iter().cloned());
         }
     }
 
-    /// What most of the endpoints refuse is final, and what they all do not trust unless they did before. One of them may be
-    /// behind the others, or be set up otherwise.
+    /// Returns an error if more than half of the endpoints deny access, or if TLS verification fails for all of them and none ever
+    /// answered. A single endpoint may lag behind the others or be configured differently.
     pub(super) fn all_failed(&self, failures: Vec<StoreError>) -> Result<(), StoreError> {
         let is_denied = |failure: &&StoreError| matches!(failure, StoreError::AccessDenied(_));
         let all_untrusted = failures.iter().all(|failure| matches!(failure, StoreError::Untrusted(_)));
         let final_failure = if 2 * failures.iter().filter(is_denied).count() > self.len() {
             failures.iter().find(is_denied)
         } else {
-            failures.first().filter(|_| all_untrusted && !self.known.get())
+            failures.first().filter(|_| all_untrusted && !self.has_answered.get())
         };
         if let Some(failure) = final_failure {
             return Err(failure.clone());
         }
-        self.tell_silence(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.log_silence(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
         Ok(())
     }
 }

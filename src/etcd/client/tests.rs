@@ -14,7 +14,7 @@ const HEDGE: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// Tokio's clock, which stands still while anything can be done.
+/// Tokio's paused clock.
 struct Paused(tokio::time::Instant);
 
 impl Clock for Paused {
@@ -37,19 +37,19 @@ fn refused() -> Answer {
     (Some(Duration::ZERO), Err(StoreError::AccessDenied("no".into())))
 }
 
-/// Endpoints `a`, `b` and `c` that answer like this, on their standing connection and on new ones.
+/// Endpoints `a`, `b` and `c` with these responses over the first connection and over new ones.
 fn cluster<const N: usize>(
     answers: [(Answer, Answer); N],
 ) -> (EtcdClient<Double, Paused>, Rc<RefCell<Vec<&'static str>>>) {
     let asked: Rc<RefCell<Vec<_>>> = Rc::default();
-    let script = |(name, (first, again))| Double { first, again, asked: Rc::clone(&asked), ..Double::named(name) };
+    let script = |(name, (first, later))| Double { first, later, asked: Rc::clone(&asked), ..Double::named(name) };
     let scripts: Vec<_> = ["a", "b", "c"].into_iter().zip(answers).map(script).collect();
     let membership = Membership::of(scripts.iter().map(|script| script.name.to_owned()), None).into();
     let timeouts = RequestTimeouts { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
     (EtcdClient::new(scripts, membership, Paused(tokio::time::Instant::now()), timeouts), asked)
 }
 
-/// When the request of the answer was sent, and when the answer came; timers are good to a millisecond.
+/// Returns when the request with the first response was sent, and when the response came, in units of 10 ms.
 async fn once(cluster: &EtcdClient<Double, Paused>) -> (u128, u128) {
     let begun = cluster.clock.now();
     let (sent, _) = Attempts::once(cluster, async |store: &Double| store.ask().await).next().await.expect("an answer");
@@ -58,7 +58,7 @@ async fn once(cluster: &EtcdClient<Double, Paused>) -> (u128, u128) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_answered_soon_is_asked_of_the_next_endpoint_which_is_preferred_then() {
+async fn after_the_hedge_delay_the_next_endpoint_is_asked_and_becomes_the_preferred_one() {
     let (cluster, asked) = cluster([(SILENT, SILENT), (after(Duration::ZERO), SILENT)]);
     assert_eq!(once(&cluster).await, (100, 100));
     assert_eq!(once(&cluster).await, (0, 0));
@@ -74,7 +74,7 @@ async fn after_a_failure_the_next_endpoint_is_asked_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_counts_from_when_it_was_asked_for() {
+async fn a_late_answer_counts_from_when_its_request_was_sent() {
     let (cluster, _) = cluster([(after(Duration::from_secs(1)), SILENT)]);
     assert_eq!(once(&cluster).await, (0, 1000));
 }
@@ -86,7 +86,7 @@ async fn at_a_single_address_the_hedge_is_a_new_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_most_endpoints_refuse_is_final_and_what_one_refuses_is_not() {
+async fn a_denial_of_most_endpoints_is_final_and_that_of_one_is_not() {
     let (one, _) = cluster([(refused(), refused()), (after(HEDGE), SILENT), (after(HEDGE), SILENT)]);
     assert_eq!(once(&one).await, (0, 100));
     let (two, _) = cluster([(refused(), refused()), (refused(), refused()), (SILENT, SILENT)]);
@@ -95,7 +95,7 @@ async fn what_most_endpoints_refuse_is_final_and_what_one_refuses_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_double_up_to_the_limit_and_are_short_without_a_leader_for_as_long_as_that_may_pass() {
+async fn pauses_double_up_to_the_limit_and_stay_short_for_one_attempt_limit_without_a_leader() {
     let (cluster, _) = cluster([(SILENT, SILENT)]);
     let near = |pause: Duration, ms: u64| {
         let exact = Duration::from_millis(ms);

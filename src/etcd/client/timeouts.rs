@@ -1,26 +1,26 @@
-//! How long the etcd client waits.
+//! The time limits of the etcd client.
 
 use std::time::Duration;
 
 use crate::core::{clock::Instant, limits::RELEASE_ATTEMPT, timing::Timing};
 
-/// Later than anything.
+/// The latest possible instant.
 pub(crate) const NEVER: Instant = Instant::from_boot(Duration::MAX);
 
-/// How long to wait for whom.
+/// The time limits of requests.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeouts {
-    /// When the next endpoint gets the request too.
+    /// The time without a response after which the request is sent to the next endpoint as well.
     pub hedge_delay: Duration,
-    /// When an attempt is given up: its answer would be of no use any more.
+    /// The time after which an attempt is dropped, because its response would be useless.
     pub attempt_limit: Duration,
-    /// The longest pause after all endpoints failed; the first ones are shorter.
+    /// The longest pause after all endpoints have failed; the first ones are shorter.
     pub pause: Duration,
 }
 
 impl RequestTimeouts {
-    /// What fits between the renewals of this timing: several hedges before the renew deadline, which is when a renewal that was
-    /// sent before is worth nothing any more.
+    /// Derives the limits from the timing: several hedges fit before the renew deadline, after which a renewal that was sent before
+    /// is useless.
     #[must_use]
     pub fn of(timing: &Timing) -> Self {
         let spare = timing.outage_survived();
@@ -33,7 +33,7 @@ impl RequestTimeouts {
 }
 
 impl Default for RequestTimeouts {
-    /// For a question or an errand outside of an election.
+    /// Returns the limits for requests outside of an election.
     fn default() -> Self {
         Self { hedge_delay: Duration::from_millis(500), attempt_limit: RELEASE_ATTEMPT, pause: Duration::from_secs(1) }
     }

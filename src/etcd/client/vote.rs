@@ -1,4 +1,4 @@
-//! Which cluster is ours: the questions to all endpoints, and the look-up of their names.
+//! The vote about which cluster to use: asks all endpoints for their cluster, and resolves their names.
 
 use std::{collections::BTreeSet, pin::pin, rc::Rc, time::Duration};
 
@@ -19,36 +19,36 @@ use super::{
 };
 use crate::core::{clock::Clock, timing::show};
 
-/// Who was asked for its cluster, and whether it answered.
+/// An endpoint that was asked for its cluster, and whether it answered.
 type Vote<S> = (Rc<S>, Result<(), StoreError>);
 
 impl<S: Store, C: Clock> EtcdClient<S, C> {
-    /// From one question to all endpoints which cluster they belong to, to the next.
-    const ASK_AGAIN: Duration = Duration::from_secs(60);
-    /// The same while they contradict each other, which has to be noticed when it gets worse.
-    const ASK_AGAIN_IN_CONFLICT: Duration = Duration::from_secs(5);
-    /// So many connections to the only endpoint are asked, as there may be several servers behind it.
+    /// The period of votes and of name resolution.
+    const VOTE_PERIOD: Duration = Duration::from_secs(60);
+    /// The period of votes while endpoints report different clusters.
+    const VOTE_PERIOD_IN_CONFLICT: Duration = Duration::from_secs(5);
+    /// The number of connections over which a single endpoint is asked, as there may be several servers behind it.
     const CONNECTIONS: usize = 3;
 
-    /// Forgets which cluster is ours: nothing of ours is there. It is decided anew by the next request.
+    /// Forgets which cluster to use. The caller must have no lease there. The next request decides again.
     pub fn forget_cluster(&self) {
         self.membership.forget();
     }
 
-    /// Decides which cluster is ours, however long that takes. Returns at once if it is decided.
+    /// Decides which cluster to use, without a time limit. Returns at once if that is decided already.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn decide(&self) -> Result<(), StoreError> {
         match self.membership.ours() {
             Some(_) => Ok(()),
-            // Boxed, as it is part of every request's future and seldom needed.
+            // Boxed, as it would make the future of every request larger.
             None => Box::pin(self.decide_by_vote()).await,
         }
     }
 
     async fn decide_by_vote(&self) -> Result<(), StoreError> {
-        // The last answers of all endpoints are as good as new ones.
+        // The latest responses of the endpoints may be sufficient.
         self.membership.decide();
         let mut pauses = Pauses::default();
         while self.membership.ours().is_none() {
@@ -56,12 +56,12 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
             let failures = self.vote().await;
             self.membership.decide();
             if self.membership.ours().is_none() {
-                self.undecided_finally(&failures)?;
+                self.check_failures(&failures)?;
                 self.clock.sleep(self.pause_after_failure(&mut pauses, false)).await;
             }
         }
-        self.undecided.take();
-        // What was asked last may still be silent, or of another cluster.
+        self.logged_votes.take();
+        // The preferred endpoint may not answer, or belong to another cluster.
         let preferred = self.endpoints.after(*self.preferred.borrow(), 0).1;
         if !self.membership.includes(preferred.name()) {
             let endpoints = self.endpoints.all();
@@ -71,10 +71,10 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         Ok(())
     }
 
-    /// Looks all names up again, and asks all endpoints which cluster they belong to: once a minute; the former also when
-    /// attempts fail, the latter when there are other endpoints, and every few seconds while there is a conflict.
-    pub async fn keep_asking(&self) -> ! {
-        // Who does not answer must not keep new addresses from being found.
+    /// Resolves all names and asks all endpoints for their cluster, once a minute. Resolves also when attempts fail, and asks also
+    /// when endpoints have changed, and every few seconds while they report different clusters.
+    pub async fn keep_endpoints_current(&self) -> ! {
+        // Both at once, so that endpoints that do not answer do not delay the resolution.
         let (never, _) = future::join(self.keep_resolving(), self.keep_voting()).await;
         never
     }
@@ -85,15 +85,15 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
             tokio::select! {
                 biased;
                 () = self.clock.sleep_until(resolve_at) => {}
-                () = self.trouble.notified() => {}
+                () = self.slow_or_failed.notified() => {}
             }
-            // Until then whoever decides does it.
+            // Before that, the request that decides resolves the names.
             if self.membership.ours().is_some() {
                 if self.resolve().await {
-                    self.others.notify_one();
+                    self.endpoints_changed.notify_one();
                 }
                 if self.clock.now() >= resolve_at {
-                    resolve_at = self.clock.now() + Self::ASK_AGAIN;
+                    resolve_at = self.clock.now() + Self::VOTE_PERIOD;
                 }
             } else {
                 resolve_at = resolve_at.max(self.clock.now() + Duration::from_secs(1));
@@ -105,25 +105,25 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     async fn keep_voting(&self) -> ! {
         let mut ask_at = self.clock.now() + Duration::from_secs(1);
         loop {
-            let in_conflict_at = self.clock.now() + Self::ASK_AGAIN_IN_CONFLICT;
-            let others = tokio::select! {
+            let in_conflict_at = self.clock.now() + Self::VOTE_PERIOD_IN_CONFLICT;
+            let have_changed = tokio::select! {
                 biased;
-                () = self.others.notified() => true,
+                () = self.endpoints_changed.notified() => true,
                 () = self.clock.sleep_until(ask_at.min(in_conflict_at)) => false,
             };
-            // Until then whoever decides does it.
+            // Before that, the request that decides asks the endpoints.
             if self.membership.ours().is_none() {
                 ask_at = ask_at.max(self.clock.now() + Duration::from_secs(1));
-            } else if others || self.membership.in_conflict() || self.clock.now() >= ask_at {
-                self.ask_again().await;
-                ask_at = self.clock.now() + Self::ASK_AGAIN;
+            } else if have_changed || self.membership.in_conflict() || self.clock.now() >= ask_at {
+                self.vote_again().await;
+                ask_at = self.clock.now() + Self::VOTE_PERIOD;
             }
         }
     }
 
-    /// Asks all endpoints which cluster they belong to. If that decides without those that have left DNS, only those of them
-    /// are kept that are still of our cluster.
-    async fn ask_again(&self) {
+    /// Asks all endpoints for their cluster. If the votes suffice without the endpoints that DNS has removed, keeps only those of the
+    /// removed ones that still belong to the cluster in use.
+    async fn vote_again(&self) {
         let mut answered = BTreeSet::new();
         let mut asked = self.ask_all();
         while let Some((store, answer)) = asked.next().await {
@@ -132,13 +132,12 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         let is_ours = |store: &S| answered.contains(store.name()) && self.membership.includes(store.name());
         let present = self.endpoints.present();
         if 2 * present.iter().filter(|store| is_ours(store)).count() > present.len() {
-            self.endpoints.retain_left(is_ours);
+            self.endpoints.retain_departed(is_ours);
             self.set_voters();
         }
     }
 
-    /// Looks all names up. What a name stood for before is kept while it cannot be looked up. Returns whether other endpoints
-    /// vote now.
+    /// Resolves all names. A name that cannot be resolved keeps its addresses. Returns whether the endpoints have changed.
     async fn resolve(&self) -> bool {
         let limit = self.clock.now() + 4 * self.timeouts.hedge_delay;
         let names = self.endpoints.names().iter().enumerate();
@@ -152,7 +151,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                 None => {}
             }
         }
-        self.endpoints.retain_left(|store| self.membership.keeps(store.name()));
+        self.endpoints.retain_departed(|store| self.membership.keeps_vote(store.name()));
         self.set_voters();
         let present = self.endpoints.present();
         let names = |stores: &[Rc<S>]| stores.iter().map(|store| store.name().to_owned()).collect::<BTreeSet<_>>();
@@ -160,25 +159,27 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     }
 
     fn set_voters(&self) {
-        let way = |store: &Rc<S>| Some((store.name().to_owned(), store.way()?));
-        self.membership.set_ways(self.endpoints().iter().filter_map(way));
+        let family = |store: &Rc<S>| Some((store.name().to_owned(), store.address_family()?));
+        self.membership.set_address_families(self.endpoints().iter().filter_map(family));
         self.membership.set_endpoints(self.endpoints().iter().map(|store| store.name()));
         let preferred = *self.preferred.borrow();
         self.prefer(self.endpoints.after(preferred, 0).0);
     }
 
-    /// Asks all endpoints until no answer that is missing can change the result.
+    /// Asks all endpoints for their cluster, until no outstanding response can change the result. Returns the failures.
     async fn vote(&self) -> Vec<StoreError> {
         let endpoints = self.endpoints();
         let mut missing: BTreeSet<&str> = endpoints.iter().map(|store| store.name()).collect();
         let mut failures = Vec::new();
         let mut asked = self.ask_all();
-        if self.membership.rests_on_one() {
+        if self.membership.has_single_voter() {
             let more = (1..Self::CONNECTIONS).flat_map(|_| self.endpoints.all());
-            asked.extend(more.map(|(id, store)| self.ask_within_limit(id, Rc::new(store.again())).boxed_local()));
+            asked.extend(
+                more.map(|(id, store)| self.ask_within_limit(id, Rc::new(store.new_connection())).boxed_local()),
+            );
         }
         let mut slow = pin!(self.clock.sleep(self.silence()));
-        let mut told = false;
+        let mut logged = false;
         loop {
             let (store, answer) = tokio::select! {
                 biased;
@@ -186,10 +187,10 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                     Some(answer) => answer,
                     None => break,
                 },
-                () = slow.as_mut(), if !told => {
-                    told = true;
+                () = slow.as_mut(), if !logged => {
+                    logged = true;
                     let silent = missing.iter().map(|name| format!("{name}: no answer within {}", show(self.silence())));
-                    self.tell_undecided(&failures.iter().map(ToString::to_string).chain(silent).collect::<Vec<_>>());
+                    self.log_undecided(&failures.iter().map(ToString::to_string).chain(silent).collect::<Vec<_>>());
                     continue;
                 }
             };
@@ -202,7 +203,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         failures
     }
 
-    /// Asks all endpoints at once which cluster they belong to.
+    /// Asks all endpoints at once for their cluster.
     fn ask_all(&self) -> FuturesUnordered<LocalBoxFuture<'_, Vote<S>>> {
         self.endpoints.all().into_iter().map(|(id, store)| self.ask_within_limit(id, store).boxed_local()).collect()
     }
@@ -211,61 +212,61 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         let limit = self.clock.now() + self.timeouts.attempt_limit;
         let answer = self.clock.before(limit, self.ask_one(id, &store)).await;
         let answer = answer.unwrap_or_else(|| {
-            self.give_up_connection(id, &store);
+            self.replace_connection(id, &store);
             let limit = show(self.timeouts.attempt_limit);
             Err(StoreError::Unavailable(format!("{}: no answer within {limit}", store.name())))
         });
-        let answer = answer.map(|cluster| self.membership.heard(store.name(), cluster));
+        let answer = answer.map(|cluster| self.membership.record(store.name(), cluster));
         (store, answer)
     }
 
-    /// Asks one endpoint for its cluster; over new connections as well if there is no answer, since behind one address there may
-    /// be several members.
+    /// Asks one endpoint for its cluster. Without a response it asks over new connections as well, as there may be several members
+    /// behind one address.
     async fn ask_one(&self, id: Id, store: &Rc<S>) -> Result<u64, StoreError> {
         let ask = async |store: Rc<S>| (store.cluster_id().await, store);
         let mut asked: FuturesUnordered<_> = [ask(Rc::clone(store))].into_iter().collect();
-        let mut patience = self.timeouts.hedge_delay;
+        let mut delay = self.timeouts.hedge_delay;
         loop {
             tokio::select! {
                 biased;
                 Some((answer, store)) = asked.next() => match answer {
                     Ok(cluster) => {
-                        self.keep(id, &store);
+                        self.keep_connection(id, &store);
                         return Ok(cluster);
                     }
                     Err(failure) => {
                         tracing::debug!(endpoint = store.name(), "{failure}");
-                        self.give_up_connection(id, &store);
+                        self.replace_connection(id, &store);
                         if asked.is_empty() {
                             return Err(failure);
                         }
                     }
                 },
-                () = self.clock.sleep(patience) => {
-                    patience *= 2;
-                    asked.push(ask(Rc::new(store.again())));
+                () = self.clock.sleep(delay) => {
+                    delay *= 2;
+                    asked.push(ask(Rc::new(store.new_connection())));
                 }
             }
         }
     }
 
-    /// Whether it makes sense to go on after all endpoints have answered or failed.
-    fn undecided_finally(&self, failures: &[StoreError]) -> Result<(), StoreError> {
+    /// Returns an error if the failures are final, after all endpoints have answered or failed.
+    fn check_failures(&self, failures: &[StoreError]) -> Result<(), StoreError> {
         if self.membership.summary().is_empty() {
             return self.all_failed(failures.to_vec());
         }
-        self.known.set(true);
-        self.tell_undecided(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.has_answered.set(true);
+        self.log_undecided(&failures.iter().map(ToString::to_string).collect::<Vec<_>>());
         Ok(())
     }
 
-    /// One line when the votes do not suffice, and when they have changed; not one per try.
-    fn tell_undecided(&self, reasons: &[String]) {
+    /// Logs one line when the votes do not suffice, and when they have changed.
+    fn log_undecided(&self, reasons: &[String]) {
         let summary = self.membership.summary();
         if summary.is_empty() {
-            return self.tell_silence(reasons);
+            return self.log_silence(reasons);
         }
-        if self.undecided.borrow().as_ref() != Some(&summary) {
+        if self.logged_votes.borrow().as_ref() != Some(&summary) {
             let colon = if reasons.is_empty() { "" } else { ": " };
             tracing::warn!(
                 "could not decide which etcd cluster to use: {summary}; more than half of {} must report the same cluster, a \
@@ -275,7 +276,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                 show(self.timeouts.pause),
                 reasons.join("; ")
             );
-            self.undecided.replace(Some(summary));
+            self.logged_votes.replace(Some(summary));
         }
     }
 }
