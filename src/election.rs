@@ -1,12 +1,11 @@
 //! The election: one lock, one candidate, over any [`Store`](crate::etcd::store::Store).
 //!
-//! A candidate leads while the head of the queue *and* the holder key hang on its lease and no marker stands
-//! ([`view`]). It [campaigns](Election::campaign) until it does, [leads](Election::lead) while the guard runs the command,
-//! and [gives the lead away](Election::hand_over) when nothing of the command is left. Nothing is ever taken from a living
-//! instance: whoever wants the lead asks for it, or waits until the lease has run out, and by then the guard has killed
-//! the command.
+//! A candidate leads while the head of the queue *and* the holder key are attached to its lease and no eviction marker exists
+//! ([`view`]). It [campaigns](Election::campaign) until then, [leads](Election::lead) while the guard runs the command, and
+//! [hands over](Election::hand_over) when the process tree has exited. Leadership is never taken from a live instance:
+//! another one makes a handover request, or waits until the lease has expired; by then the guard has killed the command.
 //!
-//! Every transaction compares what it rests on. So one whose answer was lost does no harm when it is applied later.
+//! Every transaction compares all that it depends on, so that it is harmless if it is applied late or twice.
 
 mod campaign;
 mod candidate;

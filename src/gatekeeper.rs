@@ -1,6 +1,6 @@
-//! The gatekeeper: takes part in the election, and has the guard run the command while it leads.
+//! The gatekeeper: takes part in the election, and orders the guard to run the command while it leads.
 //!
-//! [`lifecycle`] is the state that it decides by and shows, [`run`](mod@run) the story of one run.
+//! [`lifecycle`] has the state of the instance, and [`run`](mod@run) the sequence of campaigns and terms.
 
 pub mod lifecycle;
 mod run;

@@ -1,4 +1,4 @@
-//! Which of its roles this process has: pass-through, gatekeeper (and guard, which is forked from it), or an operator's command.
+//! Selects the role of this process: pass-through, gatekeeper (which forks the guard), or an operator command.
 
 use std::{env, process::ExitCode};
 
@@ -14,9 +14,9 @@ use etcd_await_election::{
 use nix::sys::prctl;
 
 fn main() -> ExitCode {
-    // The command, of the same user, must not read our password in `/proc`, by ptrace or in a core dump. Ends with `execve`.
+    // The command has the same user. It must not read the password in `/proc`, by ptrace or in a core dump. `execve` resets this.
     let _ = prctl::set_dumpable(false);
-    // Before anything is blocked.
+    // Before any signal is blocked.
     let original = Original::save();
     let variables = env::vars_os().collect();
     let code = match settings::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Result<Exit, StartError> {
     let (style, stderr) = match mode {
         Mode::Gate(_) => log::init_without_waiting(&log).map_err(StartError::no_room("the log writer"))?,
-        // A command that is only executed waits for nothing, and nothing is logged before it.
+        // Pass-through needs no log.
         Mode::PassThrough(_) if remarks.is_empty() => (Style::PLAIN, None),
         _ => (log::init(&log), None),
     };

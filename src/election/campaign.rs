@@ -1,4 +1,4 @@
-//! Join, wait, claim, verify: from nothing to a [`Term`].
+//! The campaign: join the queue, wait, claim the lock, and verify that the command may start.
 
 use std::{cell::RefCell, collections::BTreeSet, future::pending, pin::pin, time::Duration};
 
@@ -24,21 +24,21 @@ use crate::{
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// Takes part in the election until this candidate leads: the lock is held by a lease that was renewed of late,
-    /// nobody asks for the lead, and no evicted holder may still run. However long that takes.
+    /// Campaigns until this candidate leads, without a time limit: its freshly renewed lease holds the lock, there is no handover
+    /// request, and the command of an evicted holder cannot run any more.
     ///
-    /// Dropped half-way, it leaves a lease behind: [`give_back`](Self::give_back) revokes it.
+    /// If the future is dropped, [`release`](Self::release) revokes the lease.
     ///
     /// # Errors
-    /// What only a person can mend.
+    /// If etcd denies access, or TLS verification fails for every endpoint.
     pub async fn campaign(&self, guard: &impl Guard) -> Result<Term, StoreError> {
         let mut pauses = Pauses::default();
         self.etcd.set_urgent(false);
         loop {
-            self.tell(Progress::Joining);
+            self.report(Progress::Joining);
             self.leave_cluster().await;
             let lease = self.etcd.new_lease();
-            // Before it is granted: whatever happens to us, it can be given back.
+            // Before it is granted, so that it can be revoked even if this process is killed.
             self.lease.set(Some(lease));
             self.granted.set(false);
             guard.order(Order::Lease(Some(lease)));
@@ -49,7 +49,7 @@ impl<S: Store, C: Clock> Election<S, C> {
             };
             self.granted.set(true);
             self.ttl.set(granted.ttl);
-            self.tell(Progress::Renewed { sent, ttl: granted.ttl });
+            self.report(Progress::Renewed { sent, ttl: granted.ttl });
             let candidacy = tokio::select! {
                 biased;
                 () = self.etcd.membership().is_lost() => Candidacy::Over,
@@ -58,21 +58,21 @@ impl<S: Store, C: Clock> Election<S, C> {
             let pause = match candidacy {
                 Candidacy::Elected(term) => return Ok(*term),
                 Candidacy::NotJoined => self.etcd.pause_after_failure(&mut pauses, false),
-                Candidacy::InVain => self.timing.retry_period(),
+                Candidacy::HandoverFailed => self.timing.retry_period(),
                 Candidacy::Over => {
                     pauses = Pauses::default();
                     Duration::ZERO
                 }
             };
-            self.give_back(guard).await;
+            self.release(guard).await;
             self.clock().sleep(pause).await;
         }
     }
 
-    /// Forgets which cluster is ours. If the endpoints belong to another one by now, whose lock says nothing about the leader of
-    /// this one, not before that leader's lease would have run out: wherever this candidate was when it learned that.
+    /// Forgets which cluster to use. If the endpoints belong to another one by now, waits first until the lease of the leader in the
+    /// previous cluster must have expired: the lock of the other cluster says nothing about that leader.
     async fn leave_cluster(&self) {
-        let led = self.led_the_lost.take();
+        let led = self.led_lost_cluster.take();
         if self.etcd.membership().lost() && !led {
             let lease = self.ttl.get();
             let delay = crate::core::timing::show(lease);
@@ -84,90 +84,90 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.etcd.forget_cluster();
     }
 
-    /// With one lease from joining to leading, or to the end of that lease.
+    /// Joins with one lease, and campaigns until it leads or that lease is not used any more.
     ///
-    /// `renewed` is when the latest confirmed renewal of the lease was sent, or the request for it.
+    /// `renewed` is when the latest confirmed renewal of the lease was sent; at first, when its grant was.
     async fn candidacy(&self, granted: Granted, mut renewed: Instant) -> Result<Candidacy, StoreError> {
         let lease = granted.lease;
         if !self.join(lease).await? {
             return Ok(Candidacy::NotJoined);
         }
-        let mut told = None;
-        let mut failed = String::new();
+        let mut logged_position = None;
+        let mut logged_failure = String::new();
         let mut pauses = Pauses::default();
         loop {
-            let looked = if self.is_fresh(granted, renewed) {
+            let read = if self.is_fresh(granted, renewed) {
                 Some(self.etcd.hedged(async |store| self.view(store, lease).await).await?)
             } else {
                 None
             };
-            let view = match looked {
-                // To start with it, the renewal must still be fresh after the look.
+            let view = match read {
+                // To start the command, the renewal must still be fresh after the read.
                 Some(view) if self.is_fresh(granted, renewed) || !view.is_led_by(lease) => view,
                 _ => {
-                    let look = async |store: &S| self.view(store, lease).await;
-                    let Some((sent, view)) = self.renew_in_time(granted, renewed, look).await? else {
+                    let read = async |store: &S| self.view(store, lease).await;
+                    let Some((sent, view)) = self.renew_in_time(granted, renewed, read).await? else {
                         return Ok(Candidacy::Over);
                     };
                     renewed = sent;
                     view
                 }
             };
-            let Some((place, entry)) = view.entry_of(lease) else {
-                if told.is_none() {
+            let Some((position, entry)) = view.entry_of(lease) else {
+                if logged_position.is_none() {
                     return Ok(Candidacy::NotJoined);
                 }
                 tracing::warn!("the queue entry was deleted: joining again with a new lease");
                 return Ok(Candidacy::Over);
             };
             if view.markers.iter().any(|marker| marker.lease == Some(lease)) {
-                // A copy of our join led unseen, and somebody waits until this lease is gone.
+                // A join that was applied late made this instance the holder, and another instance evicted it.
                 tracing::warn!("lease {lease} was evicted before this instance led: joining again with a new lease");
                 return Ok(Candidacy::Over);
             }
-            self.tell_place(&view, place, entry, &mut told);
+            self.log_position(&view, position, entry, &mut logged_position);
             if view.is_led_by(lease) {
                 let term = Term::new(granted, renewed, &view, entry);
-                if let Some(asking) = view.asking(lease) {
-                    let whose = asking.entry.kv.identity();
+                if let Some(requester) = view.requester(lease) {
+                    let whose = requester.entry.kv.identity();
                     tracing::info!("{whose:?} made a handover request: handing over before the command is started");
-                    // We had the lead; to ask for it again would pass it round for ever among several who force.
+                    // Otherwise several instances with FORCE_ACQUIRE would request leadership from each other for ever.
                     self.demand.set(Demand::None);
-                    // If that failed, the owner of the request may have lost its entry and not yet its lease.
-                    let taken = self.hand_over_term(&term).await;
-                    return Ok(if taken { Candidacy::Over } else { Candidacy::InVain });
+                    // If this fails, the owner of the request may have lost its entry but not yet its lease.
+                    let handed_over = self.hand_over_term(&term).await;
+                    return Ok(if handed_over { Candidacy::Over } else { Candidacy::HandoverFailed });
                 }
                 if view.markers.is_empty() {
                     return Ok(Candidacy::Elected(Box::new(term)));
                 }
-                self.tell(Progress::Evicting);
-            } else if let Some((step, txn)) = self.next_step(&view, place, entry) {
+                self.report(Progress::Evicting);
+            } else if let Some((step, txn)) = self.next_step(&view, position, entry) {
                 match self.etcd.commit(&txn).await {
                     Ok(outcome) => {
                         tracing::debug!(?step, ?outcome, "transaction");
-                        failed.clear();
+                        logged_failure.clear();
                         if let Outcome::Then(_) = outcome {
-                            self.took(step);
+                            self.update_demand(step);
                         }
                         pauses = Pauses::default();
                         if outcome == Outcome::Nothing {
-                            // Something changed under us, as the next look shows. If it does not, that is no reason to hurry.
-                            self.clock().sleep(RECONSIDER).await;
+                            // A key has changed since the read. The next read shows it.
+                            self.clock().sleep(REREAD_PAUSE).await;
                         }
                     }
                     Err(failure @ StoreError::AccessDenied(_)) => return Err(failure),
-                    // Applied or not: the next look tells. Not at once, since whatever broke it may break the next.
+                    // The next read shows whether it was applied.
                     Err(failure) => {
-                        if failed != failure.to_string() {
-                            failed = failure.to_string();
-                            tracing::warn!("could not {step}: {failed}; retrying");
+                        if logged_failure != failure.to_string() {
+                            logged_failure = failure.to_string();
+                            tracing::warn!("could not {step}: {logged_failure}; retrying");
                         }
                         self.clock().sleep(self.etcd.pause_after_failure(&mut pauses, false)).await;
                     }
                 }
                 continue;
             }
-            match self.wait_for_change(granted, &mut renewed, &view, place, entry).await? {
+            match self.wait_for_change(granted, &mut renewed, &view, position, entry).await? {
                 Waited::Change => {}
                 Waited::HandedOver(term) => return Ok(Candidacy::Elected(term)),
                 Waited::LeaseGone => return Ok(Candidacy::Over),
@@ -175,15 +175,14 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Whether a renewal that was sent then is good enough to start the command with: none is due, at least half of the renew
-    /// deadline is left, and the leader's first renewal follows at once.
+    /// Returns whether the command may start after a renewal that was sent at `renewed`: no other is due, and at least half of the
+    /// renew deadline is left for the first renewal of the leader.
     fn is_fresh(&self, granted: Granted, renewed: Instant) -> bool {
         self.clock().now() < renewed + Timing::waiting_period(granted.ttl).min(self.timing.renew_deadline() / 2)
     }
 
-    /// Renews the lease of a candidate that waits. `None` if it is gone, or was not renewed for its whole TTL: such a lease is
-    /// not used any further, whatever etcd says. Old servers call one alive that they are about to revoke, and the next
-    /// candidate would start beside a command that we start with it.
+    /// Renews the lease of a waiting candidate. Returns `None` if the lease does not exist, or was not renewed within its TTL: old
+    /// versions of etcd confirm a lease that they are about to revoke, and then two commands would run.
     async fn renew_in_time<T>(
         &self,
         granted: Granted,
@@ -191,10 +190,10 @@ impl<S: Store, C: Clock> Election<S, C> {
         read: impl AsyncFn(&S) -> Result<T, StoreError>,
     ) -> Result<Option<(Instant, T)>, StoreError> {
         let deadline = self.timing.deadlines(before, granted.ttl).kill_at;
-        // Judged by when the answer came: a lease that has run out meanwhile may be called alive, too.
+        // The time of the response decides: a lease that has expired meanwhile may be confirmed, too.
         let renewed = self.renew(granted.lease, read).await?.filter(|_| self.clock().now() < deadline);
         match &renewed {
-            Some((sent, _)) => self.tell(Progress::Renewed { sent: *sent, ttl: granted.ttl }),
+            Some((sent, _)) => self.report(Progress::Renewed { sent: *sent, ttl: granted.ttl }),
             None => tracing::warn!(
                 "lease {} expired or was revoked while waiting: joining again with a new lease",
                 granted.lease
@@ -203,24 +202,23 @@ impl<S: Store, C: Clock> Election<S, C> {
         Ok(renewed)
     }
 
-    /// Creates the entry, and the holder key with it if the lock is free. Creates, never overwrites: `false` if nobody knows
-    /// whether that was done; such a lease is not used any further.
+    /// Creates the queue entry, and the holder key as well if the lock is free; never overwrites a key. Returns `false` if the
+    /// outcome is unknown: then this lease is not used any more.
     ///
-    /// A copy of it that is applied late does no harm: at worst it makes a second entry of this lease, at the end of the queue, or
-    /// takes the lock for it when it is free.
+    /// If it is applied late, it creates at worst a second entry of this lease, or takes a free lock.
     async fn join(&self, lease: LeaseId) -> Result<bool, StoreError> {
         let absent = |key: &Vec<u8>| Compare::Absent(Range::Key(key.clone()));
         let put = |key: &Vec<u8>| Op::Put(key.clone(), self.identity.clone().into(), lease);
         let (holder, entry) = (self.lock.holder(), self.lock.entry(lease));
-        let nobody = [self.lock.own_entries(), self.lock.foreign_entries()].map(Compare::Absent);
+        let queue_is_empty = [self.lock.own_entries(), self.lock.foreign_entries()].map(Compare::Absent);
         let join = Txn { when: vec![absent(&entry)], then: vec![put(&entry)], otherwise: None };
         let lead = Txn {
-            when: [absent(&holder)].into_iter().chain(nobody).collect(),
+            when: [absent(&holder)].into_iter().chain(queue_is_empty).collect(),
             then: vec![put(&entry), put(&holder)],
             otherwise: Some(Box::new(join)),
         };
         match self.etcd.commit(&lead).await {
-            // If nothing was changed, another copy of it may have been applied before: the look tells.
+            // If nothing was changed, it may have been applied before, over another connection. The next read shows that.
             Ok(_) => Ok(true),
             Err(failure @ StoreError::AccessDenied(_)) => Err(failure),
             Err(failure) => {
@@ -230,40 +228,40 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// What this candidate can do about its waiting, if anything.
-    fn next_step(&self, view: &View, place: usize, entry: &Entry) -> Option<(Step, Txn)> {
-        let mine = unchanged(&entry.kv);
+    /// Returns the transaction by which this candidate can come closer to leadership; `None` if it has to wait.
+    fn next_step(&self, view: &View, position: usize, entry: &Entry) -> Option<(Step, Txn)> {
+        let own_entry = unchanged(&entry.kv);
         let put = |key, lease| Op::Put(key, self.identity.clone().into(), lease);
         let then = |step, when, then| Some((step, Txn { when, then, otherwise: None }));
         let demand = self.demand.get();
-        let asked = view.holder.as_ref().filter(|holder| demand.is_for(holder));
-        if let (Some(holder), Some(_)) = (asked, view.holder_without_entry()) {
-            // The next leader has to obey this request: this candidate is the one that evicted the holder.
+        let wanted_from = view.holder.as_ref().filter(|holder| demand.is_for(holder));
+        if let (Some(holder), Some(_)) = (wanted_from, view.holder_without_entry()) {
+            // With a request, so that the next leader hands over to the candidate that evicted the holder.
             let request = Request { to: None, lease: entry.lease };
             let mut evict = vec![put(self.lock.request(request), entry.lease), Op::Delete(holder.key.clone())];
             evict.extend(holder.lease.map(|lease| Op::Put(self.lock.marker(lease), holder.value.clone(), lease)));
-            return then(Step::Evict, vec![mine, unchanged(holder)], evict);
+            return then(Step::Evict, vec![own_entry, unchanged(holder)], evict);
         }
         let request = demand.request(entry.lease);
         let key = request.map(|request| self.lock.request(request));
-        if place == 0 && view.holder.is_none() {
+        if position == 0 && view.holder.is_none() {
             let absent = Compare::Absent(Range::Key(self.lock.holder()));
-            let mut take = vec![put(self.lock.holder(), entry.lease)];
-            take.extend(key.map(Op::Delete));
-            return then(Step::Claim, vec![mine, absent], take);
+            let mut claim = vec![put(self.lock.holder(), entry.lease)];
+            claim.extend(key.map(Op::Delete));
+            return then(Step::Claim, vec![own_entry, absent], claim);
         }
-        let stands = request.and_then(|request| view.request(request));
-        let waits_for_another = asked.is_none() && demand != Demand::OfEveryLeader;
-        match (stands, key) {
-            (Some(stands), Some(key)) if waits_for_another => {
-                let stands = Compare::Unchanged(key.clone(), stands.mod_revision);
-                then(Step::Withdraw, vec![stands], vec![Op::Delete(key)])
+        let existing = request.and_then(|request| view.request(request));
+        let is_obsolete = wanted_from.is_none() && demand != Demand::OfEveryLeader;
+        match (existing, key) {
+            (Some(existing), Some(key)) if is_obsolete => {
+                let existing = Compare::Unchanged(key.clone(), existing.mod_revision);
+                then(Step::Withdraw, vec![existing], vec![Op::Delete(key)])
             }
-            (None, Some(key)) if !waits_for_another => {
+            (None, Some(key)) if !is_obsolete => {
                 let absent = Compare::Absent(Range::Key(key.clone()));
-                then(Step::Request, vec![mine, absent], vec![put(key, entry.lease)])
+                then(Step::Request, vec![own_entry, absent], vec![put(key, entry.lease)])
             }
-            (None, _) if waits_for_another => {
+            (None, _) if is_obsolete => {
                 self.demand.set(Demand::None);
                 None
             }
@@ -271,8 +269,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Updates the claim after a step that was applied.
-    fn took(&self, step: Step) {
+    fn update_demand(&self, step: Step) {
         match step {
             Step::Evict => self.demand.set(Demand::OfEveryLeader),
             Step::Withdraw => self.demand.set(Demand::None),
@@ -280,37 +277,35 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Waits until something this candidate waits for has changed, and renews its lease meanwhile: a few times per TTL, no
-    /// more.
+    /// Waits until one of the keys that this candidate depends on has changed, and renews its lease a few times per TTL.
     ///
-    /// Whoever is further back watches only its own entry and the one ahead, or each hand-over would wake the whole queue; that
-    /// somebody else leads it sees with its next renewal.
+    /// A standby further back watches only its own entry and the one ahead, so that a handover does not wake the whole queue.
     async fn wait_for_change(
         &self,
         granted: Granted,
         renewed: &mut Instant,
         view: &View,
-        place: usize,
+        position: usize,
         entry: &Entry,
     ) -> Result<Waited, StoreError> {
-        let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
+        let ahead = position.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
         let keys = [Some(&entry.kv.key), ahead.map(|kv| &kv.key)].into_iter().flatten();
         let mut watched: Vec<_> = keys.cloned().map(Range::Key).collect();
-        let mut rests_on: Vec<_> =
+        let mut expected: Vec<_> =
             [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(self.lock.holder());
         let mut gets: Vec<_> = watched.iter().chain([&holder]).cloned().map(Get::names).collect();
-        if place < 2 || self.demand.get() == Demand::OfEveryLeader {
+        if position < 2 || self.demand.get() == Demand::OfEveryLeader {
             watched.push(holder);
         }
         if view.is_led_by(entry.lease) {
             for range in self.lock.requests_to(entry.lease).into_iter().chain([self.lock.markers()]) {
-                rests_on.extend(view.names.iter().filter(|name| range.contains(&name.key)).cloned());
+                expected.extend(view.names.iter().filter(|name| range.contains(&name.key)).cloned());
                 gets.push(Get::names(range.clone()));
                 watched.push(range);
             }
         }
-        let rests_on = versions(rests_on);
+        let expected = versions(expected);
         let mut opening = pin!(self.etcd.watch(&watched, view.revision + 1));
         let mut watch = None;
         loop {
@@ -319,13 +314,13 @@ impl<S: Store, C: Clock> Election<S, C> {
                     watch = Some(opening.as_mut().await?);
                 }
                 match &mut watch {
-                    // What one endpoint refuses is not final.
+                    // Another endpoint may allow what this one denies.
                     Some(watch) => watch.next().await.map_err(|failure| StoreError::Unavailable(failure.to_string())),
                     None => pending().await,
                 }
             };
             tokio::select! {
-                // The lease first: no stream of changes may keep us from it.
+                // The lease first: a stream of changes must not delay its renewal.
                 biased;
                 () = self.clock().sleep_until(*renewed + Timing::waiting_period(granted.ttl)) => {
                     let read = async |store: &S| store.read(&gets).await;
@@ -333,8 +328,8 @@ impl<S: Store, C: Clock> Election<S, C> {
                         return Ok(Waited::LeaseGone);
                     };
                     *renewed = sent;
-                    // A change that the watch has not shown yet, or never will.
-                    if versions(snapshot.names) != rests_on {
+                    // The watch may not have shown this change yet, or may have missed it.
+                    if versions(snapshot.names) != expected {
                         return Ok(Waited::Change);
                     }
                 }
@@ -345,9 +340,9 @@ impl<S: Store, C: Clock> Election<S, C> {
                         return Ok(term.map_or(Waited::Change, |term| Waited::HandedOver(Box::new(term))));
                     }
                     Err(failure @ StoreError::AccessDenied(_)) => return Err(failure),
-                    // A watch that breaks says nothing: look. Not at once, as the next one may break at once.
+                    // The pause is for watches that break at once.
                     Err(_) => {
-                        self.clock().sleep(RECONSIDER).await;
+                        self.clock().sleep(REREAD_PAUSE).await;
                         return Ok(Waited::Change);
                     }
                 },
@@ -355,48 +350,48 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Our term, if the leader's place and the holder key were written for our lease in one transaction: it compared that
-    /// nobody asks for the lead and no evicted holder may run, so there is nothing left to look for.
+    /// Returns the term of this candidate if one transaction wrote the leader's entry and the holder key for its lease. That
+    /// transaction compared that there is neither a request nor a marker, so no other read is needed.
     ///
-    /// Not for a candidate that asks itself: it is served before others who ask.
+    /// Returns `None` for a candidate with a request of its own, which comes before those of others.
     fn handed_over(&self, granted: Granted, renewed: Instant, ahead: &KeyValue, changes: &[Change]) -> Option<Term> {
         let written = |key: &[u8]| match changes.iter().rfind(|change| change.key() == key) {
             Some(Change::Put(kv)) if kv.lease == Some(granted.lease) => Some(kv),
             _ => None,
         };
-        let (place, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
-        if place.mod_revision != holder.mod_revision
+        let (entry, holder) = (written(&ahead.key)?, written(&self.lock.holder())?);
+        if entry.mod_revision != holder.mod_revision
             || !self.is_fresh(granted, renewed)
             || self.demand.get() != Demand::None
         {
             return None;
         }
-        self.tell_leader(Some(holder));
+        self.log_leader(Some(holder));
         Some(Term {
             lease: granted.lease,
             ttl: granted.ttl,
             token: holder.mod_revision,
             renewed_at: renewed,
-            entry: place.clone(),
+            entry: entry.clone(),
             revision: holder.mod_revision,
             next: RefCell::default(),
         })
     }
 
-    /// Says where this candidate stands, when that changed.
-    fn tell_place(&self, view: &View, place: usize, entry: &Entry, told: &mut Option<usize>) {
-        if told.is_none() {
-            // The line about joining says who leads.
-            self.told_leader.replace(view.holder.as_ref().map(KeyValue::identity).unwrap_or_default());
+    /// Reports and logs the position of this candidate in the queue, and the leader.
+    fn log_position(&self, view: &View, position: usize, entry: &Entry, logged: &mut Option<usize>) {
+        if logged.is_none() {
+            // The line about joining names the leader.
+            self.logged_leader.replace(view.holder.as_ref().map(KeyValue::identity).unwrap_or_default());
         }
-        self.tell_leader(view.holder.as_ref());
+        self.log_leader(view.holder.as_ref());
         // The head of the queue takes a free lock at once.
-        let waits = place > 0 || view.holder.is_some();
+        let waits = position > 0 || view.holder.is_some();
         if self.demand.get() == Demand::OfSameIdentity {
-            let twin = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));
-            let twin = twin.filter(|holder| holder.value == self.identity.as_bytes());
-            self.demand.set(twin.map_or(Demand::None, |twin| Demand::OfHolder(twin.lease)));
-            if twin.is_some() {
+            let same = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));
+            let same = same.filter(|holder| holder.value == self.identity.as_bytes());
+            self.demand.set(same.map_or(Demand::None, |holder| Demand::OfHolder(holder.lease)));
+            if same.is_some() {
                 tracing::warn!(
                     "the leader has the identity of this instance, {:?}: requesting a handover",
                     self.identity
@@ -409,12 +404,12 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
             return;
         }
-        let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].name());
-        let number = view.number(place);
+        let behind = position.checked_sub(1).map(|ahead| view.entries[ahead].name());
+        let number = view.number(position);
         if waits {
-            self.tell(Progress::Waiting { number, behind: behind.clone() });
+            self.report(Progress::Waiting { number, behind: behind.clone() });
         }
-        if told.is_none() {
+        if logged.is_none() {
             let behind = behind.map_or_else(|| "at the head".to_owned(), |behind| format!("behind {behind:?}"));
             let leader = view
                 .holder
@@ -422,7 +417,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 .map_or_else(|| "there is no leader".to_owned(), |holder| format!("{:?} leads", holder.identity()));
             tracing::info!(lease = %entry.lease, "joined as number {number} in the queue, {behind}; {leader}");
             if let Some(holder) = view.holder_without_entry() {
-                self.tell_holder_without_entry(holder);
+                self.log_holder_without_entry(holder);
             } else if self.demand.get() == Demand::OfEveryLeader && view.entries.first().is_some_and(|head| !head.ours)
             {
                 let head = view.entries[0].name();
@@ -431,10 +426,10 @@ impl<S: Store, C: Clock> Election<S, C> {
                 );
             }
         }
-        *told = Some(place);
+        *logged = Some(position);
     }
 
-    fn tell_holder_without_entry(&self, holder: &KeyValue) {
+    fn log_holder_without_entry(&self, holder: &KeyValue) {
         let whose = holder.identity();
         match (holder.lease, self.demand.get().is_for(holder)) {
             (None, true) => {
@@ -452,14 +447,14 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Says who leads, when that changed.
-    fn tell_leader(&self, holder: Option<&KeyValue>) {
+    /// Reports the leader, and logs it if it has changed.
+    fn log_leader(&self, holder: Option<&KeyValue>) {
         let is_self = holder.is_some_and(|holder| holder.value == self.identity.as_bytes());
         let leader = holder.map(KeyValue::identity);
-        self.tell(Progress::LeaderSeen(leader.clone()));
+        self.report(Progress::LeaderSeen(leader.clone()));
         let Some(leader) = leader else { return };
-        let known = self.told_leader.replace(leader.clone());
-        if !known.is_empty() && known != leader && !is_self {
+        let previous = self.logged_leader.replace(leader.clone());
+        if !previous.is_empty() && previous != leader && !is_self {
             tracing::info!("{leader:?} leads now");
         }
     }
@@ -467,8 +462,8 @@ impl<S: Store, C: Clock> Election<S, C> {
 
 impl Term {
     fn new(granted: Granted, renewed: Instant, view: &View, entry: &Entry) -> Self {
-        // Where somebody asks for the lead it is not the next one's turn.
-        let next = view.next_of(granted.lease).filter(|next| next.ours && view.asking(granted.lease).is_none());
+        // A handover request comes before the next entry.
+        let next = view.next_of(granted.lease).filter(|next| next.ours && view.requester(granted.lease).is_none());
         Self {
             lease: granted.lease,
             ttl: granted.ttl,
@@ -481,41 +476,41 @@ impl Term {
     }
 }
 
-/// The pause after a transaction that found its compares wrong, and after a watch that broke.
-const RECONSIDER: Duration = Duration::from_millis(50);
+/// The pause before another read after a transaction whose compares failed, and after a watch that broke.
+const REREAD_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a candidacy with one lease came to.
+/// How the candidacy with one lease ended. All cases but the first one need a new lease.
 enum Candidacy {
     /// This candidate leads.
     Elected(Box<Term>),
-    /// Nobody knows of a place with this lease: join again with a new lease.
+    /// It is not known whether the lease has a queue entry.
     NotJoined,
-    /// Lease or place were lost, or the lead was given away at once: join again with a new lease.
+    /// The lease or the queue entry was lost, or leadership was handed over before the command was started.
     Over,
-    /// The same, for a reason that may still be there: not at once.
-    InVain,
+    /// Leadership could not be handed over to the owner of a request.
+    HandoverFailed,
 }
 
-/// What the waiting came to.
+/// Why the waiting ended.
 enum Waited {
-    /// Something may have changed: look.
+    /// A key may have changed: read again.
     Change,
-    /// The leader gave us the lead.
+    /// The leader handed over to this candidate.
     HandedOver(Box<Term>),
-    /// The lease is gone, or not to be used any further.
+    /// The lease does not exist, or must not be used any more.
     LeaseGone,
 }
 
-/// What a waiting candidate can do.
+/// A transaction of a waiting candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Take the free lock.
     Claim,
-    /// Put a request for the lead.
+    /// Make a handover request.
     Request,
-    /// Delete the request to a holder that no longer holds the lock.
+    /// Delete the request to an earlier holder.
     Withdraw,
-    /// Delete a holder that knows no requests, and mark its lease.
+    /// Delete the holder key of a holder that does not react to requests, and create the eviction marker on its lease.
     Evict,
 }
 
@@ -530,7 +525,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// The keys with the revisions that changed them last.
+/// Returns the keys with their mod revisions.
 fn versions(names: Vec<KeyOnly>) -> BTreeSet<(Vec<u8>, i64)> {
     names.into_iter().map(|name| (name.key, name.mod_revision)).collect()
 }

@@ -1,4 +1,4 @@
-//! What one candidate of one election keeps, and the reads that all its steps need.
+//! The state of one candidate in one election, and the reads that all its steps need.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,36 +29,35 @@ pub struct Election<S, C> {
     pub(super) lock: LockName,
     pub(super) identity: String,
     pub(super) timing: Timing,
-    /// The lease that has to be given back.
+    /// The lease that has to be revoked at the end.
     pub(super) lease: Cell<Option<LeaseId>>,
     /// Whether etcd confirmed that lease.
     pub(super) granted: Cell<bool>,
-    /// The time to live of the latest lease: what etcd grants can be more than what is asked for.
+    /// The time to live of the latest lease: etcd may grant more than was requested.
     pub(super) ttl: Cell<Duration>,
     pub(super) demand: Cell<Demand>,
-    /// Whether this candidate itself was the leader of the cluster that was lost: its command has ended.
-    pub(super) led_the_lost: Cell<bool>,
-    /// Who was last said to lead.
-    pub(super) told_leader: RefCell<String>,
-    /// Who is told what changes.
+    /// Whether this candidate itself led in the cluster that was lost: then no command is left running there.
+    pub(super) led_lost_cluster: Cell<bool>,
+    /// The leader that was logged last.
+    pub(super) logged_leader: RefCell<String>,
     observer: Observer,
 }
 
-/// Whether this candidate asks for the lead instead of waiting for it.
+/// Which holders this candidate requests a handover from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Demand {
-    /// It waits.
+    /// From none: it waits for its turn.
     None,
-    /// It asks if its own identity leads when it joins first.
+    /// From a holder with the same identity, if there is one when it joins; not decided before.
     OfSameIdentity,
-    /// It asks only the holder that it found when it joined, by its lease. A standby that is elected later is left alone.
+    /// From the holder with this lease, which it found when it joined; not from a standby that is elected later.
     OfHolder(Option<LeaseId>),
-    /// It asks every leader until it has led itself.
+    /// From every leader until it has led itself.
     OfEveryLeader,
 }
 
 impl Demand {
-    /// Returns whether this holder is asked.
+    /// Returns whether it requests a handover from this holder.
     pub(super) fn is_for(self, holder: &KeyValue) -> bool {
         match self {
             Self::None | Self::OfSameIdentity => false,
@@ -77,10 +76,10 @@ impl Demand {
     }
 }
 
-/// One leadership: what it rests on.
+/// One leadership: the keys and the lease that it depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// The lease that everything hangs on.
+    /// The lease that all its keys are attached to.
     pub lease: LeaseId,
     /// Its time to live, as granted.
     pub ttl: Duration,
@@ -88,16 +87,16 @@ pub struct Term {
     pub token: i64,
     /// When the latest confirmed renewal was sent.
     pub renewed_at: Instant,
-    /// Our queue entry, the head, as it was last written.
+    /// Its queue entry, the head, as it was last written.
     pub(super) entry: KeyValue,
-    /// The revision of the store at which all this was read.
+    /// The revision at which all this was read.
     pub(super) revision: i64,
-    /// The next queue entry of ours, as the latest renewal saw it.
+    /// The next queue entry of an instance of this program, as the latest renewal read it.
     pub(super) next: RefCell<Option<Entry>>,
 }
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// A candidate that has not joined yet.
+    /// Creates a candidate that has not joined yet.
     #[must_use]
     pub fn new(config: &ElectionConfig, client: EtcdClient<S, C>, observer: Observer) -> Self {
         let demand = match (config.force, config.identity_is_explicit) {
@@ -114,13 +113,13 @@ impl<S: Store, C: Clock> Election<S, C> {
             granted: Cell::new(false),
             ttl: Cell::new(config.timing.lease()),
             demand: Cell::new(demand),
-            led_the_lost: Cell::default(),
-            told_leader: RefCell::default(),
+            led_lost_cluster: Cell::default(),
+            logged_leader: RefCell::default(),
             observer,
         }
     }
 
-    /// The endpoints this candidate uses.
+    /// Returns the etcd client of this candidate.
     pub const fn etcd(&self) -> &EtcdClient<S, C> {
         &self.etcd
     }
@@ -129,16 +128,14 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.etcd.clock()
     }
 
-    /// Tells of a change.
-    pub(super) fn tell(&self, progress: Progress) {
+    pub(super) fn report(&self, progress: Progress) {
         (self.observer)(progress);
     }
 
-    /// Reads, then keeps the lease alive, both at one endpoint. The confirmation counts from the moment before either was sent.
-    /// Returns `None` if the lease is gone.
+    /// Reads, then keeps the lease alive, at one endpoint. Returns the instant before both; `None` if the lease does not exist.
     ///
-    /// In this order, as a leader of etcd that was frozen answers a keepalive without having it from the others (before 3.4.31
-    /// and 3.5.13); a linearizable read it cannot answer before it knows that it leads no more.
+    /// The read comes first: before etcd 3.4.31 and 3.5.13, a raft leader that was frozen may confirm a keepalive although another
+    /// member leads by now, but it cannot answer a linearizable read.
     pub(super) async fn renew<T>(
         &self,
         lease: LeaseId,
@@ -151,7 +148,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         self.etcd.hedged(renewal).await
     }
 
-    /// The same over one connection, as one attempt.
+    /// Does the same as one attempt over one connection.
     pub(super) async fn renew_at<T>(
         &self,
         store: &S,
@@ -162,12 +159,12 @@ impl<S: Store, C: Clock> Election<S, C> {
         Ok(store.keep_alive(lease).await?.then_some(read))
     }
 
-    /// Reads everything that concerns the candidate with this lease, at one endpoint.
+    /// Reads all keys that concern the candidate with this lease, at one endpoint.
     pub(super) async fn view(&self, store: &S, lease: LeaseId) -> Result<View, StoreError> {
         View::read(&self.lock, self.requests(lease), async |gets: &[Get]| store.read(gets).await).await
     }
 
-    /// Returns what to read of requests: those that the candidate with this lease must obey as leader, and its own.
+    /// Returns the reads of the requests that the candidate with this lease must obey as leader, and of its own.
     pub(super) fn requests(&self, lease: LeaseId) -> impl Iterator<Item = Get> {
         let own = self.demand.get().request(lease).map(|request| Range::Key(self.lock.request(request)));
         self.lock.requests_to(lease).into_iter().chain(own).map(Get::names)

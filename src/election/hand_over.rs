@@ -1,5 +1,5 @@
-//! Hand over and give back: only ever after the guard reported that nothing of the command is left, or before anything
-//! was started.
+//! Handing over leadership and revoking the lease: only after the guard reported that the process tree has exited, or before the
+//! command was started.
 
 use std::time::Duration;
 
@@ -20,29 +20,28 @@ use crate::{
 };
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// From a hand-over to the revocation of the lease: for the successor's start on a machine that has few processors, and less
-    /// than anybody notices who waits for this program to end.
-    const ROOM_FOR_THE_SUCCESSOR: Duration = Duration::from_millis(50);
+    /// The delay from a handover to the revocation of the lease, so that etcd serves the successor first.
+    const DELAY_AFTER_HANDOVER: Duration = Duration::from_millis(50);
 
-    /// Gives the lead to whoever asked for it, else to the next in the queue, and the lease back in any case.
+    /// Hands over to the owner of the oldest request, else to the next in the queue, and then revokes the lease in any case.
     ///
-    /// Not in a cluster that is not ours any more: whoever waits there has yet to learn that.
+    /// Hands nothing over in a cluster that most endpoints have left: the standbys there have yet to learn that.
     pub async fn hand_over(&self, term: &Term, guard: &impl Guard) {
-        // One limit for both, or a program that cannot reach etcd would need it twice to end.
+        // One limit for both, or the exit would take twice as long if etcd cannot be reached.
         let limit = self.clock().now() + self.timing.end_limit();
         if !self.etcd.membership().lost() {
             self.hand_over_term(term).await;
         }
-        self.give_back_before(limit, guard).await;
+        self.release_before(limit, guard).await;
     }
 
-    /// Gives the lease back, if there is one. If etcd cannot be told, it runs out.
-    pub async fn give_back(&self, guard: &impl Guard) {
+    /// Revokes the lease, if there is one. If etcd cannot be reached in time, the lease will expire.
+    pub async fn release(&self, guard: &impl Guard) {
         let limit = if self.granted.get() { self.timing.end_limit() } else { UNCONFIRMED };
-        self.give_back_before(self.clock().now() + limit, guard).await;
+        self.release_before(self.clock().now() + limit, guard).await;
     }
 
-    async fn give_back_before(&self, limit: Instant, guard: &impl Guard) {
+    async fn release_before(&self, limit: Instant, guard: &impl Guard) {
         if let Some(lease) = self.lease.get().filter(|_| self.etcd.membership().lost()) {
             tracing::warn!(
                 "not revoking lease {lease}, which will expire: most endpoints belong to another etcd cluster by now"
@@ -54,27 +53,27 @@ impl<S: Store, C: Clock> Election<S, C> {
                 Some(Ok(true)) => tracing::info!("revoked lease {lease}"),
                 Some(Ok(false)) => tracing::info!("lease {lease} had already expired"),
                 Some(Err(refused)) => tracing::warn!("could not revoke lease {lease}: {refused}; it will expire"),
-                // Nothing hangs on it, if there is such a lease at all.
+                // It has no keys, if it exists at all.
                 None if !self.granted.get() => {}
                 None => {
                     let limit = show(self.timing.end_limit());
                     tracing::warn!("could not revoke lease {lease} within {limit}; it will expire");
                 }
             }
-            // Only now: a campaign can be dropped meanwhile, and then this is asked for once more.
+            // Only now: if this future is dropped before, the next call revokes the lease.
             self.lease.set(None);
         }
         guard.order(Order::Lease(None));
-        self.tell(Progress::Released);
+        self.report(Progress::Released);
     }
 
-    /// One transaction that makes the successor the leader: its lease takes over our place and the holder key. Whether that is
-    /// known to have been done; whatever is in doubt is left to the revocation of the lease.
+    /// Makes the successor the leader in one transaction, which attaches the leader's entry and the holder key to its lease. Returns
+    /// whether that is known to have been applied; otherwise the revocation of the lease frees the lock.
     ///
-    /// Whoever the latest renewal saw to be next is tried at once; if that has changed, a serializable_read finds the successor. Neither
-    /// has to be the present state, as the transaction compares all that it rests on.
+    /// Tries the successor that the latest renewal saw, and then the one that a serializable read finds. Both may be out of date, as
+    /// the transaction compares all that it depends on.
     pub(super) async fn hand_over_term(&self, term: &Term) -> bool {
-        // The rest is for the revocation of the lease.
+        // The time after this limit is for the revocation of the lease.
         let limit = self.clock().now() + self.timing.handover_limit();
         self.clock().before(limit, self.hand_over_to_successor(term)).await.unwrap_or(false)
     }
@@ -82,46 +81,45 @@ impl<S: Store, C: Clock> Election<S, C> {
     async fn hand_over_to_successor(&self, term: &Term) -> bool {
         if let Some(entry) = &term.next.take() {
             let mut txn = self.hand_over_txn(term, &Successor { entry, request: None });
-            // No entry of another client is between the two.
+            // There is no entry of another client between the two.
             txn.when.push(Compare::Older(self.lock.foreign_entries(), term.entry.create_revision));
             if self.hand_over_to(entry, &txn).await {
                 return true;
             }
         }
-        let serializable_read = self.etcd.hedged(async |store| {
+        let view = self.etcd.hedged(async |store| {
             let requests = self.requests(term.lease);
             View::read(&self.lock, requests, async |gets: &[Get]| store.serializable_read(gets).await).await
         });
-        let Ok(view) = serializable_read.await else { return false };
+        let Ok(view) = view.await else { return false };
         match view.successor_of(term.lease).filter(|_| view.is_led_by(term.lease)) {
             Some(successor) => self.hand_over_to(successor.entry, &self.hand_over_txn(term, &successor)).await,
             None => false,
         }
     }
 
-    /// Hedged, as a member that is dead or cut off must not keep the successor waiting.
     async fn hand_over_to(&self, successor: &Entry, txn: &Txn) -> bool {
         let outcome = self.etcd.commit(txn).await;
         let Ok(Outcome::Then(token)) = outcome else {
-            tracing::debug!(?outcome, "not handed over, as far as is known");
+            tracing::debug!(?outcome, "the handover failed or its outcome is unknown");
             return false;
         };
         let to = successor.kv.identity();
         tracing::info!(token, "handed over to {to:?}");
-        // Nothing hangs on our lease any more, so its revocation is in no hurry.
-        self.clock().sleep(Self::ROOM_FOR_THE_SUCCESSOR).await;
+        // The lease has no keys any more, so its revocation is not urgent.
+        self.clock().sleep(Self::DELAY_AFTER_HANDOVER).await;
         true
     }
 
-    /// It rests on our place, on `L` at our token (so that it loses against a Go peer's force), and on the successor's place
-    /// and request as they were read; or on that nobody asks, as the next one in the queue then starts without a look. A key that
-    /// somebody wrote there by hand stands in the way of that, too: then the revocation of the lease gives the lead away.
+    /// Compares the own entry, the holder key (a Go instance may have rewritten it), and the successor's entry and request. For a
+    /// successor without a request it compares that there is no request and no marker, because that one starts without reading
+    /// them; if there is one, even written by hand, the revocation of the lease frees the lock.
     fn hand_over_txn(&self, term: &Term, successor: &Successor<'_>) -> Txn {
-        let (place, heir) = (&term.entry, successor.entry);
+        let (own, next) = (&term.entry, successor.entry);
         let mut when = vec![
-            Compare::Unchanged(place.key.clone(), place.mod_revision),
+            Compare::Unchanged(own.key.clone(), own.mod_revision),
             Compare::Unchanged(self.lock.holder(), term.token),
-            Compare::Unchanged(heir.kv.key.clone(), heir.kv.mod_revision),
+            Compare::Unchanged(next.kv.key.clone(), next.kv.mod_revision),
         ];
         match successor.request {
             Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
@@ -131,11 +129,11 @@ impl<S: Store, C: Clock> Election<S, C> {
             }
         }
         let mut then = vec![
-            Op::Put(place.key.clone(), heir.kv.value.clone(), heir.lease),
-            Op::Put(self.lock.holder(), heir.kv.value.clone(), heir.lease),
-            Op::Delete(heir.kv.key.clone()),
+            Op::Put(own.key.clone(), next.kv.value.clone(), next.lease),
+            Op::Put(self.lock.holder(), next.kv.value.clone(), next.lease),
+            Op::Delete(next.kv.key.clone()),
         ];
-        let requests = [None, Some(term.lease)].map(|to| self.lock.request(Request { to, lease: heir.lease }));
+        let requests = [None, Some(term.lease)].map(|to| self.lock.request(Request { to, lease: next.lease }));
         then.extend(requests.map(Op::Delete));
         Txn { when, then, otherwise: None }
     }
@@ -184,9 +182,9 @@ mod tests {
         Election::new(&config, cluster, Rc::new(|_| {}))
     }
 
-    /// The leader of the cluster that was lost may run for a lease; also where a candidate had not even joined.
+    /// The leader in the cluster that was lost may run for one lease more.
     #[tokio::test]
-    async fn another_cluster_is_not_joined_at_once_by_whoever_waits_for_a_lease() {
+    async fn a_candidate_without_a_lease_does_not_join_another_cluster_at_once() {
         let store = Double::named("slow");
         let election = election(store.clone());
         let campaign = election.campaign(&Idle);
@@ -195,29 +193,29 @@ mod tests {
             while membership.ours().is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            // It waits for the lease, and the endpoint is another cluster by now.
+            // The candidate waits for its lease, and the endpoint reports another cluster.
             (0..3).for_each(|_| membership.record("slow", 2));
             assert!(membership.lost());
             tokio::time::sleep(Duration::from_millis(200)).await;
         };
         tokio::select! {
-            _ = campaign => panic!("nobody grants anything"),
+            _ = campaign => panic!("no lease is granted"),
             () = changes => {}
         }
-        assert_eq!(store.leases.get(), 1, "a second lease is one in the other cluster");
+        assert_eq!(store.leases.get(), 1, "a second lease would be in the other cluster");
     }
 
-    /// A signal drops the campaign wherever it is; also where it gives back one lease to join with another.
+    /// A signal drops the campaign at any point, also while it revokes a lease.
     #[tokio::test]
-    async fn a_lease_that_was_being_given_back_is_not_forgotten() {
+    async fn a_dropped_revocation_is_repeated() {
         let election = election(Double::named("slow"));
         election.lease.set(Some(LeaseId(7)));
         tokio::select! {
             biased;
-            () = election.give_back(&Idle) => panic!("nobody answered"),
+            () = election.release(&Idle) => panic!("there was no response"),
             () = tokio::task::yield_now() => {}
         }
-        election.give_back(&Idle).await;
+        election.release(&Idle).await;
         assert_eq!(election.etcd().endpoints()[0].revoked.get(), 2);
         assert_eq!(election.lease.get(), None);
     }

@@ -1,15 +1,15 @@
-//! The keys in etcd: their names, and how a key and its lease say whose it is.
+//! The keys in etcd: their names, and how the name and the lease of a key identify its owner.
 //!
-//! | key | value | what it is |
+//! | key | value | meaning |
 //! | --- | --- | --- |
-//! | `L/~entry/<lease>` | identity | *queue entry*; `L/<lease>` is one of etcd's own clients |
+//! | `L/~entry/<lease>` | identity | *queue entry*; `L/<lease>` is the entry of another etcd client |
 //! | `L` | identity | the *holder key* |
-//! | `L/~force/<lease>` | identity | a *handover request* to whoever leads |
+//! | `L/~force/<lease>` | identity | a *handover request* to any leader |
 //! | `L/~resign/<holder's lease>/<lease>` | identity | a handover request to this holder only |
 //! | `L/~ousted/<lease>` | identity | an *eviction marker* on the lease of a holder that was deleted by force |
 //!
-//! All our keys below `L` begin with `~`, and no segment of a lock name does. So the keys of another lock, or of an application,
-//! are never mistaken for ours.
+//! The names of this program's keys below `L` begin with `~`, and no segment of a lock name does. So keys of another lock or of
+//! an application are never mistaken for them.
 
 use crate::{
     core::names::{LeaseId, LockName},
@@ -21,17 +21,17 @@ const FORCE: &str = "~force/";
 const RESIGN: &str = "~resign/";
 const MARKER: &str = "~ousted/";
 
-/// The digits of the longest lease id.
-const LONGEST: usize = 16;
+/// The most hexadecimal digits of a lease ID.
+const MAX_DIGITS: usize = 16;
 
 /// The kind of a key below a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A queue entry: ours, or one of another client of etcd's elections.
+    /// A queue entry.
     Entry {
         /// The lease of its owner.
         lease: LeaseId,
-        /// Whether it is ours.
+        /// Whether an instance of this program created it, and not another etcd client.
         ours: bool,
     },
     /// An eviction marker.
@@ -41,9 +41,9 @@ pub enum Kind {
 /// A handover request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The holder that it is for; `None` if it is for every leader.
+    /// The lease of the holder that it is addressed to; `None` for any leader.
     pub to: Option<LeaseId>,
-    /// The lease of the candidate that asks.
+    /// The lease of the candidate that made it.
     pub lease: LeaseId,
 }
 
@@ -56,44 +56,44 @@ impl Request {
 }
 
 impl LockName {
-    /// The holder key: the lock's own name.
+    /// Returns the holder key: the name of the lock.
     #[must_use]
     pub fn holder(&self) -> Vec<u8> {
         self.as_str().as_bytes().to_vec()
     }
 
-    /// The prefix of everything but the holder.
+    /// Returns the prefix of all keys except the holder key.
     #[must_use]
     pub fn prefix(&self) -> Vec<u8> {
         self.below("")
     }
 
-    /// Returns the range of our own entries.
+    /// Returns the range of the queue entries of this program.
     #[must_use]
     pub fn own_entries(&self) -> Range {
         Range::Prefix(self.below(ENTRY))
     }
 
-    /// Returns the range of the names that an entry of etcd's own clients can have: hexadecimal without leading zeros.
+    /// Returns the range of the names that an entry of another etcd client can have: hexadecimal without leading zeros.
     #[must_use]
     pub fn foreign_entries(&self) -> Range {
         Range::Between(self.below("1"), self.below("g"))
     }
 
-    /// Returns the first name after `key` that an entry of etcd's own clients can have. Keys between the two, such as an
-    /// application's `L/config/…`, need not be read.
+    /// Returns the first name after `key` that an entry of another etcd client can have. Keys between the two, such as
+    /// `L/config/…` of an application, need not be read.
     #[must_use]
     pub fn next_foreign_entry(&self, key: &[u8]) -> Option<Vec<u8>> {
         let prefix = self.prefix();
         let name = key.strip_prefix(prefix.as_slice())?;
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let digits = name.iter().take(LONGEST).take_while(|byte| is_digit(byte)).count();
+        let digits = name.iter().take(MAX_DIGITS).take_while(|byte| is_digit(byte)).count();
         let mut next = name[..digits].to_vec();
         match name.get(digits) {
-            // Names with these digits and more follow.
-            None if digits < LONGEST => next.push(b'0'),
-            Some(byte) if digits < LONGEST && *byte < b'0' => next.push(b'0'),
-            Some(byte) if digits < LONGEST && *byte > b'9' && *byte < b'a' => next.push(b'a'),
+            // Longer names with these digits follow.
+            None if digits < MAX_DIGITS => next.push(b'0'),
+            Some(byte) if digits < MAX_DIGITS && *byte < b'0' => next.push(b'0'),
+            Some(byte) if digits < MAX_DIGITS && *byte > b'9' && *byte < b'a' => next.push(b'a'),
             _ => loop {
                 match next.pop()? {
                     b'f' => {}
@@ -105,7 +105,7 @@ impl LockName {
         Some([prefix, next].concat())
     }
 
-    /// The entry that a candidate creates for its lease.
+    /// Returns the key of the queue entry that a candidate creates for its lease.
     #[must_use]
     pub fn entry(&self, lease: LeaseId) -> Vec<u8> {
         self.below(&format!("{ENTRY}{lease}"))
@@ -133,7 +133,7 @@ impl LockName {
         [FORCE, RESIGN].map(|name| Range::Prefix(self.below(name)))
     }
 
-    /// The marker on the lease of an evicted holder.
+    /// Returns the key of the eviction marker for the lease of an evicted holder.
     #[must_use]
     pub fn marker(&self, lease: LeaseId) -> Vec<u8> {
         self.below(&format!("{MARKER}{lease}"))
@@ -145,31 +145,32 @@ impl LockName {
         Range::Prefix(self.below(MARKER))
     }
 
-    /// Returns the kind of an entry or marker, by its name and its lease. A key without a lease does not count, as it would never expire.
+    /// Returns the kind of a key by its name and its lease; `None` for all that is neither entry nor marker. A key without a lease
+    /// does not count, because it never expires.
     #[must_use]
     pub fn kind(&self, key: &[u8], lease: Option<LeaseId>) -> Option<Kind> {
         let lease = lease?;
         let name = self.name(key)?;
         let its_own = |hex| (LeaseId::from_hex(hex) == Some(lease)).then_some(());
         if let Some(hex) = name.strip_prefix(ENTRY) {
-            // The name can be that of an earlier leader, whose entry was handed over.
+            // The name can have the lease of an earlier leader, which handed its entry over.
             LeaseId::from_hex(hex).map(|_| Kind::Entry { lease, ours: true })
         } else if let Some(hex) = name.strip_prefix(MARKER) {
             its_own(hex).map(|()| Kind::Marker)
         } else {
-            // etcd's own clients never hand an entry over.
+            // Other etcd clients never hand an entry over.
             its_own(name).map(|()| Kind::Entry { lease, ours: false })
         }
     }
 
-    /// Returns whether the lease of a key decides about its kind: by its name it can be a marker, or an entry of another client.
+    /// Returns whether the kind of a key depends on its lease: by its name it can be a marker, or an entry of another client.
     #[must_use]
     pub fn needs_lease(&self, key: &[u8]) -> bool {
         let name = self.name(key);
         name.is_some_and(|name| LeaseId::from_hex(name.strip_prefix(MARKER).unwrap_or(name)).is_some())
     }
 
-    /// Returns the request that a key is, by its name alone: it counts only while the owner that it names has a queue entry.
+    /// Returns the handover request that the name of a key stands for. It counts only while its owner has a queue entry.
     #[must_use]
     pub fn request_of(&self, key: &[u8]) -> Option<Request> {
         let name = self.name(key)?;
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_ours_by_its_name_and_its_lease() {
+    fn name_and_lease_decide_the_kind_of_a_key() {
         let kind = |key: &str, lease: i64| lock().kind(key.as_bytes(), (lease != 0).then_some(LeaseId(lease)));
         let entry = |lease, ours| Some(Kind::Entry { lease: LeaseId(lease), ours });
         for (key, lease, expected) in [
@@ -220,7 +221,7 @@ mod tests {
             ("a/~ousted/1f", 5, None),
             ("a/1f", 0x1f, entry(0x1f, false)),
             ("a/1f", 5, None),
-            // The holder keys of other locks, and what their applications keep.
+            // Keys of other locks and of applications.
             ("a/01", 1, None),
             ("a/01/~entry/5", 5, None),
             ("a/1f/~force/5", 5, None),
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_known_by_its_name() {
+    fn the_name_of_a_key_decides_whether_it_is_a_request() {
         let request = |to: Option<i64>, lease| Some(Request { to: to.map(LeaseId), lease: LeaseId(lease) });
         for (key, expected) in [
             ("a/~force/1f", request(None, 0x1f)),
@@ -247,15 +248,13 @@ mod tests {
         ] {
             assert_eq!(lock().request_of(key.as_bytes()), expected, "{key}");
         }
-        let unknown = |key: &str| lock().needs_lease(key.as_bytes());
-        assert!(unknown("a/1f") && unknown("a/~ousted/1f"));
-        assert!(
-            !unknown("a/01f") && !unknown("a/x") && !unknown("a/~force/1f") && !unknown("a/~ousted/x") && !unknown("a")
-        );
+        let needs_lease = |key: &str| lock().needs_lease(key.as_bytes());
+        assert!(["a/1f", "a/~ousted/1f"].into_iter().all(needs_lease));
+        assert!(!["a/01f", "a/x", "a/~force/1f", "a/~ousted/x", "a"].into_iter().any(needs_lease));
     }
 
     #[test]
-    fn a_request_is_for_one_holder_or_for_everybody_but_its_owner() {
+    fn a_request_is_for_one_holder_or_for_all_except_its_owner() {
         let request = |to: Option<i64>| Request { to: to.map(LeaseId), lease: LeaseId(1) };
         assert!(request(None).is_for(LeaseId(2)) && request(Some(2)).is_for(LeaseId(2)));
         assert!(!request(Some(3)).is_for(LeaseId(2)));
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_can_be_no_entry_are_skipped() {
+    fn names_that_cannot_be_entries_are_skipped() {
         let lock = lock();
         for (key, next) in [
             ("a/config/x", Some("a/d")),

@@ -1,4 +1,4 @@
-//! Lead: feed the guard while every renewal confirms that the lock is ours, until nothing of the command is left.
+//! Leading: feeds the guard while renewals confirm that this instance holds the lock, until the process tree has exited.
 
 use std::{fmt, pin::pin, time::Duration};
 
@@ -24,31 +24,31 @@ use crate::{
     guard::{CommandEnd, Guard, Order, Reason, Report},
 };
 
-/// How a term ended. Nothing of the command is left.
+/// How a term ended. The process tree has exited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The command ended, by itself or because it was asked to from outside.
+    /// The command ended by itself or after a shutdown request.
     Command(CommandEnd),
-    /// Leadership was lost, and the command was ended for that.
+    /// Leadership was lost, and the command was stopped for that reason.
     Lost(Loss),
-    /// The guard was lost, and the command was ended with it.
+    /// The guard was lost, and the command was killed with it.
     GuardLost,
 }
 
 /// Why a leader steps down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// No renewal was confirmed until the renew deadline.
+    /// No renewal was confirmed before the renew deadline.
     NotRenewed,
-    /// The lease ran out or was revoked.
+    /// The lease expired or was revoked.
     LeaseGone,
-    /// The holder key was deleted or rewritten; by whom, if that is known.
+    /// The holder key was deleted, or rewritten with this identity.
     HolderChanged(Option<String>),
-    /// Our place in the queue was deleted or rewritten.
+    /// The queue entry was deleted or rewritten.
     EntryChanged,
-    /// Another instance made a handover request. All bytes of its identity, as it decides about the exit code.
+    /// The instance with this identity made a handover request. The exit code depends on all bytes of the identity.
     Requested(Vec<u8>),
-    /// The endpoints report another etcd cluster than the one that holds the lock.
+    /// Most endpoints report another etcd cluster than the one with the lock.
     AnotherCluster,
 }
 
@@ -67,21 +67,21 @@ impl fmt::Display for Loss {
 }
 
 impl<S: Store, C: Clock> Election<S, C> {
-    /// From the order to start the command to the first request of a term: what this program and etcd have to do for it must
-    /// not be in the way of the start, on a machine that has few processors.
-    const ROOM_FOR_THE_START: Duration = Duration::from_millis(20);
+    /// The delay from the order to start the command to the first request of a term, so that requests do not delay the start on a
+    /// machine with few processors.
+    const DELAY_AFTER_START: Duration = Duration::from_millis(20);
 
-    /// Has the guard run the command for this term, and renews until nothing of it is left. `signals` are forwarded.
+    /// Orders the guard to run the command, and renews the lease until the process tree has exited. Forwards `signals`.
     ///
-    /// Feeding and renewing go on while the command shuts down on its own or on request. After a loss the guard is fed no
-    /// more, so the tree is dead within the TTL; but the lease is kept alive until it really is, however long that takes.
+    /// Feeding and renewing go on while the command shuts down by itself or on request. After a loss the guard is not fed any
+    /// more, so it kills the process tree within the TTL. The lease is renewed until the process tree has exited.
     pub async fn lead(&self, term: &Term, guard: &impl Guard, signals: impl Stream<Item = i32>) -> End {
         self.demand.set(Demand::None);
         self.etcd.set_urgent(true);
         let deadlines = self.timing.deadlines(term.renewed_at, term.ttl);
         guard.order(Order::Start { deadlines, token: term.token, lease: term.lease });
-        self.tell(Progress::Elected { token: term.token });
-        let begin = self.clock().now() + Self::ROOM_FOR_THE_START;
+        self.report(Progress::Elected { token: term.token });
+        let begin = self.clock().now() + Self::DELAY_AFTER_START;
         let mut renewals = pin!(self.renewals(term, begin));
         let mut observation = pin!(stream::once(async {
             self.clock().sleep_until(begin).await;
@@ -89,44 +89,44 @@ impl<S: Store, C: Clock> Election<S, C> {
         }));
         let mut cluster_lost = pin!(stream::once(self.etcd.membership().is_lost()));
         let mut signals = pin!(signals);
-        let mut lead = Lead { election: self, term, guard, lost: None, ended: None };
+        let mut driver = TermDriver { election: self, term, guard, lost: None, ended: None };
         loop {
             tokio::select! {
                 biased;
-                report = guard.report() => if let Some(end) = lead.on_report(report) {
-                    self.led_the_lost.set(end == End::Lost(Loss::AnotherCluster));
+                report = guard.report() => if let Some(end) = driver.on_report(report) {
+                    self.led_lost_cluster.set(end == End::Lost(Loss::AnotherCluster));
                     return end;
                 },
-                Some(()) = cluster_lost.next() => lead.on_loss(Loss::AnotherCluster),
-                Some(loss) = observation.next() => lead.on_loss(loss),
-                Some(renewal) = renewals.next() => lead.on_renewal(renewal),
+                Some(()) = cluster_lost.next() => driver.on_loss(Loss::AnotherCluster),
+                Some(loss) = observation.next() => driver.on_loss(loss),
+                Some(renewal) = renewals.next() => driver.on_renewal(renewal),
                 Some(signal) = signals.next() => guard.order(Order::Signal(signal)),
             }
         }
     }
 
-    /// Every retry period a renewal, not before `begin`: when it was sent, or what it found. One that is late does not hold up the
-    /// next. Goes on after a loss, to keep the lease alive.
+    /// Renews every retry period from `begin` on, and yields when each confirmed renewal was sent, or why leadership is lost. A late
+    /// response does not delay the next renewal. Continues after a loss, to keep the lease alive.
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
-        let asked = self.etcd.repeat_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
+        let attempts = self.etcd.repeat_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
             let gets = [self.term_keys(term), vec![self.next_entry(term)]].concat();
-            self.renew_at(store, term.lease, async |store| self.see(store, term, &gets).await).await
+            self.renew_at(store, term.lease, async |store| self.read_term(store, term, &gets).await).await
         });
         let renewals =
-            Renewals { asked, last: begin.max(term.renewed_at + retry) - retry, slowest: None, refusal: None };
+            Renewals { attempts, last: begin.max(term.renewed_at + retry) - retry, slowest: None, refusal: None };
         stream::unfold(renewals, async move |mut renewals| {
             let (sent, renewed) = self.next_renewal(&mut renewals).await;
             Some((self.confirm(term, sent, renewed), renewals))
         })
     }
 
-    /// The next answer to a renewal, with a line in the log when they begin to be late, and one when that is over.
-    async fn next_renewal(&self, renewals: &mut Renewals<'_, S, C>) -> (Instant, Option<Seen>) {
+    /// Waits for the next response to a renewal. Logs when renewals begin to be late, and when they are in time again.
+    async fn next_renewal(&self, renewals: &mut Renewals<'_, S, C>) -> (Instant, Option<TermKeys>) {
         let retry = self.timing.retry_period();
         let mut late_at = Some(renewals.last + 2 * retry);
         loop {
-            match self.clock().before(late_at.unwrap_or(NEVER), renewals.asked.next()).await {
+            match self.clock().before(late_at.unwrap_or(NEVER), renewals.attempts.next()).await {
                 Some(Ok((sent, renewed))) => {
                     let age = self.clock().now().saturating_since(renewals.last);
                     renewals.last = sent;
@@ -140,7 +140,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                     }
                     return (sent, renewed);
                 }
-                // A person has to mend it, and may do so before the deadline.
+                // An operator may correct it before the deadline.
                 Some(Err(refusal)) => {
                     if renewals.refusal.as_ref() != Some(&refusal) {
                         tracing::warn!(
@@ -151,7 +151,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
                 None => {
                     late_at = None;
-                    self.tell(Progress::RenewalLate);
+                    self.report(Progress::RenewalLate);
                     if renewals.slowest.is_none() {
                         renewals.slowest = Some(Duration::ZERO);
                         tracing::warn!("renewals are slow: none was confirmed within {} after it was due", show(retry));
@@ -161,17 +161,17 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// What a renewal confirms or refutes.
-    fn confirm(&self, term: &Term, sent: Instant, renewed: Option<Seen>) -> Result<Instant, Loss> {
-        let seen = renewed.ok_or(Loss::LeaseGone)?;
-        self.judge(term, &seen)?;
-        let view = View::new(&self.lock, seen.snapshot);
+    /// Returns when the renewal was sent if it confirms the term, and otherwise the loss.
+    fn confirm(&self, term: &Term, sent: Instant, renewed: Option<TermKeys>) -> Result<Instant, Loss> {
+        let keys = renewed.ok_or(Loss::LeaseGone)?;
+        self.check(term, &keys)?;
+        let view = View::new(&self.lock, keys.snapshot);
         term.next.replace(view.next_of(term.lease).filter(|next| next.ours).cloned());
         Ok(sent)
     }
 
-    /// Completes when a watch from the revision of the term on sees a loss. A watch that breaks says nothing: read again,
-    /// and watch from there.
+    /// Completes when a watch from the revision of the term on shows a loss. After a watch breaks, reads again and watches from
+    /// that revision.
     async fn observe(&self, term: &Term) -> Loss {
         let mut known = Some(term.revision);
         let mut pauses = Pauses::default();
@@ -191,17 +191,17 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Watches from the revision that is known, or else from a fresh read, until it sees a loss or breaks.
+    /// Watches from the known revision, or from that of a new read, until the watch shows a loss or breaks.
     async fn observe_from(&self, term: &Term, known: Option<i64>) -> Result<Loss, StoreError> {
         let known = match known {
             Some(revision) => revision,
             None => {
                 let gets = self.term_keys(term);
-                let seen = self.etcd.hedged(async |store| self.see(store, term, &gets).await).await?;
-                if let Err(loss) = self.judge(term, &seen) {
+                let keys = self.etcd.hedged(async |store| self.read_term(store, term, &gets).await).await?;
+                if let Err(loss) = self.check(term, &keys) {
                     return Ok(loss);
                 }
-                seen.snapshot.revision
+                keys.snapshot.revision
             }
         };
         let mut ranges = vec![Range::Key(self.lock.holder()), Range::Key(term.entry.key.clone())];
@@ -209,22 +209,23 @@ impl<S: Store, C: Clock> Election<S, C> {
         let mut watch = self.etcd.watch(&ranges, known + 1).await?;
         loop {
             for change in watch.next().await? {
-                if let Err(loss) = self.judge_change(term, &change) {
+                if let Err(loss) = self.check_change(term, &change) {
                     return Ok(loss);
                 }
                 if let Change::Put(kv) = change {
                     let names = [KeyOnly::from(kv)];
-                    let asked_by = self.etcd.hedged(async |store| self.asked_by(store, term, &names).await).await?;
-                    if let Some(by) = asked_by {
-                        return Ok(Loss::Requested(by));
+                    let requester =
+                        self.etcd.hedged(async |store| self.read_requester(store, term, &names).await).await?;
+                    if let Some(requester) = requester {
+                        return Ok(Loss::Requested(requester));
                     }
                 }
             }
         }
     }
 
-    /// Returns the key of the successor that the last renewal saw, as new entries come after it; else the first entry of ours after
-    /// our own.
+    /// Returns the read of the next entry of this program: of the one that the last renewal saw, as new entries come after it, or
+    /// else of the first one after the leader's own.
     fn next_entry(&self, term: &Term) -> Get {
         match &*term.next.borrow() {
             Some(next) => Get::key(next.kv.key.clone()),
@@ -232,16 +233,16 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Holder, own entry, requests.
+    /// Returns the reads of the holder key, the own entry and the requests.
     fn term_keys(&self, term: &Term) -> Vec<Get> {
         let mut gets = vec![Get::key(self.lock.holder()), Get::key(term.entry.key.clone())];
         gets.extend(self.lock.requests_to(term.lease).map(Get::names));
         gets
     }
 
-    /// Whether what was read leaves the term as it is.
-    fn judge(&self, term: &Term, seen: &Seen) -> Result<(), Loss> {
-        let find = |key: &[u8]| seen.snapshot.keys.iter().find(|kv| kv.key == key);
+    /// Checks that the keys that were read still confirm the term.
+    fn check(&self, term: &Term, keys: &TermKeys) -> Result<(), Loss> {
+        let find = |key: &[u8]| keys.snapshot.keys.iter().find(|kv| kv.key == key);
         match find(&self.lock.holder()) {
             None => return Err(Loss::HolderChanged(None)),
             Some(holder) if holder.mod_revision != term.token => {
@@ -252,14 +253,14 @@ impl<S: Store, C: Clock> Election<S, C> {
         if find(&term.entry.key).is_none_or(|entry| entry.mod_revision != term.entry.mod_revision) {
             return Err(Loss::EntryChanged);
         }
-        match &seen.asked_by {
-            Some(by) => Err(Loss::Requested(by.clone())),
+        match &keys.requester {
+            Some(requester) => Err(Loss::Requested(requester.clone())),
             None => Ok(()),
         }
     }
 
-    /// The same for one change after the term's revision.
-    fn judge_change(&self, term: &Term, change: &Change) -> Result<(), Loss> {
+    /// Does the same for one change after the term's revision.
+    fn check_change(&self, term: &Term, change: &Change) -> Result<(), Loss> {
         match change {
             Change::Put(kv) if kv.key == self.lock.holder() && kv.mod_revision != term.token => {
                 Err(Loss::HolderChanged(Some(kv.identity())))
@@ -273,53 +274,53 @@ impl<S: Store, C: Clock> Election<S, C> {
         }
     }
 
-    /// Reads these keys of a term, and whether one of the requests among them counts.
-    async fn see(&self, store: &S, term: &Term, gets: &[Get]) -> Result<Seen, StoreError> {
+    /// Reads these keys of a term, and the requester if one of the requests among them counts.
+    async fn read_term(&self, store: &S, term: &Term, gets: &[Get]) -> Result<TermKeys, StoreError> {
         let snapshot = store.read(gets).await?;
-        let asked_by = self.asked_by(store, term, &snapshot.names).await?;
-        Ok(Seen { snapshot, asked_by })
+        let requester = self.read_requester(store, term, &snapshot.names).await?;
+        Ok(TermKeys { snapshot, requester })
     }
 
     /// Returns the identity of the owner of the oldest request that counts. A request counts only while its owner has a queue
     /// entry, which costs another read where there is a request.
-    async fn asked_by(&self, store: &S, term: &Term, names: &[KeyOnly]) -> Result<Option<Vec<u8>>, StoreError> {
-        let asking = names.iter().filter_map(|name| {
+    async fn read_requester(&self, store: &S, term: &Term, names: &[KeyOnly]) -> Result<Option<Vec<u8>>, StoreError> {
+        let requests = names.iter().filter_map(|name| {
             let request = self.lock.request_of(&name.key).filter(|request| request.is_for(term.lease))?;
             Some((name.create_revision, request.lease))
         });
-        let mut asking: Vec<(i64, LeaseId)> = asking.collect();
-        if asking.is_empty() {
+        let mut requests: Vec<(i64, LeaseId)> = requests.collect();
+        if requests.is_empty() {
             return Ok(None);
         }
-        asking.sort_unstable();
-        asking.truncate(Get::FEW);
-        let entries: Vec<_> = asking.iter().map(|(_, lease)| Get::key(self.lock.entry(*lease))).collect();
+        requests.sort_unstable();
+        requests.truncate(Get::FEW);
+        let entries: Vec<_> = requests.iter().map(|(_, lease)| Get::key(self.lock.entry(*lease))).collect();
         let view = View::new(&self.lock, store.read(&entries).await?);
-        let owner = asking.iter().find_map(|(_, lease)| view.entry_of(*lease));
+        let owner = requests.iter().find_map(|(_, lease)| view.entry_of(*lease));
         Ok(owner.map(|(_, entry)| entry.kv.value.clone()))
     }
 }
 
-/// What a read of a term's keys shows.
-struct Seen {
+/// The keys of a term, as they were read.
+struct TermKeys {
     snapshot: Snapshot,
     /// The identity of the instance that made a handover request, if one counts.
-    asked_by: Option<Vec<u8>>,
+    requester: Option<Vec<u8>>,
 }
 
 /// The renewals of one term.
 struct Renewals<'a, S, C> {
-    asked: Attempts<'a, S, C, Option<Seen>>,
-    /// When the latest one that was confirmed was sent.
+    attempts: Attempts<'a, S, C, Option<TermKeys>>,
+    /// When the latest confirmed renewal was sent.
     last: Instant,
-    /// How old the latest confirmation was at most since renewals began to be slow; `None` if they are not.
+    /// The longest time without a renewal since renewals began to be slow; `None` if they are not slow.
     slowest: Option<Duration>,
-    /// What etcd was last said to refuse.
+    /// The denial that was logged last.
     refusal: Option<StoreError>,
 }
 
-/// What happens to a term, one event at a time.
-struct Lead<'a, S, C, G> {
+/// Handles the events of a term.
+struct TermDriver<'a, S, C, G> {
     election: &'a Election<S, C>,
     term: &'a Term,
     guard: &'a G,
@@ -327,14 +328,14 @@ struct Lead<'a, S, C, G> {
     ended: Option<CommandEnd>,
 }
 
-impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
+impl<S: Store, C: Clock, G: Guard> TermDriver<'_, S, C, G> {
     fn on_renewal(&mut self, renewal: Result<Instant, Loss>) {
         match renewal {
             Ok(sent) if self.lost.is_none() => {
                 self.guard.order(Order::Feed(self.election.timing.deadlines(sent, self.term.ttl)));
-                self.election.tell(Progress::RenewalConfirmed { sent });
+                self.election.report(Progress::RenewalConfirmed { sent });
             }
-            // The lease was kept alive until the tree is gone; the command's term is over all the same.
+            // After a loss the lease is only kept alive until the process tree has exited.
             Ok(_) => {}
             Err(loss) => self.on_loss(loss),
         }
@@ -345,10 +346,10 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             return;
         }
         tracing::warn!("stepping down: {loss}");
-        // It may be somebody else's turn.
+        // The loss may be a request of another instance, which comes before the next in the queue.
         self.term.next.take();
         self.guard.order(Order::Stop);
-        self.election.tell(Progress::Lost);
+        self.election.report(Progress::Lost);
         self.lost = Some(loss);
     }
 
@@ -356,7 +357,7 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
         match report {
             Report::Started(pid) => {
                 tracing::info!(pid, "command started");
-                self.election.tell(Progress::Started);
+                self.election.report(Progress::Started);
             }
             Report::Fed(deadlines) => self.fed(deadlines),
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
@@ -367,13 +368,13 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
             Report::Ended(end) => {
                 if self.lost.is_none() {
                     self.ended = Some(end);
-                    // One that could not be started is tried again.
-                    self.election.tell(Progress::Ended { again: end == CommandEnd::NotStarted });
+                    // A command that could not be started is tried again in another term.
+                    self.election.report(Progress::Ended { again: end == CommandEnd::NotStarted });
                 }
                 tracing::info!("the command {end}");
             }
             Report::Gone(end) => {
-                self.election.tell(Progress::Exited);
+                self.election.report(Progress::Exited);
                 return Some(match self.lost.take() {
                     Some(loss) if self.ended.is_none() => End::Lost(loss),
                     _ => End::Command(self.ended.unwrap_or(end)),
@@ -388,6 +389,6 @@ impl<S: Store, C: Clock, G: Guard> Lead<'_, S, C, G> {
     }
 
     fn fed(&self, deadlines: Deadlines) {
-        self.election.tell(Progress::Fed(deadlines));
+        self.election.report(Progress::Fed(deadlines));
     }
 }

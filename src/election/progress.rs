@@ -1,10 +1,10 @@
-//! What a candidate tells about its progress, for whoever shows it. The election itself reads none of it.
+//! The changes that a candidate reports, for the status. The election itself does not depend on them.
 
 use std::{rc::Rc, time::Duration};
 
 use crate::core::{clock::Instant, timing::Deadlines};
 
-/// Is told of every change, in order.
+/// Receives every change, in order.
 pub type Observer = Rc<dyn Fn(Progress)>;
 
 /// A change in the state of a candidate.
@@ -12,7 +12,7 @@ pub type Observer = Rc<dyn Fn(Progress)>;
 pub enum Progress {
     /// It joins the queue, or joins it again.
     Joining,
-    /// Its lease was granted, or is kept alive.
+    /// Its lease was granted or renewed.
     Renewed {
         /// When the request for it was sent.
         sent: Instant,
@@ -23,14 +23,14 @@ pub enum Progress {
     Waiting {
         /// The number in the queue; the first standby is number 1.
         number: usize,
-        /// The identity just ahead, if there is one.
+        /// The identity just ahead of it in the queue, if there is one.
         behind: Option<String>,
     },
-    /// It has read the identity on the holder key.
+    /// It has read the identity in the holder key; `None` if there is no leader.
     LeaderSeen(Option<String>),
-    /// It holds the lock, and waits until an evicted holder has ended.
+    /// It holds the lock, and waits until the lease of an evicted holder has expired.
     Evicting,
-    /// It leads: the guard was told to start the command.
+    /// It leads: the guard was ordered to start the command.
     Elected {
         /// The fencing token.
         token: i64,
@@ -55,6 +55,6 @@ pub enum Progress {
     },
     /// The process tree has exited.
     Exited,
-    /// It is not in the queue any more: the lease was given back or is left to expire.
+    /// It is not in the queue any more: the lease was revoked or will expire.
     Released,
 }

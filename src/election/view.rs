@@ -1,6 +1,6 @@
-//! The election at one revision: the holder, the queue in its order, the handover requests.
+//! The election at one revision: the holder, the queue in order, the handover requests.
 //!
-//! Other clients can keep more keys below the name of the lock than fit into one answer. So the queue is read in pages, and
+//! Other clients can keep more keys below the name of the lock than fit into one response. So the queue is read in pages, and
 //! the keys of other clients are read without their values.
 
 use super::keys::{Kind, Request};
@@ -9,7 +9,7 @@ use crate::{
     etcd::store::{Get, KeyOnly, KeyValue, Range, Snapshot, StoreError},
 };
 
-/// Everything below one lock at one revision.
+/// The keys of one lock at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// The revision of the store.
@@ -18,43 +18,43 @@ pub struct View {
     pub holder: Option<KeyValue>,
     /// The queue, the head first.
     pub entries: Vec<Entry>,
-    /// The handover requests, the oldest first, without their values.
-    pub requests: Vec<Asking>,
+    /// The handover requests, the oldest first.
+    pub requests: Vec<RequestKey>,
     /// The eviction markers.
     pub markers: Vec<KeyValue>,
     /// All keys that were read without their values.
     pub names: Vec<KeyOnly>,
 }
 
-/// A place in the queue.
+/// A queue entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Key, identity, revisions.
+    /// The key; its value is the identity.
     pub kv: KeyValue,
-    /// The lease it hangs on: whose it is.
+    /// The lease of its owner.
     pub lease: LeaseId,
-    /// Whether it is one of ours, or made by another client of etcd's elections.
+    /// Whether an instance of this program created it, and not another etcd client.
     pub ours: bool,
 }
 
 impl Entry {
-    /// Who it is: an identity of ours, or else the key, as other clients put anything into its value.
+    /// Returns how to name its owner: by the identity, or by the key where another client may have put anything into the value.
     #[must_use]
     pub fn name(&self) -> String {
         if self.ours { self.kv.identity() } else { shown(&self.kv.key) }
     }
 }
 
-/// A handover request and its key.
+/// A handover request that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asking {
-    /// Its key.
+pub struct RequestKey {
+    /// The key.
     pub name: KeyOnly,
-    /// Its owner, and whom it is for.
+    /// The request that the name of the key stands for.
     pub request: Request,
 }
 
-/// The instance that becomes the next leader.
+/// The instance that leadership is handed over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Successor<'a> {
     /// Its queue entry.
@@ -64,7 +64,7 @@ pub struct Successor<'a> {
 }
 
 impl View {
-    /// Reads the holder, the markers, the whole queue and `also`, all at one revision.
+    /// Reads the holder key, the markers, the whole queue and `also`, all at one revision.
     ///
     /// # Errors
     /// Those of `read`.
@@ -93,17 +93,17 @@ impl View {
             all.names.extend(page.names);
             cut = page.cut;
         }
-        // The few that could count are read once more, with their leases.
-        let unknown = all.names.iter().filter(|name| lock.needs_lease(&name.key));
-        let unknown: Vec<_> =
-            unknown.map(|name| Get { at: Some(all.revision), ..Get::key(name.key.clone()) }).collect();
-        for some in unknown.chunks(Get::FEW) {
-            all.keys.extend(read(some).await?.keys);
+        // The few keys that can be entries or markers are read again, with their leases.
+        let candidates = all.names.iter().filter(|name| lock.needs_lease(&name.key));
+        let candidates: Vec<_> =
+            candidates.map(|name| Get { at: Some(all.revision), ..Get::key(name.key.clone()) }).collect();
+        for gets in candidates.chunks(Get::FEW) {
+            all.keys.extend(read(gets).await?.keys);
         }
         Ok(Self::new(lock, all))
     }
 
-    /// Returns the next page after a page of the queue that ends with this key; `None` for reads that are no pages.
+    /// Returns the page after a page of the queue that ends with this key; `None` if there is none.
     fn next_page(lock: &LockName, page: &Get, last: &[u8], revision: i64) -> Option<Get> {
         let next = if page.values { Some([last, b"\0"].concat()) } else { lock.next_foreign_entry(last) };
         let end = match &page.range {
@@ -115,13 +115,13 @@ impl View {
         Some(Get { range, at: Some(revision), ..page.clone() })
     }
 
-    /// Sorts what was read. Keys that are none of this lock's are left out.
+    /// Sorts the keys that were read by their kind. Ignores keys that do not belong to this lock.
     #[must_use]
     pub fn new(lock: &LockName, snapshot: Snapshot) -> Self {
         let Snapshot { revision, keys, names, .. } = snapshot;
         let requests = names.iter().filter_map(|name| {
             let request = lock.request_of(&name.key)?;
-            Some(Asking { name: name.clone(), request })
+            Some(RequestKey { name: name.clone(), request })
         });
         let requests = requests.collect();
         let mut view = Self { revision, holder: None, entries: vec![], requests, markers: vec![], names };
@@ -145,66 +145,68 @@ impl View {
         view
     }
 
-    /// The entry that hangs on this lease, with its place in the queue: 0 is the head. By the lease and not by the name,
-    /// since a place can be inherited.
+    /// Returns the entry that is attached to this lease, with its position in the queue: 0 is the head. The name does not decide,
+    /// because an entry can be handed over.
     #[must_use]
     pub fn entry_of(&self, lease: LeaseId) -> Option<(usize, &Entry)> {
         self.entries.iter().enumerate().find(|(_, entry)| entry.lease == lease)
     }
 
-    /// Returns the number of the standby at this place: the first standby is number 1, and the leader is not counted.
+    /// Returns the number of the standby at this position: the first standby is number 1, and the leader is not counted.
     #[must_use]
-    pub fn number(&self, place: usize) -> usize {
+    pub fn number(&self, position: usize) -> usize {
         let is_led = self.entries.first().is_some_and(|head| self.holds(head.lease));
-        if is_led { place } else { place + 1 }
+        if is_led { position } else { position + 1 }
     }
 
-    /// Whether head and holder both hang on this lease.
+    /// Returns whether the head of the queue and the holder key are both attached to this lease.
     #[must_use]
     pub fn is_led_by(&self, lease: LeaseId) -> bool {
         self.entries.first().is_some_and(|head| head.lease == lease) && self.holds(lease)
     }
 
-    /// Whether the holder key hangs on this lease.
+    /// Returns whether the holder key is attached to this lease.
     #[must_use]
     pub fn holds(&self, lease: LeaseId) -> bool {
         self.holder.as_ref().is_some_and(|holder| holder.lease == Some(lease))
     }
 
     /// Returns the owner of the oldest request that the holder with this lease must obey. A request counts only while its owner
-    /// has a queue entry: without one it cannot be handed anything.
+    /// has a queue entry: without one leadership cannot be handed over to it.
     #[must_use]
-    pub fn asking(&self, holder: LeaseId) -> Option<Successor<'_>> {
-        self.requests.iter().filter(|asking| asking.request.is_for(holder)).find_map(|asking| {
-            let (_, entry) = self.entry_of(asking.request.lease).filter(|(_, entry)| entry.ours)?;
-            Some(Successor { entry, request: Some(&asking.name) })
+    pub fn requester(&self, holder: LeaseId) -> Option<Successor<'_>> {
+        self.requests.iter().filter(|key| key.request.is_for(holder)).find_map(|key| {
+            let (_, entry) = self.entry_of(key.request.lease).filter(|(_, entry)| entry.ours)?;
+            Some(Successor { entry, request: Some(&key.name) })
         })
     }
 
     /// Returns the key of this request, if it exists.
     #[must_use]
     pub fn request(&self, request: Request) -> Option<&KeyOnly> {
-        self.requests.iter().find(|asking| asking.request == request).map(|asking| &asking.name)
+        self.requests.iter().find(|key| key.request == request).map(|key| &key.name)
     }
 
-    /// The holder, if it has no place in the queue: the Go tool, or a key written by hand. It knows no requests.
+    /// Returns the holder key if its owner has no queue entry: the Go tool wrote it, or a person by hand. Such a holder does not
+    /// react to handover requests.
     #[must_use]
     pub fn holder_without_entry(&self) -> Option<&KeyValue> {
         self.holder.as_ref().filter(|holder| holder.lease.is_none_or(|lease| self.entry_of(lease).is_none()))
     }
 
-    /// Who is next in the queue after this lease. A copy of its own join that came late may have made it a second entry.
+    /// Returns the next entry of another lease in the queue. A join that was applied twice may have created two entries of one lease.
     #[must_use]
     pub fn next_of(&self, lease: LeaseId) -> Option<&Entry> {
-        let (place, _) = self.entry_of(lease)?;
-        self.entries[place..].iter().find(|entry| entry.lease != lease)
+        let (position, _) = self.entry_of(lease)?;
+        self.entries[position..].iter().find(|entry| entry.lease != lease)
     }
 
-    /// Who gets the lead from the holder with this lease: who asked first, else the next one, if it is one of ours.
+    /// Returns the instance that the holder with this lease hands over to: the one that made the oldest request, else the next in
+    /// the queue, if it is an instance of this program.
     #[must_use]
     pub fn successor_of(&self, lease: LeaseId) -> Option<Successor<'_>> {
         let next = || Some(Successor { entry: self.next_of(lease).filter(|next| next.ours)?, request: None });
-        self.asking(lease).or_else(next)
+        self.requester(lease).or_else(next)
     }
 }
 
@@ -236,7 +238,7 @@ mod tests {
     }
 
     fn view(keys: Vec<KeyValue>) -> View {
-        // Read in both ways, so that a request is known by its name and all else by its lease.
+        // Both with and without values, as requests are read by name only.
         let names = keys.iter().cloned().map(KeyOnly::from).collect();
         View::new(&"a".parse().expect("a name"), Snapshot { revision: 99, keys, names, cut: vec![] })
     }
@@ -245,17 +247,17 @@ mod tests {
     fn the_oldest_entry_is_the_head_whatever_its_name() {
         let view = view(vec![
             kv("a/~entry/ff", "late", 7, 0xff),
-            kv("a/~entry/aa", "heir", 3, 0xbb),
-            kv("a", "heir", 9, 0xbb),
+            kv("a/~entry/aa", "successor", 3, 0xbb),
+            kv("a", "successor", 9, 0xbb),
         ]);
-        assert_eq!(view.entries[0].kv.identity(), "heir");
+        assert_eq!(view.entries[0].kv.identity(), "successor");
         assert!(view.is_led_by(LeaseId(0xbb)));
         assert!(!view.is_led_by(LeaseId(0xaa)));
         assert_eq!(view.entry_of(LeaseId(0xff)).expect("an entry").0, 1);
     }
 
     #[test]
-    fn a_foreign_entry_counts_if_its_suffix_is_its_lease() {
+    fn an_entry_of_another_client_counts_if_its_suffix_is_its_lease() {
         let view =
             view(vec![kv("a/c0", "theirs", 1, 0xc0), kv("a/c1", "no entry", 2, 0xc2), kv("a/c3", "no lease", 3, 0)]);
         assert_eq!(view.entries.len(), 1);
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_not_confused_by_a_lock_below_it() {
+    fn keys_of_a_lock_below_a_lock_are_ignored() {
         let below = vec![
             kv("a/01", "x", 1, 5),
             kv("a/b/~entry/5", "x", 1, 5),
@@ -278,13 +280,13 @@ mod tests {
         vec![
             kv("a/~entry/1", "leader", 1, 1),
             kv("a/~entry/2", "next", 2, 2),
-            kv("a/~entry/3", "asks", 3, 3),
+            kv("a/~entry/3", "requester", 3, 3),
             kv("a", "leader", 1, 1),
         ]
     }
 
     #[test]
-    fn whoever_leads_is_no_standby_and_the_next_is_number_1() {
+    fn the_first_standby_is_number_1_whether_or_not_the_head_leads() {
         let led = view(keys_of_three());
         assert_eq!((led.number(1), led.number(2)), (1, 2));
         let free = view(keys_of_three().into_iter().take(3).collect());
@@ -293,7 +295,7 @@ mod tests {
         assert_eq!(beside_go.number(0), 1);
     }
 
-    /// Answers as etcd would, with at most `page` keys per range.
+    /// Answers as etcd does, with at most `page` keys per range.
     async fn read(keys: &[KeyValue], gets: &[Get], page: usize, reads: &Cell<usize>) -> Result<Snapshot, StoreError> {
         reads.set(reads.get() + 1);
         let mut snapshot = Snapshot { revision: 99, ..Snapshot::default() };
@@ -309,9 +311,9 @@ mod tests {
         Ok(snapshot)
     }
 
-    /// An application's `a/config/…` is skipped in one step.
+    /// Keys such as `a/config/…` of an application are skipped in one step.
     #[tokio::test]
-    async fn the_queue_is_read_in_pages_and_what_is_no_entry_is_skipped() {
+    async fn the_queue_is_read_in_pages_and_other_keys_are_skipped() {
         let mut keys = keys_of_three();
         for number in 0..1000 {
             keys.push(kv(&format!("a/config/{number}"), "data", 5, 5));
@@ -330,20 +332,20 @@ mod tests {
     }
 
     #[test]
-    fn the_lead_goes_to_whoever_asked_first_else_to_the_next_of_ours() {
+    fn the_successor_is_the_first_requester_else_the_next_instance() {
         let mut keys = keys_of_three();
         let next = view(keys.clone());
         assert_eq!(next.successor_of(LeaseId(1)).expect("a successor").entry.lease, LeaseId(2));
-        keys.extend([kv("a/~force/3", "asks", 4, 3), kv("a/~force/9", "has no place", 2, 9)]);
-        let asked = view(keys);
-        let successor = asked.successor_of(LeaseId(1)).expect("a successor");
+        keys.extend([kv("a/~force/3", "requester", 4, 3), kv("a/~force/9", "has no entry", 2, 9)]);
+        let requested = view(keys);
+        let successor = requested.successor_of(LeaseId(1)).expect("a successor");
         assert_eq!((successor.entry.lease, successor.request.is_some()), (LeaseId(3), true));
-        // A request counts for its holder only, and only while its owner has an entry.
+        // A request counts only for the holder that it is addressed to, and only while its owner has an entry.
         let mut to_another = keys_of_three();
         to_another.extend([kv("a/~resign/8/3", "", 4, 3), kv("a/~force/9", "", 2, 9)]);
         let to_another = view(to_another);
-        assert_eq!(to_another.asking(LeaseId(1)), None);
-        assert_eq!(to_another.asking(LeaseId(8)).expect("it asks").entry.lease, LeaseId(3));
+        assert_eq!(to_another.requester(LeaseId(1)), None);
+        assert_eq!(to_another.requester(LeaseId(8)).expect("a requester").entry.lease, LeaseId(3));
         let foreign =
             view(vec![kv("a/~entry/1", "leader", 1, 1), kv("a/2", "theirs", 2, 2), kv("a/~entry/3", "ours", 3, 3)]);
         assert_eq!(foreign.successor_of(LeaseId(1)), None);
@@ -351,17 +353,17 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_without_a_place_is_the_go_tool_or_written_by_hand() {
+    fn the_go_tool_and_a_key_written_by_hand_are_holders_without_an_entry() {
         assert!(view(vec![kv("a", "go", 1, 7)]).holder_without_entry().is_some());
         assert!(view(vec![kv("a", "hand", 1, 0), kv("a/~entry/7", "x", 2, 7)]).holder_without_entry().is_some());
         assert!(view(vec![kv("a", "ours", 1, 7), kv("a/~entry/7", "ours", 1, 7)]).holder_without_entry().is_none());
     }
 
     proptest! {
-        /// Whatever is found below the lock: only what we or etcd's own clients write there counts, and every entry of ours is
-        /// found again by its lease.
+        /// Whatever keys exist below the lock, every entry of this program is found by its lease, and no other client's entry
+        /// is a successor.
         #[test]
-        fn nonsense_below_the_lock_is_nobodys(
+        fn other_keys_below_the_lock_are_ignored(
             found in vec(("(a|a/|a/0|a/~entry/|a/~force/|a/~resign/|a/~ousted/|b)?[0-9a-f/~]{0,8}", any::<Vec<u8>>(), 1i64..50, 0i64..300), 0..20),
             leases in proptest::collection::btree_set(1i64..i64::MAX, 0..5),
         ) {

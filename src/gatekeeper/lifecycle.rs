@@ -1,4 +1,4 @@
-//! The lifecycle of this instance: the one state that the gatekeeper decides by, and what the status is derived from.
+//! The lifecycle of this instance: the state that the gatekeeper's decisions depend on, and that the status is derived from.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     status::{Counters, Phase, Status},
 };
 
-/// Where this instance stands.
+/// The state of this instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lifecycle {
     /// It is not in the queue: connecting, or joining again.
@@ -23,10 +23,10 @@ pub enum Lifecycle {
     Waiting {
         /// The number in the queue; the first standby is number 1.
         number: usize,
-        /// The identity just ahead, if there is one.
+        /// The identity just ahead of it in the queue, if there is one.
         behind: Option<String>,
     },
-    /// It holds the lock, and waits until an evicted holder has ended.
+    /// It holds the lock, and waits until the lease of an evicted holder has expired.
     Evicting,
     /// It leads.
     Leading(Leadership),
@@ -39,12 +39,12 @@ pub enum Lifecycle {
 pub struct Leadership {
     token: i64,
     since: Instant,
-    /// What the guard confirmed; `None` before that, and when the process tree has exited.
+    /// The deadlines that the guard confirmed; `None` before that, and when the process tree has exited.
     deadlines: Option<Deadlines>,
     command: Command,
 }
 
-/// How far the command of a term is.
+/// The state of the command of a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     Starting,
@@ -55,25 +55,24 @@ enum Command {
 }
 
 impl Lifecycle {
-    /// Returns whether it is in the queue behind another instance.
+    /// Returns whether it is a standby.
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting { .. })
     }
 
-    /// Returns whether it leads and its command has to stop, or has ended.
+    /// Returns whether it leads and its command is being stopped, or has exited.
     #[must_use]
     pub const fn is_stopping(&self) -> bool {
         matches!(self, Self::Leading(Leadership { command: Command::Stopping | Command::Exited, .. }))
     }
 
-    /// Returns whether etcd and this machine have time for what is not urgent: it does not join, and starts no command.
+    /// Returns whether it neither joins nor starts a command, so that work which is not urgent delays neither.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         !matches!(self, Self::Joining | Self::Evicting | Self::Leading(Leadership { command: Command::Starting, .. }))
     }
 
-    /// The state after `progress`.
     fn after(self, progress: &Progress, now: Instant) -> Self {
         match (progress, self) {
             (Progress::Joining, _) => Self::Joining,
@@ -92,7 +91,7 @@ impl Lifecycle {
 impl Leadership {
     const fn after(self, progress: &Progress) -> Self {
         match (progress, self.command) {
-            // It may have been asked to stop before it was running.
+            // Only from here: it may have been stopped before it was running.
             (Progress::Started, Command::Starting) => Self { command: Command::Running, ..self },
             (Progress::Fed(deadlines), _) => Self { deadlines: Some(*deadlines), ..self },
             (Progress::Exited, _) => Self { deadlines: None, command: Command::Exited, ..self },
@@ -109,7 +108,7 @@ impl Leadership {
     }
 }
 
-/// What else is known, whatever the state.
+/// The parts of the status that do not depend on the state.
 #[derive(Clone, Debug)]
 struct Facts {
     lock: String,
@@ -124,7 +123,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn note(&mut self, progress: &Progress) {
+    fn record(&mut self, progress: &Progress) {
         match progress {
             Progress::Renewed { sent, ttl } => {
                 self.ttl = *ttl;
@@ -141,7 +140,7 @@ impl Facts {
             Progress::Lost => self.counters.losses += 1,
             Progress::Ended { again } => self.ending |= !again,
             Progress::Released => {
-                // It may have been this instance, and the leader of now is seen with the next read, however late that is.
+                // It may have been this instance. The next read shows the present leader.
                 self.leader = None;
                 self.renewed_at = None;
             }
@@ -151,7 +150,7 @@ impl Facts {
     }
 }
 
-/// This instance: its lifecycle, and the status that is published with every change of it.
+/// This instance: its lifecycle, and the status, which is published with every change.
 #[derive(Debug)]
 pub struct Instance<C> {
     clock: C,
@@ -161,7 +160,7 @@ pub struct Instance<C> {
 }
 
 impl<C: Clock> Instance<C> {
-    /// An instance that has not joined yet.
+    /// Creates an instance that has not joined yet.
     #[must_use]
     pub fn new(config: &ElectionConfig, clock: C) -> Self {
         let facts = Facts {
@@ -179,19 +178,19 @@ impl<C: Clock> Instance<C> {
         Self { clock, lifecycle: watch::Sender::new(Lifecycle::Joining), facts: RefCell::new(facts), status }
     }
 
-    /// The status; it ends with the instance.
+    /// Returns the status; the channel closes when the instance is dropped.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
 
-    /// The lifecycle; it ends with the instance.
+    /// Returns the lifecycle; the channel closes when the instance is dropped.
     #[must_use]
     pub fn lifecycle(&self) -> watch::Receiver<Lifecycle> {
         self.lifecycle.subscribe()
     }
 
-    /// What an election is to tell of its progress.
+    /// Returns the observer through which an election reports its progress.
     #[must_use]
     pub fn observer(self: &Rc<Self>) -> Observer
     where
@@ -205,17 +204,17 @@ impl<C: Clock> Instance<C> {
         self.lifecycle.borrow().is_stopping()
     }
 
-    /// The election loop turns.
-    pub(super) fn beat(&self) {
+    /// Records that the election still makes progress.
+    pub(super) fn record_heartbeat(&self) {
         self.publish(|_, _| {});
     }
 
-    /// The program ends; no other term follows.
-    pub(super) fn ending(&self) {
+    /// Records that the program exits: no other term follows.
+    pub(super) fn exit(&self) {
         self.publish(|_, facts| facts.ending = true);
     }
 
-    /// A shutdown request: the command stops, and no other term follows.
+    /// Records a shutdown request: the command is stopped, and no other term follows.
     pub(super) fn shut_down(&self) {
         self.publish(|lifecycle, facts| {
             facts.ending = true;
@@ -229,11 +228,11 @@ impl<C: Clock> Instance<C> {
         let now = self.clock.now();
         self.publish(|lifecycle, facts| {
             *lifecycle = std::mem::replace(lifecycle, Lifecycle::Joining).after(progress, now);
-            facts.note(progress);
+            facts.record(progress);
         });
     }
 
-    /// Changes the state, and publishes what follows from it. An instance that does so is alive.
+    /// Changes the state and publishes the status, which counts as a heartbeat.
     fn publish(&self, change: impl FnOnce(&mut Lifecycle, &mut Facts)) {
         let mut facts = self.facts.borrow_mut();
         self.lifecycle.send_modify(|lifecycle| change(lifecycle, &mut facts));
@@ -242,7 +241,7 @@ impl<C: Clock> Instance<C> {
     }
 }
 
-/// Derives the status. Nothing decides by it: it is shown.
+/// Derives the status. It is for display only; decisions depend on the lifecycle.
 fn status_of(lifecycle: &Lifecycle, facts: &Facts) -> Status {
     let leading = match lifecycle {
         Lifecycle::Leading(leading) => Some(leading),
@@ -306,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_asked_to_stop_first_does_not_run_again() {
+    fn a_command_that_is_stopped_before_it_runs_counts_as_stopping() {
         let state = after(Lifecycle::Joining, &[Progress::Elected { token: 7 }, Progress::Lost, Progress::Started]);
         assert!(state.is_stopping());
     }
 
     #[test]
-    fn what_belongs_to_a_term_changes_nothing_without_one() {
+    fn progress_of_a_term_changes_nothing_outside_of_a_term() {
         let waiting = Lifecycle::Waiting { number: 1, behind: None };
         let late = [Progress::Started, Progress::Lost, Progress::Exited, Progress::RenewalLate];
         assert_eq!(after(waiting.clone(), &late), waiting);

@@ -1,4 +1,4 @@
-//! The campaign_and_lead of one run: campaign, lead, hand over; and again, if it was lost and is wanted back.
+//! One run of the gatekeeper: campaigns, leads and hands over; with ON_LOSS=campaign, again after a loss.
 
 use std::{cell::Cell, io::IsTerminal as _, pin::pin, time::Duration};
 
@@ -23,12 +23,12 @@ use crate::{
     settings::{ElectionConfig, OnLoss},
 };
 
-/// How often the status says that the election is alive.
-const BEAT: Duration = Duration::from_secs(1);
+/// The period of the heartbeat that the status shows.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Takes part in the election, has the guard run the command while this instance leads, and gives the lead away. Returns
-/// when nothing is left running and the lock was given back, or cannot be. After [`Exit::IdentityTaken`] it first waits for
-/// `restart_pause`, so that a service manager which restarts it at once does not move the command each time.
+/// Takes part in the election, orders the guard to run the command while this instance leads, and hands over. Returns when the
+/// process tree has exited and the lease was revoked or will expire. Before [`Exit::IdentityTaken`] it waits for `restart_pause`,
+/// so that a service manager which restarts it at once does not move leadership each time.
 pub async fn run<S: Store, C: Clock>(
     election: &Election<S, C>,
     config: &ElectionConfig,
@@ -39,24 +39,24 @@ pub async fn run<S: Store, C: Clock>(
     restart_pause: Duration,
 ) -> Exit {
     let campaign_and_lead = campaign_and_lead(election, config, stop_signal, guard, signals, instance, restart_pause);
-    // In the same task as the campaign_and_lead: it only beats while that is polled, too.
-    let beat = async {
+    // In the same task as the election, so that the heartbeat stops if the election is not polled.
+    let heartbeat = async {
         loop {
-            let due = election.etcd().clock().now() + BEAT;
+            let due = election.etcd().clock().now() + HEARTBEAT;
             election.etcd().clock().sleep_until(due).await;
             let late = election.etcd().clock().now().saturating_since(due);
-            if late >= BEAT {
+            if late >= HEARTBEAT {
                 tracing::warn!(
                     "this process did not run for {late:.1?}: it was frozen, the machine was suspended, or no processor was free"
                 );
             }
-            instance.beat();
+            instance.record_heartbeat();
         }
     };
     tokio::select! {
         biased;
-        // First, as it explains what comes then.
-        () = beat => unreachable!("the beat goes on for ever"),
+        // First, as its log line explains those that follow.
+        () = heartbeat => unreachable!("the heartbeat never ends"),
         exit = campaign_and_lead => exit,
         never = election.etcd().keep_endpoints_current() => never,
     }
@@ -72,7 +72,7 @@ async fn campaign_and_lead<S: Store, C: Clock>(
     restart_pause: Duration,
 ) -> Exit {
     let mut signals = pin!(signals);
-    // Once it has closed nobody can tell any more.
+    // Read now, as it cannot be found out after the terminal has closed.
     let on_terminal = std::io::stdin().is_terminal();
     let mut pause = Duration::ZERO;
     let mut exit = loop {
@@ -87,39 +87,42 @@ async fn campaign_and_lead<S: Store, C: Clock>(
             exit = shutdown_request(&mut signals, stop_signal, on_terminal) => break exit,
             campaigned = campaign => match campaigned {
                 Ok(term) => term,
-                Err(failure) => break denied(&failure),
+                Err(failure) => {
+                    log_denial(&failure);
+                    break Exit::NoPermission;
+                }
             },
             exit = acquire_timeout(election, config, instance.lifecycle()) => break exit,
         };
         let waited = election.etcd().clock().now().saturating_since(begun);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
-        let asked = Cell::new(None);
+        let shutdown_signal = Cell::new(None);
         let forwarded = signals.as_mut().inspect(|&signal| {
-            // What is for the command alone while it leads is for us, too, once it has to stop anyway.
-            if instance.is_stopping() && ends_a_waiting_program(signal, stop_signal, on_terminal) {
-                asked.set(Some(signal));
+            // While the command is being stopped anyway, signals that otherwise concern only the command end the program, too.
+            if instance.is_stopping() && ends_standby(signal, stop_signal, on_terminal) {
+                shutdown_signal.set(Some(signal));
             }
             if signal == stop_signal || signal == Signal::SIGTERM as i32 {
-                asked.set(Some(signal));
+                shutdown_signal.set(Some(signal));
                 tracing::info!("received a shutdown request: stopping the command");
                 instance.shut_down();
             }
         });
         let end = election.lead(&term, guard, forwarded).await;
         election.hand_over(&term, guard).await;
-        // What kept the command from being started may still be there.
+        // The cause may still exist.
         pause = if end == End::Command(CommandEnd::NotStarted) { config.timing.retry_period() } else { Duration::ZERO };
-        match (after(end, config), asked.get()) {
+        match (exit_after(end, config), shutdown_signal.get()) {
             (Some(exit), _) => break exit,
             (None, Some(signal)) => {
                 tracing::info!("received {} while stepping down: not campaigning again", signal_named(signal));
-                break ended_by(signal);
+                break exit_by(signal);
             }
             (None, None) => tracing::info!("campaigning again"),
         }
     };
     if exit == Exit::IdentityTaken && !restart_pause.is_zero() {
-        election.give_back(guard).await;
+        election.release(guard).await;
         tracing::info!(
             "exiting in {}, so that the service manager does not restart this instance before",
             show(restart_pause)
@@ -130,20 +133,20 @@ async fn campaign_and_lead<S: Store, C: Clock>(
             () = election.etcd().clock().sleep(restart_pause) => exit,
         };
     }
-    instance.ending();
-    election.give_back(guard).await;
+    instance.exit();
+    election.release(guard).await;
     guard.order(Order::Dismiss);
     exit
 }
 
-/// How the program ends after a term, or `None` to campaign again.
-fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
+/// Returns how the program exits after a term; `None` to campaign again.
+fn exit_after(end: End, config: &ElectionConfig) -> Option<Exit> {
     match end {
         End::Command(CommandEnd::Exited(code)) => Some(Exit::Command(code)),
         End::Command(CommandEnd::Signalled(signal)) => Some(Exit::Signal(signal)),
         End::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
         End::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
-        // Its first deadlines had passed before it could start, or the machine had no room for it.
+        // Its first deadlines had passed, or no process could be created.
         End::Command(CommandEnd::NotStarted) => None,
         End::GuardLost => Some(Exit::Guard),
         End::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity.as_bytes() => {
@@ -159,24 +162,24 @@ fn after(end: End, config: &ElectionConfig) -> Option<Exit> {
     }
 }
 
-/// Completes if the guard is gone although nothing was started.
+/// Completes if the guard exits while no command runs.
 async fn guard_lost(guard: &impl Guard) {
     while guard.report().await != Report::GuardLost {}
     tracing::error!("the guard exited; exiting");
 }
 
-/// Completes at a signal that ends a waiting program. All others mean nothing before there is a command.
+/// Completes at a signal that ends a standby, and ignores all others.
 async fn shutdown_request(
     signals: &mut (impl Stream<Item = i32> + Unpin),
     stop_signal: i32,
     on_terminal: bool,
 ) -> Exit {
     while let Some(number) = signals.next().await {
-        if ends_a_waiting_program(number, stop_signal, on_terminal) {
+        if ends_standby(number, stop_signal, on_terminal) {
             tracing::info!("received {} while waiting: leaving the queue", signal_named(number));
-            return ended_by(number);
+            return exit_by(number);
         }
-        // Nobody waits for us yet who must not see us stop: behave as any job of a shell.
+        // A standby has no deadlines, so it can be suspended as any job of a shell.
         if number == Signal::SIGTSTP as i32 {
             let _ = signal::raise(Signal::SIGSTOP);
         }
@@ -184,12 +187,12 @@ async fn shutdown_request(
     std::future::pending().await
 }
 
-/// Whether a signal ends this program where there is no command that it would be for.
-fn ends_a_waiting_program(number: i32, stop_signal: i32, on_terminal: bool) -> bool {
+/// Returns whether a signal ends this program while no command runs.
+fn ends_standby(number: i32, stop_signal: i32, on_terminal: bool) -> bool {
     number == stop_signal
         || match Signal::try_from(number) {
             Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => true,
-            // A service manager's "reload": there is nothing yet that could. Without its terminal a job of a shell ends.
+            // From a service manager it means "reload", which has no effect on a standby; from a terminal, that it has closed.
             Ok(Signal::SIGHUP) => on_terminal,
             _ => false,
         }
@@ -199,7 +202,7 @@ fn signal_named(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }
 
-fn ended_by(number: i32) -> Exit {
+fn exit_by(number: i32) -> Exit {
     Exit::Signal(u8::try_from(number).unwrap_or(0))
 }
 
@@ -227,7 +230,7 @@ async fn acquire_timeout<S: Store, C: Clock>(
     Exit::GaveUp
 }
 
-fn denied(failure: &StoreError) -> Exit {
+fn log_denial(failure: &StoreError) {
     match failure {
         StoreError::AccessDenied(why) => {
             tracing::error!(
@@ -243,11 +246,10 @@ fn denied(failure: &StoreError) -> Exit {
         }
         StoreError::NoLeader(why) | StoreError::Unavailable(why) => tracing::error!("{why}"),
     }
-    Exit::NoPermission
 }
 
-/// What the timing means, in an operator's words, once at the start.
-pub(super) fn say_timing(config: &ElectionConfig) {
+/// Logs what the timing settings mean.
+pub(super) fn log_timing(config: &ElectionConfig) {
     let ttl = config.timing.lease();
     tracing::info!(
         "timing: a leader keeps leadership for {} without etcd; its command receives the stop signal {} and SIGKILL {} after \

@@ -1,4 +1,4 @@
-//! From a configuration to a running gatekeeper with its guard.
+//! Starts the gatekeeper and its guard from a configuration.
 
 use std::{os::fd::OwnedFd, rc::Rc, time::Duration};
 
@@ -23,7 +23,11 @@ use crate::{
     system::{clock::BootClock, runtime},
 };
 
-/// Everything that can be wrong is found out before this instance joins. The guard is forked before any thread exists.
+/// Starts the guard, and runs the gatekeeper until it exits. The guard is forked before any thread exists. The configuration is
+/// checked completely before this instance joins.
+///
+/// # Errors
+/// If the command cannot be executed, a file of the configuration cannot be used, or the machine lacks resources.
 pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: Original) -> Result<Exit, StartError> {
     let program = guard::resolve(&config.command[0]).map_err(|errno| guard::not_executed(&config.command[0], errno))?;
     let signals = Signals::open().map_err(StartError::no_room("the signal handling"))?;
@@ -40,7 +44,7 @@ pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: O
     };
     let guarded = guard::start(setup).map_err(StartError::no_room("the guard"))?;
     log::writer::release_stdout();
-    // After the fork, or the guard would keep the port when the gatekeeper is killed.
+    // After the fork, or the guard would hold the port after the gatekeeper is killed.
     let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
     runtime::run(campaign(config, guarded, signals, original, endpoint))?
 }
@@ -62,9 +66,9 @@ async fn campaign(
         loop {
             match signals.next().await {
                 child if child == Signal::SIGCHLD as i32 => reaper.reap_orphans(),
-                // As nohup and a shell's `&` want it.
+                // Signals that nohup or a shell's `&` set to be ignored.
                 ignored if original.ignores(ignored) => {}
-                // What systemd can send to all processes of a unit to end this one: nobody else takes notice of it.
+                // systemd can send SIGURG to all processes of a unit to stop this one, because the others ignore it.
                 urgent if urgent == Signal::SIGURG as i32 => return Some((Signal::SIGTERM as i32, signals)),
                 signal => return Some((signal, signals)),
             }
@@ -75,23 +79,22 @@ async fn campaign(
     if let Some(endpoint) = endpoint {
         tokio::spawn(endpoint.serve(status.clone(), BootClock));
     }
-    // What a member of etcd has to do for it must not delay the start of the command.
     let mut lifecycle = instance.lifecycle();
     let systemd = tokio::spawn(systemd::run(status, config.notify_ready, timing.stop_limit(), BootClock));
-    run::say_timing(&config.election);
+    run::log_timing(&config.election);
     let restart_pause = if systemd::has_notify_socket() { RESTART_PAUSE } else { Duration::ZERO };
     let election = Election::new(&config.election, cluster, instance.observer());
     let exit = tokio::select! {
         biased;
         exit = run::run(&election, &config.election, config.stop_signal, &handle, signals, &instance, restart_pause) => exit,
         () = async {
-            // The sender lives as long as the instance.
+            // Not before, or these requests could delay the start of the command. The sender lives as long as the instance.
             let _ = lifecycle.wait_for(Lifecycle::is_settled).await;
             etcd::log_risks(election.etcd(), timing.lease(), config.etcd.credentials.is_some()).await;
             std::future::pending().await
-        } => unreachable!("pending for ever"),
+        } => unreachable!("it never ends"),
     };
-    // Its last message, STOPPING=1, is sent when the status ends.
+    // The last message, STOPPING=1, is sent when the status channel closes.
     drop((election, instance));
     let _ = systemd.await;
     Ok(exit)
