@@ -1,4 +1,4 @@
-//! The words that everything else is written in: no IO, and nothing that waits.
+//! Types that all other folders use. They do no IO and never wait.
 
 pub mod clock;
 pub mod exit_code;

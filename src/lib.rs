@@ -1,12 +1,12 @@
 //! Runs a command only while it holds leadership in an etcd election.
 //!
-//! This is the architecture, for whoever wants to judge or to change the program; the README and docs/ are for those who use it.
+//! These pages describe the architecture, for readers who review or change the program. The README and docs/ are for operators.
 //!
-//! # The promise
+//! # The guarantee
 //!
-//! While etcd holds a lock for one instance, no other instance's command runs; and a command outlives its lock under no
-//! single failure: not when its gatekeeper is killed, frozen or cut off, not when the command ignores SIGTERM, forks, or
-//! daemonizes. What no lease can give is the edge of the promise (see docs/guarantees.md), and the fencing token is for that.
+//! While etcd holds a lock for one instance, no other instance's command runs. The command does not outlive its lock under any
+//! single failure: not if its gatekeeper is killed, frozen or cut off, and not if the command ignores SIGTERM, forks, or
+//! daemonizes. docs/guarantees.md lists the limits of the guarantee, for which there is the fencing token.
 //!
 //! # Two processes
 //!
@@ -14,53 +14,54 @@
 //! gatekeeper   asynchronous: etcd, HTTP, systemd. Decides who leads.              gatekeeper, election, etcd, status
 //!   ├─ log-writer   copies lines to stderr, where that can block.                   log::writer
 //!   └─ guard   synchronous, one poll loop: starts, stops and reaps the command.   guard
-//!        └─ the command and all it forks
+//!        └─ the command and its descendants
 //! ```
 //!
-//! - [`guard`] is a dead man's switch, and what to read first. It is forked from `main`
-//!   before there is a runtime. Its decisions are one pure function, [`guard::switch`]; the gatekeeper *feeds* it and has no other
-//!   way to keep the command alive. Unfed it sends the stop signal at `stop_at` and SIGKILL at `kill_at`.
-//! - [`gatekeeper`] is the story of one run: campaign, lead, hand over. It may be slow, frozen or dead; nothing unsafe follows.
-//! - Both are subreapers: whichever of the two dies, the other owns every process of the command and ends it.
+//! - [`guard`] is a dead man's switch; read it first. It is forked in `main` before the runtime starts. Its decisions are one
+//!   pure function, [`guard::switch`]. The gatekeeper *feeds* it and has no other way to keep the command alive. If it is not fed,
+//!   it sends the stop signal at `stop_at` and SIGKILL at `kill_at`.
+//! - [`gatekeeper`] runs one instance: campaign, lead, hand over. It may be slow, frozen or dead without harm.
+//! - Both are subreapers: if one of them dies, the process tree of the command belongs to the other, which ends it.
 //!
 //! # The election
 //!
-//! [`election`] speaks to etcd through a small trait, [`etcd::store::Store`], so that it also runs on simulated time against a
-//! store in memory. [`election::keys`] has the keys, [`election::view`] says what one read of them means, and the steps are
+//! [`election`] uses etcd through a small trait, [`etcd::store::Store`], so that tests can run it in simulated time against a
+//! store in memory. [`election::keys`] defines the keys, [`election::view`] interprets one read of them, and the steps are
 //! [campaign](election::Election::campaign) (join, wait, claim, verify), [lead](election::Election::lead) and hand over.
-//! [`etcd::client`] makes one cluster of many endpoints, and [`etcd::membership`] decides which one it is. [`etcd`] is the
-//! real store: every address of a configured name is an endpoint, and all of them share one login.
+//! [`etcd::client`] combines all endpoints into one store, and [`etcd::membership`] decides which cluster is used. Every address
+//! of a configured name is an endpoint, and all endpoints share one login.
 //!
-//! What holds everywhere:
+//! These rules hold everywhere:
 //!
 //! - A renewal counts from the moment before it was *sent*, and only if etcd confirms the lease *and* the lock.
-//! - Nothing is taken from a living instance. A leader hands over when the guard has reported that the process tree has exited,
-//!   or its lease runs out, and by then the guard has killed the tree.
-//! - Nothing is written to etcd before it is decided which cluster is ours.
-//! - No transaction is sent without comparing what it rests on; so a late one does no harm.
-//! - Only [`system::clock`] reads time, on `CLOCK_BOOTTIME`. Timers wake; whoever wakes compares the deadline with the clock.
-//! - [`core::timing`] is checked once, when it is made.
+//! - Leadership is never taken from a live instance. A leader hands over after the guard has reported that the process tree has
+//!   exited, or its lease expires after the guard has killed the tree.
+//! - Nothing is written to etcd before it is decided which cluster is used.
+//! - Each transaction compares everything that it depends on, so it does no harm if it is applied late.
+//! - Only [`system::clock`] reads the time, from `CLOCK_BOOTTIME`. A timer only wakes; afterwards the deadline is compared with
+//!   the clock.
+//! - [`core::timing`] is checked once, when it is created.
 //!
 //! # Layers
 //!
-//! A file imports only from its own folder and from layers below it, and in no circle; a test reads this drawing and all imports.
+//! A file imports only from its own folder and from layers below it, without cycles. A test checks all imports against this list.
 //!
 //! ```text
 //! main.rs      which role this process has
 //! gatekeeper   drives the election and the guard: signals, lifecycle, start, end
-//! ctl          what an operator, a container engine or the guard has this program do once
-//! status       what is shown of the lifecycle: HTTP, metrics, systemd
+//! ctl          subcommands for operators and container engines, and the revocation of a lease for the guard
+//! status       the lifecycle as HTTP, metrics and systemd show it
 //! election     keys, view, campaign, lead, handover
 //! etcd         etcd client: hedging, rotation, vote; endpoint, watch, TLS, login, names, conversions
 //! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
-//! log          lines on stderr, for both processes, without waiting
+//! log          lines on stderr, written without blocking
 //! settings     flags and variables to a typed, checked and complete configuration
-//! system       what the program takes from the machine: the clock, a runtime
+//! system       clock and runtime
 //! core         instants, timing, limits, names, texts, exit codes, start errors: no IO, no tokio
 //! ```
 //!
-//! The election is above the etcd client, as its steps are asynchronous and make requests. What it tells of its progress goes up
-//! by a callback ([`election::progress`]).
+//! The election is above the etcd client, as its steps are asynchronous and make requests. It reports its progress to the layers
+//! above by a callback ([`election::progress`]).
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 

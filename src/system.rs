@@ -1,4 +1,4 @@
-//! What the program takes from the machine: its clock, and a runtime to wait on.
+//! The clock of the machine and the asynchronous runtime.
 
 pub mod clock;
 pub mod runtime;

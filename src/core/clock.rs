@@ -1,9 +1,9 @@
-//! Instants of the one clock, `CLOCK_BOOTTIME`, which goes on while the machine is suspended. [`crate::system::clock`] reads it.
+//! Instants on `CLOCK_BOOTTIME`, which goes on while the machine is suspended. [`crate::system::clock`] reads it.
 //!
-//! Leases run out on the clock of the etcd leader whether or not this machine sleeps. `std::time::Instant` (and so every
+//! Leases expire by the clock of the etcd leader, also while this machine is suspended. `std::time::Instant` (and so every
 //! tokio timer) is `CLOCK_MONOTONIC` on Linux, which stands still during suspend
-//! (<https://github.com/rust-lang/rust/issues/87906>). So deadlines are instants of this module, timers only wake, and
-//! whoever wakes compares the deadline with [`Clock::now`] before believing anything else.
+//! (<https://github.com/rust-lang/rust/issues/87906>). So deadlines are instants of this module; a
+//! timer only wakes, and the deadline is compared with [`Clock::now`] afterwards.
 
 use std::{
     fmt,
@@ -19,19 +19,19 @@ use futures_util::future::{Either, select};
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The instant that lies `since_boot` after the machine's start.
+    /// Returns the instant `since_boot` after the boot of the machine.
     #[must_use]
     pub const fn from_boot(since_boot: Duration) -> Self {
         Self(since_boot)
     }
 
-    /// How long after the machine's start this instant lies.
+    /// Returns the time from the boot of the machine to this instant.
     #[must_use]
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// The time from `earlier` to `self`, or zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -41,7 +41,7 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Self;
 
-    /// Saturates: a deadline too far away to be told is never due.
+    /// Saturates: a deadline that is too far away to be represented never passes.
     fn add(self, by: Duration) -> Self {
         Self(self.0.saturating_add(by))
     }
@@ -50,7 +50,7 @@ impl Add<Duration> for Instant {
 impl Sub<Duration> for Instant {
     type Output = Self;
 
-    /// Saturates at the machine's start: a deadline before it is long due.
+    /// Saturates at the boot of the machine: a deadline before it has passed.
     fn sub(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(by))
     }
@@ -62,20 +62,20 @@ impl fmt::Debug for Instant {
     }
 }
 
-/// Where the asynchronous side reads time and waits for it: the machine's clock, or a simulated one.
+/// A clock for asynchronous code: that of the machine or a simulated one.
 pub trait Clock {
-    /// The present instant.
+    /// Returns the present instant.
     fn now(&self) -> Instant;
 
-    /// Completes at `deadline` or soon after; at once if it has passed. May be late by a suspend: compare again.
+    /// Waits until `deadline`; returns at once if it has passed. It may return late if the machine was suspended.
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()>;
 
-    /// Completes `duration` from now.
+    /// Waits for `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
         self.sleep_until(self.now() + duration)
     }
 
-    /// Gives `future` until `deadline`; `None` if it was not done by then.
+    /// Awaits `future` until `deadline`; returns `None` if it has not completed by then.
     fn before<F: Future>(&self, deadline: Instant, future: F) -> impl Future<Output = Option<F::Output>> {
         async move {
             match select(pin!(future), pin!(self.sleep_until(deadline))).await {

@@ -1,9 +1,9 @@
-//! The exit codes, in one table, from which the help, the manual page and the documents are made. One code has one meaning.
+//! The exit codes. The help, the manual page and the documents are generated from this table. Each code has one meaning.
 
 use std::process::ExitCode;
 
-/// How the program ends. The command's own code passes through unchanged; the codes of our own lie where a shell, a
-/// signal and most commands have none (`sysexits.h` and just after it).
+/// How the program ends. The exit code of the command is passed on unchanged. The program's own codes are those of `sysexits.h`
+/// and the next two, which shells and most commands do not use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// The command ended with this code; also 0 for an operator command that succeeded, and for `--help`.
@@ -20,7 +20,7 @@ pub enum Exit {
     Unavailable,
     /// 70: the guard was lost, and the command was ended with it.
     Guard,
-    /// 71: the machine has no room for the program's processes, or no `/proc` that shows them.
+    /// 71: a limit of the system prevents the start of the program's processes, or `/proc` does not show them.
     System,
     /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
     GaveUp,
@@ -35,7 +35,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number that the parent process sees.
+    /// Returns the exit code.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -57,7 +57,7 @@ impl Exit {
 }
 
 impl Exit {
-    /// One of each, in the order of the table in docs/operations.md.
+    /// All exit codes, in the order of the table in docs/operations.md.
     pub const ALL: [Self; 13] = [
         Self::Command(0),
         Self::Signal(0),
@@ -74,7 +74,7 @@ impl Exit {
         Self::IdentityTaken,
     ];
 
-    /// The code and what it means, for the help and for docs/operations.md.
+    /// Returns the code and its meaning, for the help and docs/operations.md.
     #[must_use]
     pub const fn meaning(self) -> (&'static str, &'static str) {
         match self {

@@ -1,10 +1,10 @@
-//! What names a lock, a lease and an instance.
+//! The names of locks, leases and instances.
 
 use std::fmt;
 
 use super::text;
 
-/// The id of a lease, as etcd gave it.
+/// The id of a lease.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub i64);
 
@@ -22,7 +22,7 @@ impl fmt::Debug for LeaseId {
 }
 
 impl LeaseId {
-    /// Reads a lease id as we write it: lower-case hexadecimal without leading zeros, of a positive number.
+    /// Parses a lease id in the form that [`Display`](fmt::Display) writes: a positive number in lower-case hexadecimal.
     pub(crate) fn from_hex(hex: &str) -> Option<Self> {
         let lease = i64::from_str_radix(hex, 16).ok().filter(|lease| *lease > 0).map(Self)?;
         (lease.to_string() == hex).then_some(lease)
@@ -36,13 +36,13 @@ pub struct LockName(String);
 /// Why a lock name cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LockNameError {
-    /// Nothing to lock.
+    /// The name is empty.
     #[error("must not be empty")]
     Empty,
-    /// `a/` would be the entries' own prefix.
+    /// `a/` is the prefix of the queue of lock `a`.
     #[error("must not end with '/': the queue's keys are kept below LOCK_NAME/")]
     TrailingSlash,
-    /// `a/~entry/1` would be a key of the lock `a`.
+    /// `a/~entry/1` is a key of lock `a`.
     #[error("must not contain a segment that begins with '~': such keys belong to the lock above them")]
     Reserved,
 }
@@ -67,15 +67,15 @@ impl fmt::Display for LockName {
 }
 
 impl LockName {
-    /// The name as given.
+    /// Returns the name as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// An identity as it is said to people and compared with ours. Anybody can write a value, of any bytes and up to a megabyte:
-/// it must not fill the log or the status.
+/// Returns an identity as it is shown and compared, with at most 256 characters. Any client can write values of up to a megabyte,
+/// which must not fill the log or the status.
 #[must_use]
 pub fn shown(identity: &[u8]) -> String {
     text::shortened(&String::from_utf8_lossy(identity), 256).into_owned()

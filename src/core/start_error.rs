@@ -1,26 +1,26 @@
-//! Why the program does not do what it was told.
+//! Errors that end the program before it campaigns.
 
 use std::io;
 
 use super::exit_code::Exit;
 
-/// One text for the operator, and the code to end with.
+/// A message for the operator and an exit code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct StartError {
-    /// The code to end with.
+    /// The exit code.
     pub exit: Exit,
     text: String,
 }
 
 impl StartError {
-    /// An error with this text.
+    /// Creates an error with this message.
     #[must_use]
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into() }
     }
 
-    /// The machine has no room for a part of the program.
+    /// Returns a conversion for errors of the system while a part of the program is started.
     pub fn no_room(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::new(Exit::System, format!("could not start {what}: {error}"))
     }

@@ -1,14 +1,14 @@
-//! Text from outside, made fit to be shown.
+//! Escapes text from outside before it is shown.
 //!
-//! Anybody with rights on the lock writes identities into etcd, and whatever answers at an endpoint writes messages. On a
-//! terminal, in a log, in the journal or on a status page they must not move the cursor, begin a line of their own, or turn
-//! the order of what stands beside them. So what is shown is escaped where it is shown; what is compared is not.
+//! Identities come from any client that may write to the lock, and error messages from any server that answers. In a terminal, a
+//! log or a status page they must not move the cursor, start a new line, or change the order of the text beside them. Text is
+//! escaped where it is shown, and compared unescaped.
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// Whether a character does something to the text around it, or cannot be seen: control characters, line and paragraph
-/// separators, bidirectional controls, and what has no width.
-fn acts(c: char) -> bool {
+/// Returns whether a character changes the text around it or is invisible: control characters, line and paragraph separators,
+/// bidirectional controls, and characters without width.
+fn needs_escape(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -16,16 +16,16 @@ fn acts(c: char) -> bool {
             | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// `text` on one line of visible characters; the others are written as `\n` or `\u{202e}`.
+/// Returns `text` as one line of visible characters; the others are written as `\n` or `\u{202e}`.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     replaced(text, |escaped, c| escaped.extend(c.escape_default()))
 }
 
-/// The same for a JSON document, which stays the same document: JSON has escapes of its own.
+/// Escapes the strings of a JSON document with JSON escapes, so that its values do not change.
 #[must_use]
 pub fn escaped_json(document: &str) -> Cow<'_, str> {
-    // Outside of strings there are only ASCII characters, and those in strings that are controls are escaped already.
+    // Outside of strings there are only ASCII characters, and control characters in strings are escaped already.
     replaced(document, |escaped, c| {
         if c.is_ascii() && c != '\u{7f}' {
             return escaped.push(c);
@@ -37,7 +37,7 @@ pub fn escaped_json(document: &str) -> Cow<'_, str> {
     })
 }
 
-/// The beginning of `text`: at most so many characters, and a mark where there were more.
+/// Returns at most `most` characters of `text`, and `…` if there are more.
 #[must_use]
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
@@ -46,19 +46,19 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// The beginning of a value from the command line or the environment, on one line, for an error.
+/// Returns the beginning of a value from the command line or the environment, escaped, for an error message.
 #[must_use]
 pub fn excerpt(value: &str) -> String {
     escaped(&shortened(value, 120)).into_owned()
 }
 
 fn replaced(text: &str, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
-    if !text.chars().any(acts) {
+    if !text.chars().any(needs_escape) {
         return text.into();
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if acts(c) { escape(&mut escaped, c) } else { escaped.push(c) }
+        if needs_escape(c) { escape(&mut escaped, c) } else { escaped.push(c) }
     }
     escaped.into()
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
+    fn long_text_is_cut_between_characters() {
         assert_eq!(shortened("节点-1", 4), "节点-1");
         assert_eq!(shortened("节点-1", 3), "节点-…");
     }
@@ -100,14 +100,14 @@ mod tests {
         fn json_is_the_same_document(text in any::<String>(), mark in "[\u{7f}\u{9b}\u{202e}\u{2028}\u{200b}\u{e0041}]") {
             let value = serde_json::json!({ "text": [text, mark] });
             let document = escaped_json(&value.to_string()).into_owned();
-            prop_assert!(!document.chars().any(acts), "{}", document);
+            prop_assert!(!document.chars().any(needs_escape), "{}", document);
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&document).expect("JSON"), value);
         }
 
         #[test]
         fn escaped_text_is_one_line_that_does_nothing(text in any::<String>()) {
             let shown = escaped(&text);
-            prop_assert!(!shown.chars().any(acts), "{}", shown);
+            prop_assert!(!shown.chars().any(needs_escape), "{}", shown);
         }
     }
 }

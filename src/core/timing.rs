@@ -1,36 +1,36 @@
-//! The timing of one instance, checked once.
+//! The timing of one instance.
 //!
-//! Everything that must be true between the durations is checked in [`Timing::new`], and every bound that follows from
-//! them is a method here, in an operator's words. `TTL` is what etcd granted, at least the lease duration asked for.
+//! [`Timing::new`] checks that the durations work together, and methods return the limits that follow from them. `TTL` is the
+//! duration that etcd granted, which can be longer than the requested lease duration.
 //!
 //! ```text
 //! renewal sent         RENEW_DEADLINE                 TTL - margin      TTL
 //! |--------------------------|--------------------------|---------------|----> the same on every clock
-//!                            stop_at: stop signal       kill_at: SIGKILL     earliest: somebody else may lead
+//!                            stop_at: stop signal       kill_at: SIGKILL     another instance may lead
 //! ```
 
 use std::time::Duration;
 
 use crate::core::clock::Instant;
 
-/// The two instants of the dead man's switch that one confirmed renewal sets.
+/// The deadlines of the command that one confirmed renewal sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// When the command gets the stop signal unless a later renewal was confirmed.
+    /// When the command receives the stop signal unless a later renewal has been confirmed.
     pub stop_at: Instant,
-    /// When the command and all it forked get SIGKILL unless a later renewal was confirmed.
+    /// When the process tree receives SIGKILL unless a later renewal has been confirmed.
     pub kill_at: Instant,
 }
 
 impl Deadlines {
-    /// The later one of each. Each of them was true when it was confirmed.
+    /// Returns the later one of each deadline.
     #[must_use]
     pub fn later(self, other: Self) -> Self {
         Self { stop_at: self.stop_at.max(other.stop_at), kill_at: self.kill_at.max(other.kill_at) }
     }
 }
 
-/// Lease, renewal and stop durations that work together.
+/// Durations of lease, renewal and stop that work together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     lease: Duration,
@@ -46,16 +46,16 @@ pub enum TimingError {
     Lease(Duration),
     /// A lease of more than etcd's maximum.
     LeaseTooLong(Duration),
-    /// No time between two renewals.
+    /// The retry period is too short.
     Retry(Duration),
-    /// A renewal that failed could not be retried before the leader gives up.
+    /// A failed renewal could not be retried before the renew deadline.
     NoRoomToRetry {
         /// The retry period given.
         retry: Duration,
         /// The renew deadline given.
         renew: Duration,
     },
-    /// No room left to kill the command before the lease can run out.
+    /// There is no time to kill the command before the lease can expire.
     NoRoomToKill {
         /// The renew deadline given.
         renew: Duration,
@@ -67,7 +67,7 @@ pub enum TimingError {
 }
 
 impl TimingError {
-    /// Returns what would be right. `spelled` returns how the operator knows a setting, by the name of its field.
+    /// Returns what has to be changed. `spelled` returns the name by which the operator knows a setting.
     pub fn describe(&self, spelled: impl Fn(&str) -> String) -> String {
         let value = |setting, duration| format!("{} ({})", spelled(setting), show(duration));
         let lease = |lease| value("lease_duration", lease);
@@ -104,9 +104,9 @@ impl std::fmt::Display for TimingError {
 impl std::error::Error for TimingError {}
 
 impl Timing {
-    /// etcd's own limit (`MaxLeaseTTL`, server/lease/lessor.go).
+    /// The longest lease that etcd grants (`MaxLeaseTTL`, server/lease/lessor.go).
     pub const LONGEST_LEASE: Duration = Duration::from_secs(9_000_000_000);
-    /// Below this a leader would only load etcd.
+    /// The shortest retry period, so that renewals do not load etcd needlessly.
     pub const SHORTEST_RETRY: Duration = Duration::from_millis(100);
 
     /// Checks that the durations leave room for each other.
@@ -138,33 +138,32 @@ impl Timing {
         Ok(Self { lease, renew_deadline, retry_period, stop_grace })
     }
 
-    /// The lease duration to ask etcd for.
+    /// Returns the lease duration to request from etcd.
     #[must_use]
     pub const fn lease(&self) -> Duration {
         self.lease
     }
 
-    /// The longest outage of etcd or the network that a leader survives, less one [`retry_period`](Self::retry_period).
+    /// Returns the time from the last confirmed renewal to the stop signal.
     #[must_use]
     pub const fn renew_deadline(&self) -> Duration {
         self.renew_deadline
     }
 
-    /// How often a leader renews.
+    /// Returns the time between two renewals.
     #[must_use]
     pub const fn retry_period(&self) -> Duration {
         self.retry_period
     }
 
-    /// How long a command that was asked to stop may take before it is killed.
+    /// Returns how long a command may take to stop before it is killed.
     #[must_use]
     pub const fn stop_grace(&self) -> Duration {
         self.stop_grace
     }
 
-    /// What a renewal that was sent at `sent` and confirmed with `ttl` is good for.
-    ///
-    /// `ttl` is what etcd answered. Should it be shorter than what was asked for, the stop signal comes earlier too.
+    /// Returns the deadlines after a renewal that was sent at `sent` and confirmed with `ttl`. If `ttl` is shorter than the
+    /// requested lease, the stop signal comes earlier, too.
     #[must_use]
     pub fn deadlines(&self, sent: Instant, ttl: Duration) -> Deadlines {
         let margin = Self::margin(ttl);
@@ -172,39 +171,39 @@ impl Timing {
         Deadlines { stop_at: (sent + self.renew_deadline).min(kill_at - margin), kill_at }
     }
 
-    /// The longest outage of etcd that leaves a leader untouched: from the last renewal before it to the stop signal.
+    /// Returns the longest outage of etcd that does not affect a leader.
     #[must_use]
     pub fn outage_survived(&self) -> Duration {
         self.renew_deadline - self.retry_period
     }
 
-    /// The latest moment of a command's death after the last confirmed renewal was sent, for a granted `ttl`.
+    /// Returns the time from sending the last confirmed renewal to SIGKILL, for a granted `ttl`.
     #[must_use]
     pub fn latest_death(ttl: Duration) -> Duration {
         ttl.saturating_sub(Self::margin(ttl))
     }
 
-    /// The slowest hand-over when a machine or its network is lost, after its last renewal; without a leader change in
-    /// etcd, which stretches every lease by an election timeout.
+    /// Returns the longest failover after the last renewal of a lost machine. A leader change in etcd prolongs it, as it extends
+    /// every lease by an election timeout.
     #[must_use]
     pub fn slowest_hand_over(ttl: Duration) -> Duration {
         ttl + Duration::from_millis(500)
     }
 
-    /// How often a waiting instance keeps its lease alive: three times per TTL.
+    /// Returns the time between two keepalives of a standby: a third of the TTL.
     #[must_use]
     pub fn waiting_period(ttl: Duration) -> Duration {
         ttl / 3
     }
 
-    /// The room kept between SIGKILL and the end of the lease: for the kernel to end the tree, and for clocks that do not
-    /// run at the same rate. A twentieth of the lease and a quarter of a second; at most a quarter of the lease.
+    /// Returns the time between SIGKILL and the end of the lease, in which the kernel ends the process tree. It also covers clocks
+    /// that run at different rates. A twentieth of the lease plus a quarter of a second, at most a quarter of the lease.
     fn margin(ttl: Duration) -> Duration {
         (ttl / 20 + Duration::from_millis(250)).min(ttl / 4)
     }
 }
 
-/// A duration as the settings are written: `2s`, `1500ms`.
+/// Formats a duration like the settings: `2s`, `1500ms`.
 #[must_use]
 pub fn show(duration: Duration) -> String {
     if duration.subsec_nanos() == 0 {
@@ -253,7 +252,7 @@ mod tests {
     }
 
     proptest! {
-        /// However long the lease that etcd grants: stop signal, then SIGKILL, then the end of the lease, with room between.
+        /// For every granted TTL: first the stop signal, then SIGKILL, then the end of the lease.
         #[test]
         fn stop_kill_and_end_of_lease_keep_their_order(
             lease in 1u64..100_000, renew in 1u64..100_000_000, retry in 1u64..100_000, granted in 1u64..200_000, at in 0u64..1_000_000,

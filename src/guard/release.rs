@@ -1,8 +1,7 @@
-//! The last thing that a guard without a gatekeeper does: give the lease back, so that the next instance need not wait
-//! for it to run out.
+//! Revokes the lease after the gatekeeper has died, so that the next instance need not wait until the lease expires.
 //!
-//! That takes a client for etcd, and the guard has none. So it runs the program once more, in that one short role, with
-//! the arguments and the environment that the gatekeeper had; and does not wait for it longer than [`ERRAND`].
+//! The guard has no etcd client. It executes the program once more for this, with the arguments and the environment of the
+//! gatekeeper, and waits for it at most [`RELEASE_PROCESS`].
 
 use std::{
     env,
@@ -25,9 +24,9 @@ use super::{
     tree,
     wait::{self, Waited},
 };
-use crate::core::{clock::Instant, limits::ERRAND, names::LeaseId};
+use crate::core::{clock::Instant, limits::RELEASE_PROCESS, names::LeaseId};
 
-/// What is needed to run the program once more.
+/// The program, arguments and signal dispositions for the process that revokes the lease.
 #[derive(Debug)]
 pub(super) struct Release {
     program: PathBuf,
@@ -36,24 +35,24 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// The flag of that role. Its value is the lease, in hexadecimal.
+    /// The flag that makes the program revoke a lease. Its value is the lease id in hexadecimal.
     pub(super) const FLAG: &str = "--release-lease=";
 
-    /// `program` is what to execute: this one, unless a test stands in for it.
+    /// `program` is this program if it is `None`; tests use another one.
     pub(super) fn new(program: Option<PathBuf>, original: Original) -> Self {
-        // Not the file by its name: an update may have put another version there.
+        // An update may have replaced the file, so it is not executed by its name.
         let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         Self { program, arguments: env::args_os().collect(), original }
     }
 
-    /// Gives `lease` back; says whether it was.
+    /// Revokes `lease` and returns whether that succeeded.
     pub(super) fn revoke(&self, lease: LeaseId, signals: &Signals) -> io::Result<bool> {
         let mut arguments = self.arguments.clone();
         arguments.insert(1.min(arguments.len()), OsString::from(format!("{}{lease}", Self::FLAG)));
         let environment =
             env::vars_os().filter_map(|(name, value)| super::spawn::variable(&name, &value).ok()).collect();
         let child = start_image(&Image::new(Path::new(&self.program), &arguments, environment)?, &self.original)?.pid;
-        let until = Instant::now() + ERRAND;
+        let until = Instant::now() + RELEASE_PROCESS;
         loop {
             match wait::reap(Some(child)) {
                 Waited::Ended(_, end) => return Ok(end == CommandEnd::Exited(0)),
@@ -65,7 +64,7 @@ impl Release {
                 tree::signal_child(child, SIGKILL);
                 return Ok(false);
             }
-            // SIGCHLD wakes; a second at a time because poll's clock stands still during suspend.
+            // SIGCHLD ends the poll. At most one second at a time, as its clock stands still during suspend.
             let step = PollTimeout::try_from(left.min(Duration::from_secs(1))).unwrap_or(PollTimeout::ZERO);
             let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], step);
             while signals.read().is_some() {}

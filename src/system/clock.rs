@@ -1,4 +1,4 @@
-//! The only place where the program reads time; `clippy.toml` forbids it everywhere else.
+//! Reads the time. `clippy.toml` forbids that everywhere else.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Instant {
     }
 }
 
-/// The machine's clock.
+/// The clock of the machine, `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
 
@@ -29,7 +29,7 @@ impl Clock for BootClock {
     }
 
     async fn sleep_until(&self, deadline: Instant) {
-        // At most a second at a time: tokio's timer sleeps through a suspend, and a clock read is cheap.
+        // At most one second at a time, as tokio's timer stands still during suspend.
         const STEP: Duration = Duration::from_secs(1);
         loop {
             let left = deadline.saturating_since(self.now());

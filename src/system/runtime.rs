@@ -5,12 +5,12 @@ use crate::core::start_error::StartError;
 /// Runs `future` to its end on a runtime of this thread.
 ///
 /// # Errors
-/// If the machine has no room for a runtime.
+/// If the runtime cannot be created.
 pub fn run<T>(future: impl Future<Output = T>) -> Result<T, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::no_room("the runtime"))?;
     let done = runtime.block_on(future);
-    // A name that is being looked up need not be waited for.
+    // Does not wait for a pending DNS lookup.
     runtime.shutdown_background();
     Ok(done)
 }
