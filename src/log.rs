@@ -1,7 +1,7 @@
-//! The log: lines on stderr, for a terminal, a file or the journal, as text or JSON.
+//! Writes log lines to stderr, for a terminal, a file or the journal, as text or JSON.
 //!
-//! Logging never stops the program: a process that holds the lock, or the dead man's switch, writes without waiting, to a
-//! socket or to the [log writer](writer); lines for which there is no room are dropped and counted.
+//! Gatekeeper and guard never wait for the log: they write to a socket or to the [log writer](writer) without blocking. Lines for
+//! which there is no room are dropped and counted.
 
 mod journal;
 mod stderr;
@@ -24,18 +24,18 @@ pub use self::style::Style;
 use self::{journal::Prefixed, stderr::Stderr};
 use crate::settings::{LogConfig, LogFormat, TARGET};
 
-/// Starts logging in a process that holds nothing and may wait for whoever reads its log.
+/// Starts logging in a process that does not hold the lock and may block on stderr.
 pub fn init(config: &LogConfig) -> Style {
     let (style, ansi) = look(config);
     subscribe(config, style, ansi);
     style
 }
 
-/// Starts logging in a process that will hold the lock and must not wait. Returns the real stderr, for the command, if this
-/// process has another one from now on. To be called before there is any thread, and [`writer::finish`] at the end.
+/// Starts logging in a process that may hold the lock and must not block. Returns the real stderr for the command, if it was
+/// replaced in this process. Must be called before any thread exists; call [`writer::finish`] at the end.
 ///
 /// # Errors
-/// If the machine has no room for another process.
+/// If a limit of the system prevents another process.
 pub fn init_without_waiting(config: &LogConfig) -> io::Result<(Style, Option<OwnedFd>)> {
     let (style, ansi) = look(config);
     let real = writer::start(style)?;
@@ -43,7 +43,7 @@ pub fn init_without_waiting(config: &LogConfig) -> io::Result<(Style, Option<Own
     Ok((style, real))
 }
 
-/// What the real stderr is.
+/// Returns the style of lines for the present stderr, and whether colors are used.
 fn look(config: &LogConfig) -> (Style, bool) {
     let journal = journal::is_stderr();
     let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -55,7 +55,7 @@ fn subscribe(config: &LogConfig, style: Style, ansi: bool) {
     let layer = fmt::layer()
         .with_writer(move || Stderr(style))
         .with_ansi(ansi)
-        // In words a line says itself what it is about.
+        // The text of a line names its subject itself.
         .with_target(style.format == LogFormat::Json)
         .with_span_events(FmtSpan::NONE)
         .fmt_fields(style::fields())
@@ -64,13 +64,13 @@ fn subscribe(config: &LogConfig, style: Style, ansi: bool) {
     let registry = tracing_subscriber::registry().with(config.filter.clone());
     let started = match (style.format, style.journal) {
         (LogFormat::Text, false) => registry.with(layer).try_init(),
-        // The journal has a clock of its own.
+        // The journal adds a time stamp itself.
         (LogFormat::Text, true) => {
             registry.with(layer.map_event_format(|format| Prefixed(format.without_time()))).try_init()
         }
         (LogFormat::Json, false) => registry.with(layer.json()).try_init(),
         (LogFormat::Json, true) => registry.with(layer.json().map_event_format(Prefixed)).try_init(),
     };
-    // Only a test that logs already gets here.
+    // Fails only in tests that have started logging before.
     drop(started);
 }

@@ -1,4 +1,4 @@
-//! Lines for the journal of systemd: the priority in front (`sd-daemon(3)`), which the journal takes off again.
+//! Log lines for the journal of systemd, with the priority as a prefix (`sd-daemon(3)`), which the journal removes.
 
 use std::{fmt, os::fd::AsFd};
 
@@ -8,7 +8,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Whether stderr is the journal's: systemd tells the device and inode of the socket that it made.
+/// Returns whether stderr is the journal: JOURNAL_STREAM contains the device and inode of its socket.
 pub(super) fn is_stderr() -> bool {
     let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
     let Ok(stat) = nix::sys::stat::fstat(std::io::stderr().as_fd()) else { return false };
@@ -19,7 +19,7 @@ fn names(stream: &str, device: u64, inode: u64) -> bool {
     stream.split_once(':').is_some_and(|(d, i)| d.parse() == Ok(device) && i.parse() == Ok(inode))
 }
 
-/// Another format with the priority in front.
+/// A format with the priority as a prefix.
 pub(super) struct Prefixed<F>(pub(super) F);
 
 impl<S, N, F> FormatEvent<S, N> for Prefixed<F>
@@ -34,12 +34,12 @@ where
     }
 }
 
-/// The priority of `syslog(3)`.
+/// Returns the priority of `syslog(3)`.
 pub(super) const fn priority(level: &Level) -> u8 {
     match *level {
         Level::ERROR => 3,
         Level::WARN => 4,
-        // 5 would be "notice", which nothing here is.
+        // 5 is "notice", which is not used.
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
     }

@@ -1,7 +1,7 @@
-//! Standard error without waiting: a process that holds the lock, or the dead man's switch, never waits for its log.
+//! Writes to stderr without blocking.
 //!
-//! In those processes stderr is either a socket (systemd's journal) or the pipe to the log writer, and neither is waited
-//! for. What does not fit is dropped and counted.
+//! In gatekeeper and guard stderr is either a socket (the journal) or the pipe to the log writer. Lines for which there is no room
+//! are dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -20,7 +20,7 @@ use crate::{core::text, settings::LogFormat};
 
 /// Lines of this process that were dropped and not reported yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-/// Whether the last line that was written lacks its end.
+/// Whether the end of the last line could not be written.
 static TORN: AtomicBool = AtomicBool::new(false);
 
 /// Stderr, for one event.
@@ -28,14 +28,14 @@ pub(super) struct Stderr(pub(super) Style);
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Of text the fields are escaped; of JSON, the document can be.
+        // In text the fields have been escaped; in JSON the document is escaped here.
         match std::str::from_utf8(line) {
             Ok(document) if self.0.format == LogFormat::Json => {
                 write_line(self.0, format!("{}\n", text::escaped_json(document.trim_end())).as_bytes());
             }
             _ => write_line(self.0, line),
         }
-        // Nobody could be told about a line that was dropped.
+        // An error about a dropped line could not be reported anywhere.
         Ok(line.len())
     }
 
@@ -53,7 +53,7 @@ impl Style {
     }
 }
 
-/// Writes one line, after the number of those that were dropped before it.
+/// Writes one line, and before it the number of lines that were dropped.
 pub(super) fn write_line(style: Style, line: &[u8]) {
     write_line_to(io::stderr().as_fd(), style, line);
 }
@@ -66,12 +66,12 @@ fn write_line_to(fd: BorrowedFd<'_>, style: Style, line: &[u8]) {
     }
 }
 
-/// The line that stands where others are missing.
+/// Returns the line that replaces dropped ones.
 pub(super) fn dropped_lines(style: Style, number: u64, why: &str) -> String {
     style.line(Level::WARN, "log", &format!("dropped {number} log lines: {why}"))
 }
 
-/// Writes all of `line` or gives up, and returns which.
+/// Writes `line` and returns whether all of it was written.
 fn put(fd: BorrowedFd<'_>, line: &[u8]) -> bool {
     let mut rest = line;
     if TORN.load(Ordering::Relaxed) {
@@ -93,8 +93,8 @@ fn put(fd: BorrowedFd<'_>, line: &[u8]) -> bool {
     true
 }
 
-/// Writes as much as there is room for. The socket is shared with the command, so its flags are not ours to change; the pipe
-/// to the log writer is ours and has `O_NONBLOCK`.
+/// Writes as much as there is room for. A socket is shared with the command, so its flags must not be changed; the pipe to the log
+/// writer has `O_NONBLOCK`.
 fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
     match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
         Err(Errno::ENOTSOCK) => nix::unistd::write(fd, bytes),
@@ -113,7 +113,7 @@ mod tests {
     fn a_full_or_closed_stderr_costs_lines_and_no_time() {
         let (mut reader, socket) = UnixStream::pair().expect("a pair");
         assert!(put(socket.as_fd(), b"fits\n"));
-        // More than any socket holds, and this one waits for its reader unless told otherwise.
+        // More than any socket holds. This socket is in blocking mode.
         assert!(!put(socket.as_fd(), &vec![b'x'; 1 << 24]));
         assert!(TORN.load(Ordering::Relaxed));
         for _ in 0..2 {
@@ -131,7 +131,7 @@ mod tests {
         let [torn, dropped, next, ""] = lines[..] else { panic!("{text}") };
         assert_eq!((torn, next), ("", "whole again"), "the torn line is ended first");
         assert!(dropped.ends_with(" WARN log: dropped 2 log lines: stderr was blocked"), "{dropped}");
-        // Not only closed: a process that another test forks in this moment has its end open for a while, too.
+        // Closing is not enough, as a process that another test forks at this moment also holds this end open for a while.
         reader.shutdown(Shutdown::Both).expect("a socket");
         assert!(!put(socket.as_fd(), b"nobody there\n"));
         TORN.store(false, Ordering::Relaxed);

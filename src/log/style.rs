@@ -1,4 +1,4 @@
-//! How a line looks.
+//! The format of log lines.
 
 use std::fmt::Debug;
 
@@ -15,12 +15,12 @@ use tracing_subscriber::{
 use super::journal;
 use crate::{core::text, settings::LogFormat};
 
-/// How lines look that are not written by way of `tracing`.
+/// The format of lines that are not written by `tracing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub(super) format: LogFormat,
     pub(super) journal: bool,
-    /// Whether warnings are wanted.
+    /// Whether warnings are logged.
     pub(super) warnings: bool,
 }
 
@@ -33,7 +33,7 @@ impl Style {
         let time = now();
         match (self.format, self.journal) {
             (LogFormat::Text, false) => format!("{time} {level:>5} {target}: {}\n", text::escaped(message)),
-            // The journal has a clock of its own.
+            // The journal adds a time stamp itself.
             (LogFormat::Text, true) => format!("{priority}{level:>5} {target}: {}\n", text::escaped(message)),
             (LogFormat::Json, _) => {
                 let message = serde_json::Value::from(message).to_string();
@@ -46,7 +46,7 @@ impl Style {
     }
 }
 
-/// The time of day, as `tracing` writes it.
+/// Returns the time of day in the format of `tracing`.
 fn now() -> String {
     let mut text = String::new();
     // Writing into a string cannot fail.
@@ -54,7 +54,7 @@ fn now() -> String {
     text
 }
 
-/// Fields of an event or a span; their values come from anywhere, as the messages of etcd do.
+/// Formats fields and escapes their values, which can come from outside.
 pub(super) fn fields() -> impl for<'a> FormatFields<'a> + 'static {
     let write = |writer: &mut Writer<'_>, field: &Field, value: &dyn Debug| {
         let value = format!("{value:?}");

@@ -1,10 +1,9 @@
-//! The log writer: a process that waits for stderr, so that those that hold the lock need not.
+//! The log writer: a process that copies log lines from a pipe to the real stderr, so that gatekeeper and guard never block.
 //!
-//! A file on NFS, FUSE or a frozen file system, or a terminal that nobody reads, can hold a write for ever, and a process
-//! that waits for a disk cannot even be killed. A thread would keep its process from ending; so this is a process, which
-//! reads lines from a pipe and copies them to the real stderr. Its parent is the gatekeeper, and nobody waits for it: it is
-//! cloned without a signal for its end, so that `waitpid` does not count it as a child (`__WCLONE`, `wait(2)`), and "the
-//! process tree has exited" means what it says. It takes no signals and ends when gatekeeper and guard have closed the pipe.
+//! A write to NFS, FUSE, a frozen file system or a terminal that is not read can block for ever, and a process that waits for a
+//! disk cannot be killed. A thread would keep its process from exiting, so this is a process. It is a child of the gatekeeper that
+//! was cloned without an exit signal, so that `waitpid` does not report it (`__WCLONE`, `wait(2)`) and it does not count as part
+//! of the process tree. It blocks all signals and exits when gatekeeper and guard have closed the pipe.
 
 use std::{
     io::{self, PipeReader},
@@ -25,18 +24,18 @@ use super::{stderr::dropped_lines, style::Style};
 
 /// Its name in `ps`.
 pub const NAME: &std::ffi::CStr = c"log-writer";
-/// What the pipe holds if the system allows it: thousands of lines.
+/// The size of the pipe in bytes, if the system permits it: thousands of lines.
 const CAPACITY: i32 = 1 << 20;
-/// How long an end waits for the last lines to be written, in milliseconds.
+/// How long an ending process waits for the last lines to be written, in milliseconds.
 const PATIENCE: u16 = 1000;
-/// What is written at once.
+/// The size of one write, in bytes.
 const PIECE: usize = 8 << 10;
 
-/// Closed when the log writer has ended.
+/// The other end of this pipe is closed when the log writer has exited.
 static ENDED: OnceLock<PipeReader> = OnceLock::new();
 
-/// Starts the log writer and puts the pipe to it in the place of stderr; returns the real one, for the command. None is needed
-/// where stderr is a socket, which can be written without waiting. To be called before there is any thread.
+/// Starts the log writer, replaces stderr by the pipe to it, and returns the real stderr for the command. If stderr is a socket,
+/// which can be written without blocking, it does nothing. Must be called before any thread exists.
 pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     if fstat(io::stderr())?.st_mode & libc::S_IFMT == libc::S_IFSOCK {
         return Ok(None);
@@ -46,10 +45,10 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     let (ended, end) = io::pipe()?;
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY));
-    // Before it exists: what ends all processes of a unit or of a terminal's job must find it deaf already.
+    // Before the clone, as signals for all processes of a unit or of a terminal must not reach the log writer.
     let mask = set_mask(u64::MAX);
     let none: libc::c_long = 0;
-    // SAFETY: there is no other thread that could hold a lock; without flags this is `fork`, but for the signal at its end.
+    // SAFETY: there is no other thread that could hold a lock; without flags this is `fork` without an exit signal.
     let cloned = Errno::result(unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) });
     if cloned != Ok(0) {
         set_mask(mask);
@@ -57,7 +56,7 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     match cloned {
         Err(errno) => Err(errno.into()),
         Ok(0) => {
-            // The two that it needs are in the places of stdin and stdout: it must not hold those open.
+            // The pipes replace stdin and stdout, which the log writer must not hold open.
             let placed = replace(0, lines.as_fd()).and_then(|()| replace(1, end.as_fd()));
             // SAFETY: closes what no code of this process uses from here on; it ends by `_exit`.
             unsafe {
@@ -65,7 +64,7 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
                 {
                     libc::close(ours);
                 }
-                // What somebody handed on to us. Where the kernel lacks this call (before 5.9) it stays open.
+                // Inherited descriptors. They stay open where the kernel lacks this call (before 5.9).
                 libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
             }
             if placed.is_ok() {
@@ -76,32 +75,32 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
         }
         Ok(_) => {
             replace(2, pipe.as_fd())?;
-            // A second call would find the pipe of the first; there is none.
+            // There is only one call, so this never fails.
             let _ = ENDED.set(ended);
             Ok(Some(real))
         }
     }
 }
 
-/// Waits for the last lines to be written, for a second at most. To be called when this process has nothing more to say.
+/// Waits at most one second until the last lines have been written. Must be called after the last line of this process.
 pub fn finish() {
     let Some(ended) = ENDED.get() else { return };
-    // Closes our end of the pipe. What is written from here on is lost.
+    // Closes this end of the pipe. Later lines are lost.
     for ours in [1, 2] {
         let _ = replace(ours, ended.as_fd());
     }
     let _ = poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE));
 }
 
-/// Gives up this process's stdout, which is the command's alone: on a file system that hangs it would hold up our exit.
+/// Closes stdout in this process, as only the command uses it. On a file system that hangs it would delay the exit.
 pub fn release_stdout() {
     let _ = replace(1, io::stderr().as_fd());
 }
 
-/// Blocks these signals and no others; returns those that were blocked. The kernel's call: a C library keeps some to itself.
+/// Sets the signal mask and returns the previous one. It uses the system call, as C libraries leave out some signals.
 fn set_mask(mask: u64) -> u64 {
     let mut before = 0;
-    // SAFETY: both are as long as is said, and all 64 bits mean a signal.
+    // SAFETY: both masks have the given length.
     unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>());
     }
@@ -109,7 +108,7 @@ fn set_mask(mask: u64) -> u64 {
 }
 
 fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: a standard stream is nobody's to close; whoever uses it finds the new one.
+    // SAFETY: standard streams have no owner that closes them.
     Errno::result(unsafe { libc::dup2(by.as_raw_fd(), number) })?;
     Ok(())
 }
@@ -117,7 +116,7 @@ fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {
 /// Copies whole lines from fd 0 to fd 2 until the other ends of the pipe are closed.
 fn copy_lines(style: Style) {
     let _ = prctl::set_name(NAME);
-    // Out of the gatekeeper's group: SIGKILL to a whole group cannot be blocked, and the guard still has something to say then.
+    // Leaves the gatekeeper's process group: SIGKILL to a whole group cannot be blocked, and the guard still writes lines then.
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     let _ = chdir("/");
     // SAFETY: placed there by `start`, and open as long as this process lives.
@@ -141,7 +140,7 @@ fn copy_lines(style: Style) {
     }
 }
 
-/// The real stderr, and what it did not take.
+/// The real stderr, and the number of dropped lines.
 struct Out<'a> {
     stderr: BorrowedFd<'a>,
     style: Style,
@@ -151,7 +150,7 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Writes lines, or drops them where that fails (a full disk, a terminal that has gone).
+    /// Writes lines, or drops them if that fails (a full disk, a closed terminal).
     fn put(&mut self, lines: &[u8]) {
         if self.dropped > 0 {
             let missing = dropped_lines(self.style, self.dropped, self.why.desc());
@@ -182,7 +181,7 @@ impl Out<'_> {
         while !rest.is_empty() {
             match write(self.stderr, rest) {
                 Err(Errno::EINTR) => {}
-                // Somebody else who has the same open file asked not to wait for it.
+                // Another process has set O_NONBLOCK on the same open file.
                 Err(Errno::EAGAIN) => {
                     let _ = poll(&mut [PollFd::new(self.stderr, PollFlags::POLLOUT)], PollTimeout::NONE);
                 }
