@@ -1,16 +1,16 @@
-//! The guard: the dead man's switch, a process of its own between the gatekeeper and the command.
+//! The guard: a dead man's switch that runs as its own process, between the gatekeeper and the command.
 //!
-//! It starts, stops and reaps the command, and it ends the command's whole tree by itself when nobody feeds it. Nothing
-//! else can end or prolong a term: [`Order`]s come in, [`Report`]s go out, and [`switch`] decides.
+//! It starts, stops and reaps the command. If the gatekeeper does not feed it in time, it ends the process tree by itself.
+//! It receives [`Order`]s and sends [`Report`]s, and [`switch`] decides.
 //!
 //! ```text
 //! gatekeeper                       guard                                    command
-//! handle  ── Order ──▶  wire ──▶  switch ──▶ process ──▶ spawn, tree  ──▶  main process, and all it forks
+//! handle  ── Order ──▶  wire ──▶  switch ──▶ process ──▶ spawn, tree  ──▶  main process and its descendants
 //!         ◀── Report ──           (decides)  (waits, reaps, acts)
 //! ```
 //!
-//! Whichever of the two processes dies, the other one still owns every descendant: both are subreapers, the guard ends
-//! the tree when the line breaks ([`wire`]), and so does the gatekeeper when the guard is lost ([`handle`]).
+//! Both processes are subreapers, so if one dies, the descendants belong to the other, which ends them: the guard when its
+//! socket is closed ([`wire`]), the gatekeeper when the guard is lost ([`handle`]).
 
 pub mod handle;
 pub mod liveness;
@@ -45,35 +45,35 @@ pub use self::{
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{core::names::LockName, log::Style};
 
-/// What the guard has to know, once for all terms.
+/// The settings of the guard, which are the same in all terms.
 #[derive(Debug)]
 pub struct GuardSetup {
     /// The file to execute, as [`resolve`] found it.
     pub program: PathBuf,
-    /// The command as it was given: its first element is what the program finds as its own name.
+    /// The command and its arguments as they were given. The first element becomes `argv[0]`.
     pub command: Vec<OsString>,
     /// The lock, for the command's environment.
     pub lock: LockName,
     /// The signal that asks the command to stop.
     pub stop_signal: i32,
-    /// How long it may take then.
+    /// How long the command may take to stop before it is killed.
     pub stop_grace: Duration,
     /// The signal mask and dispositions to give to the command.
     pub original: Original,
-    /// How the guard writes its few lines.
+    /// The format of the log lines of the guard.
     pub log: Style,
     /// The command's stderr, if it is not that of this process.
     pub stderr: Option<OwnedFd>,
-    /// What to run with `--release-lease=…` when the gatekeeper is gone; `None` for this program itself.
+    /// The program to run with `--release-lease=…` when the gatekeeper has died; `None` for this program itself.
     pub release_program: Option<PathBuf>,
 }
 
-/// Forks the guard. To be called from `main` before the runtime or any thread exists; the signals of this thread are
-/// blocked from then on, if they are not yet.
+/// Forks the guard. Must be called before the runtime or any thread exists. The signals of this thread are blocked
+/// afterwards.
 ///
 /// # Errors
-/// If `/proc` does not show the processes of this PID namespace, the machine has no room for another process, or the command or
-/// the lock contains a NUL.
+/// If `/proc` does not show the processes of this PID namespace, a limit of the system prevents the fork, or the command or the
+/// lock name contains a NUL byte.
 pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
     tree::check_proc()?;
     let (ours, theirs) = wire::pair()?;
@@ -91,18 +91,18 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
         log: setup.log,
     };
     let cgroup = cgroup::Cgroup::of_command();
-    // If the guard is lost, all that it owned must fall to us. Before the fork: it could be lost right after it.
+    // If the guard is lost, its descendants must become children of this process. It can be lost right after the fork.
     prctl::set_child_subreaper(true)?;
     signals::block();
-    // SAFETY: there is no other thread that could hold a lock in this moment.
+    // SAFETY: there is no other thread that could hold a lock at this moment.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            // The guard does it as well, see there. Until then a signal to our whole group would reach it.
+            // The guard does this, too. Until then a signal to the whole process group would reach it.
             let _ = setpgid(child, child);
             Ok(Guarded { pid: child, socket: ours, cgroup })
         }
         ForkResult::Child => {
-            // Else the line would never break: this process would hold the gatekeeper's end.
+            // Otherwise the guard would hold the gatekeeper's end open and never see it closed.
             drop(ours);
             process::run(equipment, theirs, cgroup)
         }

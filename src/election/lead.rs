@@ -373,7 +373,7 @@ impl<S: Store, C: Clock, G: Guard> TermDriver<'_, S, C, G> {
                 }
                 tracing::info!("the command {end}");
             }
-            Report::Gone(end) => {
+            Report::TreeExited(end) => {
                 self.election.report(Progress::Exited);
                 return Some(match self.lost.take() {
                     Some(loss) if self.ended.is_none() => End::Lost(loss),

@@ -143,7 +143,7 @@ async fn campaign_and_lead<S: Store, C: Clock>(
 fn exit_after(end: End, config: &ElectionConfig) -> Option<Exit> {
     match end {
         End::Command(CommandEnd::Exited(code)) => Some(Exit::Command(code)),
-        End::Command(CommandEnd::Signalled(signal)) => Some(Exit::Signal(signal)),
+        End::Command(CommandEnd::Signaled(signal)) => Some(Exit::Signal(signal)),
         End::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
         End::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
         // Its first deadlines had passed, or no process could be created.

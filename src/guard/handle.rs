@@ -1,7 +1,7 @@
-//! The guard as the gatekeeper has it: orders out, reports in, and an eye on whether it still does its work.
+//! The gatekeeper's end of the guard: sends orders, receives reports, and takes over if the guard is lost.
 //!
-//! When the guard is [overdue](super::liveness), the gatekeeper does its work: it kills the guard, everything below then falls to
-//! the gatekeeper (a subreaper too), and it ends that.
+//! When the guard is [overdue](super::liveness), the gatekeeper kills it together with the process tree. Orphans become children
+//! of the gatekeeper, as it is a subreaper, too.
 
 use std::{
     cell::{Cell, RefCell},
@@ -33,13 +33,13 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Reaps for the gatekeeper what is not the guard.
+    /// Returns the reaper for all other children of the gatekeeper.
     #[must_use]
     pub const fn reaper(&self) -> Reaper {
         Reaper { guard: self.pid }
     }
 
-    /// The guard, in the asynchronous world.
+    /// Registers the socket with the runtime.
     ///
     /// # Errors
     /// Outside of a tokio runtime with IO.
@@ -47,12 +47,12 @@ impl Guarded {
         self.into_handle_on(BootClock)
     }
 
-    /// The same, on another clock.
+    /// Does the same with another clock.
     ///
     /// # Errors
     /// Outside of a tokio runtime with IO.
     pub fn into_handle_on<C: Clock>(self, clock: C) -> io::Result<Handle<C>> {
-        // SAFETY: a line keeps its one socket open, unchanged, as long as it lives.
+        // SAFETY: a line keeps its socket open and unchanged as long as it lives.
         let line = unsafe { AsyncFd::register(Line::new(self.socket)) }?;
         Ok(Handle {
             clock,
@@ -66,17 +66,17 @@ impl Guarded {
     }
 }
 
-/// Reaps orphans that fall to the gatekeeper: as PID 1 of a container, also those that are none of ours.
+/// Reaps orphans that become children of the gatekeeper. As PID 1 of a container it receives all orphans there.
 #[derive(Clone, Copy, Debug)]
 pub struct Reaper {
     guard: Pid,
 }
 
 impl Reaper {
-    /// To be called whenever SIGCHLD comes. In the thread in which the handle is used, as it is what the handle relies on
-    /// that no process is reaped while it signals.
+    /// Must be called whenever SIGCHLD arrives, in the thread that uses the handle: no process may be reaped while the handle
+    /// sends signals.
     pub fn reap_orphans(&self) {
-        // Looks before it takes: the guard's end is the handle's to find. And once that has ended the handle reaps everything.
+        // The guard itself is left to the handle, which reaps everything after the guard has ended.
         while let Some(orphan) = wait::peek().filter(|child| *child != self.guard) {
             wait::reap(Some(orphan));
         }
@@ -97,11 +97,11 @@ pub struct Handle<C = BootClock> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The guard does its work, as far as can be seen.
+    /// The guard works.
     Guarding,
-    /// It does not: everything below the gatekeeper is being ended.
+    /// The guard is lost: the gatekeeper kills everything below itself.
     TakingOver,
-    /// That is done.
+    /// The guard and the process tree have exited.
     Lost,
 }
 
@@ -110,14 +110,14 @@ impl<C: Clock> Guard for Handle<C> {
         let mut liveness = self.liveness.get();
         liveness.ordered(&order);
         self.liveness.set(liveness);
-        // Whether the guard is gone is seen when its end of the line is read.
+        // A failure is noticed when the next report is received.
         self.line.get_ref().send(order);
     }
 
     async fn report(&self) -> Report {
         loop {
             match self.state.get() {
-                // What it said before is believed first: it may be that we were frozen, and it was not.
+                // Reports that wait in the socket count first: this process may have been frozen, and the guard not.
                 State::Guarding => match self.line.get_ref().receive() {
                     Received::Message(report) => {
                         let mut liveness = self.liveness.get();
@@ -129,7 +129,7 @@ impl<C: Clock> Guard for Handle<C> {
                     Received::Nothing => self.wait().await,
                 },
                 State::TakingOver => {
-                    if self.end_everything_below() {
+                    if self.kill_everything_below() {
                         self.tree.borrow().remove_cgroup();
                         self.state.set(State::Lost);
                     } else {
@@ -144,12 +144,12 @@ impl<C: Clock> Guard for Handle<C> {
 }
 
 impl<C: Clock> Handle<C> {
-    /// From one round of SIGKILL to the next, at first.
+    /// The time between the first rounds of SIGKILL.
     const ROUND: Duration = Duration::from_millis(1);
     const SLOWEST_ROUND: Duration = Duration::from_millis(200);
 
-    /// One round: SIGKILL to everything below this process, the guard first, as a child of ours. True if nothing is left.
-    fn end_everything_below(&self) -> bool {
+    /// Sends SIGKILL to the guard and the process tree, and returns whether all have exited.
+    fn kill_everything_below(&self) -> bool {
         let mut tree = self.tree.borrow_mut();
         if let Some(denied) = tree.kill(None)
             && !self.logged_denied.replace(true)
@@ -165,7 +165,7 @@ impl<C: Clock> Handle<C> {
         }
     }
 
-    /// Waits until the socket has something for us, takes something of ours, or the guard is overdue.
+    /// Waits until a report arrives, unsent orders can be sent, or the guard is overdue.
     async fn wait(&self) {
         let mut liveness = self.liveness.get();
         let overdue = liveness.is_overdue(self.clock.now());
@@ -188,12 +188,12 @@ impl<C: Clock> Handle<C> {
         };
         tokio::select! {
             biased;
-            // On either the loop looks again: at the socket first, then at the clock.
+            // In both cases the loop reads the socket first, and then the clock.
             ready = self.line.ready(interest) => if let Ok(mut ready) = ready {
                 if ready.ready().is_writable() {
                     self.line.get_ref().flush();
                 }
-                // Level to edge: what has come in the meantime sets it again, or is found by the next look.
+                // A report that arrives in between makes the socket ready again or is found by the next receive.
                 ready.clear_ready();
             },
             () = overdue => {}

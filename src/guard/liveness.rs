@@ -1,7 +1,8 @@
-//! The rule by which the gatekeeper takes over from a silent guard. It is pure; the model of the election runs it, too.
+//! Decides when the gatekeeper takes over from a guard that does not answer. It reads no clock, so the model of the election uses
+//! it, too.
 //!
-//! The guard kills the process tree at `kill_at` unless it was fed. A guard from which nothing newer has come by then is frozen or
-//! dead.
+//! The guard kills the process tree at `kill_at` unless it was fed. A guard that has not reported later deadlines by then is
+//! frozen or dead.
 
 use super::protocol::{Order, Reason, Report};
 use crate::core::{
@@ -10,7 +11,7 @@ use crate::core::{
     timing::Deadlines,
 };
 
-/// What the guard said last about the command that it guards.
+/// The last reports of the guard about the running command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
     term: Option<Term>,
@@ -18,11 +19,11 @@ pub struct Liveness {
 
 #[derive(Clone, Copy, Debug)]
 struct Term {
-    /// The kill deadline that the guard acknowledged last; that of the start, until it has.
+    /// The kill deadline that the guard acknowledged last, or that of the start.
     kill_at: Instant,
-    /// When the guard last said that it is killing, if it is.
+    /// When the guard last reported that it is killing the process tree, if it is.
     killing: Option<Instant>,
-    /// When this process found itself to have been frozen past the deadline: so was the guard, most likely.
+    /// When this process noticed that it had been frozen past the deadline. Most likely the guard was frozen, too.
     thawed: Option<Instant>,
 }
 
@@ -37,14 +38,14 @@ impl Liveness {
     /// Notes an order that is sent to the guard.
     pub const fn ordered(&mut self, order: &Order) {
         if let Order::Start { deadlines, .. } = order {
-            // It may start the command without coming to say so.
+            // The guard may start the command and be frozen before it reports that.
             self.term = Some(Term { kill_at: deadlines.kill_at, killing: None, thawed: None });
         }
     }
 
     /// Notes a report of the guard.
     pub fn heard(&mut self, report: &Report, now: Instant) {
-        if let Report::Gone(_) = report {
+        if let Report::TreeExited(_) = report {
             self.term = None;
         }
         let Some(term) = &mut self.term else { return };
@@ -58,13 +59,13 @@ impl Liveness {
         }
     }
 
-    /// Returns when a guard that says nothing more is not doing its work; `None` if it guards nothing.
+    /// Returns when the guard is overdue unless another report comes; `None` if no command runs.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.term.map(|term| term.due())
     }
 
-    /// Returns whether the gatekeeper must take over. To be asked only after everything that the guard said has been noted.
+    /// Returns whether the gatekeeper must take over. All reports that have arrived must have been noted before.
     #[must_use]
     pub fn is_overdue(&mut self, now: Instant) -> bool {
         let Some(term) = &mut self.term else { return false };
@@ -72,7 +73,7 @@ impl Liveness {
             return false;
         }
         if term.thawed.is_none() && now >= term.due() + SILENT_GUARD_SLACK {
-            // Our own timer would have been sooner. The guard, thawed as we are, is killing or about to.
+            // The timer of this process is late, so it was frozen. The guard may continue now and kill the process tree.
             term.thawed = Some(now);
             return false;
         }
@@ -104,7 +105,7 @@ mod tests {
         assert!(!liveness.is_overdue(at(14_099)) && liveness.is_overdue(at(14_100)));
         liveness.heard(&Report::Fed(Deadlines { stop_at: at(12_000), kill_at: at(16_000) }), at(2_000));
         assert_eq!(liveness.due(), Some(at(16_100)));
-        liveness.heard(&Report::Gone(CommandEnd::Exited(0)), at(3_000));
+        liveness.heard(&Report::TreeExited(CommandEnd::Exited(0)), at(3_000));
         assert!(liveness.due().is_none() && !liveness.is_overdue(at(99_000)));
     }
 

@@ -1,7 +1,7 @@
-//! The guard as a process: one loop that waits, tells the switch what happened, and does what it says.
+//! The process of the guard: a loop that waits for events, passes them to the switch, and performs its actions.
 //!
-//! One thread, no runtime, nothing that waits but the one `poll`. It both reaps and signals, so no signal can reach a
-//! number that has become another process's.
+//! It has one thread and no runtime, and it only waits in `poll`. The same thread reaps and signals, so no signal can reach
+//! another process that was given the number of a reaped one.
 
 use std::{
     collections::VecDeque,
@@ -40,7 +40,7 @@ use crate::{
     log::Style,
 };
 
-/// What the guard needs, all made before the fork.
+/// The parts of the guard that are created before the fork.
 pub(super) struct Equipment {
     pub(super) switch: Switch,
     pub(super) command: Command,
@@ -49,10 +49,10 @@ pub(super) struct Equipment {
     pub(super) log: Style,
 }
 
-/// Is the guard until it ends.
+/// Runs the guard in this process.
 pub(super) fn run(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> ! {
-    // A panic must not unwind into the gatekeeper's `main`, of which this is a copy. The gatekeeper sees the guard end,
-    // and ends the command.
+    // A panic must not unwind into `main` of the gatekeeper, of which this process is a copy. After the abort the gatekeeper
+    // ends the command.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         if let Ok(mut process) = Process::new(equipment, socket, cgroup) {
             process.guard();
@@ -73,11 +73,11 @@ struct Process {
     tree: Tree,
     /// The command's main process, until it is reaped.
     main: Option<Spawned>,
-    /// What `execve` failed with, until that child is reaped.
+    /// Why `execve` failed, until that child is reaped.
     not_executed: Option<CommandEnd>,
-    /// What was logged in this term, and is not to be logged again.
+    /// Warnings that are logged once per term.
     logged: Logged,
-    /// What came and is still to be obeyed, in this order.
+    /// Orders that were received and not yet carried out, oldest first.
     inbox: VecDeque<Received<Order>>,
 }
 
@@ -88,15 +88,15 @@ struct Logged {
 }
 
 impl Process {
-    /// More orders than a gatekeeper that works sends while the guard is frozen.
+    /// A gatekeeper sends fewer orders than this while the guard is frozen.
     const INBOX: usize = 512;
 
     fn new(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> io::Result<Self> {
         let Equipment { switch, command, release, terminal, log } = equipment;
-        // Every orphan below the command falls to this process, so that none is out of reach.
+        // Orphans of the command become children of this process, so that it can reap and kill them.
         prctl::set_child_subreaper(true)?;
         let _ = prctl::set_name(c"await-guard");
-        // Out of the gatekeeper's group: SIGKILL and SIGSTOP to a whole group cannot be blocked.
+        // Leaves the gatekeeper's process group: SIGKILL and SIGSTOP to a whole group cannot be blocked.
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         Ok(Self {
             switch,
@@ -118,25 +118,25 @@ impl Process {
     fn guard(&mut self) {
         loop {
             self.wait();
-            self.hear();
-            // Then the clock: whatever else happened may have happened too late.
-            self.tell(Event::Woken);
-            while self.signals.read().is_some() {} // Only to be woken; what ended is for waitpid to say.
-            self.look_at_execution();
+            self.receive_orders();
+            // The deadlines come before all other events, as those may have come too late.
+            self.handle(Event::Woken);
+            while self.signals.read().is_some() {} // SIGCHLD only wakes the loop; waitpid reports which child ended.
+            self.check_execution();
             self.reap();
             if !self.switch.is_orphaned() {
-                self.obey();
+                self.obey_next_order();
             }
             if self.main.is_none() {
-                // One that could not be forked has no end that would wake us.
+                // If the fork failed, no SIGCHLD wakes the loop.
                 self.reap();
             }
         }
     }
 
-    /// Takes in what the gatekeeper has sent. The feeds among it count at once, and only the latest deadlines: if this process was
-    /// frozen, they say until when the lock is held all the same. The switch sees whether they come too late.
-    fn hear(&mut self) {
+    /// Receives orders. Feeds are applied at once, before other orders: if this process was frozen, the feeds that wait in the
+    /// socket still say how long the lock is held. The switch decides whether they are too late.
+    fn receive_orders(&mut self) {
         let mut fed: Option<Deadlines> = None;
         for _ in self.inbox.len()..Self::INBOX {
             if self.switch.is_orphaned() || self.inbox.back() == Some(&Received::Gone) {
@@ -144,7 +144,7 @@ impl Process {
             }
             match self.line.receive() {
                 Received::Nothing => break,
-                // Without a command it is for the one whose start waits before it.
+                // Without a command the feed belongs to one whose start is still in the inbox.
                 Received::Message(Order::Feed(deadlines)) if self.switch.is_busy() => {
                     fed = Some(fed.map_or(deadlines, |earlier| earlier.later(deadlines)));
                 }
@@ -152,23 +152,23 @@ impl Process {
             }
         }
         if let Some(deadlines) = fed {
-            self.tell(Event::Order(Order::Feed(deadlines)));
+            self.handle(Event::Order(Order::Feed(deadlines)));
         }
     }
 
-    fn obey(&mut self) {
-        // One at a time, so that nothing waits for a gatekeeper that talks without end.
+    fn obey_next_order(&mut self) {
+        // One order per round, so that many orders cannot delay the deadlines.
         match self.inbox.pop_front() {
-            Some(Received::Message(order)) => self.tell(Event::Order(order)),
-            Some(Received::Gone) => self.tell(Event::GatekeeperGone),
+            Some(Received::Message(order)) => self.handle(Event::Order(order)),
+            Some(Received::Gone) => self.handle(Event::GatekeeperGone),
             Some(Received::Nothing) | None => {}
         }
         if !self.line.flush() {
-            self.tell(Event::GatekeeperGone);
+            self.handle(Event::GatekeeperGone);
         }
     }
 
-    /// Waits for whatever comes first: a signal, an order, the outcome of `execve`, the next deadline.
+    /// Waits for a signal, an order, the result of `execve`, the exit of a foreign process, or the next deadline.
     fn wait(&self) {
         let armed = self.arm_timer();
         let mut socket = PollFlags::POLLIN;
@@ -179,7 +179,7 @@ impl Process {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
         ];
-        // A closed socket is always readable, and there is nothing more to hear from it.
+        // A closed socket is always readable, which would keep the loop busy.
         if !self.switch.is_orphaned() {
             sources.push(PollFd::new(self.line.as_fd(), socket));
         }
@@ -187,7 +187,7 @@ impl Process {
             sources.push(PollFd::new(pending, PollFlags::POLLIN));
         }
         sources.extend(self.tree.exits().map(|exit| PollFd::new(exit, PollFlags::POLLIN)));
-        // Without its timer the guard looks at the clock often instead.
+        // If the timer could not be set, the guard reads the clock often instead.
         let timeout = match (self.inbox.is_empty(), armed) {
             (false, _) => PollTimeout::ZERO,
             (true, true) => PollTimeout::NONE,
@@ -202,28 +202,28 @@ impl Process {
         let Some(wake) = self.switch.next_wake() else {
             return self.timer.unset().is_ok();
         };
-        // Zero would disarm it. An instant that has passed fires at once.
+        // Zero would disarm the timer. With an instant in the past it fires at once.
         let wake = TimeSpec::from(wake.since_boot().max(Duration::from_nanos(1)));
         self.timer.set(Expiration::OneShot(wake), TimerSetTimeFlags::TFD_TIMER_ABSTIME).is_ok()
     }
 
-    fn tell(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             for action in self.switch.on(event, Instant::now()) {
-                events.extend(self.act(action));
+                events.extend(self.perform(action));
             }
         }
     }
 
-    fn act(&mut self, action: Action) -> Option<Event> {
+    fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Start { token, lease } => {
                 self.logged = Logged::default();
                 match self.command.start(token, lease, &self.terminal, self.tree.cgroup()) {
                     Ok(spawned) => self.main = Some(spawned),
                     Err(error) => {
-                        self.log.warn("guard", &format!("the command cannot be started: {error}"));
+                        self.log.warn("guard", &format!("could not start the command: {error}"));
                         return Some(Event::MainEnded(CommandEnd::NotStarted));
                     }
                 }
@@ -238,9 +238,9 @@ impl Process {
                 self.log_denied(denied);
             }
             Action::Report(report) => return self.report(report),
-            Action::Complain(tried) => self.log.warn("guard", &format!(
-                "processes of the command are left {}s after SIGKILL: in a system call that does not end, or another \
-                 user's",
+            Action::WarnNotExited(tried) => self.log.warn("guard", &format!(
+                "could not kill the process tree within {}s: a process waits in an uninterruptible system call or runs \
+                 as another user; the lease is kept",
                 tried.as_secs()
             )),
             Action::Release(lease) => match self.release.revoke(lease, &self.signals) {
@@ -259,21 +259,19 @@ impl Process {
     }
 
     fn report(&self, report: Report) -> Option<Event> {
-        let heard = self.switch.is_orphaned() || self.line.send(report);
+        let is_received = self.switch.is_orphaned() || self.line.send(report);
         if let Report::Ending(reason) = report {
             self.log.warn(
                 "guard",
                 match reason {
                     Reason::RenewDeadline => "no renewal was confirmed in time: stopping the command",
-                    Reason::KillDeadline => {
-                        "the lock can be lost any moment now: killing the command and all it started"
-                    }
-                    Reason::StopGrace => "the stop grace has passed: killing what is left of the command",
+                    Reason::KillDeadline => "lease about to expire: killing the command and its process tree",
+                    Reason::StopGrace => "the stop grace has passed: killing the process tree of the command",
                     Reason::GatekeeperGone => "the gatekeeper is gone: stopping the command",
                 },
             );
         }
-        (!heard).then_some(Event::GatekeeperGone)
+        (!is_received).then_some(Event::GatekeeperGone)
     }
 
     /// Logs the first process of a term that cannot be signaled.
@@ -288,17 +286,17 @@ impl Process {
         let Some(main) = &self.main else { return };
         let denied = tree::signal_child(main.pid, signal);
         if signal == libc::SIGCONT && self.terminal.is_ours() {
-            // A shell has just put our group into the foreground (`fg`): that is meant for the command.
+            // A shell has put this program's group into the foreground (`fg`), which is meant for the command.
             Terminal::give_to(main.pid);
         }
         self.log_denied(denied);
     }
 
-    fn look_at_execution(&mut self) {
+    fn check_execution(&mut self) {
         let Some(main) = &mut self.main else { return };
         let pid = main.pid;
         match main.executed() {
-            Executed::Yes => self.tell(Event::Started(pid.as_raw())),
+            Executed::Yes => self.handle(Event::Started(pid.as_raw())),
             Executed::No(errno) => {
                 self.not_executed = Some(end_of(errno));
                 let hint = match errno {
@@ -319,13 +317,13 @@ impl Process {
         loop {
             match wait::reap(None) {
                 Waited::Ended(pid, end) => self.reaped(pid, end),
-                // Only for Ctrl-Z: one that was stopped for reading from the terminal would stop again at once.
+                // Only after Ctrl-Z: a process that was stopped because it reads from the terminal would stop again at once.
                 Waited::Stopped(pid, libc::SIGTSTP) => self.suspended(pid),
                 Waited::Stopped(..) => {}
                 Waited::Nothing => return,
                 Waited::NoChildren => {
                     if self.tree.has_exited() {
-                        self.tell(Event::TreeGone);
+                        self.handle(Event::TreeExited);
                     }
                     return;
                 }
@@ -335,24 +333,23 @@ impl Process {
 
     fn reaped(&mut self, pid: Pid, end: CommandEnd) {
         if self.main.as_ref().is_none_or(|main| main.pid != pid) {
-            return; // An orphan that had fallen to us.
+            return; // An orphan.
         }
-        // The outcome of execve may have come after we last looked.
-        self.look_at_execution();
+        // The result of execve may have arrived in the meantime.
+        self.check_execution();
         self.main = None;
         self.terminal.take_back_from(pid);
         let end = self.not_executed.take().unwrap_or(end);
-        self.tell(Event::MainEnded(end));
+        self.handle(Event::MainEnded(end));
     }
 
     fn suspended(&mut self, pid: Pid) {
         if self.main.as_ref().is_some_and(|main| main.pid == pid) {
             // SAFETY: kill has no memory effects; the group's number is taken, its leader has not been reaped.
             unsafe { libc::kill(-pid.as_raw(), libc::SIGCONT) };
-            // Once: a command can do this as often as it likes.
+            // A command can stop itself any number of times.
             if !std::mem::replace(&mut self.logged.suspended, true) {
-                self.log
-                    .warn("guard", "a leader cannot be suspended, as its lock would go on: the command was continued");
+                self.log.warn("guard", "a leader cannot be suspended while it holds the lock: continued the command");
             }
         }
     }

@@ -1,45 +1,45 @@
-//! What the gatekeeper and the guard say to each other, and how a command ends.
+//! The messages between gatekeeper and guard, and how a command ends.
 
 use crate::core::{names::LeaseId, timing::Deadlines};
 
-/// What the gatekeeper tells the guard.
+/// A message from the gatekeeper to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The lease to give back if the gatekeeper dies; `None` once it has been given back.
+    /// The lease to revoke if the gatekeeper dies; `None` once it has been revoked.
     Lease(Option<LeaseId>),
     /// Start the command, with its first deadlines.
     Start {
-        /// Until when the command may run unless fed.
+        /// When the command is stopped and killed unless the guard is fed.
         deadlines: Deadlines,
         /// The fencing token: the mod revision of the holder key.
         token: i64,
         /// The lease that holds the lock, for the command's environment.
         lease: LeaseId,
     },
-    /// A renewal was confirmed: the deadlines move, never backwards.
+    /// A renewal was confirmed: move the deadlines, but never to an earlier time.
     Feed(Deadlines),
-    /// Forward a signal to the command. SIGTERM, and the stop signal itself, begin a stop.
+    /// Forward a signal to the command. SIGTERM and the stop signal begin a stop.
     Signal(i32),
-    /// Stop: the stop signal now, SIGKILL after the stop grace or at `kill_at`, whichever is first.
+    /// Send the stop signal now, and SIGKILL after the stop grace or at `kill_at`, whichever comes first.
     Stop,
-    /// Nothing is left to guard: end.
+    /// Stop the command, if it runs, and exit.
     Dismiss,
 }
 
-/// What the guard tells the gatekeeper.
+/// A message from the guard to the gatekeeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// The command runs, under this process id.
+    /// The command runs with this process id.
     Started(i32),
-    /// The deadlines that the switch holds now, after a start or a feed.
+    /// The present deadlines, after a start or a feed.
     Fed(Deadlines),
-    /// The switch acted by itself: the command gets the stop signal or SIGKILL for this reason.
+    /// The guard has sent the stop signal or SIGKILL for this reason, without an order.
     Ending(Reason),
-    /// The command's main process ended; what it left behind is being ended.
+    /// The main process of the command has ended. The rest of the process tree is being stopped.
     Ended(CommandEnd),
-    /// The whole tree is gone: no process of the command is left.
-    Gone(CommandEnd),
-    /// The guard itself is gone, and the gatekeeper has ended what was left of the tree.
+    /// The process tree has exited.
+    TreeExited(CommandEnd),
+    /// The guard was lost, and the gatekeeper has ended the process tree.
     GuardLost,
 }
 
@@ -50,33 +50,33 @@ pub enum Reason {
     RenewDeadline,
     /// The kill deadline passed without a feed.
     KillDeadline,
-    /// The stop grace passed and processes were left.
+    /// The stop grace passed before the process tree had exited.
     StopGrace,
-    /// The gatekeeper is gone.
+    /// The gatekeeper has died.
     GatekeeperGone,
 }
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandEnd {
-    /// By itself, with this code.
+    /// It exited with this code.
     Exited(u8),
-    /// By this signal.
-    Signalled(u8),
+    /// This signal ended it.
+    Signaled(u8),
     /// It was not started: the file was not found.
     NotFound,
     /// It was not started: the file cannot be executed.
     NotExecutable,
-    /// It was not started: its deadlines had passed already, or the machine has no room for another process.
+    /// It was not started: its deadlines had already passed, or a limit of the system prevented the fork.
     NotStarted,
 }
 
 impl std::fmt::Display for CommandEnd {
-    /// What happened to "the command".
+    /// Writes the predicate of a sentence about the command.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "ended with exit code {code}"),
-            Self::Signalled(signal) => write!(f, "was ended by signal {signal}"),
+            Self::Signaled(signal) => write!(f, "was ended by signal {signal}"),
             Self::NotFound => f.write_str("was not found"),
             Self::NotExecutable => f.write_str("cannot be executed"),
             Self::NotStarted => f.write_str("could not be started"),
@@ -84,11 +84,11 @@ impl std::fmt::Display for CommandEnd {
     }
 }
 
-/// The guard as the gatekeeper sees it.
+/// The guard from the point of view of the gatekeeper.
 pub trait Guard {
-    /// Sends an order. An order to a guard that is gone is dropped: [`Report::GuardLost`] tells.
+    /// Sends an order. If the guard is lost, the order is dropped, and [`Report::GuardLost`] follows.
     fn order(&self, order: Order);
 
-    /// The next report. Can be dropped and called again without losing one.
+    /// Waits for the next report. The future can be dropped without losing a report.
     fn report(&self) -> impl Future<Output = Report>;
 }

@@ -1,7 +1,7 @@
-//! Signals: what they were before us, and how the two processes take them instead.
+//! Signals of both processes, and the signal mask and dispositions that the command receives.
 //!
-//! Both processes block every signal they can and read them from a descriptor, so no handler runs anywhere and none is
-//! missed. The command gets back what we found ([`Original`]).
+//! Both processes block all signals that can be blocked and read them from a signalfd, so there are no handlers and no signal
+//! is missed. The command is executed with the mask and dispositions that this program was started with ([`Original`]).
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub struct Original {
 }
 
 impl Original {
-    /// Saves them. To be called first in `main`, before anything is blocked.
+    /// Saves them. Must be called first in `main`, before any signal is blocked.
     #[must_use]
     pub fn save() -> Self {
         let mask = Mask::NONE.change(libc::SIG_BLOCK);
@@ -35,12 +35,12 @@ impl Original {
         if !PIPE_IS_IGNORED.load(Ordering::Relaxed) {
             ignored.remove(Signal::SIGPIPE);
         }
-        // The children of a process that ignores it are reaped by the kernel, and nobody learns how they ended.
+        // If SIGCHLD is ignored, the kernel reaps the children, and their exit status is lost.
         set_ignored(Signal::SIGCHLD, false);
         Self { mask, ignored }
     }
 
-    /// Whether the process was started with this signal ignored, as by `nohup`.
+    /// Returns whether the process was started with this signal ignored, as by `nohup`.
     #[must_use]
     pub fn ignores(&self, signal: i32) -> bool {
         Signal::try_from(signal).is_ok_and(|signal| self.ignored.contains(signal))
@@ -48,8 +48,8 @@ impl Original {
 
     /// Restores them, right before `execve`. Async-signal-safe.
     ///
-    /// Two dispositions are not as we found them: Rust's runtime ignores SIGPIPE before `main`, and we do not ignore SIGCHLD.
-    /// Others it catches, which `execve` undoes; those that were ignored still are.
+    /// Only two dispositions have changed: Rust's runtime ignores SIGPIPE before `main`, and [`save`](Self::save) resets
+    /// SIGCHLD. The runtime catches other signals, which `execve` undoes.
     pub(super) fn restore(&self) {
         for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {
             set_ignored(signal, self.ignored.contains(signal));
@@ -58,8 +58,8 @@ impl Original {
     }
 }
 
-/// A set of signals as the kernel has it, one bit for each. The C libraries' own type leaves out those that they use
-/// themselves (32 and 33, musl also 34), and a signal that is not blocked ends the process.
+/// A set of signals in the layout of the kernel, one bit for each. The sets of the C libraries leave out the signals that they
+/// use themselves (32 and 33, musl also 34), but such a signal ends the process if it is not blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mask(u64);
 
@@ -80,7 +80,7 @@ impl Mask {
         Self(before)
     }
 
-    /// For the functions of a C library that hand a set to the kernel as it is.
+    /// Converts the set for functions of the C library that pass it to the kernel unchanged.
     fn to_sigset(self) -> SigSet {
         // SAFETY: all zeros is the empty set, and each C library's type begins with the kernel's set.
         unsafe {
@@ -93,7 +93,7 @@ impl Mask {
 
 fn set_ignored(number: Signal, ignored: bool) {
     let handler = if ignored { SigHandler::SigIgn } else { SigHandler::SigDfl };
-    // SAFETY: no handler of ours is installed or removed; sigaction is async-signal-safe.
+    // SAFETY: no handler is installed or removed; sigaction is async-signal-safe.
     let _ = unsafe { signal(number, handler) };
 }
 
@@ -118,9 +118,9 @@ extern "C" fn look_at_sigpipe() {
 #[unsafe(link_section = ".init_array")]
 static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 
-/// All signals but two kinds. Those that say that the program itself is broken would end it all the same. And SIGPIPE, which
-/// Rust's runtime ignores, would be kept while it is blocked, to be forwarded: a client of the status endpoint that hangs up,
-/// or a reader of the log, would end the command.
+/// All signals except two kinds. Signals of faults such as SIGSEGV end a process even if they are blocked. A blocked SIGPIPE
+/// would become pending although it is ignored, and be forwarded: a client of the status endpoint that closes its connection
+/// would end the command.
 const BLOCKABLE: Mask = Mask(u64::MAX)
     .without(Signal::SIGSEGV)
     .without(Signal::SIGBUS)
@@ -131,17 +131,18 @@ const BLOCKABLE: Mask = Mask(u64::MAX)
     .without(Signal::SIGSYS)
     .without(Signal::SIGPIPE);
 
-/// Blocks them in this thread, and in all processes and threads that it starts from now on.
+/// Blocks the signals in this thread, and in all processes and threads that it starts afterwards.
 pub(super) fn block() {
     BLOCKABLE.change(libc::SIG_BLOCK);
 }
 
-/// The signals of this process, blocked and to be read.
+/// The blocked signals of this process, which are read from a signalfd.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks all signals and opens their descriptor. Before any thread is started, or that thread would still get them.
+    /// Blocks all signals and opens a signalfd. Must be called before a thread is started, as that thread would still receive
+    /// signals.
     ///
     /// # Errors
     /// If the process has no descriptors left.
@@ -151,7 +152,7 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&BLOCKABLE.to_sigset(), flags)?))
     }
 
-    /// The next signal that came, if one did and it is not about a limit of this very process.
+    /// Returns the next pending signal. Signals about resource limits of this process itself are left out.
     #[must_use]
     pub fn read(&self) -> Option<i32> {
         loop {
@@ -162,7 +163,7 @@ impl Signals {
         }
     }
 
-    /// Makes them awaitable.
+    /// Registers the signalfd with the runtime.
     ///
     /// # Errors
     /// Outside of a tokio runtime with IO.
@@ -172,11 +173,11 @@ impl Signals {
     }
 }
 
-/// Whether the kernel says so that this process has reached one of its own limits (a log that is too long, time on the
-/// processor): nobody else is meant. What is sent from outside is forwarded, and so is what the kernel sends for a terminal.
+/// Returns whether the kernel sent the signal because this process reached a resource limit (file size, processor time). Such a
+/// signal is not meant for the command. Signals from other processes and from a terminal are forwarded.
 fn is_about_our_limits(info: &siginfo) -> bool {
     let is_limit = [libc::SIGXFSZ, libc::SIGXCPU].iter().any(|limit| limit.cast_unsigned() == info.ssi_signo);
-    // SIGXFSZ comes as if the process had sent it to itself, SIGXCPU as the kernel's.
+    // The sender of SIGXFSZ is this process, that of SIGXCPU the kernel.
     is_limit && (info.ssi_code > 0 || info.ssi_pid == std::process::id())
 }
 
@@ -192,16 +193,16 @@ impl AsRawFd for Signals {
     }
 }
 
-/// [`Signals`] for the asynchronous side.
+/// [`Signals`] for asynchronous code.
 #[derive(Debug)]
 pub struct AsyncSignals(AsyncFd<Signals>);
 
 impl AsyncSignals {
-    /// The next signal. Can be dropped and called again without losing one.
+    /// Waits for the next signal. The future can be dropped without losing a signal.
     pub async fn next(&mut self) -> i32 {
         loop {
             let Ok(mut ready) = self.0.readable().await else {
-                // Only when the runtime shuts down: nobody will ask for a signal again.
+                // The runtime is shutting down.
                 return std::future::pending().await;
             };
             match ready.get_inner().read() {

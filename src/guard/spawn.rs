@@ -1,6 +1,6 @@
-//! The command: what it is executed as, and the fork that does it.
+//! Forks and executes the command.
 //!
-//! Everything the child needs is made before the fork; between fork and `execve` it only makes system calls.
+//! Everything that the child needs is prepared before the fork. Between fork and `execve` it only makes system calls.
 
 use std::{
     env,
@@ -29,10 +29,10 @@ use super::{
 };
 use crate::core::{exit_code::Exit, names::LeaseId, start_error::StartError};
 
-/// Finds `program` as `execvp` would, so that a typing error is known before the campaign and not on winning it.
+/// Finds `program` as `execvp` would, so that a typing error is reported at the start and not when this instance is elected.
 ///
 /// # Errors
-/// The reason.
+/// ENOENT if there is no such file; another error if the file cannot be executed.
 pub fn resolve(program: &OsStr) -> Result<PathBuf, Errno> {
     if program.is_empty() {
         return Err(Errno::ENOENT);
@@ -43,8 +43,7 @@ pub fn resolve(program: &OsStr) -> Result<PathBuf, Errno> {
     let path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/bin:/usr/bin"));
     let mut answer = Errno::ENOENT;
     for directory in env::split_paths(&path) {
-        // An empty entry is the working directory, and joining it must not give a bare name: `execve` takes it, but the
-        // next reader would take it for a name to be looked up.
+        // An empty entry means the working directory. A bare file name would be looked up in PATH again later.
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
         match executable(&directory.join(program)) {
             Ok(found) => return Ok(found),
@@ -62,7 +61,7 @@ fn executable(path: &Path) -> Result<PathBuf, Errno> {
     eaccess(path, AccessFlags::X_OK).map(|()| path.to_owned())
 }
 
-/// What a shell answers when `execve` fails: 127 if there is no such file, 126 if it cannot be executed.
+/// Returns the exit code of a shell when `execve` fails: 127 if there is no such file, 126 if it cannot be executed.
 pub(super) const fn exit_of(errno: Errno) -> Exit {
     match errno {
         Errno::ENOENT | Errno::ENOTDIR => Exit::NotFound,
@@ -80,8 +79,8 @@ pub fn not_executed(command: &OsStr, errno: Errno) -> StartError {
     StartError::new(exit, format!("the command {} {why}", command.display()))
 }
 
-/// Becomes `command`, in this process, with the mask and dispositions that this process was started with. Returns only
-/// if that fails.
+/// Executes `command` in this process, with the signal mask and dispositions that this process was started with. Returns only if
+/// that fails.
 #[must_use]
 pub fn exec(command: &[OsString], original: &Original) -> Errno {
     let Some(program) = command.first() else { return Errno::ENOENT };
@@ -94,12 +93,12 @@ pub fn exec(command: &[OsString], original: &Original) -> Errno {
     image.execute(original)
 }
 
-/// A program with its arguments and environment, ready to be executed.
+/// A program with its arguments and environment.
 #[derive(Debug)]
 pub(super) struct Image {
     program: CString,
     arguments: Vec<CString>,
-    /// `/bin/sh program arguments…`: for a script without `#!`, as `execvp` does it.
+    /// `/bin/sh program arguments…`, which is executed for a script without `#!`, as `execvp` does.
     shell: Vec<CString>,
     environment: Vec<CString>,
 }
@@ -113,7 +112,7 @@ impl Image {
         Ok(Self { program, arguments, shell, environment })
     }
 
-    /// Makes the lists of pointers that `execve` wants.
+    /// Returns the null-terminated lists that `execve` takes.
     fn pointers(&self) -> Pointers<'_> {
         let list = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
         Pointers {
@@ -168,7 +167,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Not for the command: our password, and what systemd gave to us alone.
+    /// Variables that are not passed to the command: the password, and those of systemd that are meant for this program only.
     const WITHHELD: [&str; 4] = ["ETCD_AWAIT_ELECTION_PASSWORD", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
     const OURS: [&str; 5] = [
         "ETCD_AWAIT_ELECTION_FENCING_TOKEN",
@@ -189,12 +188,12 @@ impl Command {
             .filter(|(name, _)| !Self::WITHHELD.iter().chain(&Self::OURS).any(|ours| name == ours))
             .map(|(name, value)| variable(&name, &value))
             .collect::<io::Result<Vec<_>>>()?;
-        // A name that no variable can carry must be refused now, not in the moment of the start.
+        // A lock name with a NUL byte must be refused now, not when the command is started.
         CString::new(lock.as_str())?;
         Ok(Self { image: Image::new(program, command, Vec::new())?, inherited, lock, original, stderr })
     }
 
-    /// Forks and executes it: in a process group of its own, in the terminal's foreground if that is ours to give.
+    /// Forks and executes the command in its own process group, which is put into the foreground if this program is there.
     pub(super) fn start(
         &mut self,
         token: i64,
@@ -216,16 +215,16 @@ impl Command {
     }
 }
 
-/// What the child has of its own.
+/// What the child does not share with this process.
 #[derive(Clone, Copy)]
 pub(super) enum Own {
-    /// A process group, in the terminal's foreground or not; the stderr that this program was started with; a cgroup.
+    /// It has its own process group, the stderr that this program was started with, and a cgroup.
     Group { foreground: bool, stderr: Option<RawFd>, cgroup: Option<RawFd> },
-    /// Nothing.
+    /// It shares everything.
     Nothing,
 }
 
-/// Starts an image in a child that dies with this process.
+/// Executes an image in a child that is killed when this process dies.
 pub(super) fn start_image(image: &Image, original: &Original) -> io::Result<Spawned> {
     spawn(&image.pointers(), original, Own::Nothing)
 }
@@ -237,7 +236,7 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             if let Own::Group { .. } = own {
-                // The child does the same. Whoever comes first: the group exists before either goes on.
+                // The child does this, too, so that the group exists before either of them continues.
                 let _ = setpgid(child, child);
             }
             Ok(Spawned { pid: child, outcome: Some(outcome) })
@@ -245,7 +244,7 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
         ForkResult::Child => {
             let errno = become_image(prepared, original, own, parent);
             let told = (errno as i32).to_ne_bytes();
-            // SAFETY: `told` is as long as is said; write and _exit are async-signal-safe.
+            // SAFETY: the length is that of `told`; write and _exit are async-signal-safe.
             unsafe {
                 libc::write(tell.as_raw_fd(), told.as_ptr().cast(), told.len());
                 libc::_exit(i32::from(exit_of(errno).code()))
@@ -254,7 +253,7 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
     }
 }
 
-/// The child's part. Async-signal-safe.
+/// Prepares the child and executes the image; returns only on failure. Async-signal-safe.
 fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: Pid) -> Errno {
     if let Own::Group { foreground, stderr, cgroup } = own {
         if let Some(entrance) = cgroup {
@@ -266,28 +265,28 @@ fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: 
         }
         let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         if foreground {
-            // Before execve, or the command could be stopped for reading from the terminal. SIGTTOU is still blocked.
+            // Before execve, as the command could otherwise be stopped when it reads from the terminal. SIGTTOU is still blocked.
             Terminal::give_to(getpid());
         }
     }
     // SAFETY: no memory is involved.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    // Only now: had the parent died before the line above, nobody would tell. Not `== 1`: there may be a subreaper.
+    // The parent may have died before the line above. The new parent can be a subreaper, so its pid need not be 1.
     if Pid::parent() != parent {
         return Errno::ESRCH;
     }
     prepared.execute(original)
 }
 
-/// A child on its way to `execve`, or past it.
+/// A child that was forked, before or after its `execve`.
 #[derive(Debug)]
 pub(super) struct Spawned {
     pub(super) pid: Pid,
-    /// Closed by a successful `execve`; else the error number comes out of it.
+    /// A successful `execve` closes it. Otherwise the error number can be read from it.
     outcome: Option<OwnedFd>,
 }
 
-/// How `execve` went.
+/// The result of `execve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Executed {
     Yes,
@@ -295,7 +294,7 @@ pub(super) enum Executed {
     Unknown,
 }
 
-/// What became of a command that was not executed.
+/// Returns the end of a command that could not be executed.
 pub(super) fn end_of(errno: Errno) -> CommandEnd {
     match exit_of(errno) {
         Exit::NotFound => CommandEnd::NotFound,
@@ -304,12 +303,12 @@ pub(super) fn end_of(errno: Errno) -> CommandEnd {
 }
 
 impl Spawned {
-    /// What to poll for [`executed`](Self::executed).
+    /// Returns the descriptor to poll before [`executed`](Self::executed).
     pub(super) fn pending(&self) -> Option<BorrowedFd<'_>> {
         self.outcome.as_ref().map(AsFd::as_fd)
     }
 
-    /// Looks how `execve` went. It is told once.
+    /// Returns the result of `execve`, once.
     pub(super) fn executed(&mut self) -> Executed {
         let Some(outcome) = &self.outcome else { return Executed::Unknown };
         let mut told = [0; size_of::<i32>()];

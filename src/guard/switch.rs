@@ -1,7 +1,7 @@
-//! The decision of the dead man's switch: (state, event, now) → actions. It reads no clock and touches no process.
+//! The decisions of the dead man's switch, as a pure function: (state, event, now) → actions.
 //!
-//! Whatever the event says, the deadlines are compared with `now` before it is believed. A feed moves them first, as it says
-//! until when the lock is held; but not once `kill_at` has passed: then it finds the command being killed.
+//! With each event the deadlines are compared with `now` before anything else is decided. Only a feed moves them first, as it
+//! says how long the lock is held; after `kill_at` it is too late for that, and the command is killed.
 
 use std::time::Duration;
 
@@ -13,47 +13,47 @@ use crate::core::{clock::Instant, limits::GUARD_BEAT, names::LeaseId, timing::De
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing but time.
+    /// The guard woke up, for a deadline or for another reason.
     Woken,
-    /// The gatekeeper says.
+    /// The gatekeeper has sent an order.
     Order(Order),
-    /// The gatekeeper's end of the socket is closed, or nonsense came out of it.
+    /// The gatekeeper has closed its end of the socket or sent an invalid message.
     GatekeeperGone,
-    /// The command was executed, as this process.
+    /// The command was executed with this process id.
     Started(i32),
-    /// The command's main process was reaped, or could not be started.
+    /// The main process of the command was reaped or could not be started.
     MainEnded(CommandEnd),
-    /// `waitpid` says that there are no children, so no descendants.
-    TreeGone,
+    /// The process tree has exited.
+    TreeExited,
 }
 
-/// What is to be done, in this order: what ends the command comes before what tells of it.
+/// What the guard has to do, in this order: the command is stopped before that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Fork and execute the command; answered by [`Event::Started`], and by [`Event::MainEnded`] sooner or later.
+    /// Fork and execute the command. [`Event::Started`] follows if that succeeds, and [`Event::MainEnded`] in any case.
     Start {
         /// The fencing token, for the command's environment.
         token: i64,
         /// The lease, for the command's environment.
         lease: LeaseId,
     },
-    /// This signal to the command's main process.
+    /// Send this signal to the main process of the command.
     Signal(i32),
-    /// SIGTERM and SIGCONT to every process that the command left behind.
+    /// Send SIGTERM and SIGCONT to every process that the command left behind.
     StopTree,
-    /// SIGKILL to every process below the guard.
+    /// Send SIGKILL to every process of the tree.
     KillTree,
-    /// Tell the gatekeeper.
+    /// Send a report to the gatekeeper.
     Report(Report),
-    /// Say that the tree withstands SIGKILL for this long.
-    Complain(Duration),
-    /// Give the lease back in the gatekeeper's stead.
+    /// Log that the process tree has not exited this long after SIGKILL.
+    WarnNotExited(Duration),
+    /// Revoke the lease, as the gatekeeper cannot.
     Release(LeaseId),
-    /// End the guard.
+    /// Exit.
     Exit,
 }
 
-/// The switch: whether a command runs, until when, and how far its end has come.
+/// The state of the guard: whether a command runs, its deadlines, and how far a stop has come.
 #[derive(Clone, Debug)]
 pub struct Switch {
     stop_signal: i32,
@@ -63,48 +63,48 @@ pub struct Switch {
     term: Option<Term>,
 }
 
-/// What the guard is there for, once the tree is gone.
+/// What the guard does after the process tree has exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Duty {
-    /// The next term.
+    /// It waits for the next term.
     Serving,
-    /// Nothing: the gatekeeper needs no guard any more.
+    /// It exits: the gatekeeper has dismissed it.
     Dismissed,
-    /// To give the lease back, as nobody else is left to do it.
+    /// It revokes the lease and exits: the gatekeeper has died.
     Orphaned,
-    /// It has ended.
+    /// It has exited.
     Done,
 }
 
-/// One command, from its start to the end of its last descendant.
+/// One term: from the start of the command until its process tree has exited.
 #[derive(Clone, Copy, Debug)]
 struct Term {
     deadlines: Deadlines,
-    /// When the stop grace runs out. Set once, by whatever first began to end the command.
+    /// When the stop grace ends. It is set once, when the stop begins.
     grace_until: Option<Instant>,
     killing: Option<Killing>,
-    /// How the main process ended, once it has.
+    /// How the main process ended, if it has.
     end: Option<CommandEnd>,
 }
 
-/// SIGKILL has been sent, and is sent again until nothing is left.
+/// SIGKILL has been sent, and is sent again until the process tree has exited.
 #[derive(Clone, Copy, Debug)]
 struct Killing {
     since: Instant,
     next_round: Instant,
     next_beat: Instant,
-    next_complaint: Instant,
+    next_warning: Instant,
 }
 
 impl Switch {
-    /// Between two rounds of SIGKILL, at first. SIGCHLD wakes the guard too, so this only matters when nothing dies.
+    /// The time between the first rounds of SIGKILL. SIGCHLD also wakes the guard and starts a round.
     const ROUND: Duration = Duration::from_millis(5);
-    /// Between two rounds when they have not helped for [`Self::PATIENCE`].
+    /// The time between two rounds after [`Self::KILL_TIME`].
     const SLOW_ROUND: Duration = Duration::from_millis(200);
-    /// How long a killed tree may take before it is worth a line in the log.
-    const PATIENCE: Duration = Duration::from_secs(5);
-    /// From one such line to the next.
-    const COMPLAINT: Duration = Duration::from_secs(60);
+    /// How long the process tree may take to exit after SIGKILL before a warning is logged.
+    const KILL_TIME: Duration = Duration::from_secs(5);
+    /// The time between two such warnings.
+    const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
     /// A switch without a command.
     #[must_use]
@@ -112,18 +112,18 @@ impl Switch {
         Self { stop_signal, stop_grace, lease: None, duty: Duty::Serving, term: None }
     }
 
-    /// Takes note of `event` and says what to do about it, and about the deadlines that have passed by `now`.
+    /// Handles `event` and the deadlines that have passed by `now`, and returns what to do.
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.duty == Duty::Done {
             return actions;
         }
         if let Event::MainEnded(end) = event {
-            // The one thing to be believed first: that number may be another process's now, and must get no signal.
+            // Before the deadlines: the process was reaped, so its number must not be signaled any more.
             self.main_ended(end, now, &mut actions);
         }
         if let Event::Order(Order::Feed(fed)) = event {
-            self.take_in(fed, now);
+            self.feed(fed, now);
         }
         self.keep_deadlines(now, &mut actions);
         match event {
@@ -131,12 +131,12 @@ impl Switch {
             Event::Order(order) => self.obey(order, now, &mut actions),
             Event::GatekeeperGone => self.gatekeeper_gone(now, &mut actions),
             Event::Started(pid) => self.started(pid, &mut actions),
-            Event::TreeGone => self.tree_gone(&mut actions),
+            Event::TreeExited => self.tree_exited(&mut actions),
         }
         actions
     }
 
-    /// When [`on`](Self::on) must be called at the latest, with [`Event::Woken`] if nothing else happened.
+    /// Returns when [`on`](Self::on) must be called at the latest, with [`Event::Woken`] if there is no other event.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
         let term = self.term.as_ref()?;
@@ -144,17 +144,17 @@ impl Switch {
             return Some(killing.next_round);
         }
         let Deadlines { stop_at, kill_at } = term.deadlines;
-        // Once a stop has begun there is nothing left to do at `stop_at`.
+        // After a stop has begun, `stop_at` has no meaning.
         Some(kill_at.min(term.grace_until.unwrap_or(stop_at)))
     }
 
-    /// Whether there is a command, or something left of one.
+    /// Returns whether there is a command whose process tree has not exited.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.term.is_some()
     }
 
-    /// Whether the gatekeeper is gone.
+    /// Returns whether the gatekeeper has died.
     #[must_use]
     pub const fn is_orphaned(&self) -> bool {
         matches!(self.duty, Duty::Orphaned | Duty::Done)
@@ -182,7 +182,7 @@ impl Switch {
             Order::Feed(_) => self.acknowledge_feed(actions),
             Order::Signal(signal) if signal == SIGTERM || signal == self.stop_signal => {
                 if !self.stop(now, actions) {
-                    // Asked twice. The command may take that for impatience, as it would without us; its grace goes on.
+                    // The second request is forwarded, too: many programs then stop at once. The grace does not start again.
                     self.forward(self.stop_signal, actions);
                 }
             }
@@ -193,32 +193,32 @@ impl Switch {
             Order::Dismiss => {
                 self.duty = Duty::Dismissed;
                 self.stop(now, actions);
-                self.leave_if_idle(actions);
+                self.exit_if_idle(actions);
             }
         }
     }
 
     fn start(&mut self, deadlines: Deadlines, token: i64, lease: LeaseId, now: Instant, actions: &mut Vec<Action>) {
         if self.term.is_some() {
-            // Two commands at once: whoever asks for that is not the gatekeeper that was agreed on.
+            // A gatekeeper never starts a second command, so the other end of the socket is broken.
             return self.gatekeeper_gone(now, actions);
         }
         if self.duty != Duty::Serving {
             return;
         }
         if now >= deadlines.stop_at || now >= deadlines.kill_at {
-            return actions.push(Action::Report(Report::Gone(CommandEnd::NotStarted)));
+            return actions.push(Action::Report(Report::TreeExited(CommandEnd::NotStarted)));
         }
         self.term = Some(Term { deadlines, grace_until: None, killing: None, end: None });
         actions.push(Action::Start { token, lease });
     }
 
-    /// Moves the deadlines. A feed says until when the lock is held, whenever it is read: one that waited while this process was
-    /// frozen keeps the command from being stopped. At `kill_at` it is too late, as the gatekeeper takes over then.
-    fn take_in(&mut self, fed: Deadlines, now: Instant) {
+    /// Moves the deadlines. A feed that waited in the socket while this process was frozen is still valid, as it says how long the
+    /// lock is held. At `kill_at` it is too late, as the gatekeeper takes over then.
+    fn feed(&mut self, fed: Deadlines, now: Instant) {
         let Some(term) = &mut self.term else { return };
         if now < term.deadlines.kill_at {
-            // A stop that has begun, or a kill, is not taken back: `grace_until` and `killing` stay.
+            // A stop or a kill that has begun is not cancelled: `grace_until` and `killing` stay.
             term.deadlines = term.deadlines.later(fed);
         }
     }
@@ -229,14 +229,14 @@ impl Switch {
         }
     }
 
-    /// Asks the command to end and starts the grace; false if it was being ended already.
+    /// Sends the stop signal and starts the stop grace; returns false if a stop had begun before.
     fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let Some(term) = &mut self.term else { return false };
         if term.grace_until.is_some() || term.killing.is_some() {
             return false;
         }
         term.grace_until = Some(now + self.stop_grace);
-        // A command that somebody stopped with SIGSTOP could not see the signal without SIGCONT.
+        // A command that was stopped by SIGSTOP does not act on the signal before SIGCONT.
         actions.extend([Action::Signal(self.stop_signal), Action::Signal(SIGCONT)]);
         true
     }
@@ -256,7 +256,7 @@ impl Switch {
         if self.term.is_some() {
             actions.push(Action::Report(Report::Ending(Reason::GatekeeperGone)));
         }
-        self.leave_if_idle(actions);
+        self.exit_if_idle(actions);
     }
 
     fn started(&self, pid: i32, actions: &mut Vec<Action>) {
@@ -273,22 +273,22 @@ impl Switch {
         term.end = Some(end);
         if term.killing.is_none() {
             actions.push(Action::StopTree);
-            // What is left of a command that was being stopped has the rest of its grace; else one of its own.
+            // If a stop had begun, the rest of the process tree has the rest of the grace.
             term.grace_until.get_or_insert(now + self.stop_grace);
         }
         actions.push(Action::Report(Report::Ended(end)));
     }
 
-    fn tree_gone(&mut self, actions: &mut Vec<Action>) {
-        // Without an end of the main process this is news from before the start.
+    fn tree_exited(&mut self, actions: &mut Vec<Action>) {
+        // If the main process has not ended, this event is from before the start.
         let Some(end) = self.term.and_then(|term| term.end) else { return };
         self.term = None;
-        actions.push(Action::Report(Report::Gone(end)));
-        self.leave_if_idle(actions);
+        actions.push(Action::Report(Report::TreeExited(end)));
+        self.exit_if_idle(actions);
     }
 
-    /// Nothing runs: is anything left to do?
-    fn leave_if_idle(&mut self, actions: &mut Vec<Action>) {
+    /// Exits if no command runs and no further term follows. Revokes the lease before if the gatekeeper has died.
+    fn exit_if_idle(&mut self, actions: &mut Vec<Action>) {
         if self.term.is_some() || self.duty == Duty::Serving {
             return;
         }
@@ -302,13 +302,13 @@ impl Switch {
 
 impl Term {
     fn kill(&mut self, reason: Reason, now: Instant, actions: &mut Vec<Action>) {
-        // Kill first, tell then: telling may take time.
+        // The report comes second, as it may take time.
         actions.extend([Action::KillTree, Action::Report(Report::Ending(reason))]);
         self.killing = Some(Killing {
             since: now,
             next_round: now + Switch::ROUND,
             next_beat: now + GUARD_BEAT,
-            next_complaint: now + Switch::PATIENCE,
+            next_warning: now + Switch::KILL_TIME,
         });
     }
 }
@@ -316,14 +316,14 @@ impl Term {
 impl Killing {
     fn go_on(&mut self, now: Instant, deadlines: Deadlines, actions: &mut Vec<Action>) {
         let tried = now.saturating_since(self.since);
-        self.next_round = now + if tried < Switch::PATIENCE { Switch::ROUND } else { Switch::SLOW_ROUND };
+        self.next_round = now + if tried < Switch::KILL_TIME { Switch::ROUND } else { Switch::SLOW_ROUND };
         if now >= self.next_beat {
             actions.push(Action::Report(Report::Fed(deadlines)));
             self.next_beat = now + GUARD_BEAT;
         }
-        if now >= self.next_complaint {
-            actions.push(Action::Complain(tried));
-            self.next_complaint = now + Switch::COMPLAINT;
+        if now >= self.next_warning {
+            actions.push(Action::WarnNotExited(tried));
+            self.next_warning = now + Switch::WARNING_INTERVAL;
         }
     }
 }

@@ -1,22 +1,22 @@
-//! The terminal's foreground: lent to the command, so that it reads and Ctrl-C reaches it as if we were not there.
+//! Puts the command into the foreground of the terminal, so that it can read, and Ctrl-C reaches it.
 
 use std::io::stdin;
 
 use nix::unistd::{Pid, getpgrp, isatty, tcgetpgrp, tcsetpgrp};
 
-/// The terminal on stdin, if there is one, and whose foreground it was.
+/// The terminal on stdin, if there is one, and the process group that a shell put into its foreground.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
     home: Pid,
 }
 
 impl Terminal {
-    /// Remembers the process group that this process is in: the one a shell put into the foreground.
+    /// Keeps the process group of this process.
     pub(super) fn of_this_group() -> Self {
         Self { home: getpgrp() }
     }
 
-    /// Whether our own group is in the foreground now, so that we may lend it.
+    /// Returns whether the process group of this program is in the foreground.
     pub(super) fn is_ours(self) -> bool {
         isatty(stdin()).unwrap_or(false) && tcgetpgrp(stdin()) == Ok(self.home)
     }
@@ -28,7 +28,7 @@ impl Terminal {
         let _ = tcsetpgrp(stdin, group);
     }
 
-    /// Takes the foreground back from `group`, unless somebody else has it by now.
+    /// Takes the foreground back from `group`, unless another group is in the foreground.
     pub(super) fn take_back_from(self, group: Pid) {
         if tcgetpgrp(stdin()) == Ok(group) {
             Self::give_to(self.home);

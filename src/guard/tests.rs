@@ -1,10 +1,8 @@
 //! The guard with real processes.
 //!
-//! A guard is forked, kills, and reaps whatever there is, so it cannot share a process with other tests. Each test here
-//! therefore runs twice: the test runner starts its own executable once more for just this test
-//! ([`scene::in_own_process`]), and
-//! that second run, recognized by a variable, is the gatekeeper. What it finds out it asserts; the first run passes if
-//! the second one did.
+//! A guard kills and reaps all its descendants, so it cannot share a process with other tests. Each test therefore runs twice:
+//! the test starts its own executable once more for this test only ([`scene::in_own_process`]). The second run, recognized by a
+//! variable, is the gatekeeper and makes the assertions; the first run passes if the second one did.
 
 mod scene;
 
@@ -36,23 +34,23 @@ fn the_commands_own_code_or_signal_comes_back_in_term_after_term() {
             for code in [0, 1, 2, 42, 64, 77, 126, 127, 128, 200, 255] {
                 handle.order(start_order(within(5000, 6000), code.into()));
                 let end = CommandEnd::Exited(code);
-                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
+                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::TreeExited(end)]);
             }
         });
         with_guard(shell("kill -$ETCD_LOCK_REV $$"), async |handle, _| {
             // Real-time signals too.
             for signal in [1, 2, 6, 9, 13, 15, 31, 34, 64] {
                 handle.order(start_order(within(5000, 6000), signal.into()));
-                let end = CommandEnd::Signalled(signal);
-                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::Gone(end)]);
+                let end = CommandEnd::Signaled(signal);
+                assert_eq!(rest_of_term(handle).await[2..], [Report::Ended(end), Report::TreeExited(end)]);
             }
         });
     });
 }
 
 #[test]
-fn what_cannot_be_executed_is_told_from_what_is_not_there() {
-    in_own_process("what_cannot_be_executed_is_told_from_what_is_not_there", |directory| {
+fn a_missing_program_and_one_that_cannot_be_executed_are_told_apart() {
+    in_own_process("a_missing_program_and_one_that_cannot_be_executed_are_told_apart", |directory| {
         let file = directory.join("file");
         let file = file.to_str().expect("UTF-8");
         for (text, program, mode, end, reason) in [
@@ -67,7 +65,7 @@ fn what_cannot_be_executed_is_told_from_what_is_not_there() {
             fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("chmod");
             with_guard(setup(&[program]), async |handle, _| {
                 handle.order(start_order(within(5000, 6000), 1));
-                assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(end)), "{program}");
+                assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(end)), "{program}");
             });
             let logged = logged(directory).split_off(logged_before);
             assert!(logged.contains(reason) && logged.contains("WARN") != reason.is_empty(), "{logged}");
@@ -76,20 +74,20 @@ fn what_cannot_be_executed_is_told_from_what_is_not_there() {
 }
 
 #[test]
-fn unfed_a_command_that_ignores_sigterm_is_dead_at_the_deadline() {
-    in_own_process("unfed_a_command_that_ignores_sigterm_is_dead_at_the_deadline", |_| {
+fn without_feeds_a_command_that_ignores_sigterm_is_dead_at_the_deadline() {
+    in_own_process("without_feeds_a_command_that_ignores_sigterm_is_dead_at_the_deadline", |_| {
         let patient = GuardSetup { stop_grace: Duration::from_secs(60), ..shell(DEAF) };
         with_guard(patient, async |handle, _| {
             let deadlines = within(200, 500);
             started(handle, deadlines).await;
-            let end = CommandEnd::Signalled(SIGKILL as u8);
+            let end = CommandEnd::Signaled(SIGKILL as u8);
             assert_eq!(
                 rest_of_term(handle).await,
                 [
                     Report::Ending(Reason::RenewDeadline),
                     Report::Ending(Reason::KillDeadline),
                     Report::Ended(end),
-                    Report::Gone(end)
+                    Report::TreeExited(end)
                 ]
             );
             let late = Instant::now().saturating_since(deadlines.kill_at);
@@ -109,15 +107,15 @@ fn fed_it_runs_on() {
             }
             handle.order(Order::Feed(within(5000, 6000)));
             let reports = rest_of_term(handle).await;
-            assert_eq!(reports.last(), Some(&Report::Gone(CommandEnd::Exited(4))));
+            assert_eq!(reports.last(), Some(&Report::TreeExited(CommandEnd::Exited(4))));
             assert!(!reports.iter().any(|report| matches!(report, Report::Ending(_))));
         });
     });
 }
 
 #[test]
-fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
-    in_own_process("a_daemon_that_the_command_left_behind_is_ended_before_gone", |directory| {
+fn a_daemon_of_the_command_is_ended_before_the_tree_has_exited() {
+    in_own_process("a_daemon_of_the_command_is_ended_before_the_tree_has_exited", |directory| {
         let file = directory.join("pid");
         let script = format!(
             "setsid sh -c 'setsid sh -c \"{}\" & exit 0' &
@@ -133,15 +131,15 @@ fn a_daemon_that_the_command_left_behind_is_ended_before_gone() {
             assert!(!is_dead(daemon));
             kill(daemon, Signal::SIGSTOP).expect("stopped");
             assert_eq!(handle.report().await, Report::Ending(Reason::StopGrace));
-            assert_eq!(handle.report().await, Report::Gone(CommandEnd::Exited(3)));
+            assert_eq!(handle.report().await, Report::TreeExited(CommandEnd::Exited(3)));
             assert!(is_dead(daemon));
         });
     });
 }
 
 #[test]
-fn what_is_left_behind_is_asked_to_end_however_deep_it_lies() {
-    in_own_process("what_is_left_behind_is_asked_to_end_however_deep_it_lies", |directory| {
+fn orphans_are_asked_to_stop_at_any_depth() {
+    in_own_process("orphans_are_asked_to_stop_at_any_depth", |directory| {
         let at = |name: &str| directory.join(name).display().to_string();
         let polite = format!("trap '> {}; exit' TERM; > {}; while :; do sleep 0.02; done", at("asked"), at("ready"));
         fs::write(at("polite"), polite).expect("write");
@@ -149,7 +147,7 @@ fn what_is_left_behind_is_asked_to_end_however_deep_it_lies() {
         let script = format!("setsid sh {} & until test -e {}; do sleep 0.01; done", at("between"), at("ready"));
         with_guard(shell(&script), async |handle, _| {
             started(handle, within(10_000, 11_000)).await;
-            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(0))));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Exited(0))));
             assert!(fs::exists(at("asked")).expect("a directory"));
         });
     });
@@ -168,7 +166,7 @@ fn a_fork_bomb_is_ended() {
             let deadlines = within(500, 700);
             started(handle, deadlines).await;
             let reports = rest_of_term(handle).await;
-            assert!(matches!(reports.last(), Some(Report::Gone(_))), "{reports:?}");
+            assert!(matches!(reports.last(), Some(Report::TreeExited(_))), "{reports:?}");
             let late = Instant::now().saturating_since(deadlines.kill_at);
             assert!(late < Duration::from_secs(2), "{late:?} after the deadline");
         });
@@ -189,7 +187,7 @@ fn signals_reach_the_command_and_sigterm_begins_the_grace() {
             handle.order(Order::Signal(SIGHUP));
             tokio::time::sleep(ms(50)).await;
             handle.order(Order::Signal(SIGTERM));
-            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(21))));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Exited(21))));
         });
         let deaf = directory.join("deaf");
         with_guard(shell(&deaf_and_says_so(&deaf)), async |handle, _| {
@@ -197,7 +195,7 @@ fn signals_reach_the_command_and_sigterm_begins_the_grace() {
             eventually("deaf", || deaf.exists().then_some(()));
             handle.order(Order::Stop);
             assert_eq!(handle.report().await, Report::Ending(Reason::StopGrace));
-            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Signalled(9))));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Signaled(9))));
         });
     });
 }
@@ -208,13 +206,13 @@ fn a_leader_cannot_be_suspended() {
         let often = "for i in 1 2 3 4 5 6 7 8 9; do kill -TSTP $$; done; exit 5";
         with_guard(shell(often), async |handle, _| {
             started(handle, within(5000, 6000)).await;
-            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(5))));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Exited(5))));
         });
         assert_eq!(logged(directory).matches("cannot be suspended").count(), 1, "{}", logged(directory));
     });
 }
 
-/// The feeds that wait for it say until when the lock is held.
+/// The feeds that wait in the socket say how long the lock is held.
 #[test]
 fn a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile() {
     const NAME: &str = "a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile";
@@ -223,7 +221,7 @@ fn a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile() {
             let deadlines = within(50, 4000);
             started(handle, deadlines).await;
             kill(guard, Signal::SIGSTOP).expect("stopped");
-            // Two that the guard finds behind another order, and the first of them has passed, too.
+            // Two feeds wait behind another order, and the deadline of the first has passed, too.
             let passed = Deadlines { stop_at: deadlines.stop_at + ms(1), ..deadlines };
             handle.order(Order::Signal(nix::libc::SIGWINCH));
             handle.order(Order::Feed(passed));
@@ -231,7 +229,7 @@ fn a_guard_that_was_frozen_past_a_deadline_goes_on_if_it_was_fed_meanwhile() {
             eventually("both have passed", || (Instant::now() > passed.stop_at + ms(10)).then_some(()));
             kill(guard, Signal::SIGCONT).expect("continued");
             let reports = rest_of_term(handle).await;
-            assert_eq!(reports.last(), Some(&Report::Gone(CommandEnd::Exited(4))));
+            assert_eq!(reports.last(), Some(&Report::TreeExited(CommandEnd::Exited(4))));
             assert!(!reports.iter().any(|report| matches!(report, Report::Ending(_))), "{reports:?}");
         });
     });
@@ -258,29 +256,29 @@ fn the_command_has_the_terminal_and_gives_it_back() {
     };
     let (group, foreground) = (nix::unistd::getpgrp(), || nix::unistd::tcgetpgrp(std::io::stdin()));
     assert_eq!(foreground(), Ok(group));
-    // Were it in the background, reading would stop it.
+    // In the background the command would be stopped when it reads.
     with_guard(shell("read line; test \"$line\" = typed && kill -TTOU $$ 2>&1; exit 6"), async |handle, _| {
         let command = started(handle, within(5000, 6000)).await;
         assert_ne!(command, group);
         eventually("the command in the foreground", || (foreground() == Ok(command)).then_some(()));
-        // The shell has read by then, and stopped itself.
+        // By then the shell has read the line and stopped itself.
         eventually("a stopped command", || is_stopped(command).then_some(()));
         handle.order(Order::Signal(nix::libc::SIGCONT));
-        assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(6))));
+        assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Exited(6))));
         assert_eq!(foreground(), Ok(group));
     });
     fs::write(Path::new(&directory).join("done"), "").expect("write");
 }
 
-/// Without a descriptor for it nothing is forked, so nothing ends that would wake the guard.
+/// Without free descriptors the fork fails, so no SIGCHLD wakes the guard.
 #[test]
-fn a_command_that_cannot_be_forked_is_gone_at_once() {
-    in_own_process("a_command_that_cannot_be_forked_is_gone_at_once", |_| {
+fn a_command_that_cannot_be_forked_is_reported_at_once() {
+    in_own_process("a_command_that_cannot_be_forked_is_reported_at_once", |_| {
         with_guard(shell("exit 0"), async |handle, guard| {
             let end = CommandEnd::NotStarted;
-            // Too late to be started: that it says so shows that it has all the descriptors of its own.
+            // This one is too late to be started. The report shows that the guard has opened all its own descriptors.
             handle.order(start_order(within(0, 0), 1));
-            assert_eq!(rest_of_term(handle).await, [Report::Gone(end)]);
+            assert_eq!(rest_of_term(handle).await, [Report::TreeExited(end)]);
             // Enough for `poll`, which has the same limit.
             let few = nix::libc::rlimit { rlim_cur: 4, rlim_max: 4 };
             // SAFETY: reads one limit; the old one is not asked for.
@@ -289,10 +287,10 @@ fn a_command_that_cannot_be_forked_is_gone_at_once() {
             };
             assert_eq!(limited, 0);
             handle.order(start_order(within(60_000, 70_000), 2));
-            // Nothing of a grace that had to pass first.
+            // There is no grace that has to pass first.
             let reports: Vec<_> = rest_of_term(handle).await;
             let reports: Vec<_> = reports.into_iter().filter(|report| !matches!(report, Report::Fed(_))).collect();
-            assert_eq!(reports, [Report::Ended(end), Report::Gone(end)]);
+            assert_eq!(reports, [Report::Ended(end), Report::TreeExited(end)]);
         });
     });
 }
@@ -331,8 +329,8 @@ fn a_killed_guard_takes_its_tree_with_it() {
 }
 
 #[test]
-fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
-    const NAME: &str = "a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back";
+fn after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked() {
+    const NAME: &str = "after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked";
     if let Some(directory) = env::var_os(DIRECTORY) {
         let directory = PathBuf::from(directory);
         let script =
@@ -362,7 +360,7 @@ fn a_killed_gatekeeper_leaves_no_command_and_gives_the_lease_back() {
     gatekeeper.kill().expect("killed");
     assert_eq!(gatekeeper.wait().expect("reaped").signal(), Some(SIGKILL));
 
-    let released = eventually("the lease given back", || fs::read_to_string(at("released")).ok());
+    let released = eventually("the lease revoked", || fs::read_to_string(at("released")).ok());
     assert_eq!(released.trim(), "--release-lease=2a --exact secret");
     assert!(is_dead(command) && is_dead(daemon));
 }
@@ -383,7 +381,7 @@ fn the_command_finds_mask_and_dispositions_as_they_were() {
                     rest_of_term(handle).await;
                 });
                 let signals = |file: &Path| {
-                    // 32 and 33 are the C library's own, which it takes as soon as there is a second thread.
+                    // The C library uses 32 and 33 as soon as there is a second thread.
                     let status = fs::read_to_string(file).expect("a status");
                     [("SigBlk:", 0), ("SigIgn:", 3 << 31), ("SigCgt:", 3 << 31)].map(|(field, taken)| {
                         let set = status.lines().find_map(|line| line.strip_prefix(field)).expect("in each status");
@@ -396,13 +394,13 @@ fn the_command_finds_mask_and_dispositions_as_they_were() {
     }
 }
 
-/// The kernel reaps the children of whoever ignores SIGCHLD, and that is inherited: the end of the command was never seen.
+/// If SIGCHLD is ignored, which is inherited, the kernel reaps the children, and the guard would not see the command end.
 #[test]
 fn the_end_is_seen_although_the_caller_ignores_sigchld() {
     in_own_process_from("trap '' CHLD", "the_end_is_seen_although_the_caller_ignores_sigchld", |_| {
         with_guard(shell("exit 9"), async |handle, _| {
             started(handle, within(5000, 6000)).await;
-            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::Gone(CommandEnd::Exited(9))));
+            assert_eq!(rest_of_term(handle).await.last(), Some(&Report::TreeExited(CommandEnd::Exited(9))));
         });
     });
 }
@@ -452,11 +450,10 @@ fn orphans_of_the_gatekeeper_are_reaped_and_the_guard_is_not() {
     });
 }
 
-/// Nobody else is meant by a file or a time on the processor that reached its limit; by what another process sends, the
-/// command is.
+/// Signals about limits of this process are not forwarded; the same signals from another process are.
 #[test]
-fn a_limit_that_this_process_reaches_is_no_signal_for_the_command() {
-    in_own_process("a_limit_that_this_process_reaches_is_no_signal_for_the_command", |directory| {
+fn a_signal_about_a_limit_of_this_process_is_not_forwarded() {
+    in_own_process("a_signal_about_a_limit_of_this_process_is_not_forwarded", |directory| {
         let mut full = fs::File::create(directory.join("full")).expect("a file");
         // SAFETY: the thread that runs the tests only waits here; this needs a process in which no thread takes the signals.
         let ForkResult::Parent { child } = unsafe { fork() }.expect("a child") else {
@@ -499,7 +496,7 @@ fn limits(full: &mut fs::File) {
     }
 }
 
-/// Sets what is warned of, not what cannot be raised again.
+/// Sets the soft limit only, as the hard limit cannot be raised again.
 fn limit(what: impl Into<i64>, value: libc::rlim_t) {
     let limit = libc::rlimit { rlim_cur: value, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: reads one structure that lives through the call.

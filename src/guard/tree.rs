@@ -91,7 +91,7 @@ impl Tree {
     fn walk(&mut self, mut visit: impl FnMut(&mut Walk, Known)) -> Option<Denied> {
         self.forget_exited();
         if !wait::has_children() && self.foreign.is_empty() {
-            return None; // Most commands leave nothing behind, and the next leader waits for this.
+            return None; // The usual case, which must be fast: the next leader waits for it.
         }
         let me = Pid::this().as_raw();
         let mut walk = Walk { family: Family::look(), me, foreign: Vec::new(), denied: None };
@@ -108,7 +108,7 @@ impl Tree {
         walk.denied
     }
 
-    /// Whether all processes have exited. Only to be asked when `waitpid` says that there are no children.
+    /// Returns whether the tree has exited. Must only be called when `waitpid` reports that there are no children.
     pub(super) fn has_exited(&mut self) -> bool {
         self.forget_exited();
         // After a kill by the cgroup, foreign processes die that no walk has seen.
@@ -151,7 +151,7 @@ impl std::fmt::Display for Denied {
     }
 }
 
-/// Each level holds a descriptor. What lies deeper comes up as its ancestors die.
+/// Each level holds a descriptor. Deeper processes move up as their ancestors die.
 const DEEPEST: u32 = 100;
 
 /// A process that is part of the tree.
@@ -175,7 +175,7 @@ impl Known {
         }
     }
 
-    /// Whether the number still means this process: it has not been reaped.
+    /// Returns whether the process has not been reaped, so that its number is still valid.
     fn is_still_there(&self) -> bool {
         match self {
             Self::Child(_) => true,
@@ -184,7 +184,7 @@ impl Known {
         }
     }
 
-    /// Whether a deeper descendant has exited, reaped or not. A child is left to `waitpid`.
+    /// Returns whether a deeper descendant has exited, reaped or not. Children are left to `waitpid`.
     fn has_exited(&self) -> bool {
         let Some(pidfd) = self.pidfd() else { return false };
         // An error counts as alive: then the lease is kept.
@@ -269,11 +269,11 @@ impl Walk {
     }
 }
 
-/// Who is whose child.
+/// How the children of a process are found.
 enum Family {
-    /// The kernel keeps lists (`CONFIG_PROC_CHILDREN`).
+    /// From the lists of the kernel (`CONFIG_PROC_CHILDREN`).
     Lists,
-    /// It does not: (process, parent) of everything there is.
+    /// From a scan of all processes: (process, parent).
     Scan(Vec<(i32, i32)>),
 }
 
@@ -287,7 +287,7 @@ impl Family {
 
     fn children(&self, parent: i32) -> Vec<i32> {
         match self {
-            // The lists are kept per thread.
+            // There is one list per thread.
             Self::Lists => numbers(&format!("/proc/{parent}/task"))
                 .filter_map(|thread| fs::read_to_string(format!("/proc/{parent}/task/{thread}/children")).ok())
                 .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
@@ -297,18 +297,18 @@ impl Family {
     }
 }
 
-/// The entries of a directory whose names are numbers.
+/// Returns the entries of a directory whose names are numbers.
 fn numbers(directory: &str) -> impl Iterator<Item = i32> {
     fs::read_dir(directory).into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The parent of a process that has not been reaped.
+/// Returns the parent of a process that has not been reaped.
 fn parent_of(pid: i32) -> Option<i32> {
     let (state, parent) = state_and_parent(&format!("/proc/{pid}/stat"))?;
     (state != 'X').then_some(parent)
 }
 
-/// Whether no thread of a process runs: each has stopped or exited.
+/// Returns whether all threads of a process have stopped or exited.
 fn has_stopped(pid: i32) -> bool {
     numbers(&format!("/proc/{pid}/task"))
         .filter_map(|thread| state_and_parent(&format!("/proc/{pid}/task/{thread}/stat")))
@@ -325,7 +325,7 @@ fn state_and_parent(file: &str) -> Option<(char, i32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
-/// Whether a process is in another PID namespace: there it has a second number.
+/// Returns whether a process is in another PID namespace, where it has a second number.
 fn is_foreign(pid: i32) -> bool {
     // The name of the process, in its first line, can contain bytes that are not UTF-8.
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -337,20 +337,20 @@ fn pidfd_open(pid: i32) -> Option<OwnedFd> {
     // SAFETY: no memory is involved; the kernel opens pidfds close-on-exec.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    // SAFETY: the descriptor is new and has no other owner.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Signal 0 only asks.
+/// Sends a signal. Signal 0 only checks that the process exists.
 fn pidfd_signal(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
-    // SAFETY: a null pointer for the signal's details is allowed, and asks for those of `kill`.
+    // SAFETY: a null pointer for `info` is allowed; the kernel then fills it in as for `kill`.
     let answer = unsafe {
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     };
     Errno::result(answer).map(drop)
 }
 
-/// Sends a signal to a child that has not been reaped; says if that is not allowed.
+/// Sends a signal to a child that has not been reaped, and returns an error only if that is not permitted.
 pub(super) fn signal_child(child: Pid, signal: i32) -> Option<Denied> {
     (kill_child(child.as_raw(), signal) == Err(Errno::EPERM)).then_some(Denied(child.as_raw()))
 }
@@ -360,8 +360,8 @@ fn kill_child(child: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(child, signal) }).map(drop)
 }
 
-/// Whether `/proc` shows what this process and its children see: else what is found there may be strangers, and what is not
-/// found there would outlive the lock.
+/// Checks that `/proc` shows the PID namespace of this process and its children. Otherwise descendants could not be found, or
+/// other processes could be signaled.
 pub(super) fn check_proc() -> io::Result<()> {
     const REMEDY: &str = "mount the /proc of this PID namespace (mount -t proc proc /proc), by which the processes of the \
                           command are found";

@@ -1,26 +1,26 @@
-//! What became of the children, as the kernel tells it.
+//! Reaps children with `waitpid`.
 //!
-//! Not by the `nix` crate: it reaps a child that a real-time signal ended and then reports an error, which here would
-//! read as "no children are left".
+//! The `nix` crate is not used for this: when a real-time signal ended a child, it reaps the child and returns an error, which
+//! would be mistaken for "there are no children".
 
 use nix::{errno::Errno, libc, unistd::Pid};
 
 use super::protocol::CommandEnd;
 
-/// The answer of `waitpid`.
+/// The result of `waitpid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
     /// A child ended and has been reaped.
     Ended(Pid, CommandEnd),
     /// A child was stopped by this signal.
     Stopped(Pid, i32),
-    /// There are children, and nothing to say about them.
+    /// There are children, but none has ended or stopped.
     Nothing,
-    /// There are none.
+    /// There are no children.
     NoChildren,
 }
 
-/// Reaps one child, or `child`, if it has ended. Does not wait.
+/// Reaps one child that has ended: `child`, or any. Does not wait.
 pub(super) fn reap(child: Option<Pid>) -> Waited {
     let mut status = 0;
     loop {
@@ -35,29 +35,29 @@ pub(super) fn reap(child: Option<Pid>) -> Waited {
                 Waited::Ended(Pid::from_raw(pid), CommandEnd::Exited(libc::WEXITSTATUS(status) as u8))
             }
             (pid, _) if libc::WIFSIGNALED(status) => {
-                Waited::Ended(Pid::from_raw(pid), CommandEnd::Signalled(libc::WTERMSIG(status) as u8))
+                Waited::Ended(Pid::from_raw(pid), CommandEnd::Signaled(libc::WTERMSIG(status) as u8))
             }
             (pid, _) => Waited::Stopped(Pid::from_raw(pid), libc::WSTOPSIG(status)),
         };
     }
 }
 
-/// A child that has ended, left as it is.
+/// Returns a child that has ended, without reaping it.
 pub(super) fn peek() -> Option<Pid> {
     look(libc::P_ALL, 0).ok().flatten()
 }
 
-/// Whether there are children, ended or not.
+/// Returns whether there are children, ended or not.
 pub(super) fn has_children() -> bool {
     look(libc::P_ALL, 0) != Err(Errno::ECHILD)
 }
 
-/// Whether this is a child that [`reap`] would tell of. The log writer is not (see there).
+/// Returns whether this is a child that [`reap`] reports. The log writer is not, as it was cloned with another signal.
 pub(super) fn is_child(pid: i32) -> bool {
     look(libc::P_PID, pid.cast_unsigned()) != Err(Errno::ECHILD)
 }
 
-/// A child that has ended, if any, or that there are none at all: of all, or of one.
+/// Returns a child that has ended, of all children or of one; ECHILD if there is no such child.
 fn look(which: libc::idtype_t, id: libc::id_t) -> Result<Option<Pid>, Errno> {
     loop {
         // SAFETY: all zeros is a valid siginfo_t, and means that no child has ended.

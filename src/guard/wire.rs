@@ -1,7 +1,7 @@
-//! The line between gatekeeper and guard: whole little messages over a `SOCK_SEQPACKET` pair.
+//! The connection between gatekeeper and guard: messages of a fixed size over a `SOCK_SEQPACKET` pair.
 //!
-//! Neither end ever blocks on the other. What does not fit into the socket waits in an outbox, where a new feed takes
-//! the place of an old one. A message that is not exactly one of ours says that the other end is not what it should be.
+//! Neither end ever blocks. Messages that do not fit into the socket wait in an outbox, where a new feed replaces an old one.
+//! After an invalid message the other end counts as closed.
 
 use std::{
     cell::RefCell,
@@ -19,44 +19,44 @@ use nix::{
 use super::protocol::{CommandEnd, Order, Reason, Report};
 use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
-/// A message on the wire: what it is, and up to four numbers. Unused ones are zero.
+/// An encoded message: its kind and four numbers, of which unused ones are zero.
 pub type Packet = [u8; 40];
 
-/// What can be sent.
+/// A message that can be sent over a [`Line`].
 pub trait Message: Copy + Sized {
-    /// As bytes. Both ends are the same program on the same machine.
+    /// Encodes the message. Both ends are the same program on the same machine.
     fn encode(&self) -> Packet;
 
-    /// From bytes; `None` unless they are exactly what [`encode`](Self::encode) makes.
+    /// Decodes a message; `None` unless [`encode`](Self::encode) would return exactly these bytes.
     fn decode(packet: &Packet) -> Option<Self>;
 
-    /// Whether a later one says all that this one does.
-    fn is_overtaken_by(&self, later: &Self) -> bool;
+    /// Returns whether `later` makes this message needless.
+    fn is_superseded_by(&self, later: &Self) -> bool;
 
-    /// Whether any number of these can wait for the other end, so that they have to be refused at some time. All others
-    /// are always taken.
+    /// Returns whether the number of such messages in the outbox has no limit, so that they are refused when it is full. All
+    /// others are always accepted.
     fn is_unlimited(&self) -> bool;
 }
 
-/// What came out of the socket.
+/// The result of receiving from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received<M> {
     /// A message.
     Message(M),
-    /// Nothing yet.
+    /// There is no message.
     Nothing,
-    /// The other end is closed, or sent nonsense: it is as good as gone.
+    /// The other end is closed or has sent an invalid message.
     Gone,
 }
 
-/// One end of the line: sends `Out`, receives `In`.
+/// One end of the connection, which sends `Out`.
 #[derive(Debug)]
 pub struct Line<Out> {
     socket: OwnedFd,
     outbox: RefCell<VecDeque<Out>>,
 }
 
-/// Two connected sockets that do not block and are not handed on to the command.
+/// Returns two connected sockets that do not block and are closed by `execve`.
 ///
 /// # Errors
 /// If the process has no descriptors left.
@@ -66,19 +66,19 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl<Out: Message> Line<Out> {
-    /// How many unsent messages there can be before those that have no limit of their own are refused.
+    /// How many unsent messages there can be before [unlimited](Message::is_unlimited) ones are refused.
     const MOST_UNSENT: usize = 64;
 
-    /// The end that `socket` is.
+    /// Returns the end of the connection that uses `socket`.
     #[must_use]
     pub const fn new(socket: OwnedFd) -> Self {
         Self { socket, outbox: RefCell::new(VecDeque::new()) }
     }
 
-    /// Sends `message`, or keeps it for the next [`flush`](Self::flush); false if it was refused or the other end is closed.
+    /// Sends `message` or keeps it for the next [`flush`](Self::flush); returns false if it was refused or the other end is closed.
     pub fn send(&self, message: Out) -> bool {
         let mut outbox = self.outbox.borrow_mut();
-        outbox.retain(|earlier| !earlier.is_overtaken_by(&message));
+        outbox.retain(|earlier| !earlier.is_superseded_by(&message));
         if message.is_unlimited() && outbox.len() >= Self::MOST_UNSENT {
             return false;
         }
@@ -87,7 +87,7 @@ impl<Out: Message> Line<Out> {
         self.flush()
     }
 
-    /// Sends what waits, as far as there is room; false if the other end takes none any more.
+    /// Sends the messages that wait, as far as there is room; returns false if the other end is closed.
     pub fn flush(&self) -> bool {
         let mut outbox = self.outbox.borrow_mut();
         while let Some(message) = outbox.front() {
@@ -105,15 +105,15 @@ impl<Out: Message> Line<Out> {
         true
     }
 
-    /// Whether something waits until the socket is writable.
+    /// Returns whether messages wait until the socket is writable.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         !self.outbox.borrow().is_empty()
     }
 
-    /// Takes one message out of the socket.
+    /// Receives one message, if there is one.
     pub fn receive<In: Message>(&self) -> Received<In> {
-        // One byte more than a message: a longer one is seen to be longer.
+        // One byte more than a message, so that a longer one is noticed.
         let mut buffer = [0; size_of::<Packet>() + 1];
         loop {
             return match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
@@ -170,10 +170,10 @@ impl Message for Order {
         })
     }
 
-    fn is_overtaken_by(&self, later: &Self) -> bool {
+    fn is_superseded_by(&self, later: &Self) -> bool {
         match (self, later) {
             (Self::Feed(_), Self::Feed(_)) | (Self::Lease(_), Self::Lease(_)) | (Self::Stop, Self::Stop) => true,
-            // As the kernel has it: one that is still to be delivered stands for all of them.
+            // As in the kernel, a standard signal is pending only once.
             (Self::Signal(earlier), Self::Signal(later)) => earlier == later && !self.is_unlimited(),
             _ => false,
         }
@@ -192,8 +192,8 @@ impl Message for Report {
             Self::Fed(Deadlines { stop_at, kill_at }) => pack(2, [nanos(stop_at), nanos(kill_at)]),
             Self::Ending(reason) => pack(3, [REASONS.iter().position(|r| *r == reason).map_or(u64::MAX, |i| i as u64)]),
             Self::Ended(end) => pack(4, encode_end(end)),
-            Self::Gone(end) => pack(5, encode_end(end)),
-            // Nobody can send this of itself; on the wire it is the nonsense that means the same.
+            Self::TreeExited(end) => pack(5, encode_end(end)),
+            // The guard never sends this. Its encoding is invalid, which has the same meaning at the other end.
             Self::GuardLost => pack(0, []),
         }
     }
@@ -204,17 +204,17 @@ impl Message for Report {
             (2, [term, kill, 0, 0]) => Self::Fed(deadlines(term, kill)),
             (3, [reason, 0, 0, 0]) => Self::Ending(*REASONS.get(usize::try_from(reason).ok()?)?),
             (4, [kind, value, 0, 0]) => Self::Ended(decode_end(kind, value)?),
-            (5, [kind, value, 0, 0]) => Self::Gone(decode_end(kind, value)?),
+            (5, [kind, value, 0, 0]) => Self::TreeExited(decode_end(kind, value)?),
             _ => return None,
         })
     }
 
-    fn is_overtaken_by(&self, later: &Self) -> bool {
+    fn is_superseded_by(&self, later: &Self) -> bool {
         matches!((self, later), (Self::Fed(_), Self::Fed(_)))
     }
 
     fn is_unlimited(&self) -> bool {
-        // A few for each start, and a gatekeeper that works waits for the last of them before the next start.
+        // There are a few per term, and the gatekeeper waits for the last of them before the next start.
         true
     }
 }
@@ -224,7 +224,7 @@ const REASONS: [Reason; 4] = [Reason::RenewDeadline, Reason::KillDeadline, Reaso
 fn encode_end(end: CommandEnd) -> [u64; 2] {
     match end {
         CommandEnd::Exited(code) => [1, code.into()],
-        CommandEnd::Signalled(signal) => [2, signal.into()],
+        CommandEnd::Signaled(signal) => [2, signal.into()],
         CommandEnd::NotFound => [3, 0],
         CommandEnd::NotExecutable => [4, 0],
         CommandEnd::NotStarted => [5, 0],
@@ -235,7 +235,7 @@ fn decode_end(kind: u64, value: u64) -> Option<CommandEnd> {
     let small = u8::try_from(value).ok()?;
     Some(match (kind, small) {
         (1, code) => CommandEnd::Exited(code),
-        (2, signal) => CommandEnd::Signalled(signal),
+        (2, signal) => CommandEnd::Signaled(signal),
         (3, 0) => CommandEnd::NotFound,
         (4, 0) => CommandEnd::NotExecutable,
         (5, 0) => CommandEnd::NotStarted,
@@ -256,7 +256,7 @@ fn unpack(packet: &Packet) -> Option<(u64, [u64; 4])> {
     Some((words.next()??, [words.next()??, words.next()??, words.next()??, words.next()??]))
 }
 
-/// An instant as nanoseconds; one 584 years away becomes that, which is earlier and so on the safe side.
+/// Returns an instant in nanoseconds, at most 584 years after the boot.
 fn nanos(instant: Instant) -> u64 {
     u64::try_from(instant.since_boot().as_nanos()).unwrap_or(u64::MAX)
 }
@@ -304,7 +304,7 @@ mod tests {
     fn any_end() -> impl Strategy<Value = CommandEnd> {
         prop_oneof![
             any::<u8>().prop_map(CommandEnd::Exited),
-            any::<u8>().prop_map(CommandEnd::Signalled),
+            any::<u8>().prop_map(CommandEnd::Signaled),
             Just(CommandEnd::NotFound),
             Just(CommandEnd::NotExecutable),
             Just(CommandEnd::NotStarted),
@@ -317,7 +317,7 @@ mod tests {
             any_deadlines().prop_map(Report::Fed),
             proptest::sample::select(REASONS.to_vec()).prop_map(Report::Ending),
             any_end().prop_map(Report::Ended),
-            any_end().prop_map(Report::Gone),
+            any_end().prop_map(Report::TreeExited),
         ]
     }
 
@@ -342,21 +342,21 @@ mod tests {
     }
 
     #[test]
-    fn short_long_empty_and_unknown_messages_mean_that_nobody_sensible_is_there() {
-        for nonsense in [&[0u8; 40][..], &[6], &[], &[&Order::Stop.encode()[..], &[0]].concat(), &[255; 40]] {
+    fn invalid_messages_count_as_a_closed_connection() {
+        for invalid in [&[0u8; 40][..], &[6], &[], &[&Order::Stop.encode()[..], &[0]].concat(), &[255; 40]] {
             let (ours, theirs) = pair().expect("a pair");
-            send(theirs.as_raw_fd(), nonsense, MsgFlags::empty()).expect("room");
-            assert_eq!(Line::<Report>::new(ours).receive::<Order>(), Received::Gone, "{nonsense:?}");
+            send(theirs.as_raw_fd(), invalid, MsgFlags::empty()).expect("room");
+            assert_eq!(Line::<Report>::new(ours).receive::<Order>(), Received::Gone, "{invalid:?}");
         }
         assert_eq!(Report::decode(&Report::GuardLost.encode()), None);
     }
 
-    /// A guard that is stopped meanwhile, and somebody who sends signals without end.
+    /// The guard is stopped meanwhile, and another process sends signals without end.
     #[test]
-    fn only_real_time_signals_are_refused_when_too_much_waits() {
+    fn only_real_time_signals_are_refused_when_the_outbox_is_full() {
         let (ours, theirs) = pair().expect("a pair");
         let (sender, receiver) = (Line::<Order>::new(ours), Line::<Report>::new(theirs));
-        assert!((0..10_000).any(|_| !sender.send(Order::Signal(40))), "what never ends is refused at last");
+        assert!((0..10_000).any(|_| !sender.send(Order::Signal(40))), "a message is refused when the outbox is full");
         for _ in 0..100 {
             let wanted =
                 (1..32).map(Order::Signal).chain([Order::Feed(deadlines(1, 2)), Order::Lease(None), Order::Stop]);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_does_not_read_blocks_nobody_and_gets_the_latest_feed() {
+    fn an_end_that_does_not_read_does_not_block_and_receives_the_latest_feed() {
         let (ours, theirs) = pair().expect("a pair");
         let (sender, receiver) = (Line::<Report>::new(ours), Line::<Order>::new(theirs));
         let fed = |n| Report::Fed(deadlines(n, n));
@@ -388,7 +388,7 @@ mod tests {
             assert!(sender.send(fed(n)));
         }
         assert_eq!(*sender.outbox.borrow(), [fed(9_999)]);
-        assert!(sender.send(Report::Gone(CommandEnd::Exited(0))));
+        assert!(sender.send(Report::TreeExited(CommandEnd::Exited(0))));
 
         let mut last = None;
         loop {
@@ -399,12 +399,12 @@ mod tests {
                 Received::Gone => panic!("gone"),
             }
         }
-        assert_eq!(last, Some(Report::Gone(CommandEnd::Exited(0))));
-        assert!((0..1000).any(|_| !sender.send(Report::Started(1))), "what never ends is refused at last");
+        assert_eq!(last, Some(Report::TreeExited(CommandEnd::Exited(0))));
+        assert!((0..1000).any(|_| !sender.send(Report::Started(1))), "a message is refused when the outbox is full");
 
         drop(sender);
         while let Received::Message(_) = receiver.receive::<Report>() {}
         assert_eq!(receiver.receive::<Report>(), Received::Gone);
-        assert!(!{ receiver }.send(Order::Stop), "nobody takes it");
+        assert!(!{ receiver }.send(Order::Stop), "the other end is closed");
     }
 }

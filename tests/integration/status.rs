@@ -217,7 +217,7 @@ fn an_instance_that_could_not_fork_is_ready_when_it_leads_later() {
     room(4);
     a.terminate();
     eventually(Timing::START, "it cannot be started", || match b.stderr() {
-        log if log.contains("cannot be started") => Ok(()),
+        log if log.contains("could not start the command") => Ok(()),
         log => Err(log),
     });
     room(1024);

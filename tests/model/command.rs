@@ -80,7 +80,7 @@ impl Tree {
         *self.reaper.borrow_mut() = Some(reaper.clone());
         if self.habits.get().ends > 0 && self.sim.chance(1) {
             self.tell(Event::MainEnded(CommandEnd::NotFound));
-            return self.tell(Event::TreeGone);
+            return self.tell(Event::TreeExited);
         }
         self.oracle.start(&self.name, token);
         let main = self.fork();
@@ -133,7 +133,7 @@ impl Tree {
             self.tell(Event::MainEnded(how));
         }
         if self.is_gone() {
-            self.tell(Event::TreeGone);
+            self.tell(Event::TreeExited);
             self.gone.notify_waiters();
         }
     }
@@ -141,7 +141,7 @@ impl Tree {
     fn signal(self: &Rc<Self>, pid: i32) {
         let follows = self.alive.borrow().get(&pid).copied().flatten();
         if let Some(delay) = follows {
-            self.later(delay, pid, move |tree| tree.end(pid, CommandEnd::Signalled(15)));
+            self.later(delay, pid, move |tree| tree.end(pid, CommandEnd::Signaled(15)));
         }
     }
 
@@ -167,7 +167,7 @@ impl Tree {
     }
 
     fn kill_one(self: &Rc<Self>, pid: i32) {
-        self.later(self.sim.between(MS / 10, 8 * MS), pid, move |tree| tree.end(pid, CommandEnd::Signalled(9)));
+        self.later(self.sim.between(MS / 10, 8 * MS), pid, move |tree| tree.end(pid, CommandEnd::Signaled(9)));
     }
 
     /// After the death of the guard the kernel kills the main process, and the gatekeeper adopts the other ones.

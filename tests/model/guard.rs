@@ -57,7 +57,7 @@ impl GuardProcess {
                 match action {
                     Action::Start { token, .. } => self.tree.start(token, &self.own),
                     Action::Signal(15) => self.tree.terminate(),
-                    Action::Signal(_) | Action::Complain(_) => {}
+                    Action::Signal(_) | Action::WarnNotExited(_) => {}
                     Action::StopTree => self.tree.terminate_rest(),
                     Action::KillTree => self.tree.kill(),
                     // The gatekeeper may have ended.
@@ -152,7 +152,7 @@ impl Handle {
         self.liveness.set(liveness);
         match report {
             Report::Ended(end) if self.mutation.mutant == Some(Mutant::ReleasesEarly) => {
-                *self.mutation.made_up.borrow_mut() = Some(Report::Gone(end));
+                *self.mutation.made_up.borrow_mut() = Some(Report::TreeExited(end));
             }
             _ => {}
         }

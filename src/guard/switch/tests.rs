@@ -1,4 +1,4 @@
-//! The rules as tables, and what must hold in whatever order things happen.
+//! Tests of each rule, and of the guarantee for random sequences of events.
 
 use nix::libc::{SIGHUP, SIGKILL, SIGQUIT};
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn running() -> Switch {
 }
 
 #[test]
-fn unfed_it_stops_at_term_and_kills_at_kill() {
+fn without_feeds_it_stops_at_stop_at_and_kills_at_kill_at() {
     let mut switch = running();
     assert_eq!(switch.next_wake(), Some(at(10)));
     assert_eq!(switch.on(Event::Woken, at(9)), []);
@@ -55,7 +55,7 @@ fn unfed_it_stops_at_term_and_kills_at_kill() {
 }
 
 #[test]
-fn a_guard_that_slept_over_both_deadlines_kills_whatever_wakes_it() {
+fn a_guard_that_wakes_after_both_deadlines_kills_before_it_handles_the_event() {
     for event in [
         Event::Woken,
         Event::Order(Order::Feed(until(100, 104))),
@@ -81,7 +81,7 @@ fn a_feed_moves_both_deadlines_and_never_backwards() {
 }
 
 #[test]
-fn a_feed_does_not_take_back_a_stop_but_prolongs_the_time_to_stop_in() {
+fn a_feed_does_not_cancel_a_stop_but_moves_kill_at() {
     let mut switch = running();
     switch.on(Event::Woken, at(10));
     assert_eq!(switch.on(Event::Order(Order::Feed(until(100, 104))), at(11)), [report(Report::Fed(until(100, 104)))]);
@@ -89,7 +89,7 @@ fn a_feed_does_not_take_back_a_stop_but_prolongs_the_time_to_stop_in() {
     assert_eq!(switch.on(Event::Woken, at(20)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
 }
 
-/// It was sent in time, and says until when the lock is held.
+/// The feed was sent in time and says how long the lock is held.
 #[test]
 fn a_feed_that_is_read_between_the_deadlines_keeps_the_command_from_being_stopped() {
     let mut switch = running();
@@ -107,13 +107,13 @@ fn a_feed_that_is_read_between_the_deadlines_keeps_the_command_from_being_stoppe
 fn a_start_that_comes_too_late_starts_nothing() {
     for (term, kill) in [(5, 9), (1, 2), (9, 5)] {
         let mut switch = idle();
-        assert_eq!(switch.on(start(until(term, kill)), at(5)), [report(Report::Gone(CommandEnd::NotStarted))]);
+        assert_eq!(switch.on(start(until(term, kill)), at(5)), [report(Report::TreeExited(CommandEnd::NotStarted))]);
         assert_eq!(switch.next_wake(), None);
     }
 }
 
 #[test]
-fn a_second_start_is_nonsense_and_ends_the_first() {
+fn a_second_start_is_invalid_and_stops_the_first() {
     let mut switch = running();
     let [signal, cont] = STOPS;
     assert_eq!(
@@ -137,7 +137,7 @@ fn stop_sends_the_stop_signal_and_kills_at_the_grace_or_the_deadline() {
 }
 
 #[test]
-fn signals_are_forwarded_and_those_that_ask_for_the_end_begin_a_stop() {
+fn signals_are_forwarded_and_sigterm_and_the_stop_signal_begin_a_stop() {
     let signal = |signal| Event::Order(Order::Signal(signal));
     for asks in [SIGTERM, SIGQUIT] {
         let mut switch = running();
@@ -153,32 +153,35 @@ fn signals_are_forwarded_and_those_that_ask_for_the_end_begin_a_stop() {
 }
 
 #[test]
-fn what_the_command_leaves_behind_is_ended_and_a_new_term_can_begin() {
+fn orphans_are_ended_and_a_new_term_can_begin() {
     let mut switch = running();
     let end = CommandEnd::Exited(3);
     assert_eq!(switch.on(Event::MainEnded(end), at(1)), [Action::StopTree, report(Report::Ended(end))]);
     assert_eq!(switch.next_wake(), Some(at(11)));
     assert_eq!(switch.on(Event::Woken, at(11)), [Action::KillTree, report(Report::Ending(Reason::StopGrace))]);
-    assert_eq!(switch.on(Event::TreeGone, at(11)), [Action::KillTree, report(Report::Gone(end))]);
+    assert_eq!(switch.on(Event::TreeExited, at(11)), [Action::KillTree, report(Report::TreeExited(end))]);
     assert_eq!(switch.next_wake(), None);
     assert_eq!(switch.on(start(until(30, 34)), at(20)), [STARTS]);
-    assert_eq!(switch.on(Event::TreeGone, at(20)), [], "news from before the start");
+    assert_eq!(switch.on(Event::TreeExited, at(20)), [], "an event from before the start");
 }
 
 #[test]
-fn without_a_gatekeeper_it_ends_the_command_gives_the_lease_back_and_leaves() {
+fn without_a_gatekeeper_it_stops_the_command_revokes_the_lease_and_exits() {
     let mut switch = running();
     let [signal, cont] = STOPS;
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [signal, cont, report(Report::Ending(Reason::GatekeeperGone))]);
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), []);
-    let end = CommandEnd::Signalled(3);
+    let end = CommandEnd::Signaled(3);
     switch.on(Event::MainEnded(end), at(2));
-    assert_eq!(switch.on(Event::TreeGone, at(2)), [report(Report::Gone(end)), Action::Release(LEASE), Action::Exit]);
+    assert_eq!(
+        switch.on(Event::TreeExited, at(2)),
+        [report(Report::TreeExited(end)), Action::Release(LEASE), Action::Exit]
+    );
     assert_eq!(switch.on(start(until(30, 34)), at(20)), []);
 }
 
 #[test]
-fn without_a_command_it_leaves_at_once() {
+fn without_a_command_it_exits_at_once() {
     let lease = |lease| Event::Order(Order::Lease(lease));
     let mut switch = idle();
     switch.on(lease(Some(LEASE)), at(0));
@@ -189,17 +192,17 @@ fn without_a_command_it_leaves_at_once() {
 }
 
 #[test]
-fn dismissed_while_a_command_runs_it_ends_it_first() {
+fn when_dismissed_it_stops_the_command_first() {
     let mut switch = running();
     assert_eq!(switch.on(Event::Order(Order::Dismiss), at(1)), STOPS);
     switch.on(Event::MainEnded(CommandEnd::Exited(0)), at(2));
-    assert_eq!(switch.on(Event::TreeGone, at(2)), [report(Report::Gone(CommandEnd::Exited(0))), Action::Exit]);
+    assert_eq!(switch.on(Event::TreeExited, at(2)), [report(Report::TreeExited(CommandEnd::Exited(0))), Action::Exit]);
 }
 
 #[test]
-fn a_tree_that_withstands_is_told_of_seldom_and_the_gatekeeper_hears_a_heartbeat() {
+fn a_tree_that_does_not_exit_is_logged_seldom_and_heartbeats_are_reported() {
     let mut switch = running();
-    let (mut rounds, mut beats, mut complaints) = (0, 0, Vec::new());
+    let (mut rounds, mut beats, mut warnings) = (0, 0, Vec::new());
     switch.on(Event::Woken, at(14));
     for _ in 0..10_000 {
         let Some(now) = switch.next_wake().filter(|now| *now < at(14 + 130)) else { break };
@@ -207,12 +210,12 @@ fn a_tree_that_withstands_is_told_of_seldom_and_the_gatekeeper_hears_a_heartbeat
             match action {
                 Action::KillTree => rounds += 1,
                 Action::Report(Report::Fed(_)) => beats += 1,
-                Action::Complain(tried) => complaints.push(tried.as_secs()),
+                Action::WarnNotExited(tried) => warnings.push(tried.as_secs()),
                 other => panic!("unexpected {other:?}"),
             }
         }
     }
-    assert_eq!(complaints, [5, 65, 125]);
+    assert_eq!(warnings, [5, 65, 125]);
     assert!((1000..3000).contains(&rounds), "{rounds}");
     assert!((100..=130).contains(&beats), "{beats}");
 }
@@ -233,11 +236,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Order(Order::Dismiss)),
         1 => Just(Event::GatekeeperGone),
         3 => any::<u8>().prop_map(|code| Event::MainEnded(CommandEnd::Exited(code))),
-        3 => Just(Event::TreeGone),
+        3 => Just(Event::TreeExited),
     ]
 }
 
-/// What an observer who sees only events and actions knows of the command.
+/// The state of the command, derived from events and actions only.
 #[derive(Default)]
 struct Observer {
     /// The latest deadlines that were confirmed in time.
@@ -291,11 +294,11 @@ impl Observer {
                     (self.alive, self.main_ended, self.overdue) = (Some(deadlines), false, false);
                 }
                 Action::Signal(_) => {
-                    prop_assert!(self.alive.is_some() && !self.main_ended, "signalled a reaped process");
+                    prop_assert!(self.alive.is_some() && !self.main_ended, "signaled a reaped process");
                 }
-                Action::Report(Report::Gone(CommandEnd::NotStarted)) => prop_assert!(self.alive.is_none()),
-                Action::Report(Report::Gone(_)) => {
-                    prop_assert!(event == Event::TreeGone && self.main_ended);
+                Action::Report(Report::TreeExited(CommandEnd::NotStarted)) => prop_assert!(self.alive.is_none()),
+                Action::Report(Report::TreeExited(_)) => {
+                    prop_assert!(event == Event::TreeExited && self.main_ended);
                     self.alive = None;
                 }
                 Action::Release(_) | Action::Exit => {
@@ -312,7 +315,7 @@ impl Observer {
 
 proptest! {
     #[test]
-    fn whatever_happens_no_command_outlives_its_deadline(
+    fn no_command_outlives_its_deadline_for_any_sequence_of_events(
         steps in proptest::collection::vec((any_event(), 0u64..4000), 1..60),
         grace in 0u64..20,
     ) {
@@ -327,7 +330,7 @@ proptest! {
             prop_assert_eq!(switch.is_busy(), observer.alive.is_some());
         }
 
-        // However far it had come: once the gatekeeper is gone it ends, as soon as what it orders has been done.
+        // From every state: when the gatekeeper has died and all actions have been performed, the guard exits.
         let mut events = vec![Event::GatekeeperGone];
         for _ in 0..100 {
             let Some(event) = events.pop() else { break };
@@ -338,7 +341,7 @@ proptest! {
                 continue;
             }
             if actions.contains(&Action::KillTree) {
-                events.extend([Event::TreeGone, Event::MainEnded(CommandEnd::Signalled(9))]);
+                events.extend([Event::TreeExited, Event::MainEnded(CommandEnd::Signaled(9))]);
             } else if let Some(wake) = switch.next_wake() {
                 prop_assert!(wake <= now.max(observer.alive.expect("busy").kill_at));
                 now = now.max(wake);

@@ -1,4 +1,4 @@
-//! What the tests are made of: the second run, a guard, and looking at processes.
+//! Helpers: the second run of a test, a guard, and the states of processes.
 
 use std::{
     env, fs,
@@ -21,11 +21,11 @@ use super::super::*;
 use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 pub(super) const DIRECTORY: &str = "GUARD_TEST_DIRECTORY";
-/// Saved once: the first guard's start blocks the signals of this process for good.
+/// Saved once, as the start of the first guard blocks the signals of this process for ever.
 pub(super) static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::save);
 pub(super) const LEASE: LeaseId = LeaseId(0x2a);
 
-/// The second run of the test `name`, to be started from `shell`, with a directory to share.
+/// Returns the second run of the test `name`, started from a shell after `shell`, with a shared directory.
 pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
     let mut command = Command::new("sh");
     command
@@ -40,7 +40,7 @@ pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
 
 pub(super) fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
     in_own_process_from("", name, |directory| {
-        // Whatever runs the tests may ignore some, as nohup does, and a shell cannot undo that.
+        // The tests may run with signals ignored, as by nohup, and a shell cannot undo that.
         for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
             // SAFETY: no handler is installed, nor was there one.
             unsafe { signal::signal(default, signal::SigHandler::SigDfl) }.expect("a disposition");
@@ -58,12 +58,12 @@ pub(super) fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOn
     }
     let directory = tempfile::tempdir().expect("a directory");
     let (status, output) = ending(second_run(name, shell, directory.path()), directory.path());
-    // A name that is not this test's would run, and pass, nothing.
+    // With a wrong name no test would run, and the run would succeed.
     assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
 }
 
-/// Runs it to its end, and says how that was. Its output goes to a file: what a broken guard left behind would hold a pipe
-/// open for ever.
+/// Runs it and returns its exit status and output. The output goes to a file, as processes that a broken guard left behind would
+/// hold a pipe open.
 pub(super) fn ending(mut run: Command, directory: &Path) -> (ExitStatus, String) {
     let output = directory.join("output");
     let file = fs::File::create(&output).expect("a file");
@@ -100,7 +100,7 @@ pub(super) fn shell(script: &str) -> GuardSetup {
 
 pub(super) const DEAF: &str = "trap '' TERM; while :; do sleep 0.02; done";
 
-/// The same, and a file that is there once it is deaf.
+/// The same script, which creates a file once it ignores SIGTERM.
 pub(super) fn deaf_and_says_so(ready: &Path) -> String {
     DEAF.replace("; while", &format!("; > {}; while", ready.display()))
 }
@@ -109,7 +109,7 @@ pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// In milliseconds of a machine that has nothing else to do; four times as long on one that has.
+/// Returns deadlines in milliseconds from now, times four for a busy machine.
 pub(super) fn within(term: u64, kill: u64) -> Deadlines {
     let now = Instant::now();
     Deadlines { stop_at: now + 4 * ms(term), kill_at: now + 4 * ms(kill) }
@@ -119,7 +119,7 @@ pub(super) const fn start_order(deadlines: Deadlines, token: i64) -> Order {
     Order::Start { deadlines, token, lease: LEASE }
 }
 
-/// Starts a guard, and is its gatekeeper.
+/// Starts a guard and runs `gatekeeper` with its handle.
 pub(super) fn with_guard(setup: GuardSetup, gatekeeper: impl AsyncFnOnce(&mut Handle, Pid)) {
     let guarded = start(setup).expect("a guard");
     let pid = guarded.pid;
@@ -136,13 +136,13 @@ pub(super) fn with_guard(setup: GuardSetup, gatekeeper: impl AsyncFnOnce(&mut Ha
     assert!(waitpid(None, Some(WaitPidFlag::WNOHANG)).is_err(), "a process is left");
 }
 
-/// All reports up to the end of the term.
+/// Returns all reports up to the end of the term.
 pub(super) async fn rest_of_term(handle: &mut Handle) -> Vec<Report> {
     let mut reports = Vec::new();
     loop {
         let report = handle.report().await;
         reports.push(report);
-        if matches!(report, Report::Gone(_) | Report::GuardLost) {
+        if matches!(report, Report::TreeExited(_) | Report::GuardLost) {
             return reports;
         }
     }
@@ -169,7 +169,7 @@ pub(super) fn pid_in(file: &Path) -> Pid {
     eventually("a process id", || fs::read_to_string(file).ok()?.trim().parse().ok().map(Pid::from_raw))
 }
 
-/// Not there, or a zombie that its new parent has not come to yet.
+/// Returns whether the process does not exist or is a zombie that its parent has not reaped yet.
 pub(super) fn is_dead(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
@@ -178,7 +178,7 @@ pub(super) fn is_stopped(pid: Pid) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
 
-/// What this run, and so its guards, wrote until now.
+/// Returns the output of this run and its guards so far.
 pub(super) fn logged(directory: &Path) -> String {
     fs::read_to_string(directory.join("output")).expect("UTF-8")
 }
