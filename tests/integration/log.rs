@@ -129,7 +129,7 @@ fn journal_lines_have_a_priority_and_no_timestamp() {
         let words = line.strip_prefix("<4> WARN ").or_else(|| line.strip_prefix("<6> INFO "));
         assert!(words.is_some_and(|words| !words.starts_with("20")), "{line}");
     }
-    for line in ["<4> WARN guard: the gatekeeper is gone", "<6> INFO released"] {
+    for line in ["<4> WARN guard: the gatekeeper is gone", "<6> INFO revoked"] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} in {text}");
     }
     world.verdict();
@@ -200,7 +200,7 @@ fn the_last_lines_are_written_when_every_process_receives_the_signal() {
         }
         assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(0));
         let log = a.stderr();
-        assert!(log.lines().last().is_some_and(|last| last.contains("given")), "{log}");
+        assert!(log.lines().last().is_some_and(|last| last.contains("revoked lease")), "{log}");
     }
     world.verdict();
 }
