@@ -1,6 +1,6 @@
 //! The gatekeeper: takes part in the election, and orders the guard to run the command while it leads.
 //!
-//! [`lifecycle`] has the state of the instance, and [`run`](mod@run) the sequence of campaigns and terms.
+//! [`lifecycle`] has the state of the instance, and `run` the sequence of campaigns and terms.
 
 pub mod lifecycle;
 mod run;
