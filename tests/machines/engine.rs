@@ -68,7 +68,7 @@ pub(crate) fn label() -> &'static str {
 
 /// Returns the base image, which is created if necessary.
 pub(crate) fn base_image() -> &'static str {
-    static IMAGE: LazyLock<String> = LazyLock::new(|| make_image(&OWN.release, &OWN.sources));
+    static IMAGE: LazyLock<String> = LazyLock::new(|| make_image(&OWN.release, Some(&OWN.sources)));
     &IMAGE
 }
 
@@ -81,8 +81,8 @@ fn image_of(suite: Suite) -> String {
     static IMAGES: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
     let mut images = IMAGES.lock().expect("no image could be made before");
     let make = || {
-        let mirror = env::var("DEBIAN_MIRROR").unwrap_or_else(|_| "http://deb.debian.org/debian".to_owned());
-        make_image(suite, &format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+        let source = |mirror| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
+        make_image(suite, env::var("DEBIAN_MIRROR").ok().map(source).as_deref())
     };
     images.entry(suite).or_insert_with(make).clone()
 }
@@ -473,8 +473,9 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Creates the image of a release, unless the engine or `target/machines/` has it.
-fn make_image(release: &str, sources: &str) -> String {
+/// Creates the image of a release, unless the engine or `target/machines/` has it. Without `sources`, mmdebstrap uses the
+/// mirror that it knows for the release.
+fn make_image(release: &str, sources: Option<&str>) -> String {
     // The name depends on the packages.
     let mut hasher = DefaultHasher::new();
     (PACKAGES, UNUSED).hash(&mut hasher);
@@ -485,15 +486,19 @@ fn make_image(release: &str, sources: &str) -> String {
     }
     let archive = folder().join(format!("{name}.tar"));
     if !archive.exists() {
-        let list = folder().join(format!("{name}.list"));
-        fs::write(&list, sources).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+        let list = sources.map(|sources| {
+            let list = folder().join(format!("{name}.list"));
+            fs::write(&list, sources).unwrap_or_else(|error| panic!("{}: {error}", list.display()));
+            list
+        });
         let partial = folder().join(format!("{name}.{}.partial", std::process::id()));
         run(Command::new("mmdebstrap")
             // The lists of a snapshot mirror may have expired.
             .args(["--variant=minbase", "--format=tar", "--aptopt=Acquire::Check-Valid-Until \"false\""])
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {UNUSED}"))
-            .args([Path::new(release), &partial, &list]))
+            .args([Path::new(release), &partial])
+            .args(list))
         .and_then(|_| fs::rename(&partial, &archive).map_err(|error| error.to_string()))
         .unwrap_or_else(|error| panic!("mmdebstrap, for {}: {error}", archive.display()));
     }

@@ -39,8 +39,10 @@ pub(crate) fn available(named: Option<&[&'static str]>, own_only: Option<&str>) 
             None
         } else if let Some(why) = own_only {
             Some(why.to_owned())
+        } else if let Some(mirror) = mirror()? {
+            on_the_mirror(&mirror, suite)?.err()
         } else {
-            on_the_mirror(suite)?.err()
+            None
         };
         match missing {
             None => available.push(suite),
@@ -51,21 +53,18 @@ pub(crate) fn available(named: Option<&[&'static str]>, own_only: Option<&str>) 
     Ok(available)
 }
 
-/// Returns the Debian mirror of this machine.
-pub(crate) fn mirror() -> Result<String, String> {
-    match debian::own_suite() {
-        Ok(_) => debian::mirror(),
-        Err(_) => Ok("http://deb.debian.org/debian".to_owned()),
-    }
+/// Returns the Debian mirror of this machine; `None` if it is not Debian: then mmdebstrap uses its own.
+pub(crate) fn mirror() -> Result<Option<String>, String> {
+    debian::own_suite().ok().map(|_| debian::mirror()).transpose()
 }
 
 /// Returns whether the mirror has a suite, or else the message of apt.
 ///
 /// # Errors
 /// If apt fails for another reason.
-fn on_the_mirror(suite: &str) -> Result<Result<(), String>, String> {
+fn on_the_mirror(mirror: &str, suite: &str) -> Result<Result<(), String>, String> {
     let folder = tools::root().join("target/machines").join(format!("apt-{suite}"));
-    let apt = Apt::new(folder, suite, &mirror()?)?;
+    let apt = Apt::new(folder, suite, mirror)?;
     let output = apt.get().args(["update", "-qq"]).env("LC_ALL", "C").stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("apt-get: {error}"))?;
     if output.status.success() {
@@ -90,10 +89,10 @@ mod tests {
 
     #[test]
     fn only_a_mirror_without_the_suite_is_a_reason_to_skip_it() {
-        let without = "E: The repository 'http://deb.debian.org/debian nosuch Release' does not have a Release file.\n";
+        let without = "E: The repository 'http://mirror.example/debian nosuch Release' does not have a Release file.\n";
         assert_eq!(not_there(without), Some(without.trim().trim_start_matches("E: ")));
-        let unsigned = "W: GPG error: http://deb.debian.org/debian forky InRelease: no public key\n\
-                        E: The repository 'http://deb.debian.org/debian forky InRelease' is not signed.\n";
+        let unsigned = "W: GPG error: http://mirror.example/debian forky InRelease: no public key\n\
+                        E: The repository 'http://mirror.example/debian forky InRelease' is not signed.\n";
         assert_eq!(not_there(unsigned), None);
     }
 

@@ -124,7 +124,7 @@ pub(crate) fn verify(arguments: &[String]) -> Result<(), String> {
     }
     let mut run_on = Vec::new();
     if on_suites(&parts) {
-        variables.push(("DEBIAN_MIRROR", suites::mirror()?.into()));
+        variables.extend(suites::mirror()?.map(|mirror| ("DEBIAN_MIRROR", mirror.into())));
         run_on = suites::available(named.as_deref(), own_suite_only.as_deref())?;
         for suite in run_on.iter().filter(|_| parts.contains(&"systemd")) {
             // The result of an earlier run.
