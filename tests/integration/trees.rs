@@ -41,6 +41,10 @@ fn standby_takes_over(
     world.verdict();
 }
 
+fn standby_outwaits_stubborn_tree(timing: Timing, limit: Duration, fault: impl Fn(&harness::Candidate)) {
+    standby_takes_over(stubborn_tree(), STUBBORN_TREE_SIZE, timing, limit, fault);
+}
+
 const SHORT_GRACE: Timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
 
 #[test]
@@ -56,49 +60,27 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigterm() {
-    standby_takes_over(
-        stubborn_tree(),
-        STUBBORN_TREE_SIZE,
-        SHORT_GRACE,
-        SHORT_GRACE.grace + Timing::SWIFT,
-        harness::Candidate::terminate,
-    );
+    standby_outwaits_stubborn_tree(SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::terminate);
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_gatekeeper() {
-    standby_takes_over(
-        stubborn_tree(),
-        STUBBORN_TREE_SIZE,
-        SHORT_GRACE,
-        SHORT_GRACE.grace + Timing::SWIFT,
-        harness::Candidate::kill,
-    );
+    standby_outwaits_stubborn_tree(SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, harness::Candidate::kill);
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_has_exited_after_sigkill_of_the_guard() {
-    standby_takes_over(stubborn_tree(), STUBBORN_TREE_SIZE, SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| {
-        a.signal_guard(Signal::SIGKILL)
-    });
+    standby_outwaits_stubborn_tree(SHORT_GRACE, SHORT_GRACE.grace + Timing::SWIFT, |a| a.signal_guard(Signal::SIGKILL));
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_of_a_frozen_gatekeeper_has_exited() {
-    standby_takes_over(
-        stubborn_tree(),
-        STUBBORN_TREE_SIZE,
-        Timing::SHORT,
-        Timing::SHORT.latest_failover(),
-        harness::Candidate::pause,
-    );
+    standby_outwaits_stubborn_tree(Timing::SHORT, Timing::SHORT.latest_failover(), harness::Candidate::pause);
 }
 
 #[test]
 fn a_standby_starts_only_after_the_tree_of_a_frozen_guard_has_exited() {
-    standby_takes_over(stubborn_tree(), STUBBORN_TREE_SIZE, Timing::SHORT, Timing::SHORT.latest_failover(), |a| {
-        a.signal_guard(Signal::SIGSTOP)
-    });
+    standby_outwaits_stubborn_tree(Timing::SHORT, Timing::SHORT.latest_failover(), |a| a.signal_guard(Signal::SIGSTOP));
 }
 
 /// The main process exits by itself; its descendants do not outlive leadership.
