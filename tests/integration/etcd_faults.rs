@@ -15,10 +15,7 @@ fn an_instance_waits_until_etcd_is_up() {
     let a = world.candidate("a").start();
     let b = world.candidate("b").start();
     for candidate in [&a, &b] {
-        harness::eventually(Timing::START, "it says that it cannot reach etcd", || {
-            let log = candidate.stderr();
-            if log.contains(&world.cluster().member(0).client_address().to_string()) { Ok(()) } else { Err(log) }
-        });
+        candidate.logs(&world.cluster().member(0).client_address().to_string());
     }
     b.terminate();
     assert_eq!(b.wait_exit(Timing::SWIFT), End::Code(143));

@@ -24,13 +24,6 @@ fn log_writer(candidate: &Candidate) -> i32 {
     children(candidate.pid()).into_iter().find(is_it).expect("a log writer")
 }
 
-fn says(candidate: &Candidate, what: &str) {
-    eventually(Timing::SWIFT, &format!("{what:?} in the log of {}", candidate.name()), || {
-        let log = candidate.stderr();
-        if log.contains(what) { Ok(()) } else { Err(log) }
-    });
-}
-
 /// The log of a leader hangs when it is stopped or killed: its command still ends before another one starts.
 #[test]
 fn a_log_on_a_hung_file_system_does_not_delay_the_exit() {
@@ -39,7 +32,7 @@ fn a_log_on_a_hung_file_system_does_not_delay_the_exit() {
         let Some(disk) = Disk::mount(world.directory()) else { return world.verdict() };
         let a = world.candidate("a").timing(TIMING).log_file(disk.path().join("log")).start();
         a.leads();
-        says(&a, "command started");
+        a.logs_within(Timing::SWIFT, "command started");
         let b = world.candidate("b").timing(TIMING).start();
         b.waits();
         disk.freeze();
@@ -231,7 +224,7 @@ fn a_log_file_at_its_size_limit_loses_lines_but_not_the_command() {
         nix::libc::prlimit(log_writer(&a), nix::libc::RLIMIT_FSIZE, &raw const unlimited, std::ptr::null_mut())
     };
     assert_eq!(raised, 0);
-    says(&a, "log lines: File too large");
+    a.logs_within(Timing::SWIFT, "log lines: File too large");
     a.terminate();
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(7));
     world.verdict();

@@ -72,27 +72,21 @@ fn with_on_loss_campaign_a_shutdown_request_while_stepping_down_ends_the_program
     let world = shared_world();
     let slow = || Behavior::slow(Duration::from_secs(1));
     let start = |name| world.candidate(name).behavior(slow()).set("ON_LOSS", "campaign").start();
-    let says = |candidate: &harness::Candidate, what: &str| {
-        harness::eventually(Timing::SWIFT, what, || {
-            let log = candidate.stderr();
-            if log.contains(what) { Ok(()) } else { Err(log) }
-        });
-    };
     let delete_holder = || world.cluster().etcdctl().must(&["del", world.lock()]);
 
     let lost_first = start("lost first");
     lost_first.leads();
     delete_holder();
-    says(&lost_first, "stepping down");
+    lost_first.logs_within(Timing::SWIFT, "stepping down");
     lost_first.signal(Signal::SIGINT);
     assert_eq!(lost_first.wait_exit(Timing::START), End::Code(130));
 
     let asked_first = start("asked first");
     asked_first.leads();
     asked_first.terminate();
-    says(&asked_first, "received a shutdown request");
+    asked_first.logs_within(Timing::SWIFT, "received a shutdown request");
     delete_holder();
-    says(&asked_first, "stepping down");
+    asked_first.logs_within(Timing::SWIFT, "stepping down");
     assert_eq!(asked_first.wait_exit(Timing::START), End::Code(143));
 
     assert_eq!((lost_first.lives().len(), asked_first.lives().len()), (1, 1));

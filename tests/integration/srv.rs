@@ -30,14 +30,6 @@ fn serve(names: &Names, service: &str, ips: &[IpAddr]) {
     names.dns_serves(&records);
 }
 
-#[track_caller]
-fn says(candidate: &Candidate, text: &str) {
-    eventually(Timing::START, &format!("it says {text:?}"), || {
-        let log = candidate.stderr();
-        if log.contains(text) { Ok(()) } else { Err(log) }
-    });
-}
-
 /// Start, `ctl show`, DNS that fails or hangs under a leader, and the end.
 #[test]
 fn members_are_discovered_and_kept_while_dns_fails() {
@@ -46,7 +38,7 @@ fn members_are_discovered_and_kept_while_dns_fails() {
     serve(&names, PLAIN, &world.cluster().ips());
     let a = setup(&world, &names, "a").start();
     a.leads();
-    says(&a, "name http://m0.example.test:23790, http://m1.example.test:23790, http://m2.example.test:23790");
+    a.logs("name http://m0.example.test:23790, http://m1.example.test:23790, http://m2.example.test:23790");
     let show = setup(&world, &names, "asking").unset("STATUS_ENDPOINT").flag("ctl").flag("show").command::<&str>([]);
     let (end, asking) = show.run();
     assert_eq!(end, End::Code(0), "{}", asking.stderr());
@@ -100,9 +92,9 @@ fn an_instance_waits_for_missing_records() {
     let Some(names) = Names::with_dns() else { return };
     let world = world_on(Cluster::builder().size(1).plain().create());
     let a = setup(&world, &names, "a").start();
-    says(&a, &format!("could not look up {TLS}"));
+    a.logs(&format!("could not look up {TLS}"));
     names.dns_serves(&[]);
-    says(&a, &format!("there are no SRV records {TLS} or {PLAIN}"));
+    a.logs(&format!("there are no SRV records {TLS} or {PLAIN}"));
     assert!(a.lives().is_empty() && a.end().is_none(), "{}", a.stderr());
     serve(&names, PLAIN, &world.cluster().ips());
     a.leads();
@@ -116,7 +108,7 @@ fn the_suffix_is_part_of_the_service_name() {
     let world = world_on(Cluster::builder().size(1).plain().create());
     serve(&names, "_etcd-client-west._tcp.example.test", &world.cluster().ips());
     let b = setup(&world, &names, "b").start();
-    says(&b, "there are no SRV records");
+    b.logs("there are no SRV records");
     let a = setup(&world, &names, "a").set("DISCOVERY_SRV_NAME", "west").start();
     a.leads();
     assert!(b.lives().is_empty(), "{}", b.stderr());
@@ -132,7 +124,7 @@ fn the_certificate_is_verified_against_the_record_target() {
     names.set(TARGETS[0], &world.cluster().ips());
     names.dns_serves(&[(TLS, TARGETS[0], CLIENT_PORT), (PLAIN, NAME, CLIENT_PORT)]);
     let refused = setup(&world, &names, "refused").start();
-    says(&refused, "certificate");
+    refused.logs("certificate");
     assert!(refused.lives().is_empty(), "{}", refused.stderr());
     let a = setup(&world, &names, "a").set("TLS_SERVER_NAME", "localhost").start();
     a.leads();
@@ -143,7 +135,7 @@ fn the_certificate_is_verified_against_the_record_target() {
     b.leads();
     names.dns_serves(&[(PLAIN, NAME, CLIENT_PORT)]);
     let c = setup(&world, &names, "c").start();
-    says(&c, &format!("there are no SRV records {TLS}"));
+    c.logs(&format!("there are no SRV records {TLS}"));
     assert!(c.lives().is_empty(), "{}", c.stderr());
     world.verdict();
 }
@@ -170,7 +162,7 @@ fn records_of_another_cluster_are_never_used() {
         member.start();
         world.cluster().wait_healthy();
     }
-    says(&a, "different etcd clusters");
+    a.logs("different etcd clusters");
     world.cluster().members().iter().for_each(harness::Member::kill);
     eventually(TIMING.lease() + Timing::SWIFT, "the command has ended", || {
         if a.living().is_empty() { Ok(()) } else { Err(a.stderr()) }

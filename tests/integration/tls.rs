@@ -158,9 +158,6 @@ fn endpoints_that_do_not_speak_etcd_are_reported() {
 
 /// Checks that the log has these words and the program still runs.
 fn says(candidate: &harness::Candidate, words: &str) {
-    eventually(Timing::START, words, || {
-        let log = candidate.stderr();
-        if log.contains(words) { Ok(()) } else { Err(log) }
-    });
+    candidate.logs(words);
     assert_eq!(candidate.end(), None, "{}", candidate.stderr());
 }

@@ -197,6 +197,27 @@ impl Candidate {
         String::from_utf8_lossy(&fs::read(&self.stdout).unwrap_or_default()).into_owned()
     }
 
+    /// Waits until its log contains `text`.
+    ///
+    /// # Panics
+    /// After [`Timing::START`].
+    #[track_caller]
+    pub fn logs(&self, text: &str) {
+        self.logs_within(Timing::START, text);
+    }
+
+    /// Waits until its log contains `text`.
+    ///
+    /// # Panics
+    /// After `limit`.
+    #[track_caller]
+    pub fn logs_within(&self, limit: Duration, text: &str) {
+        eventually(limit, &format!("{text:?} in the log of {}", self.name), || {
+            let log = self.stderr();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    }
+
     /// Returns its standard error so far.
     #[must_use]
     pub fn stderr(&self) -> String {
