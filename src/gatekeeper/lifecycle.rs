@@ -1,6 +1,6 @@
 //! The lifecycle of this instance: the state that the gatekeeper's decisions depend on, and that the status is derived from.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::rc::Rc;
 
 use tokio::sync::watch;
 
@@ -11,7 +11,7 @@ use crate::{
     },
     election::progress::{Observer, Progress},
     settings::ElectionConfig,
-    status::{Counters, Phase, Status},
+    status::{Phase, Status},
 };
 
 /// The state of this instance.
@@ -108,45 +108,29 @@ impl Leadership {
     }
 }
 
-/// The parts of the status that do not depend on the state.
-#[derive(Clone, Debug)]
-struct Facts {
-    lock: String,
-    identity: String,
-    leader: Option<String>,
-    ttl: Duration,
-    renewed_at: Option<Instant>,
-    beat: Option<Instant>,
-    ending: bool,
-    started: bool,
-    counters: Counters,
-}
-
-impl Facts {
-    fn record(&mut self, progress: &Progress) {
-        match progress {
-            Progress::Renewed { sent, ttl } => {
-                self.ttl = *ttl;
-                self.renewed_at = Some(*sent);
-            }
-            Progress::RenewalConfirmed { sent } => {
-                self.renewed_at = Some(*sent);
-                self.counters.renewals += 1;
-            }
-            Progress::RenewalLate => self.counters.late_renewals += 1,
-            Progress::LeaderSeen(leader) => self.leader.clone_from(leader),
-            Progress::Elected { .. } => self.counters.elections += 1,
-            Progress::Started => self.started = true,
-            Progress::Lost => self.counters.losses += 1,
-            Progress::Ended { again } => self.ending |= !again,
-            Progress::Released => {
-                // It may have been this instance. The next read shows the present leader.
-                self.leader = None;
-                self.renewed_at = None;
-            }
-            Progress::Joining | Progress::Waiting { .. } | Progress::Evicting | Progress::Fed(_) | Progress::Exited => {
-            }
+/// Records the parts of the status that do not depend on the state.
+fn record(status: &mut Status, progress: &Progress) {
+    match progress {
+        Progress::Renewed { sent, ttl } => {
+            status.ttl = *ttl;
+            status.renewed_at = Some(*sent);
         }
+        Progress::RenewalConfirmed { sent } => {
+            status.renewed_at = Some(*sent);
+            status.counters.renewals += 1;
+        }
+        Progress::RenewalLate => status.counters.late_renewals += 1,
+        Progress::LeaderSeen(leader) => status.leader.clone_from(leader),
+        Progress::Elected { .. } => status.counters.elections += 1,
+        Progress::Started => status.started = true,
+        Progress::Lost => status.counters.losses += 1,
+        Progress::Ended { again } => status.ending |= !again,
+        Progress::Released => {
+            // It may have been this instance. The next read shows the present leader.
+            status.leader = None;
+            status.renewed_at = None;
+        }
+        Progress::Joining | Progress::Waiting { .. } | Progress::Evicting | Progress::Fed(_) | Progress::Exited => {}
     }
 }
 
@@ -155,7 +139,6 @@ impl Facts {
 pub struct Instance<C> {
     clock: C,
     lifecycle: watch::Sender<Lifecycle>,
-    facts: RefCell<Facts>,
     status: watch::Sender<Status>,
 }
 
@@ -163,19 +146,8 @@ impl<C: Clock> Instance<C> {
     /// Creates an instance that has not joined yet.
     #[must_use]
     pub fn new(config: &ElectionConfig, clock: C) -> Self {
-        let facts = Facts {
-            lock: config.lock.to_string(),
-            identity: config.identity.clone(),
-            leader: None,
-            ttl: config.timing.lease(),
-            renewed_at: None,
-            beat: None,
-            ending: false,
-            started: false,
-            counters: Counters::default(),
-        };
-        let status = watch::Sender::new(status_of(&Lifecycle::Joining, &facts));
-        Self { clock, lifecycle: watch::Sender::new(Lifecycle::Joining), facts: RefCell::new(facts), status }
+        let status = Status::new(config.lock.to_string(), config.identity.clone(), config.timing.lease());
+        Self { clock, lifecycle: watch::Sender::new(Lifecycle::Joining), status: watch::Sender::new(status) }
     }
 
     /// Returns the status; the channel closes when the instance is dropped.
@@ -206,18 +178,18 @@ impl<C: Clock> Instance<C> {
 
     /// Records that the election still makes progress.
     pub(super) fn record_heartbeat(&self) {
-        self.publish(|_, _| {});
+        self.publish(|_, _, _| {});
     }
 
     /// Records that the program exits: no other term follows.
     pub(super) fn exit(&self) {
-        self.publish(|_, facts| facts.ending = true);
+        self.publish(|_, status, _| status.ending = true);
     }
 
     /// Records a shutdown request: the command is stopped, and no other term follows.
     pub(super) fn shut_down(&self) {
-        self.publish(|lifecycle, facts| {
-            facts.ending = true;
+        self.publish(|lifecycle, status, _| {
+            status.ending = true;
             if let Lifecycle::Leading(leading) = lifecycle {
                 *leading = leading.clone().stopping();
             }
@@ -225,29 +197,30 @@ impl<C: Clock> Instance<C> {
     }
 
     fn on(&self, progress: &Progress) {
-        let now = self.clock.now();
-        self.publish(|lifecycle, facts| {
+        self.publish(|lifecycle, status, now| {
             *lifecycle = std::mem::replace(lifecycle, Lifecycle::Joining).after(progress, now);
-            facts.record(progress);
+            record(status, progress);
         });
     }
 
     /// Changes the state and publishes the status, which counts as a heartbeat.
-    fn publish(&self, change: impl FnOnce(&mut Lifecycle, &mut Facts)) {
-        let mut facts = self.facts.borrow_mut();
-        self.lifecycle.send_modify(|lifecycle| change(lifecycle, &mut facts));
-        facts.beat = Some(self.clock.now());
-        self.status.send_replace(status_of(&self.lifecycle.borrow(), &facts));
+    fn publish(&self, change: impl FnOnce(&mut Lifecycle, &mut Status, Instant)) {
+        let now = self.clock.now();
+        self.status.send_modify(|status| {
+            self.lifecycle.send_modify(|lifecycle| change(lifecycle, status, now));
+            derive(status, &self.lifecycle.borrow());
+            status.beat = Some(now);
+        });
     }
 }
 
-/// Derives the status. It is for display only; decisions depend on the lifecycle.
-fn status_of(lifecycle: &Lifecycle, facts: &Facts) -> Status {
+/// Derives the parts of the status that depend on the state. They are for display only; decisions depend on the lifecycle.
+fn derive(status: &mut Status, lifecycle: &Lifecycle) {
     let leading = match lifecycle {
         Lifecycle::Leading(leading) => Some(leading),
         _ => None,
     };
-    let phase = match lifecycle {
+    status.phase = match lifecycle {
         Lifecycle::Joining => Phase::Joining,
         Lifecycle::Waiting { number, behind } => Phase::Waiting { number: *number, behind: behind.clone() },
         Lifecycle::Evicting | Lifecycle::Leading(Leadership { command: Command::Starting, .. }) => Phase::Elected,
@@ -255,26 +228,16 @@ fn status_of(lifecycle: &Lifecycle, facts: &Facts) -> Status {
         Lifecycle::Leading(_) => Phase::Stopping,
         Lifecycle::Released => Phase::Released,
     };
-    Status {
-        phase,
-        leader: facts.leader.clone(),
-        token: leading.map(|leading| leading.token),
-        ttl: facts.ttl,
-        renewed_at: facts.renewed_at,
-        deadlines: leading.and_then(|leading| leading.deadlines),
-        elected_at: leading.map(|leading| leading.since),
-        beat: facts.beat,
-        ending: facts.ending,
-        started: facts.started,
-        exited: leading.is_some_and(|leading| leading.command == Command::Exited),
-        counters: facts.counters,
-        lock: facts.lock.clone(),
-        identity: facts.identity.clone(),
-    }
+    status.token = leading.map(|leading| leading.token);
+    status.deadlines = leading.and_then(|leading| leading.deadlines);
+    status.elected_at = leading.map(|leading| leading.since);
+    status.exited = leading.is_some_and(|leading| leading.command == Command::Exited);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> Instant {
