@@ -19,6 +19,7 @@ use hickory_resolver::{
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 
+use super::resolve::one_at_a_time;
 use crate::{
     core::clock::Clock as _,
     settings::{Discovery, is_host},
@@ -131,19 +132,14 @@ impl<T> Records<T> {
         new
     }
 
-    /// Looks up the records. If the future is dropped, the next call waits for the same lookup.
+    /// Looks up the records.
     async fn ask(&self) -> Result<Vec<String>, String> {
-        let mut lookup = self.lookup.lock().await;
-        let handle = lookup.get_or_insert_with(|| {
-            let all = look_up_all(self.services.clone());
-            tokio::spawn(async move {
-                let limit = format!("could not look up SRV records: no answer within {}s", LOOKUP_LIMIT.as_secs());
-                BootClock.before(BootClock.now() + LOOKUP_LIMIT, all).await.unwrap_or(Err(limit))
-            })
-        });
-        let answer = handle.await;
-        *lookup = None;
-        answer.map_err(|error| error.to_string())?
+        let all = look_up_all(self.services.clone());
+        let lookup = async move {
+            let limit = format!("could not look up SRV records: no answer within {}s", LOOKUP_LIMIT.as_secs());
+            BootClock.before(BootClock.now() + LOOKUP_LIMIT, all).await.unwrap_or(Err(limit))
+        };
+        one_at_a_time(&self.lookup, lookup).await.map_err(|error| error.to_string())?
     }
 }
 
@@ -156,7 +152,7 @@ async fn look_up_all(services: Vec<Service>) -> Result<Vec<String>, String> {
     });
     let mut all = Vec::new();
     for (service, answer) in services.iter().zip(future::join_all(answers).await) {
-        all.extend(urls(service, answer?)?.into_iter().filter(|url| !all.contains(url)).collect::<Vec<_>>());
+        all.extend(urls(service, answer?)?);
     }
     let names: Vec<_> = services.iter().map(|service| &*service.name).collect();
     match all.len() {

@@ -6,7 +6,11 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-use tokio::{net::lookup_host, sync::Mutex, task::JoinHandle};
+use tokio::{
+    net::lookup_host,
+    sync::Mutex,
+    task::{JoinError, JoinHandle},
+};
 
 /// A host and a port.
 #[derive(Debug)]
@@ -53,13 +57,8 @@ impl Name {
     }
 
     async fn ask_resolver(&self) -> io::Result<Vec<SocketAddr>> {
-        let mut lookup = self.lookup.lock().await;
-        let handle = lookup.get_or_insert_with(|| {
-            let name = (self.host.clone(), self.port);
-            tokio::spawn(async move { lookup_host(name).await.map(Iterator::collect) })
-        });
-        let answer = handle.await;
-        *lookup = None;
+        let name = (self.host.clone(), self.port);
+        let answer = one_at_a_time(&self.lookup, async { lookup_host(name).await.map(Iterator::collect) }).await;
         let mut addresses = Vec::new();
         for address in answer.map_err(io::Error::other)?? {
             if !addresses.contains(&address) {
@@ -69,6 +68,17 @@ impl Name {
         let addresses = usable(addresses, has_route);
         if addresses.is_empty() { Err(io::Error::other("it has no address")) } else { Ok(addresses) }
     }
+}
+
+/// Waits for the lookup in progress, or starts this one. If the future is dropped, the next call waits for the same lookup.
+pub(super) async fn one_at_a_time<T: Send + 'static>(
+    lookup: &Mutex<Option<JoinHandle<T>>>,
+    new: impl Future<Output = T> + Send + 'static,
+) -> Result<T, JoinError> {
+    let mut lookup = lookup.lock().await;
+    let answer = lookup.get_or_insert_with(|| tokio::spawn(new)).await;
+    *lookup = None;
+    answer
 }
 
 /// Returns the addresses that the machine has a route to, or all if it has a route to none. A machine without IPv6 cannot use the
