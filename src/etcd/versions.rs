@@ -46,13 +46,19 @@ impl Risk {
         last.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns whether an instance with this configuration is affected.
-    fn affects(self, configuration: &Configuration) -> bool {
+    /// Returns whether an instance with this configuration is affected, and why.
+    fn verdict(self, configuration: &Configuration) -> (bool, &'static str) {
         match self {
-            Self::RevokesLive => configuration.voters != Some(1),
-            // The command is stopped before its lease expires, and each renewal also reads the holder key.
-            Self::ConfirmsRevoked => false,
-            Self::KeptAliveByAnyUser => configuration.has_user,
+            Self::RevokesLive => match configuration.voters {
+                Some(1) => (false, "etcd has a single member, which is always the raft leader"),
+                Some(_) => (true, "etcd has more than one member, so the raft leader can change"),
+                None => (true, "whether etcd has more than one member is unknown"),
+            },
+            Self::ConfirmsRevoked => {
+                (false, "the command is stopped before its lease expires, and each renewal reads the holder key")
+            }
+            Self::KeptAliveByAnyUser if configuration.has_user => (true, "USER is set, so etcd has users"),
+            Self::KeptAliveByAnyUser => (false, "USER is not set"),
         }
     }
 
@@ -69,22 +75,6 @@ impl Risk {
                 "lets every etcd user keep the lease of a lost leader alive, so that no other instance can lead"
                     .to_owned()
             }
-        }
-    }
-
-    /// Explains why the configuration is affected or not.
-    fn reason(self, configuration: &Configuration) -> &'static str {
-        match self {
-            Self::RevokesLive => match configuration.voters {
-                Some(1) => "etcd has a single member, which is always the raft leader",
-                Some(_) => "etcd has more than one member, so the raft leader can change",
-                None => "whether etcd has more than one member is unknown",
-            },
-            Self::ConfirmsRevoked => {
-                "the command is stopped before its lease expires, and each renewal reads the holder key"
-            }
-            Self::KeptAliveByAnyUser if configuration.has_user => "USER is set, so etcd has users",
-            Self::KeptAliveByAnyUser => "USER is not set",
         }
     }
 }
@@ -131,11 +121,11 @@ impl Advice {
         let risks = versions.iter().flat_map(|version| Risk::of(*version).map(|risk| (risk, *version)));
         // Of several members with that risk, the line names the oldest.
         let worst =
-            risks.max_by_key(|(risk, version)| (risk.affects(configuration), *risk, std::cmp::Reverse(*version)));
+            risks.max_by_key(|(risk, version)| (risk.verdict(configuration).0, *risk, std::cmp::Reverse(*version)));
         let (risk, version) = worst?;
-        let affected = risk.affects(configuration);
+        let (affected, reason) = risk.verdict(configuration);
         let whether = if affected { "this instance is affected" } else { "this instance is not affected" };
-        let (text, reason) = (risk.text(configuration), risk.reason(configuration));
+        let text = risk.text(configuration);
         let fixed = Risk::fixed_versions();
         Some(Self {
             affected,
