@@ -70,7 +70,6 @@ impl Meaning {
             Error::GRpcStatus(status) => {
                 Self::of_status(status.code() as i32, status.message()).unwrap_or_else(|| Self::of_sources(error))
             }
-            Error::LeaseKeepAliveError(text) if text.contains("lease not found") => Self::LeaseGone,
             _ => Self::of_sources(error),
         }
     }

@@ -123,10 +123,8 @@ impl Membership {
                 vote.is_some() && !self.is_newcomer(endpoint) && families.get(endpoint) == Some(family)
             })
         };
-        let is_closed = |family: &AddressFamily| {
-            let other = AddressFamily { name: family.name.clone(), is_ipv6: !family.is_ipv6 };
-            !answers(family) && answers(&other)
-        };
+        let other = |family: &AddressFamily| AddressFamily { name: family.name.clone(), is_ipv6: !family.is_ipv6 };
+        let is_closed = |family: &AddressFamily| !answers(family) && answers(&other(family));
         let counts = |endpoint: &str| !has_been_asked(endpoint) || !families.get(endpoint).is_some_and(is_closed);
         votes.keys().filter(|endpoint| !self.is_newcomer(endpoint) && counts(endpoint)).count()
     }
@@ -139,7 +137,7 @@ impl Membership {
         self.voters(|_| true) == 1
     }
 
-    /// Sets the endpoints that vote, and keeps_vote their earlier votes.
+    /// Sets the endpoints that vote, and keeps their earlier votes.
     pub(super) fn set_endpoints<'a>(&self, endpoints: impl Iterator<Item = &'a str>) {
         let mut votes = self.votes.borrow_mut();
         let before = std::mem::take(&mut *votes);
