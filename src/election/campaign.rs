@@ -92,7 +92,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         if !self.join(lease).await? {
             return Ok(Candidacy::NotJoined);
         }
-        let mut logged_position = None;
+        let mut has_joined = false;
         let mut logged_failure = String::new();
         let mut pauses = Pauses::default();
         loop {
@@ -114,7 +114,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 }
             };
             let Some((position, entry)) = view.entry_of(lease) else {
-                if logged_position.is_none() {
+                if !has_joined {
                     return Ok(Candidacy::NotJoined);
                 }
                 tracing::warn!("the queue entry was deleted: joining again with a new lease");
@@ -125,7 +125,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 tracing::warn!("lease {lease} was evicted before this instance led: joining again with a new lease");
                 return Ok(Candidacy::Over);
             }
-            self.log_position(&view, position, entry, &mut logged_position);
+            self.log_position(&view, position, entry, &mut has_joined);
             if view.is_led_by(lease) {
                 let term = Term::new(granted, renewed, &view, entry);
                 if let Some(requester) = view.requester(lease) {
@@ -379,8 +379,8 @@ impl<S: Store, C: Clock> Election<S, C> {
     }
 
     /// Reports and logs the position of this candidate in the queue, and the leader.
-    fn log_position(&self, view: &View, position: usize, entry: &Entry, logged: &mut Option<usize>) {
-        if logged.is_none() {
+    fn log_position(&self, view: &View, position: usize, entry: &Entry, has_joined: &mut bool) {
+        if !*has_joined {
             // The line about joining names the leader.
             self.logged_leader.replace(view.holder.as_ref().map(KeyValue::identity).unwrap_or_default());
         }
@@ -409,7 +409,7 @@ impl<S: Store, C: Clock> Election<S, C> {
         if waits {
             self.report(Progress::Waiting { number, behind: behind.clone() });
         }
-        if logged.is_none() {
+        if !*has_joined {
             let behind = behind.map_or_else(|| "at the head".to_owned(), |behind| format!("behind {behind:?}"));
             let leader = view
                 .holder
@@ -426,7 +426,7 @@ impl<S: Store, C: Clock> Election<S, C> {
                 );
             }
         }
-        *logged = Some(position);
+        *has_joined = true;
     }
 
     fn log_holder_without_entry(&self, holder: &KeyValue) {

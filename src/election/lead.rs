@@ -19,7 +19,7 @@ use crate::{
 use crate::{
     core::{
         clock::{Clock, Instant},
-        timing::{Deadlines, show},
+        timing::show,
     },
     guard::{CommandEnd, Guard, Order, Reason, Report},
 };
@@ -109,12 +109,12 @@ impl<S: Store, C: Clock> Election<S, C> {
     /// response does not delay the next renewal. Continues after a loss, to keep the lease alive.
     fn renewals<'a>(&'a self, term: &'a Term, begin: Instant) -> impl Stream<Item = Result<Instant, Loss>> + 'a {
         let retry = self.timing.retry_period();
-        let attempts = self.etcd.repeat_every(retry, begin.max(term.renewed_at + retry), async |store: &S| {
+        let first = begin.max(term.renewed_at + retry);
+        let attempts = self.etcd.repeat_every(retry, first, async |store: &S| {
             let gets = [self.term_keys(term), vec![self.next_entry(term)]].concat();
             self.renew_at(store, term.lease, async |store| self.read_term(store, term, &gets).await).await
         });
-        let renewals =
-            Renewals { attempts, last: begin.max(term.renewed_at + retry) - retry, slowest: None, refusal: None };
+        let renewals = Renewals { attempts, last: first - retry, slowest: None, refusal: None };
         stream::unfold(renewals, async move |mut renewals| {
             let (sent, renewed) = self.next_renewal(&mut renewals).await;
             Some((self.confirm(term, sent, renewed), renewals))
@@ -359,7 +359,7 @@ impl<S: Store, C: Clock, G: Guard> TermDriver<'_, S, C, G> {
                 tracing::info!(pid, "command started");
                 self.election.report(Progress::Started);
             }
-            Report::Fed(deadlines) => self.fed(deadlines),
+            Report::Fed(deadlines) => self.election.report(Progress::Fed(deadlines)),
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => self.on_loss(Loss::NotRenewed),
             Report::Ending(Reason::StopGrace) => {
                 tracing::warn!("the command did not exit within STOP_GRACE: killing its process tree")
@@ -386,9 +386,5 @@ impl<S: Store, C: Clock, G: Guard> TermDriver<'_, S, C, G> {
             }
         }
         None
-    }
-
-    fn fed(&self, deadlines: Deadlines) {
-        self.election.report(Progress::Fed(deadlines));
     }
 }
