@@ -23,7 +23,11 @@ pub use self::{endpoint::Endpoint, failure::ConfigError, versions::log_risks};
 
 use std::rc::Rc;
 
-use self::{discovery::Records, endpoint::Host, login::Login};
+use self::{
+    discovery::Records,
+    endpoint::{Host, Shared},
+    login::Login,
+};
 use crate::system::clock::BootClock;
 use crate::{
     etcd::{
@@ -50,7 +54,6 @@ pub fn client_of(
     if uses_tls {
         tls::verifiable(&config.tls)?;
     }
-    let shared = Rc::new(config.clone());
     let hosts: Vec<_> = match &config.endpoints {
         Endpoints::Listed(urls) => urls.iter().map(|url| (url.clone(), Host::of_url(url))).collect(),
         Endpoints::Discovered(discovery) => {
@@ -59,13 +62,14 @@ pub fn client_of(
         }
     };
     let membership = Rc::new(Membership::of(hosts.iter().map(|(name, _)| name.clone()), config.cluster_id));
-    let login = Rc::new(Login::new(timeouts.attempt_limit));
-    let endpoint = |(url, host)| {
-        let (shared, membership, login) = (Rc::clone(&shared), Rc::clone(&membership), Rc::clone(&login));
-        Endpoint::new(url, host, shared, timeouts.attempt_limit, membership, login)
-    };
-    let endpoints = hosts.into_iter().map(endpoint).collect();
-    Ok(EtcdClient::new(endpoints, Rc::clone(&membership), BootClock, timeouts))
+    let shared = Rc::new(Shared {
+        config: config.clone(),
+        connect_limit: timeouts.attempt_limit,
+        membership: Rc::clone(&membership),
+        login: Login::new(timeouts.attempt_limit),
+    });
+    let endpoints = hosts.into_iter().map(|(url, host)| Endpoint::new(url, host, Rc::clone(&shared))).collect();
+    Ok(EtcdClient::new(endpoints, membership, BootClock, timeouts))
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, LeaseGrantOptions, ResponseHeader, Txn as EtcdTxn, TxnOpResponse,
-};
+use etcd_client::{Client, Error, GetOptions, LeaseGrantOptions, ResponseHeader, Txn as EtcdTxn, TxnOpResponse};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tonic::transport::Channel;
@@ -22,7 +20,7 @@ use super::{
     failure::{Meaning, translate},
     handshake::{self, Handshake},
     lease,
-    login::{Authorized, Login, Token},
+    login::{Authorized, Login, Token, client},
     resolve::Name,
     tls,
     watch::Watch,
@@ -53,10 +51,15 @@ pub struct Endpoint {
 struct Configured {
     url: String,
     host: Host,
-    config: Rc<EtcdConfig>,
-    connect_limit: Duration,
-    membership: Rc<Membership>,
-    login: Rc<Login>,
+    shared: Rc<Shared>,
+}
+
+/// The parts that all endpoints share.
+pub(super) struct Shared {
+    pub(super) config: EtcdConfig,
+    pub(super) connect_limit: Duration,
+    pub(super) membership: Rc<Membership>,
+    pub(super) login: Login,
 }
 
 /// The host of an endpoint, which has to be resolved.
@@ -86,15 +89,8 @@ const LONGEST_MINIMUM: Duration = Duration::from_secs(76);
 impl Endpoint {
     /// Creates an endpoint without connecting.
     #[must_use]
-    pub(super) fn new(
-        url: String,
-        host: Host,
-        config: Rc<EtcdConfig>,
-        connect_limit: Duration,
-        membership: Rc<Membership>,
-        login: Rc<Login>,
-    ) -> Self {
-        let configured = Configured { url, host, config, connect_limit, membership, login };
+    pub(super) fn new(url: String, host: Host, shared: Rc<Shared>) -> Self {
+        let configured = Configured { url, host, shared };
         Self::at(configured.address(), Rc::new(configured))
     }
 
@@ -141,10 +137,10 @@ impl Endpoint {
 
     /// Verifies that the endpoint belongs to the cluster in use, by its latest response or else by another request.
     async fn verify(&self) -> Result<(), StoreError> {
-        if self.configured.membership.includes(&self.name) {
+        if self.configured.shared.membership.includes(&self.name) {
             return Ok(());
         }
-        if self.configured.membership.ours().is_none() {
+        if self.configured.shared.membership.ours().is_none() {
             return Err(StoreError::Unavailable(format!("{}: the etcd cluster to use is not decided yet", self.name)));
         }
         // Boxed, as it would make the future of every call larger.
@@ -156,7 +152,7 @@ impl Endpoint {
         let channel = self.authorized().await?;
         let result = match ask(channel.clone()).await {
             Err(error) if self.can_log_in_again(&error) => {
-                self.configured.login.forget(&channel.token);
+                self.configured.shared.login.forget(&channel.token);
                 ask(self.authorized().await?).await
             }
             result => result,
@@ -174,7 +170,7 @@ impl Endpoint {
     fn can_log_in_again(&self, error: &Error) -> bool {
         match Meaning::of(error) {
             Meaning::StaleToken => true,
-            Meaning::NotLoggedIn => self.configured.config.credentials.is_some(),
+            Meaning::NotLoggedIn => self.configured.shared.config.credentials.is_some(),
             _ => false,
         }
     }
@@ -186,8 +182,8 @@ impl Endpoint {
             && !self.has_answered.get()
             && let Some(address) = self.address
         {
-            let Configured { url, host, config, .. } = &*self.configured;
-            let outcome = handshake::probe(address, host.name(), &config.tls).await;
+            let Configured { url, host, shared } = &*self.configured;
+            let outcome = handshake::probe(address, host.name(), &shared.config.tls).await;
             let unavailable = |why: &str| StoreError::Unavailable(format!("{}: {why}", self.name));
             match (url.starts_with("https://"), outcome) {
                 (true, Some(Handshake::Untrusted(why))) => {
@@ -213,7 +209,7 @@ impl Endpoint {
     }
 
     async fn token(&self, channel: &Channel) -> Result<Token, StoreError> {
-        let Configured { login, config, .. } = &*self.configured;
+        let Shared { login, config, .. } = &*self.configured.shared;
         let Some(Credentials { user, password }) = &config.credentials else { return Ok(Token::none()) };
         loop {
             if let Some(token) = login.token() {
@@ -241,23 +237,19 @@ impl Endpoint {
         Ok(channel)
     }
 
-    async fn connect_with(channel: Channel, options: ConnectOptions) -> Result<Client, Error> {
-        Client::from_channel(etcd_client::Channel::Tonic(channel), Some(options)).await
-    }
-
     /// Creates a connection to the address, with the host of the URL for TLS and in the requests.
     fn new_channel(&self) -> Result<Channel, StoreError> {
         let unavailable = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", self.name));
-        let Configured { url, host, config, connect_limit, .. } = &*self.configured;
+        let Configured { url, host, shared } = &*self.configured;
         let address = self.address.ok_or_else(|| unavailable(&host.failure()))?;
         let mut endpoint = tonic::transport::Endpoint::from_shared(url.clone())
             .map_err(|error| unavailable(&error))?
-            .connect_timeout(*connect_limit)
+            .connect_timeout(shared.connect_limit)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(false);
         if url.starts_with("https://") {
-            let tls = tls::options(&config.tls).map_err(|error| unavailable(&error))?;
+            let tls = tls::options(&shared.config.tls).map_err(|error| unavailable(&error))?;
             endpoint = endpoint.tls_config(tls).map_err(|error| unavailable(&error))?;
         }
         Ok(endpoint.connect_with_connector_lazy(service_fn(move |_| async move {
@@ -282,8 +274,8 @@ impl Endpoint {
 
     /// Records a response from this cluster. Returns an error if it is not the cluster in use.
     fn record_cluster(&self, id: u64) -> Result<(), StoreError> {
-        self.configured.membership.record(&self.name, id);
-        match self.configured.membership.ours() {
+        self.configured.shared.membership.record(&self.name, id);
+        match self.configured.shared.membership.ours() {
             Some(ours) if ours == id => Ok(()),
             _ => Err(StoreError::Unavailable(format!("{}: belongs to another etcd cluster, {id:x}", self.name))),
         }
@@ -385,10 +377,7 @@ impl Configured {
 
     /// Creates a target with the same settings and another URL.
     fn target(&self, url: &str) -> Target {
-        let Self { config, connect_limit, membership, login, .. } = self;
-        let host = Host::of_url(url);
-        let (config, membership, login) = (Rc::clone(config), Rc::clone(membership), Rc::clone(login));
-        let configured = Self { url: url.to_owned(), host, config, connect_limit: *connect_limit, membership, login };
+        let configured = Self { url: url.to_owned(), host: Host::of_url(url), shared: Rc::clone(&self.shared) };
         Target { configured: Rc::new(configured), addresses: RefCell::default() }
     }
 }
@@ -451,7 +440,7 @@ impl Store for Endpoint {
     }
 
     fn set_urgent(&self, urgent: bool) {
-        self.configured.login.set_urgent(urgent);
+        self.configured.shared.login.set_urgent(urgent);
     }
 
     fn new_lease(&self) -> LeaseId {
@@ -462,7 +451,7 @@ impl Store for Endpoint {
 
     /// Sends an empty transaction, which needs neither a quorum nor a login.
     async fn cluster_id(&self) -> Result<u64, StoreError> {
-        let client = Self::connect_with(self.channel()?, options()).await;
+        let client = client(etcd_client::Channel::Tonic(self.channel()?)).await;
         let answer = match client {
             Ok(mut client) => client.txn(EtcdTxn::new()).await,
             Err(error) => Err(error),
@@ -557,17 +546,9 @@ impl Store for Endpoint {
 
     async fn watch(&self, ranges: &[Range], from: i64) -> Result<Watch, StoreError> {
         self.verify().await?;
-        let membership = Rc::clone(&self.configured.membership);
+        let membership = Rc::clone(&self.configured.shared.membership);
         let client = client(self.authorized().await?).await;
         let mut client = client.map_err(|error| translate(&self.name, &error))?;
         Watch::open(&self.name, membership, &mut client, ranges, from).await
     }
-}
-
-async fn client(channel: Authorized) -> Result<Client, Error> {
-    Client::from_channel(channel.into(), Some(options())).await
-}
-
-fn options() -> ConnectOptions {
-    ConnectOptions::new().with_require_leader(true)
 }

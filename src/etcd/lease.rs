@@ -3,10 +3,10 @@
 use etcd_client::Error;
 use futures_util::stream::{self, StreamExt as _};
 use hyper::http::uri::PathAndQuery;
-use tonic::{Status, client::Grpc, metadata::MetadataValue};
+use tonic::Status;
 use tonic_prost::ProstCodec;
 
-use super::login::Authorized;
+use super::login::{Authorized, prepare};
 use crate::core::names::LeaseId;
 
 /// Keeps a lease alive once. Each keepalive has its own stream, so that it has the present token and no stream breaks between two
@@ -14,11 +14,7 @@ use crate::core::names::LeaseId;
 pub(super) async fn keep_alive(channel: Authorized, lease: LeaseId) -> Result<KeptAlive, Error> {
     // The stream of requests does not end before the response, as a proxy may then close the connection.
     let asked = stream::iter([KeepAlive { lease: lease.0 }]).chain(stream::pending());
-    let mut request = tonic::Request::new(asked);
-    // So that a member that is cut off from the others returns an error at once.
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-    let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let (mut client, request) = prepare(channel, asked).await?;
     let path = PathAndQuery::from_static("/etcdserverpb.Lease/LeaseKeepAlive");
     let answers = client.streaming(request, path, ProstCodec::<KeepAlive, KeptAlive>::default()).await?;
     let answer = answers.into_inner().message().await?;

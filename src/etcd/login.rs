@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use etcd_client::{Client, ConnectOptions, Txn};
+use etcd_client::{Client, ConnectOptions, Error, Txn};
 use futures_util::{FutureExt as _, future::Shared};
 use hyper::http::{HeaderValue, Request, Response, uri::PathAndQuery};
 use tokio::sync::watch;
@@ -115,11 +115,7 @@ impl Login {
 
 /// Requests a token. Returns `None` if authentication is not enabled: then no password is needed, as with etcd's own client.
 async fn authenticate(channel: Channel, name: String, password: String) -> Result<Option<HeaderValue>, Status> {
-    let mut request = tonic::Request::new(AuthenticateRequest { name, password });
-    // So that a member that is cut off from the others returns an error at once.
-    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-    let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let (mut client, request) = prepare(channel, AuthenticateRequest { name, password }).await?;
     let path = PathAndQuery::from_static("/etcdserverpb.Auth/Authenticate");
     match client.unary(request, path, ProstCodec::<_, AuthenticateResponse>::default()).await {
         Ok(answer) => HeaderValue::try_from(answer.into_inner().token)
@@ -134,15 +130,28 @@ async fn authenticate(channel: Channel, name: String, password: String) -> Resul
 async fn stops_answering(channel: Channel, limit: Duration) {
     loop {
         BootClock.sleep(limit / 10).await;
-        let asked = async {
-            let options = ConnectOptions::new().with_require_leader(true);
-            let channel = etcd_client::Channel::Tonic(channel.clone());
-            Client::from_channel(channel, Some(options)).await?.txn(Txn::new()).await
-        };
+        let asked = async { client(etcd_client::Channel::Tonic(channel.clone())).await?.txn(Txn::new()).await };
         if BootClock.before(BootClock.now() + limit * 3 / 10, asked).await.is_none() {
             return;
         }
     }
+}
+
+/// Prepares a call that `etcd-client` does not have. A member that is cut off from the others returns an error at once.
+pub(super) async fn prepare<S: tonic::client::GrpcService<Body>, T>(
+    service: S,
+    message: T,
+) -> Result<(Grpc<S>, tonic::Request<T>), Status> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+    let mut client = Grpc::new(service);
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    Ok((client, request))
+}
+
+/// Creates a client to whose requests the same applies.
+pub(super) async fn client(channel: impl Into<etcd_client::Channel>) -> Result<Client, Error> {
+    Client::from_channel(channel.into(), Some(ConnectOptions::new().with_require_leader(true))).await
 }
 
 /// A connection whose requests carry this token.
