@@ -22,6 +22,7 @@ use nix::{
 use crate::{
     behavior::Behavior,
     journal::{Kind, Record, now, read},
+    lock_set,
     process::{Stat, lives},
 };
 
@@ -79,6 +80,8 @@ pub fn run() {
         handle(SigHandler::SigDfl);
         raise(Signal::try_from(signal).expect("a signal")).expect("raising it");
     }
+    // Last, as a process with a second thread must not fork.
+    lock_set::start(token());
     live(writer, &behavior, true);
 }
 

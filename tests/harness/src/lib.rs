@@ -16,6 +16,7 @@
 //! - [`Balancer`] is one address in front of all members; [`Names`] gives candidates one name for all members.
 //! - [`Disk`] is a file system that can be made to hang.
 //! - [`failover`] is the table of the times that the tests of the units measure.
+//! - [`LockSet`] is a set in a register without a lock of its own, to which commands add.
 //! - [`journal`] is the oracle; [`journaled`] the command that writes it.
 //! - [`Timing`] derives the limits from lease, renew deadline and retry period, times `TEST_SLACK`.
 //!
@@ -34,6 +35,7 @@ pub mod failover;
 pub mod http;
 pub mod journal;
 pub mod journaled;
+mod lock_set;
 mod member;
 pub mod names;
 pub mod process;
@@ -53,6 +55,7 @@ pub use candidate::Candidate;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use disk::Disk;
 pub use journal::Journal;
+pub use lock_set::{LockSet, Loss, Mode, Removal, Verdict};
 pub use member::Member;
 pub use names::Names;
 pub use process::{End, Process};
