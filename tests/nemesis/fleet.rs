@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use harness::{
-    Balancer, Candidate, Cluster, Disk, End, Names, Proxy, World, certificates::NAME, journal::now, process,
+    Balancer, Candidate, Cluster, Disk, End, LockSet, Names, Proxy, World, certificates::NAME, journal::now, process,
 };
 use nix::sys::signal::Signal;
 
@@ -38,6 +38,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) id: u64,
     pub(crate) names: Option<Names>,
     pub(crate) disk: Option<&'a Disk>,
+    /// The set to which the commands add.
+    pub(crate) lock_set: Option<&'a LockSet>,
 }
 
 /// All instances.
@@ -71,6 +73,8 @@ pub(crate) struct Instance {
     pub(crate) hurt: Option<Part>,
     /// Its present network fault, of which there is one at a time.
     pub(crate) unlinked: bool,
+    /// Whether its machine is frozen, so that no other fault has an effect.
+    pub(crate) frozen: bool,
 }
 
 /// A process by id and start time.
@@ -99,6 +103,7 @@ impl<'a> Fleet<'a> {
                 force_next: false,
                 hurt: None,
                 unlinked: false,
+                frozen: false,
             }
         });
         let instances = instances.collect();
@@ -150,13 +155,13 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Returns the target of a fault, if its gatekeeper lives.
+    /// Returns the target of a fault, if its gatekeeper lives and its machine is not frozen.
     pub(crate) fn find(&mut self, target: Target) -> Option<&mut Instance> {
         let index = match target {
             Target::Instance(index) => index,
             Target::Leader => self.leader()?,
         };
-        self.instances.get_mut(index).filter(|instance| instance.candidate.end().is_none())
+        self.instances.get_mut(index).filter(|instance| !instance.frozen && instance.candidate.end().is_none())
     }
 
     /// Returns the instance whose command runs, stopping or not.
@@ -270,6 +275,9 @@ impl Ground<'_> {
         }
         if let Some(disk) = self.disk.filter(|_| life.log_may_hang && !logs_hang) {
             setup = setup.log_file(disk.path().join(format!("{name}.stderr")));
+        }
+        if let Some((variable, directory)) = self.lock_set.map(LockSet::variable) {
+            setup = setup.variable(variable, directory);
         }
         if life.campaigns_again {
             setup = setup.set("ON_LOSS", "campaign");

@@ -15,7 +15,7 @@ const ABOVE: f64 = 2.0;
 const BELOW: f64 = 19.5;
 
 /// All kinds, in the order of the legend.
-const MARKS: [(&str, Mark); 28] = [
+const MARKS: [(&str, Mark); 29] = [
     ("gatekeeper killed", Mark::Point { shape: cross, style: r##"stroke="#000000" stroke-width="2.4" fill="none""## }),
     ("guard killed", Mark::Point { shape: cross, style: r##"stroke="#6a1b9a" stroke-width="2.4" fill="none""## }),
     ("command killed", Mark::Point { shape: cross, style: r##"stroke="#bf360c" stroke-width="2.4" fill="none""## }),
@@ -43,6 +43,7 @@ const MARKS: [(&str, Mark); 28] = [
     ("entry deleted", Mark::Point { shape: diamond, style: r##"fill="#fb8c00""## }),
     ("lease revoked (beyond)", Mark::Point { shape: diamond, style: r##"fill="#b71c1c""## }),
     ("gatekeeper and guard frozen (beyond)", Mark::Span { at: BELOW, style: r##"fill="#b71c1c""## }),
+    ("machine frozen (beyond)", Mark::Span { at: BELOW, style: r##"fill="#e65100""## }),
     ("two at once", Mark::Span { at: ABOVE, style: r##"fill="#e53935" fill-opacity="0.55" stroke="#b71c1c""## }),
 ];
 

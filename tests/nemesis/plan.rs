@@ -19,9 +19,22 @@ const LONGEST_LEASE: u64 = 5;
 const LONGEST_GRACE: u64 = 3;
 /// The longest time that the supervisor waits before a restart.
 const LONGEST_PAUSE: u64 = 1_500;
+/// The longest time in milliseconds for which a command runs alone after its machine was frozen.
+const LATEST_RESUME: u64 = 100;
 /// The guarantee does not cover the deletion of two keys of one term: an operator waits until the first deletion has
 /// had its effect.
 const BETWEEN_DELETIONS: Duration = Duration::from_secs(2 * LONGEST_LEASE + LONGEST_GRACE);
+
+/// Which faults a run causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Only those that the guarantee covers.
+    Guarantee,
+    /// Also those beyond it: lease revoke, gatekeeper and guard frozen together.
+    Beyond,
+    /// Also whole machines that freeze for longer than a lease, which is beyond the guarantee.
+    Machines,
+}
 
 /// One storm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +88,9 @@ pub(crate) enum Fault {
     Revoke,
     /// Gatekeeper and guard of the leader freeze together: beyond the limits of the guarantee.
     FreezeBoth,
+    /// All processes of the leader freeze for longer than a lease: beyond the limits of the guarantee. The command
+    /// resumes first, and the guard and the gatekeeper this much later, so that the command runs on without a lock.
+    FreezeMachine { guard: Duration, gatekeeper: Duration },
 }
 
 /// The target of a fault.
@@ -113,8 +129,8 @@ pub(crate) enum Outage {
 }
 
 impl Round {
-    /// Creates the storm with this number. Only with `beyond` it has faults that the guarantee does not cover.
-    pub(crate) fn new(seed: u64, number: u64, beyond: bool) -> Self {
+    /// Creates the storm with this number.
+    pub(crate) fn new(seed: u64, number: u64, scope: Scope) -> Self {
         let mut random = Random::for_purpose(seed, &[1, number]);
         let length = random.between(14_000, 26_000);
         let mut steps = Vec::new();
@@ -126,7 +142,7 @@ impl Round {
             if at >= length {
                 return Self { steps, length };
             }
-            let mut fault = Fault::any(&mut random, beyond);
+            let mut fault = Fault::any(&mut random, scope);
             let lasting = fault.lasting(&mut random);
             match fault {
                 // One outage at a time, so that a majority is only lost on purpose.
@@ -141,6 +157,10 @@ impl Round {
                     fault = Fault::Kill(Part::Command, Target::Leader);
                 }
                 Fault::DeleteHolder | Fault::DeleteEntry(_) => deletion_from = at + BETWEEN_DELETIONS,
+                // The calm would end it before its lease expires.
+                Fault::FreezeMachine { .. } if at + lasting > length => {
+                    fault = Fault::Restart(Target::any(&mut random));
+                }
                 _ => {}
             }
             steps.push(Step { at, fault, lasting });
@@ -149,10 +169,15 @@ impl Round {
 }
 
 impl Fault {
-    fn any(random: &mut Random, beyond: bool) -> Self {
+    fn any(random: &mut Random, scope: Scope) -> Self {
         let target = Target::any(random);
-        if beyond && random.chance(5) {
-            return random.pick(&[Self::Revoke, Self::FreezeBoth]);
+        match scope {
+            Scope::Beyond if random.chance(5) => return random.pick(&[Self::Revoke, Self::FreezeBoth]),
+            Scope::Machines if random.chance(30) => {
+                let [guard, gatekeeper] = [(); 2].map(|()| random.between(0, LATEST_RESUME));
+                return Self::FreezeMachine { guard, gatekeeper };
+            }
+            _ => {}
         }
         match random.below(128) {
             0..10 => Self::Kill(Part::Gatekeeper, target),
@@ -202,6 +227,7 @@ impl Fault {
                     random.between(1_500, 8_000)
                 }
             }
+            Self::FreezeMachine { .. } => longest_lease() + random.between(1_000, 4_000),
             _ => Duration::ZERO,
         }
     }
@@ -236,6 +262,7 @@ impl Fault {
             Self::DeleteEntry(_) => "entry deleted",
             Self::Revoke => "lease revoked (beyond)",
             Self::FreezeBoth => "gatekeeper and guard frozen (beyond)",
+            Self::FreezeMachine { .. } => "machine frozen (beyond)",
         }
     }
 }

@@ -4,9 +4,11 @@
 //! The faults follow from the seed alone ([`plan`]), but not the exact timing of the processes, so a seed that failed
 //! is likely, not certain, to fail again.
 
+mod additions;
 mod chronicle;
 mod fleet;
 mod judge;
+mod machine;
 mod marks;
 mod picture;
 mod plan;
@@ -23,9 +25,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Cluster, Disk, Names, World, certificates::NAME, journal::now, wait::scaled};
+use harness::{Cluster, Disk, LockSet, Names, World, certificates::NAME, journal::now, wait::scaled};
 
+pub(crate) use self::plan::Scope;
 use self::{
+    additions::Additions,
     chronicle::{Calm, Chronicle},
     fleet::{Fleet, Ground},
     judge::Verdict,
@@ -46,11 +50,19 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// No storm begins later than this.
     pub(crate) length: Duration,
-    /// Whether to cause faults beyond the limits of the guarantee, too.
-    pub(crate) beyond: bool,
+    pub(crate) scope: Scope,
+    /// Whether the commands add to a set, of which no update may be lost.
+    pub(crate) lock_set: bool,
     pub(crate) program: PathBuf,
     /// Receives the progress of the run.
     pub(crate) say: fn(&str),
+}
+
+impl Options {
+    /// The name of the command that runs it, and of the folder of its reports.
+    const fn name(&self) -> &'static str {
+        if self.lock_set { "lock-set" } else { "nemesis" }
+    }
 }
 
 /// Runs storms and calms until the time is over; returns the report, or the report with everything that was wrong.
@@ -60,12 +72,15 @@ pub(crate) fn run(options: &Options) -> Result<String, String> {
     let disk = Disk::mount(world.directory());
     let names = Names::new().inspect(|names| names.set(NAME, &world.cluster().ips()));
     let id = world.cluster().etcdctl().cluster_id()?;
-    let ground = Ground { world: &world, seed: options.seed, stray: &stray, id, names, disk: disk.as_ref() };
+    let lock_set = options.lock_set.then(|| LockSet::new(world.directory()));
+    let (disk, lock_set) = (disk.as_ref(), lock_set.as_ref());
+    let ground = Ground { world: &world, seed: options.seed, stray: &stray, id, names, disk, lock_set };
     let mut run = Run::new(ground, options);
     let begun = Instant::now();
     for number in 0.. {
-        run.storm(&Round::new(options.seed, number, options.beyond));
+        run.storm(&Round::new(options.seed, number, options.scope));
         run.calm();
+        run.judge_additions();
         (options.say)(&run.progress(number));
         if run.is_wrong() || begun.elapsed() >= options.length {
             break;
@@ -84,6 +99,8 @@ struct Run<'a> {
     looked: Instant,
     /// The verdict on the journal at the last check.
     verdict: Verdict,
+    /// The verdict on the set at the last check.
+    additions: Option<Additions>,
     /// All other violations.
     wrong: Vec<String>,
 }
@@ -101,6 +118,7 @@ impl<'a> Run<'a> {
             chronicle,
             looked: Instant::now(),
             verdict: Verdict::default(),
+            additions: None,
             wrong: Vec::new(),
         }
     }
@@ -164,6 +182,13 @@ impl<'a> Run<'a> {
         self.wrong.append(&mut self.fleet.unexpected);
     }
 
+    fn judge_additions(&mut self) {
+        self.additions = self.fleet.ground.lock_set.map(Additions::of);
+        let broken = self.additions.as_ref().map(|additions| additions.broken(&self.striker.victims));
+        let new = broken.unwrap_or_default().into_iter().filter(|line| !self.wrong.contains(line));
+        self.wrong.extend(new.collect::<Vec<_>>());
+    }
+
     fn is_wrong(&self) -> bool {
         !self.verdict.broken.is_empty() || !self.wrong.is_empty()
     }
@@ -173,11 +198,12 @@ impl<'a> Run<'a> {
         let calm = self.chronicle.calms.last();
         let led = calm.and_then(|calm| Some(Duration::from_nanos(calm.led? - calm.from)));
         format!(
-            "{:>6.0} s  storm {round}: {} faults and {} terms so far; then an instance led {}{}",
+            "{:>6.0} s  storm {round}: {} faults and {} terms so far; then an instance led {}{}{}",
             Duration::from_nanos(now() - self.chronicle.begun).as_secs_f64(),
             self.chronicle.events.len(),
             terms.len(),
             led.map_or_else(|| "not yet".to_owned(), |led| format!("after {:.1} s", led.as_secs_f64())),
+            self.additions.as_ref().map_or_else(String::new, Additions::progress),
             if self.is_wrong() { "; SOMETHING IS WRONG, stopping here" } else { "" }
         )
     }
@@ -190,6 +216,7 @@ impl<'a> Run<'a> {
             self.wrong.push(panicked.downcast_ref::<String>().cloned().unwrap_or_default());
         }
         self.look();
+        self.judge_additions();
         // A lease that no process could revoke expires.
         let limit = Instant::now() + scaled(plan::longest_lease() + Duration::from_secs(5));
         let journal = self.world.journal().path().display().to_string();
@@ -229,11 +256,16 @@ impl<'a> Run<'a> {
         let terms = judge::terms(&self.world.journal().lives());
         self.wrong.extend(self.panicked());
         let wrong: Vec<String> = self.verdict.broken.iter().chain(&self.wrong).cloned().collect();
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nemesis");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(self.options.name());
         let file = |what: &str| folder.join(format!("{}.{what}", self.options.seed));
         let mut report = format!("seed {}\n{}", self.options.seed, report::summary(&self.chronicle, &terms));
-        for line in &self.verdict.beyond {
-            report += &format!("beyond the limits of the guarantee, as expected: {line}\n");
+        if let Some(additions) = &self.additions {
+            let Striker { victims, overtaken, .. } = &self.striker;
+            report += &additions.summary(self.options.scope, victims, overtaken.len());
+        }
+        let beyond = &self.verdict.beyond;
+        if !beyond.is_empty() {
+            report += &format!("{} violations beyond the limits of the guarantee, as expected\n", beyond.len());
         }
         report += &format!("picture: {}\nstory:   {}\n", file("svg").display(), file("txt").display());
         if wrong.is_empty() {
@@ -242,7 +274,7 @@ impl<'a> Run<'a> {
             report += &format!("logs:    {}\n", file("logs").display());
             report += &format!("VERDICT: BROKEN\n  {}\n", wrong.join("\n  "));
         }
-        let story = format!("{report}\n{}", report::story(&self.chronicle, &terms));
+        let story = format!("{report}\n{}\n{}", beyond.join("\n"), report::story(&self.chronicle, &terms));
         let picture = picture::draw(&self.chronicle, &terms, self.options.seed, &wrong);
         let written = fs::create_dir_all(&folder)
             .and_then(|()| fs::write(file("svg"), picture))
@@ -295,6 +327,6 @@ pub(crate) fn any_seed() -> u64 {
 }
 
 /// Describes the plan of the first rounds.
-pub(crate) fn plan(seed: u64, beyond: bool) -> String {
-    (0..3).flat_map(|number| Round::new(seed, number, beyond).steps).map(|step| format!("{step:?}\n")).collect()
+pub(crate) fn plan(seed: u64, scope: Scope) -> String {
+    (0..3).flat_map(|number| Round::new(seed, number, scope).steps).map(|step| format!("{step:?}\n")).collect()
 }

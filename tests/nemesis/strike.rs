@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use super::{
     chronicle::{Chronicle, Lane},
     fleet::{ExactProcess, Fleet, name},
+    machine::Machine,
     plan::{Fault, Link, MEMBERS, Outage, Part, REPLACED, Step, Target},
 };
 
@@ -20,6 +21,8 @@ pub(crate) struct Striker<'a> {
     nameless: bool,
     /// Tokens of terms with faults that the guarantee does not cover.
     pub(crate) victims: BTreeSet<i64>,
+    /// Those of them whose machine was frozen until another instance had become leader.
+    pub(crate) overtaken: BTreeSet<i64>,
 }
 
 /// How to heal a fault.
@@ -31,6 +34,7 @@ struct Undo {
 
 enum Healing {
     Thaw { instance: usize, number: u64, half: bool, processes: Vec<ExactProcess> },
+    Machine { instance: usize, machine: Machine },
     Mend(usize),
     Member(usize, Outage),
     Stray,
@@ -40,7 +44,14 @@ enum Healing {
 
 impl<'a> Striker<'a> {
     pub(crate) fn new(world: &'a World) -> Self {
-        Self { world, undos: Vec::new(), down: BTreeSet::new(), nameless: false, victims: BTreeSet::new() }
+        Self {
+            world,
+            undos: Vec::new(),
+            down: BTreeSet::new(),
+            nameless: false,
+            victims: BTreeSet::new(),
+            overtaken: BTreeSet::new(),
+        }
     }
 
     /// Causes the fault, unless it has no target or would be a second failure.
@@ -53,6 +64,9 @@ impl<'a> Striker<'a> {
                 let done = self.freeze(step, &[Part::Gatekeeper, Part::Guard], Target::Leader, fleet, chronicle);
                 self.victims.extend(done.and(victim));
                 done
+            }
+            Fault::FreezeMachine { guard, gatekeeper } => {
+                self.freeze_machine(step, guard, gatekeeper, fleet, chronicle)
             }
             Fault::Link(link, one, target) => self.link(step, link, one, target, fleet, chronicle),
             Fault::Member(outage, index) => self.members(step, outage, &[index], chronicle),
@@ -98,6 +112,12 @@ impl<'a> Striker<'a> {
                     if half && instance.number == number && processes.iter().all(|process| process.lives()) {
                         instance.hurt = None;
                     }
+                }
+                Healing::Machine { instance, machine } => {
+                    let newest = self.token_of_leader();
+                    self.overtaken.extend(newest.filter(|&token| token > machine.token).map(|_| machine.token));
+                    machine.resume();
+                    fleet.instances[instance].frozen = false;
                 }
                 Healing::Mend(index) => {
                     fleet.instances[index].balancer.members().iter().for_each(Proxy::heal);
@@ -162,6 +182,24 @@ impl<'a> Striker<'a> {
         let event = chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
         let (instance, number) = (instance.index, instance.number);
         self.later(step, event, Healing::Thaw { instance, number, half: half.is_some(), processes });
+        Some(())
+    }
+
+    fn freeze_machine(
+        &mut self,
+        step: &Step,
+        guard: Duration,
+        gatekeeper: Duration,
+        fleet: &mut Fleet<'_>,
+        chronicle: &mut Chronicle,
+    ) -> Option<()> {
+        let instance = fleet.find(Target::Leader).filter(|instance| instance.hurt.is_none())?;
+        let machine = Machine::freeze(instance, guard, gatekeeper)?;
+        instance.frozen = true;
+        self.victims.insert(machine.token);
+        let event = chronicle.note(now(), Lane::Instance(instance.index), step.fault.name(), "");
+        let instance = instance.index;
+        self.later(step, event, Healing::Machine { instance, machine });
         Some(())
     }
 

@@ -24,6 +24,7 @@ cargo xtask test      Run all tests against real clusters; further arguments are
                --all-on VERSION      After --differing: run all tests on this version
 cargo xtask generate  Write the files that are generated from the settings: tables in docs/, example.env, JSON for the NixOS module
 cargo xtask nemesis   Run five instances and cause a fault every second: --minutes 60 --seed 7
+cargo xtask lock-set  Do so while the commands add to a set, and check that no update is lost: --minutes 10 --freeze-machines
 cargo xtask bench     Measure speed and cost, compared with etcdctl lock and etcd alone (--help lists the options)
 cargo xtask verify    Test the packages on machines in containers: packages, systemd, containers, or all; needs root and Debian
                --suite bookworm,trixie,forky    Test packages and systemd only on these suites of Debian; the default is all available
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Some("test") => tools::install().and_then(|()| test(&rest)),
         Some("generate") => tools::install().and_then(|()| generate(&rest)),
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
+        Some("lock-set") => tools::install().and_then(|()| lock_set(&rest)),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("verify") => verify::verify(&rest),
         Some("dist") => dist::dist(&rest),
@@ -125,6 +127,10 @@ fn demo(arguments: &[String]) -> Result<(), String> {
 
 fn nemesis(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "nemesis", "--"], arguments, &[])
+}
+
+fn lock_set(arguments: &[String]) -> Result<(), String> {
+    cargo(&["test", "--quiet", "--test", "lock-set", "--"], arguments, &[])
 }
 
 /// Measures the static program, or else, where it cannot be built, the one that cargo builds for this machine.
