@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 
 use super::{
     chronicle::{Chronicle, Presence},
-    plan::{INSTANCES, Life, Part, REPLACED, Target, Way},
+    life::{Life, Way},
+    plan::{INSTANCES, Part, REPLACED, Target},
 };
 
 const NAMES: [&str; INSTANCES] = ["anna", "bert", "cleo", "dora", "emil"];

@@ -8,6 +8,7 @@ mod additions;
 mod chronicle;
 mod fleet;
 mod judge;
+mod life;
 mod machine;
 mod marks;
 mod picture;
