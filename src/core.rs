@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod exit_code;
+pub mod kv;
 pub mod limits;
 pub mod names;
 pub mod start_error;

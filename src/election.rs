@@ -1,18 +1,51 @@
-//! The election: one lock, one candidate, over any [`Store`](crate::etcd::store::Store).
+//! The election: one lock, one candidate, as a pure function: (state, event, now) → actions. No IO, no clock, no runtime.
 //!
 //! A candidate leads while the head of the queue *and* the holder key are attached to its lease and no eviction marker exists
-//! ([`view`]). It [campaigns](Election::campaign) until then, [leads](Election::lead) while the guard runs the command, and
-//! [hands over](Election::hand_over) when the process tree has exited. Leadership is never taken from a live instance:
-//! another one makes a handover request, or waits until the lease has expired; by then the guard has killed the command.
+//! ([`view`]). Leadership is never taken from a live instance: another one makes a handover request, or waits until the lease has
+//! expired; by then the guard has killed the command. Every transaction compares all that it depends on, so it does no harm
+//! if it is applied late or twice.
 //!
-//! Every transaction compares all that it depends on, so that it is harmless if it is applied late or twice.
+//! ```text
+//!             ┌────────────────────────────────────────────────────────────────┐
+//!             ▼                                                                │
+//! ──▶ Joining ──▶ Verifying ◀──▶ Waiting ──▶ Leading ──▶ Stopping ──▶ HandingOver ──▶ Releasing ──▶ Resting, exit
+//!                  ▲     │                     ▲                         ▲
+//!                  ▼     └─────────────────────┴─────────────────────────┘
+//!               Claiming
+//! ```
+//!
+//! | phase | answer of etcd | report of the guard | signal | cluster lost | woken |
+//! | --- | --- | --- | --- | --- | --- |
+//! | joining | granted → create the entry; created → verifying | lost → exit | shutdown → releasing | joining again | after a pause: grant |
+//! | verifying | read → claiming, waiting, leading or handing over; lease gone → joining again | lost → exit | shutdown → releasing | joining again | after a pause: read |
+//! | claiming | any outcome → verifying | lost → exit | shutdown → releasing | joining again | |
+//! | waiting | handed over → leading; other changes → verifying; lease gone → joining again | lost → exit | shutdown → releasing | joining again | renewal is due |
+//! | leading | renewal → feed; loss or request → stopping | tree exited → handing over; deadline passed → stopping | forwarded | stopping | renewal is late; open the watch |
+//! | stopping | | tree exited → handing over | forwarded | | |
+//! | handing over | applied → releasing after 50 ms; failed → try the next one found, then releasing | lost → exit | no further term | releasing | limit → releasing |
+//! | releasing | revoked → joining or exit | lost → exit | no further term | | limit → joining or exit |
+//! | resting | | | exit | | exit |
+//!
+//! In the first four phases ACQUIRE_TIMEOUT and a denied access lead to releasing, too. A phase that is left cancels its requests;
+//! an answer that comes later is ignored.
+//!
+//! The log lines are written by the phases. No decision depends on them.
 
-mod campaign;
+mod candidacy;
 mod candidate;
-mod hand_over;
+mod context;
+mod demand;
+mod end;
 pub mod keys;
-pub mod lead;
+mod loss;
+mod next;
+mod phases;
+mod position;
 pub mod progress;
+pub mod protocol;
+mod step;
+mod term;
+mod transactions;
 pub mod view;
 
-pub use self::candidate::{Election, Term};
+pub use self::{candidate::Candidate, context::Shift};

@@ -13,6 +13,7 @@ mod handshake;
 mod lease;
 mod login;
 pub mod membership;
+pub(crate) mod pages;
 mod resolve;
 pub mod store;
 mod tls;

@@ -1,9 +1,13 @@
 //! The gatekeeper: takes part in the election, and orders the guard to run the command while it leads.
 //!
-//! [`lifecycle`] has the state of the instance, and `run` the sequence of campaigns and terms.
+//! [`lifecycle`] has the state of the instance, and `run` drives the candidate.
 
 pub mod lifecycle;
+mod requests;
 mod run;
 mod start;
 
-pub use self::{run::run, start::start};
+pub use self::{
+    run::{RunSettings, run},
+    start::start,
+};

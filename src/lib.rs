@@ -25,11 +25,13 @@
 //!
 //! # The election
 //!
-//! [`election`] uses etcd through a small trait, [`etcd::store::Store`], so that tests can run it in simulated time against a
-//! store in memory. [`election::keys`] defines the keys, [`election::view`] interprets one read of them, and the steps are
-//! [campaign](election::Election::campaign) (join, wait, claim, verify), [lead](election::Election::lead) and hand over.
-//! [`etcd::client`] combines all endpoints into one store, and [`etcd::membership`] decides which cluster is used. Every address
-//! of a configured name is an endpoint, and all endpoints share one login.
+//! [`election`] decides, as one pure function: [`Candidate::on`](election::Candidate::on) handles an event and returns actions. Each
+//! phase of an instance has its own file. [`election::keys`] defines the keys, [`election::view`] interprets one read of them, and
+//! `election::transactions` has every transaction. The [`gatekeeper`] performs the actions and feeds the events.
+//!
+//! [`etcd::client`] combines all endpoints, and [`etcd::membership`] decides which cluster is used. Every address of a configured
+//! name is an endpoint, and all endpoints share one login. The client uses an endpoint through a small trait,
+//! [`etcd::store::Store`], so that tests can run everything in simulated time against a store in memory.
 //!
 //! These rules hold everywhere:
 //!
@@ -51,17 +53,14 @@
 //! gatekeeper   drives the election and the guard: signals, lifecycle, start, end
 //! ctl          subcommands for operators and container engines, and the revocation of a lease for the guard
 //! status       the lifecycle as HTTP, metrics and systemd show it
-//! election     keys, view, campaign, lead, handover
 //! etcd         etcd client: hedging, rotation, vote; endpoint, watch, TLS, login, names, conversions
+//! election     candidate and its phases, transactions, view, keys: no IO, no clock, no runtime
 //! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
 //! log          lines on stderr, written without blocking
 //! settings     flags and variables to a typed, checked and complete configuration
 //! system       clock and runtime
-//! core         instants, timing, limits, names, texts, exit codes, start errors: no IO, no tokio
+//! core         instants, timing, limits, names, data model of etcd, texts, exit codes, start errors: no IO, no tokio
 //! ```
-//!
-//! The election is above the etcd client, as its steps are asynchronous and make requests. It reports its progress to the layers
-//! above by a callback ([`election::progress`]).
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 

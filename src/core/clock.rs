@@ -62,6 +62,25 @@ impl fmt::Debug for Instant {
     }
 }
 
+/// A shift of instants. A check of all states uses it: states that differ only by a shift behave the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift {
+    /// The instant that becomes `to`; all others keep their distance from it.
+    pub from: Instant,
+    /// The instant that `from` becomes.
+    pub to: Instant,
+}
+
+impl Shift {
+    /// Moves an instant.
+    pub fn instant(self, instant: &mut Instant) {
+        *instant = match instant.0.checked_sub(self.from.0) {
+            Some(after) => self.to + after,
+            None => self.to - self.from.saturating_since(*instant),
+        };
+    }
+}
+
 /// A clock for asynchronous code: that of the machine or a simulated one.
 pub trait Clock {
     /// Returns the present instant.

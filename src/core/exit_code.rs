@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// How the program ends. The exit code of the command is passed on unchanged. The program's own codes are those of `sysexits.h`
 /// and the next two, which shells and most commands do not use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exit {
     /// The command ended with this code; also 0 for an operator command that succeeded, and for `--help`.
     Command(u8),

@@ -11,10 +11,10 @@
 
 use std::time::Duration;
 
-use crate::core::clock::Instant;
+use crate::core::clock::{Instant, Shift};
 
 /// The deadlines of the command that one confirmed renewal sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Deadlines {
     /// When the command receives the stop signal unless a later renewal has been confirmed.
     pub stop_at: Instant,
@@ -28,10 +28,16 @@ impl Deadlines {
     pub fn later(self, other: Self) -> Self {
         Self { stop_at: self.stop_at.max(other.stop_at), kill_at: self.kill_at.max(other.kill_at) }
     }
+
+    /// Moves both.
+    pub fn shift(&mut self, shift: Shift) {
+        shift.instant(&mut self.stop_at);
+        shift.instant(&mut self.kill_at);
+    }
 }
 
 /// Durations of lease, renewal and stop that work together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     lease: Duration,
     renew_deadline: Duration,
@@ -40,7 +46,7 @@ pub struct Timing {
 }
 
 /// Why a set of durations cannot work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TimingError {
     /// etcd grants whole seconds only.
     Lease(Duration),

@@ -1,5 +1,6 @@
 //! `ctl show`: prints the holder of a lock and its queue, as a table or as JSON.
 
+use crate::core::kv::{Get, KeyValue, StoreError};
 use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
@@ -10,7 +11,8 @@ use crate::{
     etcd::{
         self, Endpoint,
         client::{EtcdClient, RequestTimeouts},
-        store::{Get, KeyValue, Store as _, StoreError},
+        pages::read_lock,
+        store::Store as _,
     },
     settings::EtcdConfig,
     system::clock::BootClock,
@@ -41,11 +43,9 @@ pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Ex
 
 /// Reads a lock and the time left of its holder's lease. Retries until etcd answers; returns an error only if it denies access.
 async fn read<C: Clock>(lock: &LockName, client: &EtcdClient<Endpoint, C>) -> Result<LockState, StoreError> {
-    let view = client
-        .hedged(async |store| {
-            View::read(lock, lock.requests().map(Get::names), async |gets: &[Get]| store.read(gets).await).await
-        })
-        .await?;
+    let requests = lock.requests().map(Get::names);
+    let read = async |store: &Endpoint| read_lock(lock, &requests, async |gets: &[Get]| store.read(gets).await).await;
+    let view = View::new(lock, client.hedged(read).await?);
     let ttl_left = match view.holder.as_ref().and_then(|holder| holder.lease) {
         Some(lease) => client.hedged(async |store| store.time_to_live(lease).await).await?,
         None => None,

@@ -1,172 +1,202 @@
-//! The state of one candidate in one election, and the reads that all its steps need.
+//! The candidate: dispatches each event to its phase.
 
-use std::{
-    cell::{Cell, RefCell},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    keys::Request,
-    progress::{Observer, Progress},
-    view::{Entry, View},
+    context::{Context, Shared, Shift},
+    next::{Handle as _, Next},
+    phases::{Claiming, HandingOver, Joining, Leading, Releasing, Resting, Stopping, Verifying, Waiting},
+    protocol::{Action, Event, Meaning},
 };
 use crate::{
-    core::{
-        clock::{Clock, Instant},
-        names::{LeaseId, LockName},
-        timing::Timing,
-    },
-    etcd::{
-        client::EtcdClient,
-        store::{Get, KeyValue, Range, Store, StoreError},
-    },
+    core::{clock::Instant, exit_code::Exit, names::LeaseId, timing::show},
+    guard::{Order, Report},
     settings::ElectionConfig,
 };
 
-/// One candidate in one election.
-pub struct Election<S, C> {
-    pub(super) etcd: EtcdClient<S, C>,
-    pub(super) lock: LockName,
-    pub(super) identity: String,
-    pub(super) timing: Timing,
-    /// The lease that has to be revoked at the end.
-    pub(super) lease: Cell<Option<LeaseId>>,
-    /// Whether etcd confirmed that lease.
-    pub(super) granted: Cell<bool>,
-    /// The time to live of the latest lease: etcd may grant more than was requested.
-    pub(super) ttl: Cell<Duration>,
-    pub(super) demand: Cell<Demand>,
-    /// Whether this candidate itself led in the cluster that was lost: then no command is left running there.
-    pub(super) led_lost_cluster: Cell<bool>,
-    /// The leader that was logged last.
-    pub(super) logged_leader: RefCell<String>,
-    observer: Observer,
-}
-
-/// Which holders this candidate requests a handover from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
-    /// From none: it waits for its turn.
-    None,
-    /// From a holder with the same identity, if there is one when it joins; not decided before.
-    OfSameIdentity,
-    /// From the holder with this lease, which it found when it joined; not from a standby that is elected later.
-    OfHolder(Option<LeaseId>),
-    /// From every leader until it has led itself.
-    OfEveryLeader,
-}
-
-impl Demand {
-    /// Returns whether it requests a handover from this holder.
-    pub(super) fn is_for(self, holder: &KeyValue) -> bool {
-        match self {
-            Self::None | Self::OfSameIdentity => false,
-            Self::OfHolder(lease) => holder.lease == lease,
-            Self::OfEveryLeader => true,
+/// Evaluates an expression with the present phase.
+macro_rules! in_phase {
+    ($phase:expr, $name:ident => $what:expr, $otherwise:expr) => {
+        match $phase {
+            Phase::Joining($name) => $what,
+            Phase::Verifying($name) => $what,
+            Phase::Claiming($name) => $what,
+            Phase::Waiting($name) => $what,
+            Phase::Leading($name) => $what,
+            Phase::Stopping($name) => $what,
+            Phase::HandingOver($name) => $what,
+            Phase::Releasing($name) => $what,
+            Phase::Resting($name) => $what,
+            Phase::Exited => $otherwise,
         }
-    }
-
-    /// Returns the handover request of a candidate with this lease. A holder without a lease cannot be asked.
-    pub(super) fn request(self, lease: LeaseId) -> Option<Request> {
-        match self {
-            Self::None | Self::OfSameIdentity | Self::OfHolder(None) => None,
-            Self::OfHolder(to) => Some(Request { to, lease }),
-            Self::OfEveryLeader => Some(Request { to: None, lease }),
-        }
-    }
+    };
 }
 
-/// One leadership: the keys and the lease that it depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Term {
-    /// The lease that all its keys are attached to.
-    pub lease: LeaseId,
-    /// Its time to live, as granted.
-    pub ttl: Duration,
-    /// The fencing token: the mod revision of the holder key.
-    pub token: i64,
-    /// When the latest confirmed renewal was sent.
-    pub renewed_at: Instant,
-    /// Its queue entry, the head, as it was last written.
-    pub(super) entry: KeyValue,
-    /// The revision at which all this was read.
-    pub(super) revision: i64,
-    /// The next queue entry of an instance of this program, as the latest renewal read it.
-    pub(super) next: RefCell<Option<Entry>>,
+/// One candidate in one election, as a pure function: (state, event, now) → actions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    shared: Shared,
+    phase: Phase,
 }
 
-impl<S: Store, C: Clock> Election<S, C> {
-    /// Creates a candidate that has not joined yet.
-    #[must_use]
-    pub fn new(config: &ElectionConfig, client: EtcdClient<S, C>, observer: Observer) -> Self {
-        let demand = match (config.force, config.identity_is_explicit) {
-            (true, _) => Demand::OfEveryLeader,
-            (false, true) => Demand::OfSameIdentity,
-            (false, false) => Demand::None,
-        };
-        Self {
-            etcd: client,
-            lock: config.lock.clone(),
-            identity: config.identity.clone(),
-            timing: config.timing,
-            lease: Cell::new(None),
-            granted: Cell::new(false),
-            ttl: Cell::new(config.timing.lease()),
-            demand: Cell::new(demand),
-            led_lost_cluster: Cell::default(),
-            logged_leader: RefCell::default(),
-            observer,
-        }
-    }
+/// What a candidate does at present, with the data that only this phase needs. Each has its own file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Joining(Joining),
+    Verifying(Verifying),
+    Claiming(Claiming),
+    Waiting(Waiting),
+    Leading(Leading),
+    Stopping(Stopping),
+    HandingOver(HandingOver),
+    Releasing(Releasing),
+    Resting(Resting),
+    Exited,
+}
 
-    /// Returns the etcd client of this candidate.
-    pub const fn etcd(&self) -> &EtcdClient<S, C> {
-        &self.etcd
-    }
-
-    pub(super) fn clock(&self) -> &C {
-        self.etcd.clock()
-    }
-
-    pub(super) fn report(&self, progress: Progress) {
-        (self.observer)(progress);
-    }
-
-    /// Reads, then keeps the lease alive, at one endpoint. Returns the instant before both; `None` if the lease does not exist.
+impl Candidate {
+    /// Creates a candidate that has not joined yet. Handle [`Event::Woken`] first.
     ///
-    /// The read comes first: before etcd 3.4.31 and 3.5.13, a raft leader that was frozen may confirm a keepalive although another
-    /// member leads by now, but it cannot answer a linearizable read.
-    pub(super) async fn renew<T>(
-        &self,
-        lease: LeaseId,
-        read: impl AsyncFn(&S) -> Result<T, StoreError>,
-    ) -> Result<Option<(Instant, T)>, StoreError> {
-        let renewal = async |store: &S| {
-            let sent = self.clock().now();
-            Ok(self.renew_at(store, lease, &read).await?.map(|read| (sent, read)))
+    /// Before [`Exit::IdentityTaken`] it waits for `restart_pause`, so that a service manager which restarts it at once does not move
+    /// leadership each time.
+    #[must_use]
+    pub fn new(config: Arc<ElectionConfig>, restart_pause: Duration, now: Instant) -> Self {
+        Self { shared: Shared::new(config, restart_pause, now), phase: Phase::Joining(Joining::Pausing(now)) }
+    }
+
+    /// Handles an event, and returns what to do.
+    pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Event::Answer(id, answer) = &event
+            && !self.shared.requests.is_answered(*id, answer)
+        {
+            // The answer to a request that was cancelled.
+            return actions;
+        }
+        if event == Event::ClusterLost {
+            self.shared.cluster_lost = true;
+        }
+        let mut context = Context { shared: &mut self.shared, now, actions: &mut actions };
+        let next = if self.phase.campaigns() {
+            campaigning(&mut self.phase, event, &mut context)
+        } else {
+            self.phase.on(event, &mut context)
         };
-        self.etcd.hedged(renewal).await
+        if let Some(next) = next {
+            self.phase = Phase::enter(next, &mut context);
+        }
+        let requests = in_phase!(&self.phase, phase => phase.requests(), vec![]);
+        self.shared.requests.keep_only(&requests, &mut actions);
+        actions
     }
 
-    /// Does the same as one attempt over one connection.
-    pub(super) async fn renew_at<T>(
-        &self,
-        store: &S,
-        lease: LeaseId,
-        read: impl AsyncFn(&S) -> Result<T, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        let read = read(store).await?;
-        Ok(store.keep_alive(lease).await?.then_some(read))
+    /// Returns when [`on`](Self::on) must be called at the latest, with [`Event::Woken`] if there is no other event.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Instant> {
+        let give_up_at = self.shared.give_up_at.filter(|_| self.phase.campaigns());
+        [in_phase!(&self.phase, phase => phase.next_wake(), None), give_up_at].into_iter().flatten().min()
     }
 
-    /// Reads all keys that concern the candidate with this lease, at one endpoint.
-    pub(super) async fn view(&self, store: &S, lease: LeaseId) -> Result<View, StoreError> {
-        View::read(&self.lock, self.requests(lease), async |gets: &[Get]| store.read(gets).await).await
+    /// Returns whether it takes part in the election without leading.
+    #[must_use]
+    pub const fn campaigns(&self) -> bool {
+        self.phase.campaigns()
     }
 
-    /// Returns the reads of the requests that the candidate with this lease must obey as leader, and of its own.
-    pub(super) fn requests(&self, lease: LeaseId) -> impl Iterator<Item = Get> {
-        let own = self.demand.get().request(lease).map(|request| Range::Key(self.lock.request(request)));
-        self.lock.requests_to(lease).into_iter().chain(own).map(Get::names)
+    /// Returns whether it leads: it has ordered the guard to start the command, and the process tree has not exited.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        matches!(self.phase, Phase::Leading(_) | Phase::Stopping(_))
+    }
+
+    /// Returns whether it has exited.
+    #[must_use]
+    pub const fn has_exited(&self) -> bool {
+        matches!(self.phase, Phase::Exited)
+    }
+
+    /// Returns the lease that it has to revoke at its end.
+    #[must_use]
+    pub fn lease(&self) -> Option<LeaseId> {
+        self.shared.lease.map(|lease| lease.id)
+    }
+
+    /// Moves all instants and request numbers. Decisions depend on their differences only, so a check of all states can treat
+    /// states that differ in nothing else as one.
+    pub fn shift(&mut self, shift: Shift) {
+        self.shared.shift(shift);
+        in_phase!(&mut self.phase, phase => phase.shift(shift), ());
     }
 }
+
+impl Phase {
+    /// Enters the next phase.
+    fn enter(next: Next, context: &mut Context<'_>) -> Self {
+        match next {
+            Next::Join(pause) => Self::Joining(Joining::after(pause, context)),
+            Next::Verify(candidacy, at) => Self::Verifying(Verifying::begin(candidacy, at, context)),
+            Next::Claim(candidacy, step, txn) => Self::Claiming(Claiming::begin(candidacy, step, txn, context)),
+            Next::Wait(candidacy, view, place) => Self::Waiting(Waiting::begin(candidacy, &view, place, context)),
+            Next::Lead(term, next) => Self::Leading(Leading::begin(term, next, context)),
+            Next::Stop(lost) => Self::Stopping(Stopping::begin(lost, context)),
+            // Not in a cluster that most endpoints have left: the standbys there have yet to learn that.
+            Next::HandOver(.., otherwise) if context.shared.cluster_lost => {
+                Self::enter(Next::Release(otherwise, None), context)
+            }
+            Next::HandOver(term, next, then, otherwise) => {
+                Self::HandingOver(HandingOver::begin(term, next, (then, otherwise), context))
+            }
+            Next::Release(then, limit) => match Releasing::begin(then, limit, context) {
+                Ok(phase) => Self::Releasing(phase),
+                Err(released) => Self::enter(released.next(context), context),
+            },
+            Next::Rest(exit) => Self::Resting(Resting::begin(exit, context)),
+            Next::Exit(exit) => {
+                context.order(Order::Dismiss);
+                context.act(Action::Exit(exit));
+                Self::Exited
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
+        in_phase!(self, phase => phase.on(event, context), None)
+    }
+
+    /// Returns whether it takes part in the election without leading.
+    const fn campaigns(&self) -> bool {
+        matches!(self, Self::Joining(_) | Self::Verifying(_) | Self::Claiming(_) | Self::Waiting(_))
+    }
+}
+
+/// Handles an event of a candidate that does not lead: what ends every campaign is the same in all its phases.
+fn campaigning(phase: &mut Phase, event: Event, context: &mut Context<'_>) -> Option<Next> {
+    match event {
+        Event::Report(Report::GuardLost) => {
+            tracing::error!("the guard exited; exiting");
+            Some(Next::leave(Exit::Guard))
+        }
+        Event::Signal(signal) => match signal.meaning {
+            Meaning::Shutdown | Meaning::Interrupt => {
+                tracing::info!("received {signal} while waiting: leaving the queue");
+                Some(Next::leave(signal.exit()))
+            }
+            // A standby has no deadlines, so it can be suspended as any job of a shell.
+            Meaning::Suspend => {
+                context.act(Action::Suspend);
+                None
+            }
+            Meaning::Other => None,
+        },
+        _ if context.shared.give_up_at.is_some_and(|limit| context.now >= limit) => {
+            let timeout = show(context.shared.config.acquire_timeout.unwrap_or_default());
+            let limit = show(context.shared.acquire_limit());
+            tracing::error!("not elected within {limit} (ACQUIRE_TIMEOUT {timeout}): giving up");
+            Some(Next::leave(Exit::GaveUp))
+        }
+        event => phase.on(event, context),
+    }
+}
+
+#[cfg(test)]
+mod tests;

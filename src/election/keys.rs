@@ -11,9 +11,9 @@
 //! The names of this program's keys below `L` begin with `~`, and no segment of a lock name does. So keys of another lock or of
 //! an application are never mistaken for them.
 
-use crate::{
-    core::names::{LeaseId, LockName},
-    etcd::store::Range,
+use crate::core::{
+    kv::Range,
+    names::{LeaseId, LockName},
 };
 
 const ENTRY: &str = "~entry/";
@@ -25,7 +25,7 @@ const MARKER: &str = "~ousted/";
 const MAX_DIGITS: usize = 16;
 
 /// The kind of a key below a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A queue entry.
     Entry {
@@ -39,7 +39,7 @@ pub enum Kind {
 }
 
 /// A handover request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// The lease of the holder that it is addressed to; `None` for any leader.
     pub to: Option<LeaseId>,

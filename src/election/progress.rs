@@ -1,14 +1,11 @@
-//! The changes that a candidate reports, for the status. The election itself does not depend on them.
+//! The changes of the lifecycle of an instance. The election itself does not depend on them.
 
-use std::{rc::Rc, time::Duration};
+use std::time::Duration;
 
 use crate::core::{clock::Instant, timing::Deadlines};
 
-/// Receives every change, in order.
-pub type Observer = Rc<dyn Fn(Progress)>;
-
 /// A change in the state of a candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Progress {
     /// It joins the queue, or joins it again.
     Joining,
@@ -57,4 +54,6 @@ pub enum Progress {
     Exited,
     /// It is not in the queue any more: the lease was revoked or will expire.
     Released,
+    /// The program exits: the command is stopped, if it runs, and no other term follows.
+    Ending,
 }

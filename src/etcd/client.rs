@@ -12,7 +12,7 @@ mod state;
 mod timeouts;
 mod vote;
 
-pub(crate) use self::{attempts::Attempts, pauses::Pauses, timeouts::NEVER};
+pub(crate) use self::pauses::Pauses;
 pub use self::{requests::Watch, state::EtcdClient, timeouts::RequestTimeouts};
 
 #[cfg(test)]

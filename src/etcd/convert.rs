@@ -1,11 +1,11 @@
 //! Conversions between the types of [`store`](super::store) and those of `etcd-client`.
 
+use crate::core::kv::{Compare, Get, KeyValue, Op, Range, Txn};
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn as EtcdTxn,
     TxnOp,
 };
 
-use super::store::{Compare, Get, KeyValue, Op, Range, Txn};
 use crate::core::names::LeaseId;
 
 pub(super) fn get(get: &Get, mut options: GetOptions) -> TxnOp {

@@ -1,5 +1,6 @@
 //! A test double of an endpoint.
 
+use crate::core::kv::{Change, Get, Granted, Outcome, Range, Snapshot, StoreError, Txn};
 use std::{
     cell::{Cell, RefCell},
     future::pending,
@@ -7,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::store::{self, Change, Get, Granted, Outcome, Range, Snapshot, Store, StoreError, Txn};
+use super::store::{self, Store};
 use crate::core::names::LeaseId;
 
 /// A response and its delay; `None` for no response.

@@ -1,5 +1,6 @@
 //! One endpoint: a lazily opened connection, and the calls of [`Store`] over it.
 
+use crate::core::kv::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, StoreError, Txn};
 use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -29,7 +30,7 @@ use crate::{
     core::{names::LeaseId, timing::show},
     etcd::{
         membership::{AddressFamily, Membership},
-        store::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, Store, StoreError, Txn},
+        store::Store,
     },
     settings::{Credentials, EtcdConfig},
 };

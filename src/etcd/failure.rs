@@ -1,10 +1,11 @@
 //! Classification of errors of etcd, gRPC and TLS.
 
+use crate::core::kv::StoreError;
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
 use etcd_client::Error;
 
-use crate::{etcd::store::StoreError, settings};
+use crate::settings;
 
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

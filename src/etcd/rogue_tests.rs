@@ -1,5 +1,6 @@
 //! Tests with endpoints that are not etcd, or belong to another cluster.
 
+use crate::core::kv::{Outcome, StoreError, Txn};
 use std::{
     rc::Rc,
     sync::{
@@ -20,7 +21,7 @@ use crate::{
     core::names::LeaseId,
     etcd::{
         client::{EtcdClient, RequestTimeouts},
-        store::{Outcome, Store as _, StoreError, Txn},
+        store::Store as _,
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
 };

@@ -1,7 +1,5 @@
 //! The lifecycle of this instance: the state that the gatekeeper's decisions depend on, and that the status is derived from.
 
-use std::rc::Rc;
-
 use tokio::sync::watch;
 
 use crate::{
@@ -9,7 +7,7 @@ use crate::{
         clock::{Clock, Instant},
         timing::Deadlines,
     },
-    election::progress::{Observer, Progress},
+    election::progress::Progress,
     settings::ElectionConfig,
     status::{Phase, Status},
 };
@@ -55,18 +53,6 @@ enum Command {
 }
 
 impl Lifecycle {
-    /// Returns whether it is a standby.
-    #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self, Self::Waiting { .. })
-    }
-
-    /// Returns whether it leads and its command is being stopped, or has exited.
-    #[must_use]
-    pub const fn is_stopping(&self) -> bool {
-        matches!(self, Self::Leading(Leadership { command: Command::Stopping | Command::Exited, .. }))
-    }
-
     /// Returns whether it neither joins nor starts a command, so that work which is not urgent delays neither.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
@@ -95,7 +81,7 @@ impl Leadership {
             (Progress::Started, Command::Starting) => Self { command: Command::Running, ..self },
             (Progress::Fed(deadlines), _) => Self { deadlines: Some(*deadlines), ..self },
             (Progress::Exited, _) => Self { deadlines: None, command: Command::Exited, ..self },
-            (Progress::Lost | Progress::Ended { .. }, _) => self.stopping(),
+            (Progress::Lost | Progress::Ended { .. } | Progress::Ending, _) => self.stopping(),
             _ => self,
         }
     }
@@ -125,6 +111,7 @@ fn record(status: &mut Status, progress: &Progress) {
         Progress::Started => status.started = true,
         Progress::Lost => status.counters.losses += 1,
         Progress::Ended { again } => status.ending |= !again,
+        Progress::Ending => status.ending = true,
         Progress::Released => {
             // It may have been this instance. The next read shows the present leader.
             status.leader = None;
@@ -162,41 +149,13 @@ impl<C: Clock> Instance<C> {
         self.lifecycle.subscribe()
     }
 
-    /// Returns the observer through which an election reports its progress.
-    #[must_use]
-    pub fn observer(self: &Rc<Self>) -> Observer
-    where
-        C: 'static,
-    {
-        let instance = Rc::clone(self);
-        Rc::new(move |progress| instance.on(&progress))
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.lifecycle.borrow().is_stopping()
-    }
-
     /// Records that the election still makes progress.
     pub(super) fn record_heartbeat(&self) {
         self.publish(|_, _, _| {});
     }
 
-    /// Records that the program exits: no other term follows.
-    pub(super) fn exit(&self) {
-        self.publish(|_, status, _| status.ending = true);
-    }
-
-    /// Records a shutdown request: the command is stopped, and no other term follows.
-    pub(super) fn shut_down(&self) {
-        self.publish(|lifecycle, status, _| {
-            status.ending = true;
-            if let Lifecycle::Leading(leading) = lifecycle {
-                *leading = leading.clone().stopping();
-            }
-        });
-    }
-
-    fn on(&self, progress: &Progress) {
+    /// Records a change.
+    pub(super) fn on(&self, progress: &Progress) {
         self.publish(|lifecycle, status, now| {
             *lifecycle = std::mem::replace(lifecycle, Lifecycle::Joining).after(progress, now);
             record(status, progress);
@@ -244,6 +203,10 @@ mod tests {
         Instant::from_boot(Duration::from_secs(seconds))
     }
 
+    fn is_stopping(state: &Lifecycle) -> bool {
+        matches!(state, Lifecycle::Leading(Leadership { command: Command::Stopping | Command::Exited, .. }))
+    }
+
     fn after(state: Lifecycle, progress: &[Progress]) -> Lifecycle {
         progress.iter().fold(state, |state, progress| state.after(progress, at(9)))
     }
@@ -254,13 +217,13 @@ mod tests {
         let state = after(Lifecycle::Joining, &[Progress::Evicting]);
         assert!(!state.is_settled());
         let state = after(state, &[Progress::Elected { token: 7 }]);
-        assert!(!state.is_settled() && !state.is_stopping());
+        assert!(!state.is_settled() && !is_stopping(&state));
         let state = after(state, &[Progress::Started, Progress::Fed(deadlines)]);
-        assert!(state.is_settled() && !state.is_stopping());
+        assert!(state.is_settled() && !is_stopping(&state));
         let running = Leadership { token: 7, since: at(9), deadlines: Some(deadlines), command: Command::Running };
         assert_eq!(state, Lifecycle::Leading(running));
         let state = after(state, &[Progress::Ended { again: false }]);
-        assert!(state.is_stopping());
+        assert!(is_stopping(&state));
         let state = after(state, &[Progress::Exited, Progress::Lost]);
         let exited = Leadership { token: 7, since: at(9), deadlines: None, command: Command::Exited };
         assert_eq!(state, Lifecycle::Leading(exited));
@@ -270,7 +233,7 @@ mod tests {
     #[test]
     fn a_command_that_is_stopped_before_it_runs_counts_as_stopping() {
         let state = after(Lifecycle::Joining, &[Progress::Elected { token: 7 }, Progress::Lost, Progress::Started]);
-        assert!(state.is_stopping());
+        assert!(is_stopping(&state));
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! Starts the gatekeeper and its guard from a configuration.
 
-use std::{os::fd::OwnedFd, rc::Rc, time::Duration};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use futures_util::stream;
 use nix::sys::signal::Signal;
 
 use super::{
     lifecycle::{Instance, Lifecycle},
-    run,
+    run::{self, RunSettings},
 };
 use crate::{
     core::{exit_code::Exit, limits::RESTART_PAUSE, start_error::StartError},
-    election::Election,
     etcd::{self, client::RequestTimeouts},
     guard::{
         self, GuardSetup, Guarded,
@@ -74,7 +73,7 @@ async fn campaign(
             }
         }
     });
-    let instance = Rc::new(Instance::new(&config.election, BootClock));
+    let instance = Instance::new(&config.election, BootClock);
     let status = instance.status();
     if let Some(endpoint) = endpoint {
         tokio::spawn(endpoint.serve(status.clone(), BootClock));
@@ -83,19 +82,19 @@ async fn campaign(
     let systemd = tokio::spawn(systemd::run(status, config.notify_ready, timing.stop_limit(), BootClock));
     run::log_timing(&config.election);
     let restart_pause = if systemd::has_notify_socket() { RESTART_PAUSE } else { Duration::ZERO };
-    let election = Election::new(&config.election, cluster, instance.observer());
+    let settings = RunSettings { stop_signal: config.stop_signal, restart_pause };
     let exit = tokio::select! {
         biased;
-        exit = run::run(&election, &config.election, config.stop_signal, &handle, signals, &instance, restart_pause) => exit,
+        exit = run::run(&cluster, &config.election, settings, &handle, signals, &instance) => exit,
         () = async {
             // Not before, or these requests could delay the start of the command. The sender lives as long as the instance.
             let _ = lifecycle.wait_for(Lifecycle::is_settled).await;
-            etcd::log_risks(election.etcd(), timing.lease(), config.etcd.credentials.is_some()).await;
+            etcd::log_risks(&cluster, timing.lease(), config.etcd.credentials.is_some()).await;
             std::future::pending().await
         } => unreachable!("it never ends"),
     };
     // The last message, STOPPING=1, is sent when the status channel closes.
-    drop((election, instance));
+    drop(instance);
     let _ = systemd.await;
     Ok(exit)
 }

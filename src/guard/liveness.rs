@@ -6,18 +6,18 @@
 
 use super::protocol::{Order, Reason, Report};
 use crate::core::{
-    clock::Instant,
+    clock::{Instant, Shift},
     limits::{SILENT_GUARD, SILENT_GUARD_SLACK},
     timing::Deadlines,
 };
 
 /// The last reports of the guard about the running command.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Liveness {
     term: Option<Term>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Term {
     /// The kill deadline that the guard acknowledged last, or that of the start.
     kill_at: Instant,
@@ -63,6 +63,13 @@ impl Liveness {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.term.map(|term| term.due())
+    }
+
+    /// Moves all instants. Decisions depend on their differences only.
+    pub fn shift(&mut self, shift: Shift) {
+        if let Some(Term { kill_at, killing, thawed }) = &mut self.term {
+            [Some(kill_at), killing.as_mut(), thawed.as_mut()].into_iter().flatten().for_each(|at| shift.instant(at));
+        }
     }
 
     /// Returns whether the gatekeeper must take over. All reports that have arrived must have been noted before.

@@ -3,7 +3,7 @@
 use crate::core::{names::LeaseId, timing::Deadlines};
 
 /// A message from the gatekeeper to the guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     /// The lease to revoke if the gatekeeper dies; `None` once it has been revoked.
     Lease(Option<LeaseId>),
@@ -27,7 +27,7 @@ pub enum Order {
 }
 
 /// A message from the guard to the gatekeeper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
     /// The command runs with this process id.
     Started(i32),
@@ -44,7 +44,7 @@ pub enum Report {
 }
 
 /// Why the guard ends the command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The renew deadline passed without a feed.
     RenewDeadline,
@@ -57,7 +57,7 @@ pub enum Reason {
 }
 
 /// How the command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommandEnd {
     /// It exited with this code.
     Exited(u8),

@@ -8,10 +8,15 @@ use std::time::Duration;
 use nix::libc::{SIGCONT, SIGTERM};
 
 use super::protocol::{CommandEnd, Order, Reason, Report};
-use crate::core::{clock::Instant, limits::GUARD_BEAT, names::LeaseId, timing::Deadlines};
+use crate::core::{
+    clock::{Instant, Shift},
+    limits::GUARD_BEAT,
+    names::LeaseId,
+    timing::Deadlines,
+};
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The guard woke up, for a deadline or for another reason.
     Woken,
@@ -28,7 +33,7 @@ pub enum Event {
 }
 
 /// What the guard has to do, in this order: the command is stopped before that is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Fork and execute the command. [`Event::Started`] follows if that succeeds, and [`Event::MainEnded`] in any case.
     Start {
@@ -54,7 +59,7 @@ pub enum Action {
 }
 
 /// The state of the guard: whether a command runs, its deadlines, and how far a stop has come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Switch {
     stop_signal: i32,
     stop_grace: Duration,
@@ -64,7 +69,7 @@ pub struct Switch {
 }
 
 /// What the guard does after the process tree has exited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Duty {
     /// It waits for the next term.
     Serving,
@@ -77,7 +82,7 @@ enum Duty {
 }
 
 /// One term: from the start of the command until its process tree has exited.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Term {
     deadlines: Deadlines,
     /// When the stop grace ends. It is set once, when the stop begins.
@@ -88,7 +93,7 @@ struct Term {
 }
 
 /// SIGKILL has been sent, and is sent again until the process tree has exited.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Killing {
     since: Instant,
     next_round: Instant,
@@ -158,6 +163,17 @@ impl Switch {
     #[must_use]
     pub const fn is_orphaned(&self) -> bool {
         matches!(self.duty, Duty::Orphaned | Duty::Done)
+    }
+
+    /// Moves all instants. Decisions depend on their differences only.
+    pub fn shift(&mut self, shift: Shift) {
+        let Some(term) = &mut self.term else { return };
+        term.deadlines.shift(shift);
+        term.grace_until.iter_mut().for_each(|until| shift.instant(until));
+        if let Some(killing) = &mut term.killing {
+            let Killing { since, next_round, next_beat, next_warning } = killing;
+            [since, next_round, next_beat, next_warning].into_iter().for_each(|instant| shift.instant(instant));
+        }
     }
 
     fn keep_deadlines(&mut self, now: Instant, actions: &mut Vec<Action>) {

@@ -36,7 +36,7 @@ pub struct Config {
 }
 
 /// The election to take part in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ElectionConfig {
     /// The lock.
     pub lock: LockName,

@@ -144,7 +144,7 @@ pub(super) fn filter(text: &str) -> Result<Targets, &'static str> {
 }
 
 /// What to do when leadership was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum OnLoss {
     /// End, and let the supervisor start again.
     Exit,

@@ -12,6 +12,7 @@ mod sim {
     pub(crate) const SECOND: Time = 1_000_000;
 }
 
+use etcd_await_election::core::kv::{Compare, Get, Op, Range, Snapshot, Txn};
 use std::{
     future::Future,
     rc::Rc,
@@ -23,7 +24,7 @@ use etcd_await_election::{
     etcd::{
         self, Endpoint,
         client::RequestTimeouts,
-        store::{Compare, Get, Op, Range, Snapshot, Store as _, Txn, Watch as _},
+        store::{Store as _, Watch as _},
     },
     settings::{Endpoints, EtcdConfig, TlsFiles},
 };

@@ -1,13 +1,14 @@
 //! One member of etcd as one machine sees it, and a variant with a deliberate fault in requests or responses.
 
+use etcd_await_election::core::kv::{
+    Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn,
+};
 use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use etcd_await_election::{
     core::names::{LeaseId, LockName},
     election::keys::Request,
-    etcd::store::{
-        self, Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, Store, StoreError, Txn,
-    },
+    etcd::store::{self, Store},
 };
 use tokio::sync::oneshot;
 

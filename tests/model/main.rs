@@ -1,4 +1,4 @@
-//! A model of the election: the real [`Election`](etcd_await_election::election::Election), the real
+//! A model of the election: the real [`Candidate`](etcd_await_election::election::Candidate), the real
 //! [`gatekeeper`](etcd_await_election::gatekeeper) and the real [`Switch`](etcd_await_election::guard::switch::Switch) over
 //! an etcd in memory, on simulated time.
 //!

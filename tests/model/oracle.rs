@@ -1,14 +1,12 @@
 //! What must hold in every run: no two commands at once, and tokens that grow.
 
+use etcd_await_election::core::kv::{Change, KeyValue, Op};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
-use etcd_await_election::{
-    core::names::LeaseId,
-    etcd::store::{Change, KeyValue, Op},
-};
+use etcd_await_election::core::names::LeaseId;
 
 use crate::sim::Sim;
 

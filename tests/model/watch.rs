@@ -1,6 +1,7 @@
 //! Watches: each range of a stream has its own position in the history, is notified late, and can break or be
 //! compacted.
 
+use etcd_await_election::core::kv::{Change, Range, StoreError};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -8,7 +9,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use etcd_await_election::etcd::store::{self, Change, Range, StoreError};
+use etcd_await_election::etcd::store;
 
 use crate::net::Net;
 

@@ -8,13 +8,12 @@ use std::{
 
 use etcd_await_election::{
     core::{clock::Clock as _, exit_code::Exit, names::LeaseId},
-    election::Election,
     etcd::{
         client::{EtcdClient, RequestTimeouts},
         membership::Membership,
         store::Store as _,
     },
-    gatekeeper::{self, lifecycle::Instance as Gatekeeper},
+    gatekeeper::{self, RunSettings, lifecycle::Instance as Gatekeeper},
     settings::ElectionConfig,
 };
 use futures_util::stream;
@@ -124,10 +123,11 @@ impl World {
         let world = Rc::clone(self);
         let config = ElectionConfig { force, ..place.config.clone() };
         self.sim.spawn(&gatekeeper, async move {
-            let instance = Rc::new(Gatekeeper::new(&config, world.machines[machine].clock.clone()));
-            let election = Election::new(&config, world.cluster(machine), instance.observer());
+            let instance = Gatekeeper::new(&config, world.machines[machine].clock.clone());
+            let etcd = world.cluster(machine);
+            let settings = RunSettings { stop_signal: 15, restart_pause: Duration::ZERO };
             let signals = stream::poll_fn(move |context| signals_out.poll_recv(context));
-            let exit = gatekeeper::run(&election, &config, 15, &handle, signals, &instance, Duration::ZERO).await;
+            let exit = gatekeeper::run(&etcd, &config, settings, &handle, signals, &instance).await;
             world.ended(machine, Some(exit));
         });
     }

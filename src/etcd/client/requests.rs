@@ -1,11 +1,12 @@
 //! The requests of the election and of the operator commands.
 
+use crate::core::kv::{Change, Granted, Outcome, Range, StoreError, Txn};
 use std::{rc::Rc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{
-    super::store::{Change, Granted, Outcome, Range, Store, StoreError, Txn, Watch as _},
+    super::store::{Store, Watch as _},
     attempts::{Answer, Attempts},
     endpoints::Id,
     state::EtcdClient,

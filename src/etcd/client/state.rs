@@ -1,5 +1,6 @@
 //! The state that all requests share: the endpoints, the preferred one, and the failures that were logged.
 
+use crate::core::kv::StoreError;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -10,10 +11,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{
-    super::{
-        membership::Membership,
-        store::{Store, StoreError},
-    },
+    super::{membership::Membership, store::Store},
     endpoints::{Endpoints, Id},
     pauses::{Jitter, Pauses},
     timeouts::RequestTimeouts,
@@ -130,6 +128,11 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// Returns how long to wait after one more failure in a row.
     pub(crate) fn pause_after_failure(&self, pauses: &mut Pauses, leaderless: bool) -> Duration {
         pauses.next(self.clock.now(), leaderless, &self.timeouts, &self.jitter)
+    }
+
+    /// Returns the longest pause after failures.
+    pub(crate) const fn longest_pause(&self) -> Duration {
+        self.timeouts.pause
     }
 
     /// Records a response, and logs one line if etcd did not answer before.

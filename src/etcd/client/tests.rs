@@ -4,11 +4,14 @@ use super::{
     super::{
         double::{Answer, Double},
         membership::Membership,
-        store::StoreError,
     },
+    attempts::Attempts,
     *,
 };
-use crate::core::clock::{Clock, Instant};
+use crate::core::{
+    clock::{Clock, Instant},
+    kv::StoreError,
+};
 
 const HEDGE: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(2);

@@ -1,5 +1,6 @@
 //! The vote about which cluster to use: asks all endpoints for their cluster, and resolves their names.
 
+use crate::core::kv::StoreError;
 use std::{collections::BTreeSet, pin::pin, rc::Rc, time::Duration};
 
 use futures_util::{
@@ -9,10 +10,7 @@ use futures_util::{
 };
 
 use super::{
-    super::{
-        membership,
-        store::{Store, StoreError},
-    },
+    super::{membership, store::Store},
     endpoints::Id,
     pauses::Pauses,
     state::EtcdClient,

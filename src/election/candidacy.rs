@@ -1,0 +1,61 @@
+//! The candidacy with one lease: from the grant until it leads or the lease is not used any more.
+
+use std::time::Duration;
+
+use super::{
+    context::{Context, Shift},
+    progress::Progress,
+};
+use crate::core::{clock::Instant, names::LeaseId, timing::Timing};
+
+/// The pause before another read after a transaction whose compares failed, and after a watch that broke.
+pub(super) const REREAD_PAUSE: Duration = Duration::from_millis(50);
+
+/// The candidacy with one lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Candidacy {
+    pub(super) lease: LeaseId,
+    /// The time to live that etcd granted.
+    pub(super) ttl: Duration,
+    /// When the latest confirmed renewal of the lease was sent; at first, when its grant was.
+    pub(super) renewed: Instant,
+    /// Whether it was seen in the queue.
+    pub(super) has_joined: bool,
+    /// The failure that was logged last.
+    pub(super) logged_failure: String,
+}
+
+impl Candidacy {
+    /// Returns whether the command may start after the latest renewal: no other is due, and at least half of the renew deadline is
+    /// left for the first renewal of the leader.
+    pub(super) fn is_fresh(&self, context: &Context<'_>) -> bool {
+        let half = context.shared.config.timing.renew_deadline() / 2;
+        context.now < self.renewed + Timing::waiting_period(self.ttl).min(half)
+    }
+
+    /// Returns when the next renewal of a waiting candidate is due.
+    pub(super) fn renewal_due(&self) -> Instant {
+        self.renewed + Timing::waiting_period(self.ttl)
+    }
+
+    /// Notes a renewal. Returns `false` if the lease must not be used any more, because the answer came later than the TTL after the
+    /// previous renewal: old versions of etcd confirm a lease that they are about to revoke, and then two commands would run.
+    pub(super) fn renew(&mut self, sent: Instant, context: &mut Context<'_>) -> bool {
+        let in_time = context.now < context.shared.config.timing.deadlines(self.renewed, self.ttl).kill_at;
+        if in_time {
+            self.renewed = sent;
+            context.report(Progress::Renewed { sent, ttl: self.ttl });
+        } else {
+            self.log_expired();
+        }
+        in_time
+    }
+
+    pub(super) fn log_expired(&self) {
+        tracing::warn!("lease {} expired or was revoked while waiting: joining again with a new lease", self.lease);
+    }
+
+    pub(super) fn shift(&mut self, shift: Shift) {
+        shift.instant(&mut self.renewed);
+    }
+}

@@ -1,0 +1,323 @@
+//! A candidate with made-up events: the cases that need an order of events which etcd and the model seldom produce.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::{
+    core::{
+        clock,
+        kv::{KeyOnly, KeyValue, Outcome, Snapshot, StoreError},
+        timing::Timing,
+    },
+    election::protocol::{Answer, Request, RequestId, Signal},
+    guard::CommandEnd,
+    settings::OnLoss,
+};
+
+const S: Duration = Duration::from_secs(1);
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_boot(Duration::from_secs(1000 + seconds))
+}
+
+fn config() -> ElectionConfig {
+    ElectionConfig {
+        lock: "L".parse().expect("a name"),
+        identity: "me".into(),
+        identity_is_explicit: false,
+        timing: Timing::new(15 * S, 10 * S, 2 * S, 10 * S).expect("the defaults"),
+        force: false,
+        acquire_timeout: None,
+        on_loss: OnLoss::Exit,
+    }
+}
+
+/// A candidate, and the requests that it has sent and not cancelled.
+struct Driven {
+    candidate: Candidate,
+    requests: Vec<(RequestId, Request)>,
+    now: Instant,
+}
+
+impl Driven {
+    fn new(config: ElectionConfig) -> Self {
+        let candidate = Candidate::new(Arc::new(config), Duration::ZERO, at(0));
+        Self { candidate, requests: vec![], now: at(0) }
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.candidate.on(event, self.now);
+        for action in &actions {
+            match action {
+                Action::Request(id, request) => self.requests.push((*id, request.clone())),
+                Action::Cancel(id) => self.requests.retain(|(open, _)| open != id),
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    /// Answers the latest request.
+    fn answer(&mut self, answer: Answer) -> Vec<Action> {
+        let (id, request) = self.requests.last().cloned().expect("a request");
+        if !matches!(request, Request::RenewEvery { .. } | Request::Watch { .. }) {
+            self.requests.pop();
+        }
+        self.on(Event::Answer(id, answer))
+    }
+
+    /// Wakes it when it wants to be woken.
+    fn wake(&mut self) -> Vec<Action> {
+        self.now = self.candidate.next_wake().expect("a deadline");
+        self.on(Event::Woken)
+    }
+
+    /// Joins with this lease.
+    fn join(&mut self, lease: i64) -> Vec<Action> {
+        self.on(Event::Woken);
+        self.on(Event::NewLease(LeaseId(lease)));
+        self.answer(Answer::Granted { sent: self.now, ttl: 15 * S });
+        self.answer(Answer::Committed(Outcome::Then(5)))
+    }
+
+    fn lead(&mut self) -> Vec<Action> {
+        self.join(1);
+        self.answer(Answer::Read(snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)])))
+    }
+}
+
+fn snapshot(keys: &[(&str, &str, i64, i64)]) -> Snapshot {
+    let kv = |&(key, value, lease, revision): &(&str, &str, i64, i64)| KeyValue {
+        key: key.into(),
+        value: value.into(),
+        create_revision: revision,
+        mod_revision: revision,
+        lease: Some(LeaseId(lease)),
+    };
+    let keys: Vec<_> = keys.iter().map(kv).collect();
+    let names = keys.iter().cloned().map(KeyOnly::from).collect();
+    Snapshot { revision: 20, keys, names, cut: vec![] }
+}
+
+fn started(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Order(Order::Start { .. })))
+}
+
+#[test]
+fn an_election_from_the_first_request_to_the_exit() {
+    let mut driven = Driven::new(config());
+    assert!(started(&driven.lead()) && driven.candidate.leads());
+    assert_eq!(driven.on(Event::Report(Report::Ended(CommandEnd::Exited(3)))).len(), 1);
+    driven.on(Event::Report(Report::TreeExited(CommandEnd::Exited(3))));
+    // There is no successor.
+    driven.answer(Answer::Read(snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)])));
+    assert_eq!(driven.requests, [(driven.requests[0].0, Request::Revoke(LeaseId(1)))], "all others are cancelled");
+    let last = driven.answer(Answer::Revoked(true)).pop();
+    assert_eq!(last, Some(Action::Exit(Exit::Command(3))));
+    assert!(driven.candidate.has_exited() && driven.candidate.next_wake().is_none());
+}
+
+#[test]
+fn the_guard_learns_the_lease_before_it_is_granted() {
+    let mut driven = Driven::new(config());
+    driven.on(Event::Woken);
+    let actions = driven.on(Event::NewLease(LeaseId(1)));
+    assert_eq!(actions[0], Action::Order(Order::Lease(Some(LeaseId(1)))));
+    assert!(matches!(actions[1], Action::Request(_, Request::Grant { .. })));
+}
+
+#[test]
+fn an_answer_to_a_cancelled_request_changes_nothing() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let (read, _) = driven.requests[0].clone();
+    driven.on(Event::Signal(Signal { number: 15, meaning: Meaning::Shutdown }));
+    let before = driven.candidate.clone();
+    let leads = snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)]);
+    assert_eq!(driven.on(Event::Answer(read, Answer::Read(leads))), []);
+    assert_eq!(driven.candidate, before);
+}
+
+/// The renewal counts from when it was sent, and may be too old when the read is answered.
+#[test]
+fn a_command_is_not_started_after_a_stale_renewal() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    driven.now = at(5);
+    let leads = snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)]);
+    assert!(!started(&driven.answer(Answer::Read(leads.clone()))));
+    assert!(matches!(driven.requests[0].1, Request::Renew { .. }));
+    driven.now = at(6);
+    assert!(started(&driven.answer(Answer::Renewed { sent: at(5), read: leads })));
+}
+
+/// Old versions of etcd confirm a lease that they are about to revoke.
+#[test]
+fn a_lease_that_is_confirmed_after_its_ttl_is_not_used() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    driven.now = at(4);
+    let waits = snapshot(&[("L", "other", 9, 4), ("L/~entry/9", "other", 9, 4), ("L/~entry/1", "me", 1, 5)]);
+    driven.answer(Answer::Read(waits.clone()));
+    driven.wake();
+    driven.now = at(15);
+    driven.answer(Answer::Renewed { sent: at(14), read: waits });
+    assert_eq!(driven.requests.last().map(|(_, request)| request.clone()), Some(Request::Revoke(LeaseId(1))));
+}
+
+/// The leader in the cluster that was lost may run for one lease more.
+#[test]
+fn another_cluster_is_joined_one_lease_later() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let actions = driven.on(Event::ClusterLost);
+    assert!(!actions.contains(&Action::NewLease) && driven.requests.is_empty(), "{actions:?}");
+    assert_eq!(driven.candidate.next_wake(), Some(at(15)));
+    assert!(driven.wake().contains(&Action::NewLease));
+}
+
+/// It stops its own command, so nothing is left running there.
+#[test]
+fn a_leader_that_lost_its_cluster_joins_another_one_at_once() {
+    let mut driven = Driven::new(ElectionConfig { on_loss: OnLoss::Campaign, ..config() });
+    driven.lead();
+    assert!(driven.on(Event::ClusterLost).contains(&Action::Order(Order::Stop)));
+    let actions = driven.on(Event::Report(Report::TreeExited(CommandEnd::Signaled(15))));
+    assert!(actions.contains(&Action::NewLease) && driven.requests.is_empty(), "it writes nothing to the lost one");
+}
+
+#[test]
+fn a_request_counts_only_if_its_owner_has_an_entry() {
+    for (owner, expected) in [(true, Order::Stop), (false, Order::Feed(config().timing.deadlines(at(2), 15 * S)))] {
+        let mut driven = Driven::new(config());
+        driven.lead();
+        let read = snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5), ("L/~force/7", "other", 7, 9)]);
+        driven.now = at(2);
+        let actions = driven.answer(Answer::Renewed { sent: at(2), read });
+        assert!(!actions.iter().any(|action| matches!(action, Action::Order(_))), "{actions:?}");
+        let entry = [("L/~entry/7", "other", 7, 8)];
+        let actions = driven.answer(Answer::Read(snapshot(if owner { &entry } else { &[] })));
+        assert!(actions.contains(&Action::Order(expected)), "{actions:?}");
+    }
+}
+
+#[test]
+fn a_failed_join_is_given_back_and_repeated_after_the_pause() {
+    let mut driven = Driven::new(config());
+    driven.on(Event::Woken);
+    driven.on(Event::NewLease(LeaseId(1)));
+    driven.answer(Answer::Granted { sent: at(0), ttl: 15 * S });
+    driven.answer(Answer::Failed { failure: StoreError::Unavailable("no answer".into()), retry_at: at(3) });
+    assert_eq!(driven.requests.last().map(|(_, request)| request.clone()), Some(Request::Revoke(LeaseId(1))));
+    driven.answer(Answer::Revoked(true));
+    assert_eq!(driven.candidate.next_wake(), Some(at(3)));
+}
+
+#[test]
+fn acquire_timeout_zero_gives_up_at_the_first_sight_of_a_holder() {
+    let mut driven = Driven::new(ElectionConfig { acquire_timeout: Some(Duration::ZERO), ..config() });
+    driven.join(1);
+    driven.answer(Answer::Read(snapshot(&[("L", "go", 9, 4), ("L/~entry/1", "me", 1, 5)])));
+    assert_eq!(driven.answer(Answer::Revoked(true)).pop(), Some(Action::Exit(Exit::GaveUp)));
+}
+
+/// Events that can be made up without a request.
+fn event() -> impl Strategy<Value = Step> {
+    let signal = prop_oneof![Just(Meaning::Shutdown), Just(Meaning::Interrupt), Just(Meaning::Other)];
+    prop_oneof![
+        8 => (0..6_u8).prop_map(Step::Answer),
+        4 => (0..4000_u64).prop_map(|ms| Step::Wait(Duration::from_millis(ms))),
+        1 => signal.prop_map(|meaning| Step::Event(Event::Signal(Signal { number: 15, meaning }))),
+        1 => Just(Step::Event(Event::ClusterLost)),
+        1 => Just(Step::Event(Event::Report(Report::TreeExited(CommandEnd::NotStarted)))),
+        1 => Just(Step::Event(Event::Report(Report::GuardLost))),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Answer(u8),
+    Wait(Duration),
+    Event(Event),
+}
+
+/// Returns some answer to a request.
+fn answer(request: &Request, which: u8, now: Instant) -> Answer {
+    let keys: &[_] = match which {
+        0 => &[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)],
+        1 => &[("L", "other", 9, 4), ("L/~entry/9", "other", 9, 4), ("L/~entry/1", "me", 1, 5)],
+        2 => &[("L/~entry/1", "me", 1, 5)],
+        3 => &[
+            ("L/~entry/1", "me", 1, 5),
+            ("L", "me", 1, 5),
+            ("L/~force/9", "other", 9, 9),
+            ("L/~entry/9", "other", 9, 8),
+        ],
+        _ => &[],
+    };
+    let read = snapshot(keys);
+    match request {
+        _ if which == 5 => Answer::Failed {
+            failure: StoreError::Unavailable("down".into()),
+            retry_at: now + Duration::from_millis(50),
+        },
+        Request::Grant { ttl, .. } => Answer::Granted { sent: now, ttl: *ttl },
+        Request::Read(..) => Answer::Read(read),
+        Request::Renew { .. } | Request::RenewEvery { .. } if which == 4 => Answer::LeaseGone,
+        Request::Renew { .. } | Request::RenewEvery { .. } => Answer::Renewed { sent: now, read },
+        Request::Commit(_) if which == 4 => Answer::Committed(Outcome::Nothing),
+        Request::Commit(_) => Answer::Committed(Outcome::Then(21)),
+        Request::Watch { .. } => Answer::Changes(vec![]),
+        Request::Revoke(_) => Answer::Revoked(true),
+    }
+}
+
+impl Driven {
+    fn step(&mut self, step: &Step) -> Vec<Action> {
+        match step {
+            Step::Answer(which) => match self.requests.last().cloned() {
+                Some((_, request)) => self.answer(answer(&request, *which, self.now)),
+                None => self.on(Event::NewLease(LeaseId(1))),
+            },
+            Step::Wait(time) => {
+                self.now = self.now + *time;
+                self.on(Event::Woken)
+            }
+            Step::Event(event) => self.on(event.clone()),
+        }
+    }
+}
+
+proptest! {
+    /// Its decisions depend on the differences between instants only, and each instant is moved by a shift: the exploration
+    /// treats states that differ by a shift as one.
+    #[test]
+    fn a_shifted_candidate_decides_the_same(steps in vec(event(), 1..40), by in 1..1000_u64) {
+        let shift = Shift {
+            clock: clock::Shift { from: at(0), to: at(by) },
+            numbers: 0_u64.wrapping_sub(by),
+        };
+        let (mut plain, mut shifted) = (Driven::new(config()), Driven::new(config()));
+        shifted.candidate.shift(shift);
+        shifted.now = at(by);
+        for step in &steps {
+            let (_, _) = (plain.step(step), shifted.step(step));
+            let mut moved = plain.candidate.clone();
+            moved.shift(shift);
+            prop_assert_eq!(&moved, &shifted.candidate);
+        }
+    }
+
+    /// Whatever happens, a candidate that was not exited waits for an answer, a report, or an instant.
+    #[test]
+    fn a_candidate_never_gets_stuck(steps in vec(event(), 1..40)) {
+        let mut driven = Driven::new(config());
+        driven.on(Event::Woken);
+        for step in &steps {
+            driven.step(step);
+            let waits = driven.candidate.leads() || !driven.requests.is_empty() || driven.candidate.next_wake().is_some();
+            let numbering = matches!(driven.candidate.phase, Phase::Joining(Joining::Numbering));
+            prop_assert!(waits || numbering || driven.candidate.has_exited(), "{:?}", driven.candidate);
+        }
+    }
+}

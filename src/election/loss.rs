@@ -1,0 +1,36 @@
+//! Why a leader steps down.
+
+use std::fmt;
+
+use crate::core::names::shown;
+
+/// Why a leader steps down.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Loss {
+    /// No renewal was confirmed before the renew deadline.
+    NotRenewed,
+    /// The lease expired or was revoked.
+    LeaseGone,
+    /// The holder key was deleted, or rewritten with this identity.
+    HolderChanged(Option<String>),
+    /// The queue entry was deleted or rewritten.
+    EntryChanged,
+    /// The instance with this identity made a handover request. The exit code depends on all bytes of the identity.
+    Requested(Vec<u8>),
+    /// Most endpoints report another etcd cluster than the one with the lock.
+    AnotherCluster,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRenewed => f.write_str("no renewal was confirmed within RENEW_DEADLINE"),
+            Self::LeaseGone => f.write_str("the lease expired or was revoked"),
+            Self::HolderChanged(None) => f.write_str("the holder key was deleted"),
+            Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
+            Self::EntryChanged => f.write_str("the queue entry was deleted or rewritten"),
+            Self::Requested(by) => write!(f, "{:?} made a handover request", shown(by)),
+            Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Handing over: makes another instance the leader in one transaction. Only after the guard reported that the process tree has
+//! exited, or before the command was started.
+
+use std::time::Duration;
+
+use crate::core::{
+    clock::Instant,
+    kv::{Outcome, Snapshot, Txn},
+};
+use crate::election::{
+    context::{Context, Shift},
+    next::{Handle, Next, Then},
+    protocol::{Answer, Consistency, Event, Reading, Request, RequestId},
+    term::Term,
+    transactions,
+    view::{Entry, View},
+};
+
+/// The delay from a handover to the revocation of the lease, so that etcd serves the successor first.
+const DELAY_AFTER_HANDOVER: Duration = Duration::from_millis(50);
+
+/// An instance that hands over leadership, or tries to: the revocation of the lease frees the lock otherwise.
+///
+/// Tries the successor that the latest renewal saw, and then the one that a serializable read finds. Both may be out of date, as
+/// the transaction compares all that it depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct HandingOver {
+    term: Term,
+    step: Step,
+    /// The time after this limit is for the revocation of the lease.
+    limit: Instant,
+    /// The limit for both, or the exit would take twice as long if etcd cannot be reached.
+    end_limit: Instant,
+    then: Then,
+    /// What follows if leadership could not be handed over.
+    otherwise: Then,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// The transaction for the successor that the latest renewal saw.
+    ToNext(Handover),
+    /// The read that finds the successor.
+    Reading(RequestId),
+    /// The transaction for the successor that was read.
+    ToSuccessor(Handover),
+    /// Leadership was handed over. The lease has no keys any more, so its revocation is not urgent.
+    Settling(Instant),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Handover {
+    request: RequestId,
+    /// The identity of the successor.
+    to: String,
+}
+
+impl Handover {
+    fn begin(to: &Entry, txn: Txn, context: &mut Context<'_>) -> Self {
+        Self { request: context.request(Request::Commit(txn)), to: to.kv.identity() }
+    }
+}
+
+impl HandingOver {
+    /// Hands over to the owner of the oldest request, else to the next in the queue, and then revokes the lease in any case.
+    pub(crate) fn begin(
+        term: Term,
+        next: Option<Entry>,
+        (then, otherwise): (Then, Then),
+        context: &mut Context<'_>,
+    ) -> Self {
+        let timing = &context.shared.config.timing;
+        let (limit, end_limit) = (context.now + timing.handover_limit(), context.now + timing.end_limit());
+        let step = match next {
+            Some(next) => {
+                let txn = transactions::hand_over_to_next(context.shared.lock(), &term, &next);
+                Step::ToNext(Handover::begin(&next, txn, context))
+            }
+            None => Self::read(&term, context),
+        };
+        Self { term, step, limit, end_limit, then, otherwise }
+    }
+
+    fn read(term: &Term, context: &mut Context<'_>) -> Step {
+        let reading = Reading::Lock(context.shared.requests_of(term.lease));
+        Step::Reading(context.request(Request::Read(reading, Consistency::Serializable)))
+    }
+
+    fn found(&mut self, read: Snapshot, context: &mut Context<'_>) -> Option<Next> {
+        let lock = context.shared.lock();
+        let view = View::new(lock, read);
+        let successor = view.successor_of(self.term.lease).filter(|_| view.is_led_by(self.term.lease));
+        let Some(successor) = successor else { return Some(self.give_up()) };
+        let txn = transactions::hand_over(lock, &self.term, &successor);
+        self.step = Step::ToSuccessor(Handover::begin(successor.entry, txn, context));
+        None
+    }
+
+    const fn give_up(&self) -> Next {
+        Next::Release(self.otherwise, Some(self.end_limit))
+    }
+
+    fn answered(&mut self, answer: Answer, context: &mut Context<'_>) -> Option<Next> {
+        match (&self.step, answer) {
+            (Step::ToNext(next) | Step::ToSuccessor(next), Answer::Committed(Outcome::Then(token))) => {
+                tracing::info!(token, "handed over to {:?}", next.to);
+                self.step = Step::Settling(context.now + DELAY_AFTER_HANDOVER);
+            }
+            (Step::Reading(_), Answer::Read(read)) => return self.found(read, context),
+            (Step::ToNext(_), answer) => {
+                tracing::debug!(?answer, "the handover failed or its outcome is unknown");
+                self.step = Self::read(&self.term, context);
+            }
+            (_, answer) => {
+                tracing::debug!(?answer, "the handover failed or its outcome is unknown");
+                return Some(self.give_up());
+            }
+        }
+        None
+    }
+}
+
+impl Handle for HandingOver {
+    fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
+        if self.then.is_changed_by(&event) {
+            self.otherwise = self.then;
+        }
+        match (&self.step, event) {
+            (_, Event::Answer(_, answer)) => self.answered(answer, context),
+            (Step::Settling(until), Event::Woken) if context.now >= *until => {
+                Some(Next::Release(self.then, Some(self.end_limit)))
+            }
+            (Step::Settling(_), _) => None,
+            (_, Event::ClusterLost) => Some(self.give_up()),
+            (_, Event::Woken) if context.now >= self.limit => Some(self.give_up()),
+            _ => None,
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        match self.step {
+            Step::Settling(until) => Some(until),
+            _ => Some(self.limit),
+        }
+    }
+
+    fn requests(&self) -> Vec<RequestId> {
+        match &self.step {
+            Step::ToNext(Handover { request, .. })
+            | Step::ToSuccessor(Handover { request, .. })
+            | Step::Reading(request) => {
+                vec![*request]
+            }
+            Step::Settling(_) => vec![],
+        }
+    }
+
+    fn shift(&mut self, shift: Shift) {
+        self.term.shift(shift);
+        shift.instant(&mut self.limit);
+        shift.instant(&mut self.end_limit);
+        match &mut self.step {
+            Step::ToNext(Handover { request, .. })
+            | Step::ToSuccessor(Handover { request, .. })
+            | Step::Reading(request) => {
+                shift.request(request);
+            }
+            Step::Settling(until) => shift.instant(until),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Leading: feeds the guard while renewals confirm that this instance holds the lock.
+
+mod inquiry;
+mod lateness;
+mod observation;
+
+use std::time::Duration;
+
+use self::{
+    inquiry::Inquiry,
+    lateness::Lateness,
+    observation::{Observation, Observed},
+};
+use crate::election::{
+    context::{Context, Shift},
+    demand::Demand,
+    end::{End, log_ending, log_guard_lost},
+    loss::Loss,
+    next::{Handle, Lost, Next},
+    progress::Progress,
+    protocol::{Answer, Event, Meaning, Request, RequestId, Signal},
+    term::Term,
+    view::{Entry, View},
+};
+use crate::{
+    core::{
+        clock::Instant,
+        kv::{Get, Snapshot, StoreError},
+    },
+    guard::{CommandEnd, Order, Reason, Report},
+};
+
+/// An instance that leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leading {
+    term: Term,
+    /// The next queue entry of an instance of this program, as the latest renewal read it.
+    next: Option<Entry>,
+    renewals: RequestId,
+    lateness: Lateness,
+    /// The denial of a renewal that was logged last.
+    denial: Option<StoreError>,
+    observation: Observation,
+    inquiry: Option<Inquiry>,
+    /// How the main process of the command ended.
+    ended: Option<CommandEnd>,
+    /// The signal that requested a shutdown.
+    shutdown: Option<Signal>,
+}
+
+/// The delay from the order to start the command to the first request of a term, so that requests do not delay the start on a
+/// machine with few processors.
+const DELAY_AFTER_START: Duration = Duration::from_millis(20);
+
+impl Leading {
+    /// Orders the guard to start the command.
+    pub(crate) fn begin(term: Term, next: Option<Entry>, context: &mut Context<'_>) -> Self {
+        let config = &context.shared.config;
+        let waited = context.now.saturating_since(context.shared.campaign_began);
+        tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
+        let deadlines = config.timing.deadlines(term.renewed_at, term.ttl);
+        let period = config.timing.retry_period();
+        context.shared.demand = Demand::None;
+        context.order(Order::Start { deadlines, token: term.token, lease: term.lease });
+        context.report(Progress::Elected { token: term.token });
+        let begin = context.now + DELAY_AFTER_START;
+        let first = begin.max(term.renewed_at + period);
+        let next_entry = Get::next_after(context.shared.lock().own_entries(), term.entry.create_revision);
+        let gets = [term.gets(context.shared.lock()), vec![next_entry]].concat();
+        let renewals = context.request(Request::RenewEvery { lease: term.lease, gets, period, begin: first });
+        Self {
+            observation: Observation::at(begin, term.revision),
+            lateness: Lateness::new(first - period, period),
+            term,
+            next,
+            renewals,
+            denial: None,
+            inquiry: None,
+            ended: None,
+            shutdown: None,
+        }
+    }
+
+    /// Stops the command: leadership is lost.
+    fn lose(&self, loss: Loss) -> Next {
+        tracing::warn!("stepping down: {loss}");
+        let Self { renewals, ended, shutdown, .. } = *self;
+        Next::Stop(Lost { term: self.term.clone(), loss, renewals, ended, shutdown })
+    }
+
+    fn renewed(&mut self, sent: Instant, read: Snapshot, context: &mut Context<'_>) -> Option<Next> {
+        self.lateness.answered(sent, context);
+        if let Err(loss) = self.term.check(&read.keys, context.shared.lock()) {
+            return Some(self.lose(loss));
+        }
+        let requests = Inquiry::requests_for(self.term.lease, &read.names, context.shared.lock());
+        let view = View::new(context.shared.lock(), read);
+        self.next = view.next_of(self.term.lease).filter(|next| next.ours).cloned();
+        if requests.is_empty() {
+            self.confirm(sent, context);
+        } else {
+            self.inquiry = Some(Inquiry::begin(self.inquiry.take(), requests, Some(sent), context));
+        }
+        None
+    }
+
+    /// Feeds the guard.
+    fn confirm(&self, sent: Instant, context: &mut Context<'_>) {
+        let deadlines = context.shared.config.timing.deadlines(sent, self.term.ttl);
+        context.order(Order::Feed(deadlines));
+        context.report(Progress::RenewalConfirmed { sent });
+    }
+
+    fn denied(&mut self, denial: StoreError) {
+        // An operator may correct it before the deadline.
+        if self.denial.as_ref() != Some(&denial) {
+            tracing::warn!("could not renew the lease: {denial}; retrying until RENEW_DEADLINE has passed");
+            self.denial = Some(denial);
+        }
+    }
+
+    fn observed(&mut self, observed: Observed, context: &mut Context<'_>) -> Option<Next> {
+        match observed {
+            Observed::Nothing => {}
+            Observed::Loss(loss) => return Some(self.lose(loss)),
+            Observed::Changed(names) => {
+                let requests = Inquiry::requests_for(self.term.lease, &names, context.shared.lock());
+                if !requests.is_empty() {
+                    self.inquiry = Some(Inquiry::begin(self.inquiry.take(), requests, None, context));
+                }
+            }
+        }
+        None
+    }
+
+    fn answered(&mut self, id: RequestId, answer: Answer, context: &mut Context<'_>) -> Option<Next> {
+        if id == self.renewals {
+            return match answer {
+                Answer::Renewed { sent, read } => self.renewed(sent, read, context),
+                Answer::LeaseGone => Some(self.lose(Loss::LeaseGone)),
+                Answer::Failed { failure, .. } => {
+                    self.denied(failure);
+                    None
+                }
+                _ => None,
+            };
+        }
+        if let Some(inquiry) = self.inquiry.take_if(|inquiry| inquiry.request == id) {
+            // After a failure the next renewal reads the requests again.
+            let Answer::Read(read) = answer else { return None };
+            if let Some(requester) = inquiry.owner(read, context.shared.lock()) {
+                return Some(self.lose(Loss::Requested(requester)));
+            }
+            inquiry.confirms.iter().for_each(|sent| self.confirm(*sent, context));
+            return None;
+        }
+        let observed = self.observation.answered(answer, &self.term, context);
+        self.observed(observed, context)
+    }
+
+    fn reported(&mut self, report: Report, context: &mut Context<'_>) -> Option<Next> {
+        match report {
+            Report::Started(pid) => {
+                tracing::info!(pid, "command started");
+                context.report(Progress::Started);
+            }
+            Report::Fed(deadlines) => context.report(Progress::Fed(deadlines)),
+            Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => return Some(self.lose(Loss::NotRenewed)),
+            Report::Ending(reason) => log_ending(reason),
+            Report::Ended(end) => {
+                self.ended = Some(end);
+                // A command that could not be started is tried again in another term.
+                context.report(Progress::Ended { again: end == CommandEnd::NotStarted });
+                tracing::info!("the command {end}");
+            }
+            Report::TreeExited(end) => {
+                context.report(Progress::Exited);
+                return Some(self.end(End::Command(self.ended.unwrap_or(end)), context));
+            }
+            Report::GuardLost => {
+                log_guard_lost();
+                return Some(self.end(End::GuardLost, context));
+            }
+        }
+        None
+    }
+
+    fn end(&self, end: End, context: &mut Context<'_>) -> Next {
+        end.after(self.term.clone(), self.next.clone(), self.shutdown, context)
+    }
+
+    fn signaled(&mut self, signal: Signal, context: &mut Context<'_>) {
+        let is_stopping = self.ended.is_some() || self.shutdown.is_some();
+        match signal.meaning {
+            Meaning::Shutdown => {
+                tracing::info!("received a shutdown request: stopping the command");
+                self.shutdown = Some(signal);
+                context.report(Progress::Ending);
+            }
+            // While the command is being stopped anyway, signals that otherwise concern only the command end the program, too.
+            Meaning::Interrupt if is_stopping => self.shutdown = Some(signal),
+            Meaning::Interrupt | Meaning::Suspend | Meaning::Other => {}
+        }
+        context.order(Order::Signal(signal.number));
+    }
+}
+
+impl Handle for Leading {
+    fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
+        match event {
+            Event::Answer(id, answer) => return self.answered(id, answer, context),
+            Event::Report(report) => return self.reported(report, context),
+            Event::Signal(signal) => self.signaled(signal, context),
+            Event::ClusterLost => return Some(self.lose(Loss::AnotherCluster)),
+            Event::Woken => {
+                self.lateness.woken(context);
+                self.observation.woken(&self.term, context);
+            }
+            Event::NewLease(_) => {}
+        }
+        None
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        [self.lateness.next_wake(), self.observation.next_wake()].into_iter().flatten().min()
+    }
+
+    fn requests(&self) -> Vec<RequestId> {
+        let inquiry = self.inquiry.as_ref().map(|inquiry| inquiry.request);
+        [Some(self.renewals), inquiry, self.observation.request()].into_iter().flatten().collect()
+    }
+
+    fn shift(&mut self, shift: Shift) {
+        self.term.shift(shift);
+        shift.request(&mut self.renewals);
+        self.lateness.shift(shift);
+        self.observation.shift(shift);
+        self.inquiry.iter_mut().for_each(|inquiry| inquiry.shift(shift));
+    }
+}

@@ -1,0 +1,158 @@
+//! Waiting: watches the keys that this candidate depends on, and renews its lease a few times per TTL.
+//!
+//! A standby further back watches only its own entry and the one ahead, so that a handover does not wake the whole queue.
+
+use std::collections::BTreeSet;
+
+use crate::core::{
+    clock::Instant,
+    kv::{Change, Get, KeyOnly, KeyValue, Range, StoreError},
+};
+use crate::election::{
+    candidacy::{Candidacy, REREAD_PAUSE},
+    context::{Context, Shift},
+    demand::Demand,
+    next::{Handle, Next},
+    position,
+    protocol::{Answer, Event, Reading, Request, RequestId},
+    term::Term,
+    view::View,
+};
+
+/// A candidate that waits until a key changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Waiting {
+    candidacy: Candidacy,
+    /// The entry just ahead in the queue; `None` for the head.
+    ahead: Option<KeyValue>,
+    /// The keys that this candidate depends on, as they were read.
+    expected: BTreeSet<Version>,
+    /// The reads of these keys.
+    gets: Vec<Get>,
+    watch: RequestId,
+    /// The renewal that is not answered yet.
+    renewal: Option<RequestId>,
+}
+
+/// A key and its mod revision.
+type Version = (Vec<u8>, i64);
+
+impl Waiting {
+    pub(crate) fn begin(candidacy: Candidacy, view: &View, place: usize, context: &mut Context<'_>) -> Self {
+        let lock = context.shared.lock();
+        let entry = &view.entries[place];
+        let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
+        let keys = [Some(&entry.kv.key), ahead.map(|kv| &kv.key)].into_iter().flatten();
+        let mut ranges: Vec<_> = keys.cloned().map(Range::Key).collect();
+        let mut expected: Vec<_> =
+            [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
+        let holder = Range::Key(lock.holder());
+        let mut gets: Vec<_> = ranges.iter().chain([&holder]).cloned().map(Get::names).collect();
+        if place < 2 || context.shared.demand == Demand::OfEveryLeader {
+            ranges.push(holder);
+        }
+        if view.is_led_by(entry.lease) {
+            for range in lock.requests_to(entry.lease).into_iter().chain([lock.markers()]) {
+                expected.extend(view.names.iter().filter(|name| range.contains(&name.key)).cloned());
+                gets.push(Get::names(range.clone()));
+                ranges.push(range);
+            }
+        }
+        let (expected, ahead) = (versions(expected), ahead.cloned());
+        let watch = context.request(Request::Watch { ranges, from: view.revision + 1 });
+        let mut waiting = Self { candidacy, ahead, expected, gets, watch, renewal: None };
+        waiting.renew_if_due(context);
+        waiting
+    }
+
+    fn renew_if_due(&mut self, context: &mut Context<'_>) {
+        if self.renewal.is_none() && context.now >= self.candidacy.renewal_due() {
+            let reading = Reading::Keys(self.gets.clone());
+            self.renewal = Some(context.request(Request::Renew { lease: self.candidacy.lease, reading }));
+        }
+    }
+
+    fn renewed(&mut self, sent: Instant, names: Vec<KeyOnly>, context: &mut Context<'_>) -> Option<Next> {
+        self.renewal = None;
+        if !self.candidacy.renew(sent, context) {
+            return Some(Next::join_again());
+        }
+        // The watch may not have shown this change yet, or may have missed it.
+        (versions(names) != self.expected).then(|| Next::Verify(self.candidacy.clone(), None))
+    }
+
+    fn changed(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
+        match self.handed_over(changes, context) {
+            Some(term) => Next::Lead(term, None),
+            None => Next::Verify(self.candidacy.clone(), None),
+        }
+    }
+
+    /// Returns the term of this candidate if one transaction wrote the leader's entry and the holder key for its lease. That
+    /// transaction compared that there is neither a request nor a marker, so no other read is needed.
+    ///
+    /// Returns `None` for a candidate with a request of its own, which comes before those of others.
+    fn handed_over(&self, changes: &[Change], context: &mut Context<'_>) -> Option<Term> {
+        let lease = self.candidacy.lease;
+        let written = |key: &[u8]| match changes.iter().rfind(|change| change.key() == key) {
+            Some(Change::Put(kv)) if kv.lease == Some(lease) => Some(kv),
+            _ => None,
+        };
+        let entry = written(&self.ahead.as_ref()?.key)?;
+        let holder = written(&context.shared.lock().holder())?;
+        if entry.mod_revision != holder.mod_revision
+            || !self.candidacy.is_fresh(context)
+            || context.shared.demand != Demand::None
+        {
+            return None;
+        }
+        position::report_leader(Some(holder), context);
+        Some(Term::handed_over(&self.candidacy, entry))
+    }
+}
+
+impl Handle for Waiting {
+    fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
+        match event {
+            Event::ClusterLost => Some(Next::join_again()),
+            Event::Woken => {
+                self.renew_if_due(context);
+                None
+            }
+            Event::Answer(_, Answer::Renewed { sent, read }) => self.renewed(sent, read.names, context),
+            Event::Answer(_, Answer::LeaseGone) => {
+                self.candidacy.log_expired();
+                Some(Next::join_again())
+            }
+            Event::Answer(_, Answer::Changes(changes)) if !changes.is_empty() => Some(self.changed(&changes, context)),
+            Event::Answer(id, Answer::Failed { failure, .. })
+                if self.renewal == Some(id) || matches!(failure, StoreError::AccessDenied(_)) =>
+            {
+                Some(Next::leave_denied(&failure))
+            }
+            // The pause is for watches that break at once.
+            Event::Answer(_, Answer::Failed { .. }) => {
+                Some(Next::Verify(self.candidacy.clone(), Some(context.now + REREAD_PAUSE)))
+            }
+            _ => None,
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        self.renewal.is_none().then(|| self.candidacy.renewal_due())
+    }
+
+    fn requests(&self) -> Vec<RequestId> {
+        [Some(self.watch), self.renewal].into_iter().flatten().collect()
+    }
+
+    fn shift(&mut self, shift: Shift) {
+        self.candidacy.shift(shift);
+        [Some(&mut self.watch), self.renewal.as_mut()].into_iter().flatten().for_each(|request| shift.request(request));
+    }
+}
+
+/// Returns the keys with their mod revisions.
+fn versions(names: Vec<KeyOnly>) -> BTreeSet<Version> {
+    names.into_iter().map(|name| (name.key, name.mod_revision)).collect()
+}

@@ -1,0 +1,64 @@
+//! The transactions by which a waiting candidate comes closer to leadership, and which of them is next.
+
+use std::fmt;
+
+use super::{
+    context::Shared,
+    demand::Demand,
+    transactions,
+    view::{Entry, View},
+};
+use crate::core::kv::Txn;
+
+/// A transaction of a waiting candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// Take the free lock.
+    Claim,
+    /// Make a handover request.
+    Request,
+    /// Delete the request to an earlier holder.
+    Withdraw,
+    /// Delete the holder key of a holder that does not react to requests, and create the eviction marker on its lease.
+    Evict,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Claim => "take the lock",
+            Self::Request => "request a handover",
+            Self::Withdraw => "withdraw the handover request to an earlier holder",
+            Self::Evict => "evict the holder",
+        })
+    }
+}
+
+/// Returns the transaction by which this candidate can come closer to leadership; `None` if it has to wait.
+pub(super) fn next(view: &View, place: usize, entry: &Entry, shared: &mut Shared) -> Option<(Step, Txn)> {
+    let demand = shared.demand;
+    let config = &shared.config;
+    let (lock, identity) = (&config.lock, &config.identity);
+    let wanted_from = view.holder.as_ref().filter(|holder| demand.is_for(holder));
+    if let (Some(holder), Some(_)) = (wanted_from, view.holder_without_entry()) {
+        return Some((Step::Evict, transactions::evict(lock, identity, entry, holder)));
+    }
+    let request = demand.request(entry.lease);
+    if place == 0 && view.holder.is_none() {
+        return Some((Step::Claim, transactions::claim(lock, identity, entry, request)));
+    }
+    let is_obsolete = wanted_from.is_none() && demand != Demand::OfEveryLeader;
+    match (request.and_then(|request| view.request(request)), request) {
+        (Some(existing), Some(request)) if is_obsolete => {
+            Some((Step::Withdraw, transactions::withdraw(lock, request, existing.mod_revision)))
+        }
+        (None, Some(request)) if !is_obsolete => {
+            Some((Step::Request, transactions::request(lock, identity, entry, request)))
+        }
+        (None, _) if is_obsolete => {
+            shared.demand = Demand::None;
+            None
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! One leadership.
+
+use std::time::Duration;
+
+use super::{
+    candidacy::Candidacy,
+    context::Shift,
+    loss::Loss,
+    view::{Entry, View},
+};
+use crate::core::{
+    clock::Instant,
+    kv::{Change, Get, KeyValue},
+    names::{LeaseId, LockName},
+};
+
+/// One leadership: the keys and the lease that it depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Term {
+    /// The lease that all its keys are attached to.
+    pub(super) lease: LeaseId,
+    /// Its time to live, as granted.
+    pub(super) ttl: Duration,
+    /// The fencing token: the mod revision of the holder key.
+    pub(super) token: i64,
+    /// When the latest renewal before the term was sent.
+    pub(super) renewed_at: Instant,
+    /// Its queue entry, the head, as it was last written.
+    pub(super) entry: KeyValue,
+    /// The revision at which all this was read.
+    pub(super) revision: i64,
+}
+
+impl Term {
+    /// Returns the term that a view shows for the owner of this entry.
+    pub(super) fn of_view(candidacy: &Candidacy, view: &View, entry: &Entry) -> Self {
+        let token = view.holder.as_ref().map_or(0, |holder| holder.mod_revision);
+        Self::new(candidacy, token, entry.kv.clone(), view.revision)
+    }
+
+    /// Returns the term that began when one transaction wrote the entry and the holder key.
+    pub(super) fn handed_over(candidacy: &Candidacy, entry: &KeyValue) -> Self {
+        Self::new(candidacy, entry.mod_revision, entry.clone(), entry.mod_revision)
+    }
+
+    fn new(candidacy: &Candidacy, token: i64, entry: KeyValue, revision: i64) -> Self {
+        let &Candidacy { lease, ttl, renewed, .. } = candidacy;
+        Self { lease, ttl, token, renewed_at: renewed, entry, revision }
+    }
+
+    /// Returns the reads of the holder key, the own entry and the requests.
+    pub(super) fn gets(&self, lock: &LockName) -> Vec<Get> {
+        let mut gets = vec![Get::key(lock.holder()), Get::key(self.entry.key.clone())];
+        gets.extend(lock.requests_to(self.lease).map(Get::names));
+        gets
+    }
+
+    /// Checks that the keys that were read still confirm the term.
+    pub(super) fn check(&self, keys: &[KeyValue], lock: &LockName) -> Result<(), Loss> {
+        let find = |key: &[u8]| keys.iter().find(|kv| kv.key == key);
+        match find(&lock.holder()) {
+            None => return Err(Loss::HolderChanged(None)),
+            Some(holder) if holder.mod_revision != self.token => {
+                return Err(Loss::HolderChanged(Some(holder.identity())));
+            }
+            Some(_) => {}
+        }
+        let entry = find(&self.entry.key).filter(|entry| entry.mod_revision == self.entry.mod_revision);
+        entry.map(|_| ()).ok_or(Loss::EntryChanged)
+    }
+
+    /// Does the same for one change after the revision of the term.
+    pub(super) fn check_change(&self, change: &Change, lock: &LockName) -> Result<(), Loss> {
+        match change {
+            Change::Put(kv) if kv.key == lock.holder() && kv.mod_revision != self.token => {
+                Err(Loss::HolderChanged(Some(kv.identity())))
+            }
+            Change::Put(kv) if kv.key == self.entry.key && kv.mod_revision != self.entry.mod_revision => {
+                Err(Loss::EntryChanged)
+            }
+            Change::Deleted(key, _) if *key == lock.holder() => Err(Loss::HolderChanged(None)),
+            Change::Deleted(key, _) if *key == self.entry.key => Err(Loss::EntryChanged),
+            Change::Put(_) | Change::Deleted(..) => Ok(()),
+        }
+    }
+
+    pub(super) fn shift(&mut self, shift: Shift) {
+        shift.instant(&mut self.renewed_at);
+    }
+}

@@ -1,0 +1,105 @@
+//! The transactions of the protocol. Each compares all that it depends on, so it does no harm if it is applied late or twice.
+
+use super::{
+    keys::Request,
+    term::Term,
+    view::{Entry, Successor},
+};
+use crate::core::{
+    kv::{Compare, KeyValue, Op, Range, Txn},
+    names::{LeaseId, LockName},
+};
+
+/// Joins the queue: creates the queue entry, and the holder key as well if the lock is free. It never overwrites a key.
+///
+/// If it is applied late, it creates at worst a second entry of this lease, or takes a free lock.
+pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId) -> Txn {
+    let (holder, entry) = (lock.holder(), lock.entry(lease));
+    let queue_is_empty = [lock.own_entries(), lock.foreign_entries()].map(Compare::Absent);
+    let enter = Txn { when: vec![absent(&entry)], then: vec![put(&entry, identity, lease)], otherwise: None };
+    Txn {
+        when: [absent(&holder)].into_iter().chain(queue_is_empty).collect(),
+        then: vec![put(&entry, identity, lease), put(&holder, identity, lease)],
+        otherwise: Some(Box::new(enter)),
+    }
+}
+
+/// Takes the free lock as the head of the queue, and withdraws the own handover request.
+pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request: Option<Request>) -> Txn {
+    let holder = lock.holder();
+    let mut then = vec![put(&holder, identity, entry.lease)];
+    then.extend(own_request.map(|request| Op::Delete(lock.request(request))));
+    Txn { when: vec![unchanged(&entry.kv), absent(&holder)], then, otherwise: None }
+}
+
+/// Makes a handover request.
+pub(super) fn request(lock: &LockName, identity: &str, entry: &Entry, request: Request) -> Txn {
+    let key = lock.request(request);
+    let when = vec![unchanged(&entry.kv), absent(&key)];
+    Txn { when, then: vec![put(&key, identity, entry.lease)], otherwise: None }
+}
+
+/// Withdraws a handover request.
+pub(super) fn withdraw(lock: &LockName, request: Request, mod_revision: i64) -> Txn {
+    let key = lock.request(request);
+    Txn { when: vec![Compare::Unchanged(key.clone(), mod_revision)], then: vec![Op::Delete(key)], otherwise: None }
+}
+
+/// Deletes the holder key of a holder that does not react to requests, and creates the eviction marker on its lease. Makes a request
+/// as well, so that the next leader hands over to the candidate that evicted the holder.
+pub(super) fn evict(lock: &LockName, identity: &str, entry: &Entry, holder: &KeyValue) -> Txn {
+    let request = Request { to: None, lease: entry.lease };
+    let mut then = vec![put(&lock.request(request), identity, entry.lease), Op::Delete(holder.key.clone())];
+    then.extend(holder.lease.map(|lease| Op::Put(lock.marker(lease), holder.value.clone(), lease)));
+    Txn { when: vec![unchanged(&entry.kv), unchanged(holder)], then, otherwise: None }
+}
+
+/// Makes the successor the leader: attaches the leader's entry and the holder key to its lease, and deletes its own entry and
+/// requests.
+///
+/// Compares the own entry, the holder key (a Go instance may have rewritten it), and the successor's entry and request. For a
+/// successor without a request it compares that there is no request and no marker, because that one starts without reading
+/// them; if there is one, even written by hand, the revocation of the lease frees the lock.
+pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn {
+    let (own, next) = (&term.entry, successor.entry);
+    let holder = lock.holder();
+    let mut when = vec![unchanged(own), Compare::Unchanged(holder.clone(), term.token), unchanged(&next.kv)];
+    match successor.request {
+        Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
+        None => {
+            when.extend(lock.requests_to(term.lease).map(Compare::Absent));
+            when.push(Compare::Absent(lock.markers()));
+        }
+    }
+    let mut then = vec![
+        Op::Put(own.key.clone(), next.kv.value.clone(), next.lease),
+        Op::Put(holder, next.kv.value.clone(), next.lease),
+        Op::Delete(next.kv.key.clone()),
+    ];
+    let requests = [None, Some(term.lease)].map(|to| lock.request(Request { to, lease: next.lease }));
+    then.extend(requests.map(Op::Delete));
+    Txn { when, then, otherwise: None }
+}
+
+/// Does the same for the next entry of this program that a renewal has seen: compares as well that there is no entry of another
+/// client before it.
+pub(super) fn hand_over_to_next(lock: &LockName, term: &Term, next: &Entry) -> Txn {
+    let mut txn = hand_over(lock, term, &Successor { entry: next, request: None });
+    txn.when.push(Compare::Older(lock.foreign_entries(), term.entry.create_revision));
+    txn
+}
+
+fn unchanged(kv: &KeyValue) -> Compare {
+    Compare::Unchanged(kv.key.clone(), kv.mod_revision)
+}
+
+fn absent(key: &[u8]) -> Compare {
+    Compare::Absent(Range::Key(key.to_vec()))
+}
+
+fn put(key: &[u8], identity: &str, lease: LeaseId) -> Op {
+    Op::Put(key.to_vec(), identity.into(), lease)
+}
+
+#[cfg(test)]
+mod tests;
