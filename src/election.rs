@@ -48,4 +48,4 @@ mod term;
 mod transactions;
 pub mod view;
 
-pub use self::{candidate::Candidate, context::Shift};
+pub use self::candidate::Candidate;

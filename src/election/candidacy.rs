@@ -55,7 +55,7 @@ impl Candidacy {
         tracing::warn!("lease {} expired or was revoked while waiting: joining again with a new lease", self.lease);
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.renewed);
     }
 }

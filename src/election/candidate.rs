@@ -6,10 +6,15 @@ use super::{
     context::{Context, Shared, Shift},
     next::{Handle as _, Next},
     phases::{Claiming, HandingOver, Joining, Leading, Releasing, Resting, Stopping, Verifying, Waiting},
-    protocol::{Action, Event, Meaning},
+    protocol::{Action, Event, Meaning, RequestId},
 };
 use crate::{
-    core::{clock::Instant, exit_code::Exit, names::LeaseId, timing::show},
+    core::{
+        clock::{self, Instant},
+        exit_code::Exit,
+        names::LeaseId,
+        timing::show,
+    },
     guard::{Order, Report},
     settings::ElectionConfig,
 };
@@ -121,11 +126,14 @@ impl Candidate {
         self.shared.lease.map(|lease| lease.id)
     }
 
-    /// Moves all instants and request numbers. Decisions depend on their differences only, so a check of all states can treat
-    /// states that differ in nothing else as one.
-    pub fn shift(&mut self, shift: Shift) {
+    /// Moves all instants and numbers the open requests from 1 on, and returns their previous numbers in this order. Decisions do not
+    /// depend on either, so a check of all states can treat states that differ in nothing else as one.
+    pub fn shift(&mut self, clock: clock::Shift) -> Vec<RequestId> {
+        let open = self.shared.requests.open();
+        let shift = Shift { clock, open: &open };
         self.shared.shift(shift);
         in_phase!(&mut self.phase, phase => phase.shift(shift), ());
+        open
     }
 }
 

@@ -95,10 +95,10 @@ impl Shared {
         self.lock().requests_to(lease).into_iter().chain(own).map(Get::names).collect()
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.campaign_began);
         self.give_up_at.iter_mut().for_each(|limit| shift.instant(limit));
-        self.requests.last = shift.number(self.requests.last);
+        self.requests.last = shift.open.len() as u64;
         self.requests.open.iter_mut().for_each(|open| shift.request(&mut open.id));
     }
 }
@@ -151,6 +151,11 @@ impl Requests {
         true
     }
 
+    /// Returns the requests that are not finished.
+    pub(super) fn open(&self) -> Vec<RequestId> {
+        self.open.iter().map(|open| open.id).collect()
+    }
+
     /// Cancels all requests but these.
     pub(super) fn keep_only(&mut self, wanted: &[RequestId], actions: &mut Vec<Action>) {
         self.open.retain(|open| {
@@ -163,26 +168,23 @@ impl Requests {
     }
 }
 
-/// A shift of instants and request numbers.
+/// Makes states equal that differ only in time and in the numbers of their requests.
 #[derive(Clone, Copy, Debug)]
-pub struct Shift {
+pub(super) struct Shift<'a> {
     /// How instants are moved.
-    pub clock: clock::Shift,
-    /// What is subtracted from the request numbers.
-    pub numbers: u64,
+    pub(super) clock: clock::Shift,
+    /// The open requests. Each gets its place among them as its number.
+    pub(super) open: &'a [RequestId],
 }
 
-impl Shift {
+impl Shift<'_> {
     pub(super) fn instant(self, instant: &mut Instant) {
         self.clock.instant(instant);
     }
 
-    pub(super) const fn request(self, id: &mut RequestId) {
-        id.0 = self.number(id.0);
-    }
-
-    const fn number(self, number: u64) -> u64 {
-        number.wrapping_sub(self.numbers)
+    pub(super) fn request(self, id: &mut RequestId) {
+        let place = self.open.iter().position(|open| open == id);
+        id.0 = place.map_or(0, |place| place as u64 + 1);
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) trait Handle {
     fn requests(&self) -> Vec<RequestId>;
 
     /// Moves all instants and request numbers.
-    fn shift(&mut self, shift: Shift);
+    fn shift(&mut self, shift: Shift<'_>);
 }
 
 /// A term whose leadership is lost.

@@ -84,7 +84,7 @@ impl Term {
         }
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.renewed_at);
     }
 }

@@ -72,7 +72,7 @@ impl Handle for Claiming {
         vec![self.request]
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.candidacy.shift(shift);
         shift.request(&mut self.request);
     }

@@ -155,7 +155,7 @@ impl Handle for HandingOver {
         }
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.term.shift(shift);
         shift.instant(&mut self.limit);
         shift.instant(&mut self.end_limit);

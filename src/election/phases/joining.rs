@@ -122,7 +122,7 @@ impl Handle for Joining {
         }
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         match self {
             Self::Pausing(until) | Self::Outlasting(until) => shift.instant(until),
             Self::Numbering => {}

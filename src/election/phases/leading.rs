@@ -230,7 +230,7 @@ impl Handle for Leading {
         [Some(self.renewals), inquiry, self.observation.request()].into_iter().flatten().collect()
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.term.shift(shift);
         shift.request(&mut self.renewals);
         self.lateness.shift(shift);

@@ -113,7 +113,7 @@ impl Handle for Releasing {
         vec![self.request]
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         shift.request(&mut self.request);
         shift.instant(&mut self.limit);
     }

@@ -47,7 +47,7 @@ impl Handle for Resting {
         vec![]
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.until);
     }
 }

@@ -88,7 +88,7 @@ impl Handle for Stopping {
         vec![self.0.renewals]
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.0.term.shift(shift);
         shift.request(&mut self.0.renewals);
     }

@@ -147,7 +147,7 @@ impl Handle for Verifying {
         }
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.candidacy.shift(shift);
         match &mut self.state {
             State::Pausing(until) => shift.instant(until),

@@ -146,7 +146,7 @@ impl Handle for Waiting {
         [Some(self.watch), self.renewal].into_iter().flatten().collect()
     }
 
-    fn shift(&mut self, shift: Shift) {
+    fn shift(&mut self, shift: Shift<'_>) {
         self.candidacy.shift(shift);
         [Some(&mut self.watch), self.renewal.as_mut()].into_iter().flatten().for_each(|request| shift.request(request));
     }

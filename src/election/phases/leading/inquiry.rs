@@ -55,7 +55,7 @@ impl Inquiry {
         owner.map(|(_, entry)| entry.kv.value.clone())
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.request(&mut self.request);
         self.confirms.iter_mut().for_each(|sent| shift.instant(sent));
     }

@@ -52,7 +52,7 @@ impl Lateness {
         self.late_at
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.last);
         self.late_at.iter_mut().for_each(|due| shift.instant(due));
     }

@@ -97,7 +97,7 @@ impl Observation {
         }
     }
 
-    pub(super) fn shift(&mut self, shift: Shift) {
+    pub(super) fn shift(&mut self, shift: Shift<'_>) {
         match self {
             Self::Opening(due, _) | Self::Broken(due) => shift.instant(due),
             Self::Watching(request) | Self::Reading(request) => shift.request(request),
