@@ -270,7 +270,11 @@ impl<'a> Run<'a> {
         }
         report += &format!("picture: {}\nstory:   {}\n", file("svg").display(), file("txt").display());
         if wrong.is_empty() {
-            report += "Verdict: no overlap, tokens only grew, an instance led in every calm, and no keys, leases or processes remain.\n";
+            let no_loss = if self.options.lock_set { ", no lost update" } else { "" };
+            report += &format!(
+                "Verdict: within the guarantee no overlap{no_loss}, tokens only grew; an instance led in every calm, and no \
+                 keys, leases or processes remain.\n"
+            );
         } else {
             report += &format!("logs:    {}\n", file("logs").display());
             report += &format!("VERDICT: BROKEN\n  {}\n", wrong.join("\n  "));
