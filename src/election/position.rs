@@ -9,31 +9,35 @@ use super::{
 };
 use crate::core::kv::KeyValue;
 
-/// Returns whether a candidate at this place has to wait: the head of the queue takes a free lock at once.
-pub(super) const fn waits(view: &View, place: usize) -> bool {
-    place > 0 || view.holder.is_some()
+/// Returns whether a candidate at this position has to wait: the head of the queue takes a free lock at once.
+pub(super) const fn waits(view: &View, position: usize) -> bool {
+    position > 0 || view.holder.is_some()
 }
 
-/// Reports and logs what a read shows. If the leader has the identity of this instance, a handover is requested from now on.
-pub(super) fn report(candidacy: &mut Candidacy, view: &View, place: usize, entry: &Entry, context: &mut Context<'_>) {
+/// Reports and logs what a read shows. Updates the demand.
+pub(super) fn report(
+    candidacy: &mut Candidacy,
+    view: &View,
+    position: usize,
+    entry: &Entry,
+    context: &mut Context<'_>,
+) {
     let first = !std::mem::replace(&mut candidacy.has_joined, true);
     if first {
         // The line about joining names the leader.
         context.shared.logged_leader = view.holder.as_ref().map(KeyValue::identity).unwrap_or_default();
     }
     report_leader(view.holder.as_ref(), context);
-    if context.shared.demand == Demand::OfSameIdentity {
-        decide_demand(view, entry, context);
-    }
+    update_demand(view, entry, context);
     if view.is_led_by(entry.lease) {
         if let Some(lease) = view.markers.first().and_then(|marker| marker.lease) {
             tracing::info!("holding the lock; waiting until lease {lease} of the evicted holder has expired");
         }
         return;
     }
-    let behind = place.checked_sub(1).map(|ahead| view.entries[ahead].name());
-    let number = view.number(place);
-    if waits(view, place) {
+    let behind = position.checked_sub(1).map(|ahead| view.entries[ahead].name());
+    let number = view.number(position);
+    if waits(view, position) {
         context.report(Progress::Waiting { number, behind: behind.clone() });
     }
     if first {
@@ -58,16 +62,15 @@ pub(super) fn report_leader(holder: Option<&KeyValue>, context: &mut Context<'_>
     }
 }
 
-fn decide_demand(view: &View, entry: &Entry, context: &mut Context<'_>) {
-    let same = view.holder.as_ref().filter(|holder| holder.lease != Some(entry.lease));
-    let same = same.filter(|holder| context.shared.is_own_identity(holder));
-    if same.is_some() {
+fn update_demand(view: &View, entry: &Entry, context: &mut Context<'_>) {
+    let before = context.shared.demand;
+    context.shared.demand = before.after(view, entry.lease, |holder| context.shared.is_own_identity(holder));
+    if let (Demand::OfSameIdentity, Demand::OfHolder(_)) = (before, context.shared.demand) {
         tracing::warn!(
             "the leader has the identity of this instance, {:?}: requesting a handover",
             context.shared.config.identity
         );
     }
-    context.shared.demand = same.map_or(Demand::None, |holder| Demand::OfHolder(holder.lease));
 }
 
 /// Logs what stands in the way of a candidate beyond the instances ahead of it.

@@ -35,30 +35,22 @@ impl fmt::Display for Step {
 }
 
 /// Returns the transaction by which this candidate can come closer to leadership; `None` if it has to wait.
-pub(super) fn next(view: &View, place: usize, entry: &Entry, shared: &mut Shared) -> Option<(Step, Txn)> {
-    let demand = shared.demand;
-    let config = &shared.config;
-    let (lock, identity) = (&config.lock, &config.identity);
+pub(super) fn next(view: &View, position: usize, entry: &Entry, shared: &Shared) -> Option<(Step, Txn)> {
+    let (lock, identity, demand) = (&shared.config.lock, &shared.config.identity, shared.demand);
     let wanted_from = view.holder.as_ref().filter(|holder| demand.is_for(holder));
     if let (Some(holder), Some(_)) = (wanted_from, view.holder_without_entry()) {
         return Some((Step::Evict, transactions::evict(lock, identity, entry, holder)));
     }
     let request = demand.request(entry.lease);
-    if place == 0 && view.holder.is_none() {
+    if position == 0 && view.holder.is_none() {
         return Some((Step::Claim, transactions::claim(lock, identity, entry, request)));
     }
-    let is_obsolete = wanted_from.is_none() && demand != Demand::OfEveryLeader;
-    match (request.and_then(|request| view.request(request)), request) {
-        (Some(existing), Some(request)) if is_obsolete => {
-            Some((Step::Withdraw, transactions::withdraw(lock, request, existing.mod_revision)))
+    let is_wanted = wanted_from.is_some() || demand == Demand::OfEveryLeader;
+    match (view.request(request?), request?) {
+        (Some(made), request) if !is_wanted => {
+            Some((Step::Withdraw, transactions::withdraw(lock, request, made.mod_revision)))
         }
-        (None, Some(request)) if !is_obsolete => {
-            Some((Step::Request, transactions::request(lock, identity, entry, request)))
-        }
-        (None, _) if is_obsolete => {
-            shared.demand = Demand::None;
-            None
-        }
+        (None, request) if is_wanted => Some((Step::Request, transactions::request(lock, identity, entry, request))),
         _ => None,
     }
 }

@@ -7,7 +7,6 @@ use crate::core::{
 use crate::election::{
     candidacy::{Candidacy, REREAD_PAUSE},
     context::{Context, Shift},
-    demand::Demand,
     next::{Handle, Next},
     protocol::{Answer, Event, Request, RequestId},
     step::Step,
@@ -27,14 +26,9 @@ impl Claiming {
         Self { candidacy, step, request }
     }
 
-    fn committed(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Next {
+    fn committed(&mut self, outcome: Outcome, context: &Context<'_>) -> Next {
         tracing::debug!(step = ?self.step, ?outcome, "transaction");
         self.candidacy.logged_failure.clear();
-        match (outcome, self.step) {
-            (Outcome::Then(_), Step::Evict) => context.shared.demand = Demand::OfEveryLeader,
-            (Outcome::Then(_), Step::Withdraw) => context.shared.demand = Demand::None,
-            _ => {}
-        }
         // If nothing was changed, a key has changed since the read. The next read shows it.
         let pause = (outcome == Outcome::Nothing).then(|| context.now + REREAD_PAUSE);
         Next::Verify(self.candidacy.clone(), pause)
