@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     context::{Context, Shared, Shift},
-    next::{Handle as _, Next},
+    next::{Handle as _, Next, Then},
     phases::{Claiming, HandingOver, Joining, Leading, Releasing, Resting, Stopping, Verifying, Waiting},
     protocol::{Action, Event, Meaning, RequestId},
 };
@@ -82,13 +82,11 @@ impl Candidate {
             self.shared.cluster_lost = true;
         }
         let mut context = Context { shared: &mut self.shared, now, actions: &mut actions };
-        let next = if self.phase.campaigns() {
-            campaigning(&mut self.phase, event, &mut context)
-        } else {
-            self.phase.on(event, &mut context)
-        };
-        if let Some(next) = next {
-            self.phase = Phase::enter(next, &mut context);
+        self.phase.handle(event, &mut context);
+        if self.next_wake().is_some_and(|due| due <= now) {
+            // A deadline that has passed is not put off by other events.
+            let mut context = Context { shared: &mut self.shared, now, actions: &mut actions };
+            self.phase.handle(Event::Woken, &mut context);
         }
         let requests = in_phase!(&self.phase, phase => phase.requests(), vec![]);
         self.shared.requests.keep_only(&requests, &mut actions);
@@ -102,10 +100,10 @@ impl Candidate {
         [in_phase!(&self.phase, phase => phase.next_wake(), None), give_up_at].into_iter().flatten().min()
     }
 
-    /// Returns whether it takes part in the election without leading.
+    /// Returns whether it is in a term: from the order to start the command until the lease was revoked.
     #[must_use]
-    pub const fn campaigns(&self) -> bool {
-        self.phase.campaigns()
+    pub const fn is_in_term(&self) -> bool {
+        self.shared.in_term
     }
 
     /// Returns whether it leads: it has ordered the guard to start the command, and the process tree has not exited.
@@ -138,20 +136,34 @@ impl Candidate {
 }
 
 impl Phase {
+    /// Handles an event, and enters the next phase.
+    fn handle(&mut self, event: Event, context: &mut Context<'_>) {
+        let next = if self.campaigns() {
+            campaigning(self, event, context)
+        } else if let Some(then) = self.then() {
+            stepping_down(self, then, event, context)
+        } else {
+            self.on(event, context)
+        };
+        if let Some(next) = next {
+            *self = Self::enter(next, context);
+        }
+    }
+
     /// Enters the next phase.
     fn enter(next: Next, context: &mut Context<'_>) -> Self {
         match next {
             Next::Join(pause) => Self::Joining(Joining::after(pause, context)),
             Next::Verify(candidacy, at) => Self::Verifying(Verifying::begin(candidacy, at, context)),
             Next::Claim(candidacy, step, txn) => Self::Claiming(Claiming::begin(candidacy, step, txn, context)),
-            Next::Wait(candidacy, view, place) => Self::Waiting(Waiting::begin(candidacy, &view, place, context)),
-            Next::Lead(term, next) => Self::Leading(Leading::begin(term, next, context)),
+            Next::Wait(candidacy, view, position) => Self::Waiting(Waiting::begin(candidacy, &view, position, context)),
+            Next::Lead(elected) => Self::Leading(Leading::begin(elected, context)),
             Next::Stop(lost) => Self::Stopping(Stopping::begin(lost, context)),
             // Not in a cluster that most endpoints have left: the standbys there have yet to learn that.
-            Next::HandOver(.., otherwise) if context.shared.cluster_lost => {
+            Next::HandOver { otherwise, .. } if context.shared.cluster_lost => {
                 Self::enter(Next::Release(otherwise, None), context)
             }
-            Next::HandOver(term, next, then, otherwise) => {
+            Next::HandOver { term, next, then, otherwise } => {
                 Self::HandingOver(HandingOver::begin(term, next, (then, otherwise), context))
             }
             Next::Release(then, limit) => match Releasing::begin(then, limit, context) {
@@ -169,6 +181,15 @@ impl Phase {
 
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
         in_phase!(self, phase => phase.on(event, context), None)
+    }
+
+    /// Returns what follows, if it steps down.
+    const fn then(&self) -> Option<Then> {
+        match self {
+            Self::HandingOver(phase) => Some(phase.then()),
+            Self::Releasing(phase) => Some(phase.then()),
+            _ => None,
+        }
     }
 
     /// Returns whether it takes part in the election without leading.
@@ -196,11 +217,32 @@ fn campaigning(phase: &mut Phase, event: Event, context: &mut Context<'_>) -> Op
             }
             Meaning::Other => None,
         },
-        _ if context.shared.give_up_at.is_some_and(|limit| context.now >= limit) => {
+        Event::Woken if context.shared.give_up_at.is_some_and(|limit| context.now >= limit) => {
             let timeout = show(context.shared.config.acquire_timeout.unwrap_or_default());
             let limit = show(context.shared.acquire_limit());
             tracing::error!("not elected within {limit} (ACQUIRE_TIMEOUT {timeout}): giving up");
             Some(Next::leave(Exit::GaveUp))
+        }
+        event => phase.on(event, context),
+    }
+}
+
+/// Handles an event of an instance that hands over or releases: whatever follows, it may have to exit instead.
+fn stepping_down(phase: &mut Phase, then: Then, event: Event, context: &mut Context<'_>) -> Option<Next> {
+    match event {
+        Event::Report(Report::GuardLost) => {
+            tracing::error!("the guard exited; exiting");
+            context.shared.guard_lost = true;
+            None
+        }
+        Event::Signal(signal) if matches!(signal.meaning, Meaning::Shutdown | Meaning::Interrupt) => {
+            match then {
+                Then::Join(_) => tracing::info!("received {signal} while waiting: leaving the queue"),
+                Then::Campaign(_) => tracing::info!("received {signal} while stepping down: not campaigning again"),
+                Then::Exit(_) => {}
+            }
+            context.shut_down(signal);
+            None
         }
         event => phase.on(event, context),
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     demand::Demand,
     progress::Progress,
-    protocol::{Action, Answer, Request, RequestId},
+    protocol::{Action, Answer, Request, RequestId, Signal},
 };
 use crate::{
     core::{
@@ -31,6 +31,12 @@ pub(super) struct Shared {
     pub(super) cluster_lost: bool,
     /// Whether this candidate itself led in the cluster that was lost: then no command is left running there.
     pub(super) led_lost_cluster: bool,
+    /// Whether a term began, and the lease of it is not revoked yet.
+    pub(super) in_term: bool,
+    /// The signal that requested a shutdown.
+    pub(super) shutdown: Option<Signal>,
+    /// Whether the guard was lost while no command ran.
+    pub(super) guard_lost: bool,
     /// The leader that was logged last.
     pub(super) logged_leader: String,
     /// When the present campaign began.
@@ -58,6 +64,9 @@ impl Shared {
             lease: None,
             cluster_lost: false,
             led_lost_cluster: false,
+            in_term: false,
+            shutdown: None,
+            guard_lost: false,
             logged_leader: String::new(),
             campaign_began: now,
             give_up_at: None,
@@ -210,6 +219,12 @@ impl Context<'_> {
 
     pub(super) fn order(&mut self, order: Order) {
         self.act(Action::Order(order));
+    }
+
+    /// Notes a shutdown request: no other term follows.
+    pub(super) fn shut_down(&mut self, signal: Signal) {
+        self.shared.shutdown = Some(signal);
+        self.report(Progress::Ending);
     }
 
     pub(super) fn report(&mut self, progress: Progress) {

@@ -6,13 +6,14 @@ use super::{
     context::Context,
     loss::Loss,
     next::{Next, Then},
-    protocol::Signal,
+    progress::Progress,
+    protocol::{Meaning, Signal},
     term::Term,
     view::Entry,
 };
 use crate::{
     core::{exit_code::Exit, names::shown},
-    guard::{CommandEnd, Reason},
+    guard::{CommandEnd, Order, Reason, Report},
     settings::OnLoss,
 };
 
@@ -29,26 +30,18 @@ pub(super) enum End {
 
 impl End {
     /// Hands over, and then exits or campaigns again.
-    pub(super) fn after(
-        self,
-        term: Term,
-        next: Option<Entry>,
-        shutdown: Option<Signal>,
-        context: &mut Context<'_>,
-    ) -> Next {
+    pub(super) fn after(self, term: Term, next: Option<Entry>, context: &mut Context<'_>) -> Next {
         context.shared.led_lost_cluster = self == Self::Lost(Loss::AnotherCluster);
         // The cause may still exist.
         let failed_to_start = self == Self::Command(CommandEnd::NotStarted);
         let pause = if failed_to_start { context.shared.config.timing.retry_period() } else { Duration::ZERO };
-        let then = match (self.exit(context), shutdown) {
-            (Some(exit), _) => Then::Exit(exit),
-            (None, Some(signal)) => Then::exit_by(signal),
-            (None, None) => {
-                tracing::info!("campaigning again");
-                Then::Campaign(pause)
-            }
-        };
-        Next::HandOver(term, next, then, then)
+        let then = self.exit(context).map_or(Then::Campaign(pause), Then::Exit);
+        match (then, context.shared.shutdown) {
+            (Then::Exit(_), _) => {}
+            (_, Some(signal)) => tracing::info!("received {signal} while stepping down: not campaigning again"),
+            (_, None) => tracing::info!("campaigning again"),
+        }
+        Next::HandOver { term, next, then, otherwise: then }
     }
 
     /// Returns how the program exits; `None` to campaign again.
@@ -76,12 +69,36 @@ impl End {
     }
 }
 
-pub(super) fn log_ending(reason: Reason) {
-    if reason == Reason::StopGrace {
-        tracing::warn!("the command did not exit within STOP_GRACE: killing its process tree");
+/// Notes a report of the guard that does not end the term.
+pub(super) fn note(report: Report, context: &mut Context<'_>) {
+    match report {
+        Report::Started(pid) => {
+            tracing::info!(pid, "command started");
+            context.report(Progress::Started);
+        }
+        Report::Fed(deadlines) => context.report(Progress::Fed(deadlines)),
+        Report::Ending(Reason::StopGrace) => {
+            tracing::warn!("the command did not exit within STOP_GRACE: killing its process tree");
+        }
+        Report::Ended(end) => tracing::info!("the command {end}"),
+        Report::TreeExited(_) => context.report(Progress::Exited),
+        Report::GuardLost => {
+            tracing::error!("the guard exited or did not answer in time: the command was killed");
+        }
+        Report::Ending(_) => {}
     }
 }
 
-pub(super) fn log_guard_lost() {
-    tracing::error!("the guard exited or did not answer in time: the command was killed");
+/// Handles a signal while a command runs.
+pub(super) fn signaled(signal: Signal, is_stopping: bool, context: &mut Context<'_>) {
+    match signal.meaning {
+        Meaning::Shutdown => {
+            tracing::info!("received a shutdown request: stopping the command");
+            context.shut_down(signal);
+        }
+        // While the command is being stopped anyway, signals that otherwise concern only the command end the program, too.
+        Meaning::Interrupt if is_stopping => context.shared.shutdown = Some(signal),
+        Meaning::Interrupt | Meaning::Suspend | Meaning::Other => {}
+    }
+    context.order(Order::Signal(signal.number));
 }

@@ -6,7 +6,7 @@ use super::{
     candidacy::Candidacy,
     context::{Context, Shift},
     loss::Loss,
-    protocol::{Event, Meaning, RequestId, Signal},
+    protocol::{Event, RequestId},
     step::Step,
     term::Term,
     view::{Entry, View},
@@ -17,7 +17,7 @@ use crate::{
         exit_code::Exit,
         kv::{StoreError, Txn},
     },
-    guard::{CommandEnd, Report},
+    guard::CommandEnd,
 };
 
 /// The next phase, with the data that it begins with.
@@ -29,14 +29,22 @@ pub(super) enum Next {
     Verify(Candidacy, Option<Instant>),
     /// Commit a transaction.
     Claim(Candidacy, Step, Txn),
-    /// Wait for a change of the keys that were read; the place of this candidate is an index of the queue.
+    /// Wait for a change of the keys that were read; the position of this candidate is an index of the queue.
     Wait(Candidacy, View, usize),
-    /// Lead; the entry is that of the next instance in the queue.
-    Lead(Term, Option<Entry>),
+    /// Lead.
+    Lead(Elected),
     /// Stop the command, as leadership is lost.
     Stop(Lost),
-    /// Hand over leadership, if possible to this entry. The last one follows if that fails.
-    HandOver(Term, Option<Entry>, Then, Then),
+    /// Hand over leadership, if possible to this entry.
+    HandOver {
+        /// The term that ends.
+        term: Term,
+        /// The entry of the next instance in the queue, if a renewal has seen one.
+        next: Option<Entry>,
+        then: Then,
+        /// What follows if that fails.
+        otherwise: Then,
+    },
     /// Revoke the lease; if set, before this limit.
     Release(Then, Option<Instant>),
     /// Exit after the restart pause.
@@ -60,6 +68,18 @@ pub(super) trait Handle {
     fn shift(&mut self, shift: Shift<'_>);
 }
 
+/// A term that begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Elected {
+    pub(super) term: Term,
+    /// When the latest renewal was sent.
+    pub(super) renewed: Instant,
+    /// The revision at which the keys of the term were read.
+    pub(super) revision: i64,
+    /// The entry of the next instance in the queue, if it is known.
+    pub(super) next: Option<Entry>,
+}
+
 /// A term whose leadership is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lost {
@@ -68,8 +88,6 @@ pub(super) struct Lost {
     pub(super) renewals: RequestId,
     /// How the main process of the command ended before the loss.
     pub(super) ended: Option<CommandEnd>,
-    /// The signal that requested a shutdown.
-    pub(super) shutdown: Option<Signal>,
 }
 
 /// What follows after the lease was revoked.
@@ -84,6 +102,11 @@ pub(super) enum Then {
 }
 
 impl Next {
+    /// Leads.
+    pub(super) fn lead(candidacy: &Candidacy, term: Term, revision: i64, next: Option<Entry>) -> Self {
+        Self::Lead(Elected { term, renewed: candidacy.renewed, revision, next })
+    }
+
     /// Leaves the queue, and joins again with a new lease.
     pub(super) const fn join_again() -> Self {
         Self::Release(Then::Join(Duration::ZERO), None)
@@ -112,31 +135,5 @@ impl Next {
             StoreError::NoLeader(why) | StoreError::Unavailable(why) => tracing::error!("{why}"),
         }
         Self::leave(Exit::NoPermission)
-    }
-}
-
-impl Then {
-    /// Exits as if by this signal.
-    pub(super) fn exit_by(signal: Signal) -> Self {
-        tracing::info!("received {signal} while stepping down: not campaigning again");
-        Self::Exit(signal.exit())
-    }
-
-    /// Returns whether an event has changed it into an exit.
-    pub(super) fn is_changed_by(&mut self, event: &Event) -> bool {
-        if let Self::Exit(_) = self {
-            return false;
-        }
-        match *event {
-            Event::Signal(signal) if matches!(signal.meaning, Meaning::Shutdown | Meaning::Interrupt) => {
-                *self = Self::exit_by(signal);
-            }
-            Event::Report(Report::GuardLost) => {
-                tracing::error!("the guard exited; exiting");
-                *self = Self::Exit(Exit::Guard);
-            }
-            _ => return false,
-        }
-        true
     }
 }

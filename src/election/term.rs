@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
-use super::{
-    candidacy::Candidacy,
-    context::Shift,
-    loss::Loss,
-    view::{Entry, View},
-};
+use super::{candidacy::Candidacy, loss::Loss};
 use crate::core::{
-    clock::Instant,
     kv::{Change, Get, KeyValue},
     names::{LeaseId, LockName},
 };
@@ -23,29 +17,14 @@ pub(super) struct Term {
     pub(super) ttl: Duration,
     /// The fencing token: the mod revision of the holder key.
     pub(super) token: i64,
-    /// When the latest renewal before the term was sent.
-    pub(super) renewed_at: Instant,
     /// Its queue entry, the head, as it was last written.
     pub(super) entry: KeyValue,
-    /// The revision at which all this was read.
-    pub(super) revision: i64,
 }
 
 impl Term {
-    /// Returns the term that a view shows for the owner of this entry.
-    pub(super) fn of_view(candidacy: &Candidacy, view: &View, entry: &Entry) -> Self {
-        let token = view.holder.as_ref().map_or(0, |holder| holder.mod_revision);
-        Self::new(candidacy, token, entry.kv.clone(), view.revision)
-    }
-
-    /// Returns the term that began when one transaction wrote the entry and the holder key.
-    pub(super) fn handed_over(candidacy: &Candidacy, entry: &KeyValue) -> Self {
-        Self::new(candidacy, entry.mod_revision, entry.clone(), entry.mod_revision)
-    }
-
-    fn new(candidacy: &Candidacy, token: i64, entry: KeyValue, revision: i64) -> Self {
-        let &Candidacy { lease, ttl, renewed, .. } = candidacy;
-        Self { lease, ttl, token, renewed_at: renewed, entry, revision }
+    /// Returns the term of a candidate with this entry and holder key.
+    pub(super) fn new(candidacy: &Candidacy, entry: &KeyValue, holder: &KeyValue) -> Self {
+        Self { lease: candidacy.lease, ttl: candidacy.ttl, token: holder.mod_revision, entry: entry.clone() }
     }
 
     /// Returns the reads of the holder key, the own entry and the requests.
@@ -82,9 +61,5 @@ impl Term {
             Change::Deleted(key, _) if *key == self.entry.key => Err(Loss::EntryChanged),
             Change::Put(_) | Change::Deleted(..) => Ok(()),
         }
-    }
-
-    pub(super) fn shift(&mut self, shift: Shift<'_>) {
-        shift.instant(&mut self.renewed_at);
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     core::{
         clock,
-        kv::{KeyOnly, KeyValue, Outcome, Snapshot, StoreError},
+        kv::{Change, KeyOnly, KeyValue, Outcome, Snapshot, StoreError},
         timing::Timing,
     },
     election::protocol::{Answer, Request, RequestId, Signal},
@@ -57,11 +57,23 @@ impl Driven {
         actions
     }
 
-    /// Answers the latest request.
+    /// Answers the latest request that can have this answer.
     fn answer(&mut self, answer: Answer) -> Vec<Action> {
-        let (id, request) = self.requests.last().cloned().expect("a request");
+        let fits = |request: &Request| match answer {
+            Answer::Granted { .. } => matches!(request, Request::Grant { .. }),
+            Answer::Read(_) => matches!(request, Request::Read(..)),
+            Answer::Renewed { .. } | Answer::LeaseGone => {
+                matches!(request, Request::Renew { .. } | Request::RenewEvery { .. })
+            }
+            Answer::Committed(_) => matches!(request, Request::Commit(_)),
+            Answer::Changes(_) => matches!(request, Request::Watch { .. }),
+            Answer::Revoked(_) => matches!(request, Request::Revoke(_)),
+            Answer::Failed { .. } => true,
+        };
+        let index = self.requests.iter().rposition(|(_, request)| fits(request)).expect("a request");
+        let (id, request) = self.requests[index].clone();
         if !matches!(request, Request::RenewEvery { .. } | Request::Watch { .. }) {
-            self.requests.pop();
+            self.requests.remove(index);
         }
         self.on(Event::Answer(id, answer))
     }
@@ -219,6 +231,120 @@ fn acquire_timeout_zero_gives_up_at_the_first_sight_of_a_holder() {
     driven.join(1);
     driven.answer(Answer::Read(snapshot(&[("L", "go", 9, 4), ("L/~entry/1", "me", 1, 5)])));
     assert_eq!(driven.answer(Answer::Revoked(true)).pop(), Some(Action::Exit(Exit::GaveUp)));
+}
+
+/// Lets a leader run for `time` while every answer of etcd takes `delay`, and each renewal reads a handover request whose owner has no
+/// entry. Puts of that request are observed with this period, if any. Returns whether the guard was fed.
+fn is_fed_beside_a_request(delay: Duration, puts: Option<Duration>, time: Duration) -> bool {
+    const STEP: Duration = Duration::from_millis(5);
+    let keys = [("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5), ("L/~force/7", "other", 7, 9)];
+    let put = snapshot(&keys[2..]).keys.remove(0);
+    let mut driven = Driven::new(config());
+    driven.lead();
+    let (begin, mut renewals, mut reads) = (driven.now, vec![], vec![]);
+    let mut renew_at = begin + 2 * S;
+    let mut put_at = puts.map(|period| begin + period);
+    while driven.now < begin + time {
+        driven.now = driven.now + STEP;
+        let now = driven.now;
+        let mut actions = vec![];
+        if driven.candidate.next_wake().is_some_and(|due| due <= now) {
+            actions.extend(driven.on(Event::Woken));
+        }
+        if now >= renew_at {
+            renewals.push(now);
+            renew_at = now + 2 * S;
+        }
+        let id_of = |driven: &Driven, wanted: fn(&Request) -> bool| {
+            driven.requests.iter().find(|(_, request)| wanted(request)).map(|(id, _)| *id).expect("it is open")
+        };
+        if let Some(period) = puts.filter(|_| put_at.is_some_and(|due| due <= now)) {
+            let watch = id_of(&driven, |request| matches!(request, Request::Watch { .. }));
+            actions.extend(driven.on(Event::Answer(watch, Answer::Changes(vec![Change::Put(put.clone())]))));
+            put_at = Some(now + period);
+        }
+        if renewals.first().is_some_and(|sent| *sent + delay <= now) {
+            let sent = renewals.remove(0);
+            let id = id_of(&driven, |request| matches!(request, Request::RenewEvery { .. }));
+            actions.extend(driven.on(Event::Answer(id, Answer::Renewed { sent, read: snapshot(&keys) })));
+        }
+        for (id, request) in &driven.requests {
+            if matches!(request, Request::Read(..)) && !reads.iter().any(|(_, read)| read == id) {
+                reads.push((now, *id));
+            }
+        }
+        while let Some(due) = reads.iter().position(|(sent, _)| *sent + delay <= now) {
+            let (_, id) = reads.remove(due);
+            driven.requests.retain(|(open, _)| *open != id);
+            actions.extend(driven.on(Event::Answer(id, Answer::Read(snapshot(&[])))));
+        }
+        if actions.iter().any(|action| matches!(action, Action::Order(Order::Feed(_)))) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Everything that answers within RENEW_DEADLINE − RETRY_PERIOD is ridden through, also beside a request that does not count. The
+/// read that finds that out must not be begun anew by each renewal.
+#[test]
+fn a_renewal_is_confirmed_beside_a_request_although_each_answer_takes_longer_than_the_retry_period() {
+    assert!(is_fed_beside_a_request(Duration::from_millis(1500), None, 10 * S), "answers in time");
+    assert!(is_fed_beside_a_request(Duration::from_millis(2500), None, 10 * S), "slow answers");
+}
+
+/// Many instances with FORCE_ACQUIRE may start at once.
+#[test]
+fn a_renewal_is_confirmed_while_many_requests_are_made() {
+    let (delay, period) = (Duration::from_millis(100), Duration::from_millis(50));
+    assert!(is_fed_beside_a_request(delay, Some(period), 10 * S));
+}
+
+/// The service manager sends it once, and kills this instance if it does not end.
+#[test]
+fn a_shutdown_request_while_handing_over_to_the_same_identity_ends_the_restart_pause() {
+    let config = ElectionConfig { identity_is_explicit: true, ..config() };
+    let mut driven = Driven::new(config.clone());
+    driven.candidate = Candidate::new(Arc::new(config), 300 * S, at(0));
+    driven.lead();
+    driven.now = at(2);
+    let leads = [("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5), ("L/~force/7", "me", 7, 9)];
+    driven.answer(Answer::Renewed { sent: at(2), read: snapshot(&leads) });
+    driven.answer(Answer::Read(snapshot(&[("L/~entry/7", "me", 7, 8)])));
+    driven.on(Event::Report(Report::TreeExited(CommandEnd::Signaled(15))));
+    driven.on(Event::Signal(Signal { number: 15, meaning: Meaning::Shutdown }));
+    driven.answer(Answer::Read(snapshot(&leads[..2])));
+    let last = driven.answer(Answer::Revoked(true)).pop();
+    assert_eq!(last, Some(Action::Exit(Exit::Signal(15))));
+}
+
+/// The handover to the owner of a request compares no marker, so that one must not start without a read. The eviction made a
+/// request, whether or not its outcome is known: a transaction that is sent twice answers that nothing was changed.
+#[test]
+fn after_an_eviction_whose_outcome_is_unknown_no_command_is_started_beside_the_marker() {
+    let failed = Answer::Failed { failure: StoreError::Unavailable("no answer".into()), retry_at: at(1) };
+    for outcome in [Answer::Committed(Outcome::Nothing), failed] {
+        let mut driven = Driven::new(ElectionConfig { identity_is_explicit: true, ..config() });
+        driven.join(1);
+        // A Go instance with the same identity leads, and another instance is ahead.
+        let queue = [("L/~entry/5", "other", 5, 4), ("L/~entry/1", "me", 1, 5)];
+        driven.answer(Answer::Read(snapshot(&[("L", "me", 9, 3), queue[0], queue[1]])));
+        assert!(
+            matches!(&driven.requests.last().expect("a request").1, Request::Commit(evict) if evict.then.len() == 3)
+        );
+        driven.answer(outcome);
+        driven.wake();
+        driven.answer(Answer::Read(snapshot(&[
+            queue[0],
+            queue[1],
+            ("L/~force/1", "me", 1, 19),
+            ("L/~ousted/9", "me", 9, 19),
+        ])));
+        // The other instance has taken the lock, has found the request, and hands over before it starts anything.
+        let handover = snapshot(&[("L/~entry/5", "me", 1, 21), ("L", "me", 1, 21)]).keys.into_iter().map(Change::Put);
+        let actions = driven.answer(Answer::Changes(handover.collect()));
+        assert!(!started(&actions), "the command of the evicted instance may run: {actions:?}");
+    }
 }
 
 /// Events that can be made up without a request.

@@ -26,7 +26,7 @@ const DELAY_AFTER_HANDOVER: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HandingOver {
     term: Term,
-    step: Step,
+    state: State,
     /// The time after this limit is for the revocation of the lease.
     limit: Instant,
     /// The limit for both, or the exit would take twice as long if etcd cannot be reached.
@@ -37,7 +37,7 @@ pub(crate) struct HandingOver {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Step {
+enum State {
     /// The transaction for the successor that the latest renewal saw.
     ToNext(Handover),
     /// The read that finds the successor.
@@ -71,19 +71,24 @@ impl HandingOver {
     ) -> Self {
         let timing = &context.shared.config.timing;
         let (limit, end_limit) = (context.now + timing.handover_limit(), context.now + timing.end_limit());
-        let step = match next {
+        let state = match next {
             Some(next) => {
                 let txn = transactions::hand_over_to_next(context.shared.lock(), &term, &next);
-                Step::ToNext(Handover::begin(&next, txn, context))
+                State::ToNext(Handover::begin(&next, txn, context))
             }
             None => Self::read(&term, context),
         };
-        Self { term, step, limit, end_limit, then, otherwise }
+        Self { term, state, limit, end_limit, then, otherwise }
     }
 
-    fn read(term: &Term, context: &mut Context<'_>) -> Step {
+    /// Returns what follows.
+    pub(crate) const fn then(&self) -> Then {
+        self.then
+    }
+
+    fn read(term: &Term, context: &mut Context<'_>) -> State {
         let reading = Reading::Lock(context.shared.requests_of(term.lease));
-        Step::Reading(context.request(Request::Read(reading, Consistency::Serializable)))
+        State::Reading(context.request(Request::Read(reading, Consistency::Serializable)))
     }
 
     fn found(&mut self, read: Snapshot, context: &mut Context<'_>) -> Option<Next> {
@@ -92,7 +97,7 @@ impl HandingOver {
         let successor = view.successor_of(self.term.lease).filter(|_| view.is_led_by(self.term.lease));
         let Some(successor) = successor else { return Some(self.give_up()) };
         let txn = transactions::hand_over(lock, &self.term, &successor);
-        self.step = Step::ToSuccessor(Handover::begin(successor.entry, txn, context));
+        self.state = State::ToSuccessor(Handover::begin(successor.entry, txn, context));
         None
     }
 
@@ -101,15 +106,15 @@ impl HandingOver {
     }
 
     fn answered(&mut self, answer: Answer, context: &mut Context<'_>) -> Option<Next> {
-        match (&self.step, answer) {
-            (Step::ToNext(next) | Step::ToSuccessor(next), Answer::Committed(Outcome::Then(token))) => {
+        match (&self.state, answer) {
+            (State::ToNext(next) | State::ToSuccessor(next), Answer::Committed(Outcome::Then(token))) => {
                 tracing::info!(token, "handed over to {:?}", next.to);
-                self.step = Step::Settling(context.now + DELAY_AFTER_HANDOVER);
+                self.state = State::Settling(context.now + DELAY_AFTER_HANDOVER);
             }
-            (Step::Reading(_), Answer::Read(read)) => return self.found(read, context),
-            (Step::ToNext(_), answer) => {
+            (State::Reading(_), Answer::Read(read)) => return self.found(read, context),
+            (State::ToNext(_), answer) => {
                 tracing::debug!(?answer, "the handover failed or its outcome is unknown");
-                self.step = Self::read(&self.term, context);
+                self.state = Self::read(&self.term, context);
             }
             (_, answer) => {
                 tracing::debug!(?answer, "the handover failed or its outcome is unknown");
@@ -122,15 +127,12 @@ impl HandingOver {
 
 impl Handle for HandingOver {
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
-        if self.then.is_changed_by(&event) {
-            self.otherwise = self.then;
-        }
-        match (&self.step, event) {
+        match (&self.state, event) {
             (_, Event::Answer(_, answer)) => self.answered(answer, context),
-            (Step::Settling(until), Event::Woken) if context.now >= *until => {
+            (State::Settling(until), Event::Woken) if context.now >= *until => {
                 Some(Next::Release(self.then, Some(self.end_limit)))
             }
-            (Step::Settling(_), _) => None,
+            (State::Settling(_), _) => None,
             (_, Event::ClusterLost) => Some(self.give_up()),
             (_, Event::Woken) if context.now >= self.limit => Some(self.give_up()),
             _ => None,
@@ -138,34 +140,33 @@ impl Handle for HandingOver {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        match self.step {
-            Step::Settling(until) => Some(until),
+        match self.state {
+            State::Settling(until) => Some(until),
             _ => Some(self.limit),
         }
     }
 
     fn requests(&self) -> Vec<RequestId> {
-        match &self.step {
-            Step::ToNext(Handover { request, .. })
-            | Step::ToSuccessor(Handover { request, .. })
-            | Step::Reading(request) => {
+        match &self.state {
+            State::ToNext(Handover { request, .. })
+            | State::ToSuccessor(Handover { request, .. })
+            | State::Reading(request) => {
                 vec![*request]
             }
-            Step::Settling(_) => vec![],
+            State::Settling(_) => vec![],
         }
     }
 
     fn shift(&mut self, shift: Shift<'_>) {
-        self.term.shift(shift);
         shift.instant(&mut self.limit);
         shift.instant(&mut self.end_limit);
-        match &mut self.step {
-            Step::ToNext(Handover { request, .. })
-            | Step::ToSuccessor(Handover { request, .. })
-            | Step::Reading(request) => {
+        match &mut self.state {
+            State::ToNext(Handover { request, .. })
+            | State::ToSuccessor(Handover { request, .. })
+            | State::Reading(request) => {
                 shift.request(request);
             }
-            Step::Settling(until) => shift.instant(until),
+            State::Settling(until) => shift.instant(until),
         }
     }
 }

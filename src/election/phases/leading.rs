@@ -7,18 +7,18 @@ mod observation;
 use std::time::Duration;
 
 use self::{
-    inquiry::Inquiry,
+    inquiry::{Inquiry, Made},
     lateness::Lateness,
     observation::{Observation, Observed},
 };
 use crate::election::{
     context::{Context, Shift},
     demand::Demand,
-    end::{End, log_ending, log_guard_lost},
+    end::{End, note, signaled},
     loss::Loss,
-    next::{Handle, Lost, Next},
+    next::{Elected, Handle, Lost, Next},
     progress::Progress,
-    protocol::{Answer, Event, Meaning, Request, RequestId, Signal},
+    protocol::{Answer, Event, Request, RequestId},
     term::Term,
     view::{Entry, View},
 };
@@ -44,8 +44,6 @@ pub(crate) struct Leading {
     inquiry: Option<Inquiry>,
     /// How the main process of the command ended.
     ended: Option<CommandEnd>,
-    /// The signal that requested a shutdown.
-    shutdown: Option<Signal>,
 }
 
 /// The delay from the order to start the command to the first request of a term, so that requests do not delay the start on a
@@ -54,22 +52,22 @@ const DELAY_AFTER_START: Duration = Duration::from_millis(20);
 
 impl Leading {
     /// Orders the guard to start the command.
-    pub(crate) fn begin(term: Term, next: Option<Entry>, context: &mut Context<'_>) -> Self {
+    pub(crate) fn begin(Elected { term, renewed, revision, next }: Elected, context: &mut Context<'_>) -> Self {
         let config = &context.shared.config;
         let waited = context.now.saturating_since(context.shared.campaign_began);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
-        let deadlines = config.timing.deadlines(term.renewed_at, term.ttl);
+        let deadlines = config.timing.deadlines(renewed, term.ttl);
         let period = config.timing.retry_period();
-        context.shared.demand = Demand::None;
+        (context.shared.demand, context.shared.in_term) = (Demand::None, true);
         context.order(Order::Start { deadlines, token: term.token, lease: term.lease });
         context.report(Progress::Elected { token: term.token });
         let begin = context.now + DELAY_AFTER_START;
-        let first = begin.max(term.renewed_at + period);
+        let first = begin.max(renewed + period);
         let next_entry = Get::next_after(context.shared.lock().own_entries(), term.entry.create_revision);
         let gets = [term.gets(context.shared.lock()), vec![next_entry]].concat();
         let renewals = context.request(Request::RenewEvery { lease: term.lease, gets, period, begin: first });
         Self {
-            observation: Observation::at(begin, term.revision),
+            observation: Observation::at(begin, revision),
             lateness: Lateness::new(first - period, period),
             term,
             next,
@@ -77,15 +75,14 @@ impl Leading {
             denial: None,
             inquiry: None,
             ended: None,
-            shutdown: None,
         }
     }
 
     /// Stops the command: leadership is lost.
     fn lose(&self, loss: Loss) -> Next {
         tracing::warn!("stepping down: {loss}");
-        let Self { renewals, ended, shutdown, .. } = *self;
-        Next::Stop(Lost { term: self.term.clone(), loss, renewals, ended, shutdown })
+        let Self { renewals, ended, .. } = *self;
+        Next::Stop(Lost { term: self.term.clone(), loss, renewals, ended })
     }
 
     fn renewed(&mut self, sent: Instant, read: Snapshot, context: &mut Context<'_>) -> Option<Next> {
@@ -99,9 +96,16 @@ impl Leading {
         if requests.is_empty() {
             self.confirm(sent, context);
         } else {
-            self.inquiry = Some(Inquiry::begin(self.inquiry.take(), requests, Some(sent), context));
+            self.inquire(requests, Some(sent), context);
         }
         None
+    }
+
+    fn inquire(&mut self, requests: Vec<Made>, confirms: Option<Instant>, context: &mut Context<'_>) {
+        match &mut self.inquiry {
+            Some(inquiry) => inquiry.add(requests, confirms),
+            None => self.inquiry = Some(Inquiry::begin(requests, confirms, context)),
+        }
     }
 
     /// Feeds the guard.
@@ -126,7 +130,7 @@ impl Leading {
             Observed::Changed(names) => {
                 let requests = Inquiry::requests_for(self.term.lease, &names, context.shared.lock());
                 if !requests.is_empty() {
-                    self.inquiry = Some(Inquiry::begin(self.inquiry.take(), requests, None, context));
+                    self.inquire(requests, None, context);
                 }
             }
         }
@@ -152,6 +156,7 @@ impl Leading {
                 return Some(self.lose(Loss::Requested(requester)));
             }
             inquiry.confirms.iter().for_each(|sent| self.confirm(*sent, context));
+            self.inquiry = inquiry.next(context);
             return None;
         }
         let observed = self.observation.answered(answer, &self.term, context);
@@ -159,49 +164,23 @@ impl Leading {
     }
 
     fn reported(&mut self, report: Report, context: &mut Context<'_>) -> Option<Next> {
+        note(report, context);
         match report {
-            Report::Started(pid) => {
-                tracing::info!(pid, "command started");
-                context.report(Progress::Started);
-            }
-            Report::Fed(deadlines) => context.report(Progress::Fed(deadlines)),
-            Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => return Some(self.lose(Loss::NotRenewed)),
-            Report::Ending(reason) => log_ending(reason),
+            Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => Some(self.lose(Loss::NotRenewed)),
             Report::Ended(end) => {
                 self.ended = Some(end);
                 // A command that could not be started is tried again in another term.
                 context.report(Progress::Ended { again: end == CommandEnd::NotStarted });
-                tracing::info!("the command {end}");
+                None
             }
-            Report::TreeExited(end) => {
-                context.report(Progress::Exited);
-                return Some(self.end(End::Command(self.ended.unwrap_or(end)), context));
-            }
-            Report::GuardLost => {
-                log_guard_lost();
-                return Some(self.end(End::GuardLost, context));
-            }
+            Report::TreeExited(end) => Some(self.end(End::Command(self.ended.unwrap_or(end)), context)),
+            Report::GuardLost => Some(self.end(End::GuardLost, context)),
+            Report::Started(_) | Report::Fed(_) | Report::Ending(_) => None,
         }
-        None
     }
 
     fn end(&self, end: End, context: &mut Context<'_>) -> Next {
-        end.after(self.term.clone(), self.next.clone(), self.shutdown, context)
-    }
-
-    fn signaled(&mut self, signal: Signal, context: &mut Context<'_>) {
-        let is_stopping = self.ended.is_some() || self.shutdown.is_some();
-        match signal.meaning {
-            Meaning::Shutdown => {
-                tracing::info!("received a shutdown request: stopping the command");
-                self.shutdown = Some(signal);
-                context.report(Progress::Ending);
-            }
-            // While the command is being stopped anyway, signals that otherwise concern only the command end the program, too.
-            Meaning::Interrupt if is_stopping => self.shutdown = Some(signal),
-            Meaning::Interrupt | Meaning::Suspend | Meaning::Other => {}
-        }
-        context.order(Order::Signal(signal.number));
+        end.after(self.term.clone(), self.next.clone(), context)
     }
 }
 
@@ -210,7 +189,10 @@ impl Handle for Leading {
         match event {
             Event::Answer(id, answer) => return self.answered(id, answer, context),
             Event::Report(report) => return self.reported(report, context),
-            Event::Signal(signal) => self.signaled(signal, context),
+            Event::Signal(signal) => {
+                let is_stopping = self.ended.is_some() || context.shared.shutdown.is_some();
+                signaled(signal, is_stopping, context);
+            }
             Event::ClusterLost => return Some(self.lose(Loss::AnotherCluster)),
             Event::Woken => {
                 self.lateness.woken(context);
@@ -231,7 +213,6 @@ impl Handle for Leading {
     }
 
     fn shift(&mut self, shift: Shift<'_>) {
-        self.term.shift(shift);
         shift.request(&mut self.renewals);
         self.lateness.shift(shift);
         self.observation.shift(shift);

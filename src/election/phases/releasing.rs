@@ -39,6 +39,11 @@ impl Releasing {
         Ok(Self { request: context.request(Request::Revoke(lease.id)), limit, then })
     }
 
+    /// Returns what follows.
+    pub(crate) const fn then(&self) -> Then {
+        self.then
+    }
+
     fn log(&self, answer: Option<&Answer>, context: &Context<'_>) {
         let Some(lease) = context.shared.lease else { return };
         match answer {
@@ -67,22 +72,27 @@ impl Released {
         context.shared.lease = None;
         context.order(Order::Lease(None));
         context.report(Progress::Released);
-        match self.0 {
-            Then::Join(pause) => Next::Join(pause),
-            Then::Campaign(pause) => {
+        context.shared.in_term = false;
+        let exit = match (self.0, context.shared.shutdown) {
+            (Then::Exit(exit), None) if rests_before(exit, context) => return Next::Rest(exit),
+            (Then::Exit(exit), Some(signal)) if rests_before(exit, context) => signal.exit(),
+            (Then::Exit(exit), _) => exit,
+            (_, Some(signal)) => signal.exit(),
+            _ if context.shared.guard_lost => Exit::Guard,
+            (Then::Join(pause), None) => return Next::Join(pause),
+            (Then::Campaign(pause), None) => {
                 context.shared.begin_campaign(context.now);
-                Next::Join(pause)
+                return Next::Join(pause);
             }
-            Then::Exit(exit) if rests_before(exit, context) => Next::Rest(exit),
-            Then::Exit(exit) => Next::Exit(exit),
-        }
+        };
+        Next::Exit(exit)
     }
 }
 
 /// Reports that no other term follows, unless the exit is still some time away.
 fn announce(then: Then, context: &mut Context<'_>) {
     if let Then::Exit(exit) = then
-        && !rests_before(exit, context)
+        && (!rests_before(exit, context) || context.shared.shutdown.is_some())
     {
         context.report(Progress::Ending);
     }
@@ -94,9 +104,6 @@ fn rests_before(exit: Exit, context: &Context<'_>) -> bool {
 
 impl Handle for Releasing {
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
-        if self.then.is_changed_by(&event) {
-            announce(self.then, context);
-        }
         match event {
             Event::Answer(_, answer) => self.log(Some(&answer), context),
             Event::Woken if context.now >= self.limit => self.log(None, context),

@@ -3,10 +3,10 @@
 
 use crate::election::{
     context::{Context, Shift},
-    end::{End, log_ending, log_guard_lost},
+    end::{End, note, signaled},
     next::{Handle, Lost, Next},
     progress::Progress,
-    protocol::{Event, Meaning, RequestId, Signal},
+    protocol::{Event, RequestId},
 };
 use crate::{
     core::clock::Instant,
@@ -25,48 +25,14 @@ impl Stopping {
     }
 
     fn reported(&self, report: Report, context: &mut Context<'_>) -> Option<Next> {
+        note(report, context);
         let end = match report {
-            Report::Started(pid) => {
-                tracing::info!(pid, "command started");
-                context.report(Progress::Started);
-                return None;
-            }
-            Report::Fed(deadlines) => {
-                context.report(Progress::Fed(deadlines));
-                return None;
-            }
-            Report::Ending(reason) => {
-                log_ending(reason);
-                return None;
-            }
-            Report::Ended(end) => {
-                tracing::info!("the command {end}");
-                return None;
-            }
-            Report::TreeExited(_) => {
-                context.report(Progress::Exited);
-                self.0.ended.map_or_else(|| End::Lost(self.0.loss.clone()), End::Command)
-            }
-            Report::GuardLost => {
-                log_guard_lost();
-                End::GuardLost
-            }
+            Report::TreeExited(_) => self.0.ended.map_or_else(|| End::Lost(self.0.loss.clone()), End::Command),
+            Report::GuardLost => End::GuardLost,
+            Report::Started(_) | Report::Fed(_) | Report::Ending(_) | Report::Ended(_) => return None,
         };
         // The loss may be a request of another instance, which comes before the next in the queue.
-        Some(end.after(self.0.term.clone(), None, self.0.shutdown, context))
-    }
-
-    fn signaled(&mut self, signal: Signal, context: &mut Context<'_>) {
-        match signal.meaning {
-            Meaning::Shutdown => {
-                tracing::info!("received a shutdown request: stopping the command");
-                self.0.shutdown = Some(signal);
-                context.report(Progress::Ending);
-            }
-            Meaning::Interrupt => self.0.shutdown = Some(signal),
-            Meaning::Suspend | Meaning::Other => {}
-        }
-        context.order(Order::Signal(signal.number));
+        Some(end.after(self.0.term.clone(), None, context))
     }
 }
 
@@ -74,7 +40,7 @@ impl Handle for Stopping {
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
         match event {
             Event::Report(report) => return self.reported(report, context),
-            Event::Signal(signal) => self.signaled(signal, context),
+            Event::Signal(signal) => signaled(signal, true, context),
             Event::Woken | Event::NewLease(_) | Event::Answer(..) | Event::ClusterLost => {}
         }
         None
@@ -89,7 +55,6 @@ impl Handle for Stopping {
     }
 
     fn shift(&mut self, shift: Shift<'_>) {
-        self.0.term.shift(shift);
         shift.request(&mut self.0.renewals);
     }
 }

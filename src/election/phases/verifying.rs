@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::core::{clock::Instant, exit_code::Exit, kv::Snapshot};
 use crate::election::{
-    candidacy::Candidacy,
+    candidacy::{Candidacy, REREAD_PAUSE},
     context::{Context, Shift},
     demand::Demand,
     next::{Handle, Next, Then},
@@ -69,21 +69,21 @@ impl Verifying {
 /// Decides by one read what comes next.
 fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Next {
     let lease = candidacy.lease;
-    let Some((place, entry)) = view.entry_of(lease) else {
+    let Some((position, entry)) = view.entry_of(lease) else {
         if candidacy.has_joined {
             tracing::warn!("the queue entry was deleted: joining again with a new lease");
             return Next::join_again();
         }
-        return Next::Release(Then::Join(context.shared.config.timing.retry_period()), None);
+        return Next::Release(Then::Join(REREAD_PAUSE), None);
     };
     if view.markers.iter().any(|marker| marker.lease == Some(lease)) {
         // A join that was applied late made this instance the holder, and another instance evicted it.
         tracing::warn!("lease {lease} was evicted before this instance led: joining again with a new lease");
         return Next::join_again();
     }
-    position::report(&mut candidacy, &view, place, entry, context);
-    if view.is_led_by(lease) {
-        let term = Term::of_view(&candidacy, &view, entry);
+    position::report(&mut candidacy, &view, position, entry, context);
+    if let Some(holder) = view.holder.as_ref().filter(|_| view.is_led_by(lease)) {
+        let term = Term::new(&candidacy, &entry.kv, holder);
         if let Some(requester) = view.requester(lease) {
             let whose = requester.entry.kv.identity();
             tracing::info!("{whose:?} made a handover request: handing over before the command is started");
@@ -91,22 +91,23 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
             context.shared.demand = Demand::None;
             // If this fails, the owner of the request may have lost its entry but not yet its lease.
             let otherwise = Then::Join(context.shared.config.timing.retry_period());
-            return Next::HandOver(term, None, Then::Join(Duration::ZERO), otherwise);
+            return Next::HandOver { term, next: None, then: Then::Join(Duration::ZERO), otherwise };
         }
         if view.markers.is_empty() {
-            return Next::Lead(term, view.next_of(lease).filter(|next| next.ours).cloned());
+            let next = view.next_of(lease).filter(|next| next.ours).cloned();
+            return Next::lead(&candidacy, term, view.revision, next);
         }
         context.report(Progress::Evicting);
     } else {
-        if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, place) {
+        if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, position) {
             tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0");
             return Next::leave(Exit::GaveUp);
         }
-        if let Some((step, txn)) = step::next(&view, place, entry, context.shared) {
+        if let Some((step, txn)) = step::next(&view, position, entry, context.shared) {
             return Next::Claim(candidacy, step, txn);
         }
     }
-    Next::Wait(candidacy, view, place)
+    Next::Wait(candidacy, view, position)
 }
 
 impl Handle for Verifying {

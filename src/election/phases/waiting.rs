@@ -38,17 +38,17 @@ pub(crate) struct Waiting {
 type Version = (Vec<u8>, i64);
 
 impl Waiting {
-    pub(crate) fn begin(candidacy: Candidacy, view: &View, place: usize, context: &mut Context<'_>) -> Self {
+    pub(crate) fn begin(candidacy: Candidacy, view: &View, position: usize, context: &mut Context<'_>) -> Self {
         let lock = context.shared.lock();
-        let entry = &view.entries[place];
-        let ahead = place.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
+        let entry = &view.entries[position];
+        let ahead = position.checked_sub(1).map(|ahead| &view.entries[ahead].kv);
         let keys = [Some(&entry.kv.key), ahead.map(|kv| &kv.key)].into_iter().flatten();
         let mut ranges: Vec<_> = keys.cloned().map(Range::Key).collect();
         let mut expected: Vec<_> =
             [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(lock.holder());
         let mut gets: Vec<_> = ranges.iter().chain([&holder]).cloned().map(Get::names).collect();
-        if place < 2 || context.shared.demand == Demand::OfEveryLeader {
+        if position < 2 || context.shared.demand == Demand::OfEveryLeader {
             ranges.push(holder);
         }
         if view.is_led_by(entry.lease) {
@@ -83,7 +83,10 @@ impl Waiting {
 
     fn changed(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
         match self.handed_over(changes, context) {
-            Some(term) => Next::Lead(term, None),
+            Some(term) => {
+                let revision = term.token;
+                Next::lead(&self.candidacy, term, revision, None)
+            }
             None => Next::Verify(self.candidacy.clone(), None),
         }
     }
@@ -107,7 +110,7 @@ impl Waiting {
             return None;
         }
         position::report_leader(Some(holder), context);
-        Some(Term::handed_over(&self.candidacy, entry))
+        Some(Term::new(&self.candidacy, entry, holder))
     }
 }
 

@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use super::*;
 use crate::{
     core::{
-        clock::Instant,
         kv::{KeyOnly, Outcome, Snapshot},
         names::shown,
     },
@@ -111,14 +110,7 @@ impl Keys {
     /// Returns the term of the leader with lease 1, as it was when these keys were read.
     fn term(&self) -> Term {
         let holder = &self.0[b"L".as_slice()];
-        Term {
-            lease: LeaseId(1),
-            ttl: Duration::from_secs(15),
-            token: holder.mod_revision,
-            renewed_at: Instant::from_boot(Duration::ZERO),
-            entry: self.entry(1).kv,
-            revision: REVISION - 1,
-        }
+        Term { lease: LeaseId(1), ttl: Duration::from_secs(15), token: holder.mod_revision, entry: self.entry(1).kv }
     }
 }
 
