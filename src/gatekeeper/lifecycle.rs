@@ -1,4 +1,4 @@
-//! The lifecycle of this instance: the state that the gatekeeper's decisions depend on, and that the status is derived from.
+//! The lifecycle of this instance: the state that the status is derived from.
 
 use tokio::sync::watch;
 
@@ -102,7 +102,8 @@ fn record(status: &mut Status, progress: &Progress) {
             status.renewed_at = Some(*sent);
         }
         Progress::RenewalConfirmed { sent } => {
-            status.renewed_at = Some(*sent);
+            // A renewal beside a handover request may be confirmed later than the next one.
+            status.renewed_at = status.renewed_at.max(Some(*sent));
             status.counters.renewals += 1;
         }
         Progress::RenewalLate => status.counters.late_renewals += 1,

@@ -38,9 +38,17 @@ pub(super) struct Requests<'a, S, C> {
 
 struct Open<'a> {
     id: RequestId,
-    is_watch: bool,
+    kind: Kind,
     begun: Instant,
     answers: Answers<'a>,
+}
+
+/// Which pauses follow failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Commit,
+    Watch,
+    Other,
 }
 
 impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
@@ -49,9 +57,13 @@ impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
     }
 
     pub(super) fn send(&mut self, id: RequestId, request: Request) {
-        let is_watch = matches!(request, Request::Watch { .. });
+        let kind = match request {
+            Request::Commit(_) => Kind::Commit,
+            Request::Watch { .. } => Kind::Watch,
+            _ => Kind::Other,
+        };
         let answers = self.answers(request);
-        self.open.push(Open { id, is_watch, begun: self.etcd.clock().now(), answers });
+        self.open.push(Open { id, kind, begun: self.etcd.clock().now(), answers });
     }
 
     pub(super) fn cancel(&mut self, id: RequestId) {
@@ -61,7 +73,7 @@ impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
     /// Waits for the next answer to any request. The future can be dropped without losing an answer.
     pub(super) async fn next(&mut self) -> (RequestId, Answer) {
         let (open, answer) = poll_fn(|context| self.poll(context)).await;
-        let (id, is_watch, begun) = (open.id, open.is_watch, open.begun);
+        let (id, kind, begun) = (open.id, open.kind, open.begun);
         // To the end, so that a stream of changes delays no other answer.
         self.open.push(open);
         let answer = match answer {
@@ -71,7 +83,7 @@ impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
                 }
                 answer
             }
-            Err(failure) => Answer::Failed { failure, retry_at: self.retry_at(is_watch, begun) },
+            Err(failure) => Answer::Failed { failure, retry_at: self.retry_at(kind, begun) },
         };
         (id, answer)
     }
@@ -90,12 +102,19 @@ impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
     }
 
     /// Returns when to try again after a failure.
-    fn retry_at(&mut self, is_watch: bool, begun: Instant) -> Instant {
+    fn retry_at(&mut self, kind: Kind, begun: Instant) -> Instant {
         let now = self.etcd.clock().now();
-        let pauses = if is_watch { &mut self.watch_pauses } else { &mut self.pauses };
-        if is_watch && now > begun + self.etcd.longest_pause() {
-            *pauses = Pauses::default();
-        }
+        let mut first = Pauses::default();
+        let pauses = match kind {
+            Kind::Commit => &mut self.pauses,
+            Kind::Watch => {
+                if now > begun + self.etcd.longest_pause() {
+                    self.watch_pauses = Pauses::default();
+                }
+                &mut self.watch_pauses
+            }
+            Kind::Other => &mut first,
+        };
         now + self.etcd.pause_after_failure(pauses, false)
     }
 

@@ -1,6 +1,6 @@
 //! One run of the gatekeeper: performs the actions of the candidate, and feeds it events.
 
-use std::{io::IsTerminal as _, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io::IsTerminal as _, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use nix::sys::signal;
@@ -82,52 +82,52 @@ async fn drive<S: Store, C: Clock>(
     let mut requests = Requests::new(etcd, config.lock.clone());
     let mut candidate = Candidate::new(Arc::new(config.clone()), settings.restart_pause, clock.now());
     let (mut guard_is_lost, mut cluster_is_lost) = (false, false);
-    let mut event = Event::Woken;
+    let mut events = VecDeque::from([Event::Woken]);
     loop {
-        let mut follows = None;
-        for action in candidate.on(event, clock.now()) {
-            match action {
-                Action::Request(id, request) => requests.send(id, request),
-                Action::Cancel(id) => requests.cancel(id),
-                Action::NewLease => follows = Some(Event::NewLease(etcd.new_lease())),
-                Action::ForgetCluster => {
-                    etcd.forget_cluster();
-                    cluster_is_lost = false;
-                }
-                Action::Order(order) => guard.order(order),
-                Action::Progress(progress) => instance.on(&progress),
-                Action::Suspend => drop(signal::raise(signal::Signal::SIGSTOP)),
-                Action::Exit(exit) => return exit,
-            }
+        if !cluster_is_lost && etcd.membership().lost() {
+            // Before an answer that came together with the one that shows this.
+            cluster_is_lost = true;
+            events.push_front(Event::ClusterLost);
         }
-        etcd.set_urgent(!candidate.campaigns());
-        event = if let Some(event) = follows {
-            event
-        } else {
-            let woken = async {
-                match candidate.next_wake() {
-                    Some(due) => clock.sleep_until(due).await,
-                    None => std::future::pending().await,
+        if let Some(event) = events.pop_front() {
+            for action in candidate.on(event, clock.now()) {
+                match action {
+                    Action::Request(id, request) => requests.send(id, request),
+                    Action::Cancel(id) => requests.cancel(id),
+                    Action::NewLease => events.push_front(Event::NewLease(etcd.new_lease())),
+                    Action::ForgetCluster => {
+                        etcd.forget_cluster();
+                        cluster_is_lost = false;
+                    }
+                    Action::Order(order) => guard.order(order),
+                    Action::Progress(progress) => instance.on(&progress),
+                    Action::Suspend => drop(signal::raise(signal::Signal::SIGSTOP)),
+                    Action::Exit(exit) => return exit,
                 }
-            };
-            tokio::select! {
-                biased;
-                report = guard.report(), if !guard_is_lost => {
-                    guard_is_lost = report == Report::GuardLost;
-                    Event::Report(report)
-                }
-                Some(number) = signals.next() => {
-                    Event::Signal(Signal { number, meaning: meaning(number, settings.stop_signal, on_terminal) })
-                }
-                () = etcd.membership().is_lost(), if !cluster_is_lost => {
-                    cluster_is_lost = true;
-                    Event::ClusterLost
-                }
-                // Before the answers, so that a stream of changes does not delay a renewal.
-                () = woken => Event::Woken,
-                (id, answer) = requests.next() => Event::Answer(id, answer),
+            }
+            etcd.set_urgent(candidate.is_in_term());
+            continue;
+        }
+        let woken = async {
+            match candidate.next_wake() {
+                Some(due) => clock.sleep_until(due).await,
+                None => std::future::pending().await,
             }
         };
+        let event = tokio::select! {
+            biased;
+            report = guard.report(), if !guard_is_lost => {
+                guard_is_lost = report == Report::GuardLost;
+                Event::Report(report)
+            }
+            Some(number) = signals.next() => {
+                Event::Signal(Signal { number, meaning: meaning(number, settings.stop_signal, on_terminal) })
+            }
+            (id, answer) = requests.next() => Event::Answer(id, answer),
+            () = etcd.membership().is_lost(), if !cluster_is_lost => continue,
+            () = woken => Event::Woken,
+        };
+        events.push_back(event);
     }
 }
 
@@ -159,3 +159,6 @@ pub(super) fn log_timing(config: &ElectionConfig) {
         Timing::slowest_hand_over(ttl) + Duration::from_secs(1),
     );
 }
+
+#[cfg(test)]
+mod tests;
