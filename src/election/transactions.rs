@@ -57,19 +57,21 @@ pub(super) fn evict(lock: &LockName, identity: &str, entry: &Entry, holder: &Key
 /// Makes the successor the leader: attaches the leader's entry and the holder key to its lease, and deletes its own entry and
 /// requests.
 ///
-/// Compares the own entry, the holder key (a Go instance may have rewritten it), and the successor's entry and request. For a
-/// successor without a request it compares that there is no request and no marker, because that one starts without reading
-/// them; if there is one, even written by hand, the revocation of the lease frees the lock.
+/// Compares the own entry, the holder key (a Go instance may have rewritten it), the successor's entry and its request, and that
+/// there is no marker: the successor may start its command without another read. For a successor without a request it compares that
+/// there is no request, either. If this fails, the revocation of the lease frees the lock.
 pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn {
     let (own, next) = (&term.entry, successor.entry);
     let holder = lock.holder();
-    let mut when = vec![unchanged(own), Compare::Unchanged(holder.clone(), term.token), unchanged(&next.kv)];
+    let mut when = vec![
+        unchanged(own),
+        Compare::Unchanged(holder.clone(), term.token),
+        unchanged(&next.kv),
+        Compare::Absent(lock.markers()),
+    ];
     match successor.request {
         Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
-        None => {
-            when.extend(lock.requests_to(term.lease).map(Compare::Absent));
-            when.push(Compare::Absent(lock.markers()));
-        }
+        None => when.extend(lock.requests_to(term.lease).map(Compare::Absent)),
     }
     let mut then = vec![
         Op::Put(own.key.clone(), next.kv.value.clone(), next.lease),

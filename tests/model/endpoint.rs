@@ -1,12 +1,12 @@
 //! One member of etcd as one machine sees it, and a variant with a deliberate fault in requests or responses.
 
-use etcd_await_election::core::kv::{
-    Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn,
-};
 use std::{cell::Cell, future::pending, rc::Rc, time::Duration};
 
 use etcd_await_election::{
-    core::names::{LeaseId, LockName},
+    core::{
+        kv::{Change, Compare, Get, Granted, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
+        names::{LeaseId, LockName},
+    },
     election::keys::Request,
     etcd::store::{self, Store},
 };
@@ -172,6 +172,9 @@ impl Mutated {
     /// Returns the response as this candidate sees it.
     fn mistaken(&self, gets: &[Get], snapshot: &mut Snapshot) {
         snapshot.names.retain(|name| !self.hides(&name.key));
+        if self.mutant == Some(Mutant::IgnoresMarkers) {
+            snapshot.keys.retain(|kv| !self.lock.markers().contains(&kv.key));
+        }
         for name in &mut snapshot.names {
             if let (Some(Mutant::ObeysRequestsToOthers), Some(own), Some(request)) =
                 (self.mutant, self.own.get(), self.lock.request_of(&name.key))
@@ -204,7 +207,7 @@ impl Mutated {
             Some(Mutant::HandOverWithoutHolder) if is_hand_over(&self.lock, &txn) => {
                 txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
             }
-            Some(Mutant::HandOverBesideMarker) if is_hand_over(&self.lock, &txn) => {
+            Some(Mutant::IgnoresMarkers) if is_hand_over(&self.lock, &txn) => {
                 let markers = Compare::Absent(self.lock.markers());
                 txn.when.retain(|compare| *compare != markers);
             }

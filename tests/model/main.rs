@@ -96,8 +96,8 @@ fn a_handover_that_does_not_compare_the_holder_is_found() {
 }
 
 #[test]
-fn a_handover_beside_an_eviction_marker_is_found() {
-    is_found(Mutant::HandOverBesideMarker, Profile::Mixed, "while the command of go");
+fn a_start_beside_an_eviction_marker_is_found() {
+    is_found(Mutant::IgnoresMarkers, Profile::Mixed, "while the command of go");
 }
 
 #[test]

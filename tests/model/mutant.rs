@@ -9,8 +9,8 @@ pub(crate) enum Mutant {
     CountsFromReply,
     /// The handover does not compare the holder key.
     HandOverWithoutHolder,
-    /// The handover does not compare that no eviction marker exists.
-    HandOverBesideMarker,
+    /// It neither reads nor compares eviction markers.
+    IgnoresMarkers,
     /// The handover does not compare that no other etcd client is before the next standby.
     HandOverPastOthers,
     /// A leader obeys requests for another holder.

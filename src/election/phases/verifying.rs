@@ -83,29 +83,30 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
     }
     position::report(&mut candidacy, &view, position, entry, context);
     if let Some(holder) = view.holder.as_ref().filter(|_| view.is_led_by(lease)) {
-        let term = Term::new(&candidacy, &entry.kv, holder);
-        if let Some(requester) = view.requester(lease) {
-            let whose = requester.entry.kv.identity();
-            tracing::info!("{whose:?} made a handover request: handing over before the command is started");
-            // Otherwise several instances with FORCE_ACQUIRE would request leadership from each other for ever.
-            context.shared.demand = Demand::None;
-            // If this fails, the owner of the request may have lost its entry but not yet its lease.
-            let otherwise = Then::Join(context.shared.config.timing.retry_period());
-            return Next::HandOver { term, next: None, then: Then::Join(Duration::ZERO), otherwise };
+        if !view.markers.is_empty() {
+            // Before a handover, too: its successor may start without another read.
+            context.report(Progress::Evicting);
+            return Next::Wait(candidacy, view, position);
         }
-        if view.markers.is_empty() {
+        let term = Term::new(&candidacy, &entry.kv, holder);
+        let Some(requester) = view.requester(lease) else {
             let next = view.next_of(lease).filter(|next| next.ours).cloned();
             return Next::lead(&candidacy, term, view.revision, next);
-        }
-        context.report(Progress::Evicting);
-    } else {
-        if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, position) {
-            tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0");
-            return Next::leave(Exit::GaveUp);
-        }
-        if let Some((step, txn)) = step::next(&view, position, entry, context.shared) {
-            return Next::Claim(candidacy, step, txn);
-        }
+        };
+        let whose = requester.entry.kv.identity();
+        tracing::info!("{whose:?} made a handover request: handing over before the command is started");
+        // Otherwise several instances with FORCE_ACQUIRE would request leadership from each other for ever.
+        context.shared.demand = Demand::None;
+        // If this fails, the owner of the request may have lost its entry but not yet its lease.
+        let otherwise = Then::Join(context.shared.config.timing.retry_period());
+        return Next::HandOver { term, next: None, then: Then::Join(Duration::ZERO), otherwise };
+    }
+    if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, position) {
+        tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0");
+        return Next::leave(Exit::GaveUp);
+    }
+    if let Some((step, txn)) = step::next(&view, position, entry, context.shared) {
+        return Next::Claim(candidacy, step, txn);
     }
     Next::Wait(candidacy, view, position)
 }
