@@ -1,12 +1,19 @@
 //! `ctl show`: prints the holder of a lock and its queue, as a table or as JSON.
 
-use crate::core::kv::{Get, KeyValue, StoreError};
 use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
 use crate::{
-    core::{clock::Clock, exit_code::Exit, limits::QUESTION, names::LockName, start_error::StartError, text},
+    core::{
+        clock::Clock,
+        exit_code::Exit,
+        kv::{Get, KeyValue, StoreError},
+        limits::QUESTION,
+        names::LockName,
+        start_error::StartError,
+        text,
+    },
     election::{keys::Request, view::View},
     etcd::{
         self, Endpoint,

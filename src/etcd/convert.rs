@@ -1,12 +1,14 @@
 //! Conversions between the types of [`store`](super::store) and those of `etcd-client`.
 
-use crate::core::kv::{Compare, Get, KeyValue, Op, Range, Txn};
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn as EtcdTxn,
     TxnOp,
 };
 
-use crate::core::names::LeaseId;
+use crate::core::{
+    kv::{Compare, Get, KeyValue, Op, Range, Txn},
+    names::LeaseId,
+};
 
 pub(super) fn get(get: &Get, mut options: GetOptions) -> TxnOp {
     options = options.with_limit(get.limit.into()).with_revision(get.at.unwrap_or(0));

@@ -1,6 +1,5 @@
 //! A test double of an endpoint.
 
-use crate::core::kv::{Change, Get, Granted, Outcome, Range, Snapshot, StoreError, Txn};
 use std::{
     cell::{Cell, RefCell},
     future::pending,
@@ -9,7 +8,10 @@ use std::{
 };
 
 use super::store::{self, Store};
-use crate::core::names::LeaseId;
+use crate::core::{
+    kv::{Change, Get, Granted, Outcome, Range, Snapshot, StoreError, Txn},
+    names::LeaseId,
+};
 
 /// A response and its delay; `None` for no response.
 pub(crate) type Answer = (Option<Duration>, Result<&'static str, StoreError>);

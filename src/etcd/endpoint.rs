@@ -1,6 +1,5 @@
 //! One endpoint: a lazily opened connection, and the calls of [`Store`] over it.
 
-use crate::core::kv::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, StoreError, Txn};
 use std::{
     cell::{Cell, RefCell},
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -27,7 +26,11 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    core::{names::LeaseId, timing::show},
+    core::{
+        kv::{Get, Granted, KeyOnly, Outcome, Range, Snapshot, StoreError, Txn},
+        names::LeaseId,
+        timing::show,
+    },
     etcd::{
         membership::{AddressFamily, Membership},
         store::Store,

@@ -1,11 +1,10 @@
 //! Classification of errors of etcd, gRPC and TLS.
 
-use crate::core::kv::StoreError;
 use std::{error::Error as _, fmt::Write as _, io, path::PathBuf};
 
 use etcd_client::Error;
 
-use crate::settings;
+use crate::{core::kv::StoreError, settings};
 
 /// A file of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

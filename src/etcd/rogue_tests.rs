@@ -1,6 +1,5 @@
 //! Tests with endpoints that are not etcd, or belong to another cluster.
 
-use crate::core::kv::{Outcome, StoreError, Txn};
 use std::{
     rc::Rc,
     sync::{
@@ -18,7 +17,10 @@ use super::{
 };
 use crate::system::clock::BootClock;
 use crate::{
-    core::names::LeaseId,
+    core::{
+        kv::{Outcome, StoreError, Txn},
+        names::LeaseId,
+    },
     etcd::{
         client::{EtcdClient, RequestTimeouts},
         store::Store as _,

@@ -1,13 +1,15 @@
 //! A watch of several ranges over one stream.
 
-use crate::core::kv::{Change, Range, StoreError};
 use std::rc::Rc;
 
 use etcd_client::{Client, EventType, ResponseHeader, WatchOptions, WatchStream};
 use futures_util::FutureExt as _;
 
 use super::{convert::key_value, failure::translate};
-use crate::etcd::{membership::Membership, store};
+use crate::{
+    core::kv::{Change, Range, StoreError},
+    etcd::{membership::Membership, store},
+};
 
 /// An open watch.
 #[derive(Debug)]

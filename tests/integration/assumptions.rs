@@ -12,7 +12,6 @@ mod sim {
     pub(crate) const SECOND: Time = 1_000_000;
 }
 
-use etcd_await_election::core::kv::{Compare, Get, Op, Range, Snapshot, Txn};
 use std::{
     future::Future,
     rc::Rc,
@@ -20,7 +19,10 @@ use std::{
 };
 
 use etcd_await_election::{
-    core::names::LeaseId,
+    core::{
+        kv::{Compare, Get, Op, Range, Snapshot, Txn},
+        names::LeaseId,
+    },
     etcd::{
         self, Endpoint,
         client::RequestTimeouts,

@@ -1,10 +1,13 @@
 //! The faults, many at a time. Faults beyond the limits of the guarantee are excluded: both processes of one instance
 //! are never stopped at once, and an operator deletes one key at a time.
 
-use etcd_await_election::core::kv::{Op, Txn};
 use std::rc::Rc;
 
-use etcd_await_election::{election::view::View, etcd::client::RequestTimeouts};
+use etcd_await_election::{
+    core::kv::{Op, Txn},
+    election::view::View,
+    etcd::client::RequestTimeouts,
+};
 
 use crate::{
     net::{Link, Member, Way},

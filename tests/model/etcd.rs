@@ -1,12 +1,12 @@
 //! The store of etcd as its documentation and source describe it: revisions, leases, transactions, history. All members
 //! share one state, as requests are linearizable; the behavior of single members is in `net`.
 
-use etcd_await_election::core::kv::{
-    Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn,
-};
 use std::collections::BTreeMap;
 
-use etcd_await_election::core::names::LeaseId;
+use etcd_await_election::core::{
+    kv::{Change, Compare, Get, KeyOnly, KeyValue, Op, Outcome, Range, Snapshot, StoreError, Txn},
+    names::LeaseId,
+};
 
 use super::sim::{SECOND, Time};
 

@@ -1,14 +1,16 @@
 //! The network between machines and members, with its faults: each machine has its own link to each member, and each
 //! member its own state. Messages in flight arrive whether or not the sender still waits.
 
-use etcd_await_election::core::kv::{Range, StoreError};
 use std::{
     cell::{Ref, RefCell, RefMut},
     collections::BTreeMap,
     rc::{Rc, Weak},
 };
 
-use etcd_await_election::core::names::LeaseId;
+use etcd_await_election::core::{
+    kv::{Range, StoreError},
+    names::LeaseId,
+};
 
 use crate::{
     etcd::Etcd,

@@ -1,12 +1,14 @@
 //! What must hold in every run: no two commands at once, and tokens that grow.
 
-use etcd_await_election::core::kv::{Change, KeyValue, Op};
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
-use etcd_await_election::core::names::LeaseId;
+use etcd_await_election::core::{
+    kv::{Change, KeyValue, Op},
+    names::LeaseId,
+};
 
 use crate::sim::Sim;
 

@@ -1,9 +1,11 @@
 //! Peers that share the lock: the Go tool of version 0.2, other etcd clients, and operators.
 
-use etcd_await_election::core::kv::{Compare, Op, Outcome, Range, Txn};
 use std::rc::Rc;
 
-use etcd_await_election::core::names::LeaseId;
+use etcd_await_election::core::{
+    kv::{Compare, Op, Outcome, Range, Txn},
+    names::LeaseId,
+};
 
 use crate::{
     oracle::Kind,

@@ -1,12 +1,14 @@
 //! One run of one seed: chaos, recovery, and the checks after it.
 
-use etcd_await_election::core::kv::{Change, Op, Txn};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
 
-use etcd_await_election::election::{keys::Request, view::View};
+use etcd_await_election::{
+    core::kv::{Change, Op, Txn},
+    election::{keys::Request, view::View},
+};
 
 use crate::{
     chaos,

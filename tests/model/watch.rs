@@ -1,7 +1,6 @@
 //! Watches: each range of a stream has its own position in the history, is notified late, and can break or be
 //! compacted.
 
-use etcd_await_election::core::kv::{Change, Range, StoreError};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -9,7 +8,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use etcd_await_election::etcd::store;
+use etcd_await_election::{
+    core::kv::{Change, Range, StoreError},
+    etcd::store,
+};
 
 use crate::net::Net;
 

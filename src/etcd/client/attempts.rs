@@ -4,12 +4,12 @@
 //! the next endpoint as well, and after all endpoints over new connections: an open connection may lead to a dead member, and there
 //! may be several members behind one address.
 
-use crate::core::kv::StoreError;
 use std::{collections::BTreeMap, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use super::{super::store::Store, pauses::Pauses, state::EtcdClient, timeouts::NEVER};
 use crate::core::{
     clock::{Clock, Instant},
+    kv::StoreError,
     timing::show,
 };
 

@@ -1,6 +1,5 @@
 //! The requests of the election and of the operator commands.
 
-use crate::core::kv::{Change, Granted, Outcome, Range, StoreError, Txn};
 use std::{rc::Rc, time::Duration};
 
 use tokio::sync::watch;
@@ -13,6 +12,7 @@ use super::{
 };
 use crate::core::{
     clock::{Clock, Instant},
+    kv::{Change, Granted, Outcome, Range, StoreError, Txn},
     names::LeaseId,
     timing::show,
 };

@@ -1,6 +1,5 @@
 //! The state that all requests share: the endpoints, the preferred one, and the failures that were logged.
 
-use crate::core::kv::StoreError;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -16,7 +15,7 @@ use super::{
     pauses::{Jitter, Pauses},
     timeouts::RequestTimeouts,
 };
-use crate::core::{clock::Clock, names::LeaseId, timing::show};
+use crate::core::{clock::Clock, kv::StoreError, names::LeaseId, timing::show};
 
 /// The client of one etcd cluster, with at least one endpoint.
 #[derive(Debug)]

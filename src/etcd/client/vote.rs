@@ -1,6 +1,5 @@
 //! The vote about which cluster to use: asks all endpoints for their cluster, and resolves their names.
 
-use crate::core::kv::StoreError;
 use std::{collections::BTreeSet, pin::pin, rc::Rc, time::Duration};
 
 use futures_util::{
@@ -15,7 +14,7 @@ use super::{
     pauses::Pauses,
     state::EtcdClient,
 };
-use crate::core::{clock::Clock, timing::show};
+use crate::core::{clock::Clock, kv::StoreError, timing::show};
 
 /// An endpoint that was asked for its cluster, and whether it answered.
 type Vote<S> = (Rc<S>, Result<(), StoreError>);
