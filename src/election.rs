@@ -20,8 +20,8 @@
 //! | verifying | read → claiming, waiting, leading or handing over; lease gone → joining again | lost → exit | shutdown → releasing | joining again | after a pause: read |
 //! | claiming | any outcome → verifying | lost → exit | shutdown → releasing | joining again | |
 //! | waiting | handed over → leading; other changes → verifying; lease gone → joining again | lost → exit | shutdown → releasing | joining again | renewal is due |
-//! | leading | renewal → feed; loss or request → stopping | tree exited → handing over; deadline passed → stopping | forwarded | stopping | renewal is late; open the watch |
-//! | stopping | | tree exited → handing over | forwarded | | |
+//! | leading | renewal → feed; loss or request → stopping | tree exited, or lost → handing over; deadline passed → stopping | forwarded | stopping | renewal is late; open the watch |
+//! | stopping | | tree exited, or lost → handing over | forwarded | | |
 //! | handing over | applied → releasing after 50 ms; failed → try the next one found, then releasing | lost → exit | no further term | releasing | limit → releasing |
 //! | releasing | revoked → joining or exit | lost → exit | no further term | | limit → joining or exit |
 //! | resting | | | exit | | exit |
@@ -29,7 +29,7 @@
 //! In the first four phases ACQUIRE_TIMEOUT and a denied access lead to releasing, too. A phase that is left cancels its requests;
 //! an answer that comes later is ignored.
 //!
-//! The log lines are written by the phases. No decision depends on them.
+//! Each event also lets a phase act on a deadline that has passed. The phases write the log lines; no decision depends on them.
 
 mod candidacy;
 mod candidate;
