@@ -11,18 +11,20 @@ use etcd_await_election::core::{
 use super::sim::{SECOND, Time};
 
 /// The replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Etcd {
     pub(crate) revision: i64,
     /// The history up to this revision has been compacted.
     pub(crate) compacted: i64,
-    keys: BTreeMap<Vec<u8>, KeyValue>,
-    leases: BTreeMap<LeaseId, Lease>,
-    history: Vec<(i64, Change)>,
+    pub(crate) keys: BTreeMap<Vec<u8>, KeyValue>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) history: Vec<(i64, Change)>,
 }
 
-struct Lease {
-    ttl: Time,
-    expires: Time,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Lease {
+    pub(crate) ttl: Time,
+    pub(crate) expires: Time,
 }
 
 impl Etcd {
