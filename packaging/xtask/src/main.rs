@@ -25,6 +25,7 @@ cargo xtask test      Run all tests against real clusters; further arguments are
 cargo xtask generate  Write the files that are generated from the settings: tables in docs/, example.env, JSON for the NixOS module
 cargo xtask nemesis   Run five instances and cause a fault every second: --minutes 60 --seed 7
 cargo xtask lock-set  Do so while the commands add to a set, and check that no update is lost: --minutes 10 --freeze-machines
+cargo xtask explore   Check all states of the election and the guard within a budget of faults: --instances 2 --faults 2 (--help lists the options)
 cargo xtask bench     Measure speed and cost, compared with etcdctl lock and etcd alone (--help lists the options)
 cargo xtask verify    Test the packages on machines in containers: packages, systemd, containers, or all; needs root and Debian
                --suite bookworm,trixie,forky    Test packages and systemd only on these suites of Debian; the default is all available
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Some("generate") => tools::install().and_then(|()| generate(&rest)),
         Some("nemesis") => tools::install().and_then(|()| nemesis(&rest)),
         Some("lock-set") => tools::install().and_then(|()| lock_set(&rest)),
+        Some("explore") => explore(&rest),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
         Some("verify") => verify::verify(&rest),
         Some("dist") => dist::dist(&rest),
@@ -131,6 +133,11 @@ fn nemesis(arguments: &[String]) -> Result<(), String> {
 
 fn lock_set(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--test", "lock-set", "--"], arguments, &[])
+}
+
+/// Needs neither etcd nor any other tool, but speed.
+fn explore(arguments: &[String]) -> Result<(), String> {
+    cargo(&["test", "--quiet", "--profile", "explore", "--test", "explore", "--"], arguments, &[])
 }
 
 /// Measures the static program, or else, where it cannot be built, the one that cargo builds for this machine.

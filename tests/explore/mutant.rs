@@ -1,0 +1,195 @@
+//! Deliberate faults in the requests, the orders and the events of the real candidate. Each must be found.
+
+use etcd_await_election::{
+    core::{
+        kv::{Change, Compare, Get, KeyValue, Op, Range, Snapshot, Txn},
+        names::{LeaseId, LockName},
+        timing::Timing,
+    },
+    election::{
+        keys,
+        protocol::{Answer, Event, Reading, Request},
+    },
+    guard::{Order, Report},
+};
+
+use crate::explore::{sim::NOW, state::State, steps::Explorer};
+
+/// A deliberate fault, each a plausible programming error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// The lease is revoked when the main process of the command has ended, and not when its process tree has exited.
+    ReleasesEarly,
+    /// The deadlines count from the answer, and not from when the renewal was sent.
+    CountsFromAnswer,
+    /// The handover does not compare the holder key.
+    HandOverWithoutHolder,
+    /// It neither reads nor compares eviction markers.
+    IgnoresMarkers,
+    /// The handover does not compare that no other etcd client is before the next standby.
+    HandOverPastOthers,
+    /// Joining writes the holder key even if it exists.
+    JoinOverwrites,
+    /// A leader obeys requests for another holder.
+    ObeysRequestsToOthers,
+    /// A leader obeys requests whose owner has no queue entry.
+    ObeysWithoutEntry,
+    /// Renewals feed the guard while a handover request exists.
+    FeedsWhileRequested,
+    /// The claim does not compare that there is no holder.
+    ClaimOverwrites,
+    /// The renewals of a standby count from the answer, so it starts its command however old the latest one is.
+    StartsOnStaleWait,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::ReleasesEarly,
+        Self::CountsFromAnswer,
+        Self::HandOverWithoutHolder,
+        Self::IgnoresMarkers,
+        Self::HandOverPastOthers,
+        Self::JoinOverwrites,
+        Self::ObeysRequestsToOthers,
+        Self::ObeysWithoutEntry,
+        Self::FeedsWhileRequested,
+        Self::ClaimOverwrites,
+        Self::StartsOnStaleWait,
+    ];
+}
+
+/// Returns the events that the candidate handles instead of one.
+pub(crate) fn events(mutant: Option<Mutant>, leads: bool, event: Event) -> Vec<Event> {
+    match event {
+        Event::Report(Report::Ended(end)) if mutant == Some(Mutant::ReleasesEarly) => {
+            vec![event, Event::Report(Report::TreeExited(end))]
+        }
+        Event::Answer(id, answer) if mutant == Some(Mutant::StartsOnStaleWait) && !leads => {
+            vec![Event::Answer(
+                id,
+                match answer {
+                    Answer::Granted { ttl, .. } => Answer::Granted { sent: NOW, ttl },
+                    Answer::Renewed { read, .. } => Answer::Renewed { sent: NOW, read },
+                    answer => answer,
+                },
+            )]
+        }
+        event => vec![event],
+    }
+}
+
+/// Returns the order that the guard receives instead.
+pub(crate) fn order(mutant: Option<Mutant>, timing: &Timing, order: Order) -> Order {
+    let counted = timing.deadlines(NOW, timing.lease());
+    match order {
+        Order::Feed(_) if mutant == Some(Mutant::CountsFromAnswer) => Order::Feed(counted),
+        order => order,
+    }
+}
+
+/// Returns the request that is sent instead.
+pub(crate) fn request(mutant: Option<Mutant>, lock: &LockName, request: Request) -> Request {
+    match (mutant, request) {
+        (Some(mutant), Request::Commit(txn)) => Request::Commit(transaction(mutant, lock, txn)),
+        (_, request) => request,
+    }
+}
+
+fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
+    let holder = lock.holder();
+    let puts = |txn: &Txn| txn.then.iter().filter(|op| matches!(op, Op::Put(..))).count();
+    let puts_holder = txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == holder));
+    let joins = txn.otherwise.is_some();
+    let hands_over = !joins && puts_holder && puts(&txn) == 2;
+    match mutant {
+        Mutant::HandOverWithoutHolder if hands_over => {
+            txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
+        }
+        Mutant::IgnoresMarkers if hands_over => {
+            txn.when.retain(|compare| *compare != Compare::Absent(lock.markers()));
+        }
+        Mutant::HandOverPastOthers if hands_over => {
+            txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
+        }
+        Mutant::JoinOverwrites if joins => txn.when.clear(),
+        Mutant::ClaimOverwrites if puts_holder && !hands_over && !joins => {
+            txn.when.retain(|compare| *compare != Compare::Absent(Range::Key(holder.clone())));
+        }
+        _ => {}
+    }
+    txn
+}
+
+/// Returns the changes that the candidate sees instead.
+pub(crate) fn changes(mutant: Option<Mutant>, lock: &LockName, mut changes: Vec<Change>) -> Vec<Change> {
+    if mutant == Some(Mutant::FeedsWhileRequested) {
+        changes.retain(|change| !lock.requests().iter().any(|range| range.contains(change.key())));
+    }
+    changes
+}
+
+impl Explorer {
+    /// Returns what an instance reads instead.
+    pub(crate) fn mutant_reading(&self, state: &State, n: usize, reading: &Reading) -> Reading {
+        let Some(own) = state.instance(n).lease().filter(|_| self.setup.mutant == Some(Mutant::ObeysRequestsToOthers))
+        else {
+            return reading.clone();
+        };
+        let [_, to_one] = self.lock().requests();
+        let [_, to_own] = self.lock().requests_to(own);
+        let widened = |gets: &[Get]| -> Vec<Get> {
+            let widen = |get: &Get| Get {
+                range: if get.range == to_own { to_one.clone() } else { get.range.clone() },
+                ..get.clone()
+            };
+            gets.iter().map(widen).collect()
+        };
+        match reading {
+            Reading::Keys(gets) => Reading::Keys(widened(gets)),
+            Reading::Lock(gets) => Reading::Lock(widened(gets)),
+        }
+    }
+
+    /// Changes what an instance has read.
+    pub(crate) fn mutate_snapshot(&self, state: &State, n: usize, reading: &Reading, snapshot: &mut Snapshot) {
+        let (Some(mutant), Some(own)) = (self.setup.mutant, state.instance(n).lease()) else { return };
+        let lock = self.lock();
+        match mutant {
+            Mutant::IgnoresMarkers => snapshot.keys.retain(|kv| !lock.markers().contains(&kv.key)),
+            Mutant::FeedsWhileRequested => {
+                let own = lock.request(keys::Request { to: None, lease: own });
+                let hidden = |key: &[u8]| key != own && lock.requests().iter().any(|range| range.contains(key));
+                snapshot.names.retain(|name| !hidden(&name.key));
+            }
+            Mutant::ObeysRequestsToOthers => {
+                for name in &mut snapshot.names {
+                    if let Some(request) = lock.request_of(&name.key).filter(|request| request.lease != own) {
+                        name.key = lock.request(keys::Request { to: request.to.map(|_| own), ..request });
+                    }
+                }
+            }
+            Mutant::ObeysWithoutEntry => {
+                let Reading::Keys(gets) = reading else { return };
+                for get in gets {
+                    let Range::Key(key) = &get.range else { continue };
+                    let name = String::from_utf8_lossy(key);
+                    let hex = name.rsplit_once("/~entry/").and_then(|(_, hex)| i64::from_str_radix(hex, 16).ok());
+                    let Some(lease) = hex.map(LeaseId).filter(|lease| *lease != own) else { continue };
+                    if !snapshot.keys.iter().any(|kv| kv.key == *key) {
+                        let (key, revision) = (key.clone(), snapshot.revision);
+                        let value = b"made up".to_vec();
+                        let made_up = KeyValue {
+                            key,
+                            value,
+                            create_revision: revision,
+                            mod_revision: revision,
+                            lease: Some(lease),
+                        };
+                        snapshot.keys.push(made_up);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}

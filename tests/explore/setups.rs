@@ -1,0 +1,118 @@
+//! What is explored: instances and budgets.
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_await_election::{
+    core::timing::Timing,
+    settings::{ElectionConfig, OnLoss},
+};
+
+use crate::explore::{
+    budget::{Budget, Kind},
+    mutant::Mutant,
+    state::Setup,
+    steps::LOCK,
+    story,
+};
+
+impl Setup {
+    /// Returns instances with the default settings, and a budget of faults of any kind.
+    pub(crate) fn new(instances: usize, faults: u8) -> Self {
+        Self {
+            configs: (0..instances).map(|n| Arc::new(config(n))).collect(),
+            budget: Budget::of(faults, &Kind::ALL),
+            warm: false,
+            beyond: false,
+            mutant: None,
+        }
+    }
+
+    /// Allows only faults of these kinds.
+    #[must_use]
+    pub(crate) fn only(mut self, kinds: &[Kind]) -> Self {
+        self.budget = self.budget.only(kinds);
+        self
+    }
+
+    /// Allows no more faults of one kind than this.
+    #[must_use]
+    pub(crate) fn at_most(mut self, kind: Kind, limit: u8) -> Self {
+        self.budget = self.budget.at_most(kind, limit);
+        self
+    }
+
+    /// Lets these instances make a request to every leader.
+    #[must_use]
+    pub(crate) fn force(mut self, instances: &[usize]) -> Self {
+        instances.iter().for_each(|n| Arc::make_mut(&mut self.configs[*n]).force = true);
+        self
+    }
+
+    /// Gives all instances one identity, which was set.
+    #[must_use]
+    pub(crate) fn with_same_identity(mut self) -> Self {
+        for config in &mut self.configs {
+            let config = Arc::make_mut(config);
+            config.identity = "same".to_owned();
+            config.identity_is_explicit = true;
+        }
+        self
+    }
+
+    /// Lets instances exit after a loss.
+    #[must_use]
+    pub(crate) fn exiting(mut self) -> Self {
+        self.configs.iter_mut().for_each(|config| Arc::make_mut(config).on_loss = OnLoss::Exit);
+        self
+    }
+}
+
+fn config(n: usize) -> ElectionConfig {
+    let (s, ms) = (Duration::from_secs, Duration::from_millis);
+    ElectionConfig {
+        lock: LOCK.parse().expect("a name"),
+        identity: story::name(n).to_string(),
+        identity_is_explicit: false,
+        // All renewals have one period, so that fewer instants differ. A leader survives the loss of one renewal.
+        timing: Timing::new(s(3), ms(2200), s(1), s(1)).expect("a legal timing"),
+        force: false,
+        acquire_timeout: None,
+        on_loss: OnLoss::Campaign,
+    }
+}
+
+/// Explored with all tests.
+pub(crate) fn small() -> Vec<(&'static str, Setup)> {
+    vec![
+        ("two instances, one fault", Setup::new(2, 1)),
+        ("two instances that exit after a loss, one fault", Setup::new(2, 1).exiting()),
+        ("two instances, one with FORCE_ACQUIRE, one fault", Setup::new(2, 1).force(&[0])),
+        ("two instances with FORCE_ACQUIRE, one fault", Setup::new(2, 1).force(&[0, 1])),
+        ("two instances with one identity, one fault", Setup::new(2, 1).with_same_identity()),
+        ("three instances without faults", Setup::new(3, 0)),
+        (
+            "an operator requests a handover while an evicted holder runs",
+            Setup::new(2, 2).only(&[Kind::Go, Kind::Resign]).force(&[0]),
+        ),
+    ]
+}
+
+/// Returns where each mutant is found.
+pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
+    use Kind::*;
+    let mut setup = match mutant {
+        Mutant::ReleasesEarly => Setup::new(2, 1).only(&[Exit, Terminate]),
+        Mutant::CountsFromAnswer => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
+        Mutant::HandOverWithoutHolder => Setup::new(2, 3).only(&[GoForce, Delay, Exit]),
+        Mutant::IgnoresMarkers => Setup::new(2, 1).only(&[Go]).force(&[0]),
+        Mutant::HandOverPastOthers => Setup::new(2, 2).only(&[Foreign, Exit]),
+        Mutant::JoinOverwrites => Setup::new(2, 0),
+        Mutant::ObeysRequestsToOthers | Mutant::ObeysWithoutEntry => Setup::new(2, 1).only(&[Stray]),
+        Mutant::FeedsWhileRequested => Setup::new(2, 1).only(&[Resign]),
+        Mutant::ClaimOverwrites => Setup::new(2, 3).only(&[Go, GoForce, Delay, Exit]),
+        Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
+    };
+    setup.warm = matches!(mutant, Mutant::CountsFromAnswer | Mutant::StartsOnStaleWait);
+    setup.mutant = Some(mutant);
+    setup
+}
