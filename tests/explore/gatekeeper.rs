@@ -47,6 +47,7 @@ impl Explorer {
     /// Lets an instance take a step, and then its guard and its timers do all that they can do now.
     pub(crate) fn turn(&self, state: &mut State, n: usize, step: impl FnOnce(&mut Turn<'_>)) {
         let instance = state.instance(n).clone();
+        story::is_about(n);
         let mut turn = Turn { explorer: self, state, n, instance, deeds: Vec::new(), orphans: Vec::new() };
         step(&mut turn);
         turn.settle();
@@ -126,7 +127,6 @@ impl Turn<'_> {
     fn handle_one(&mut self, event: Event) -> Option<Event> {
         let gatekeeper = self.instance.gatekeeper.as_mut()?;
         let revision = revision_of(&event);
-        story::speaker(self.n);
         let actions = gatekeeper.candidate.change(|candidate| candidate.on(event, NOW));
         let mut follows = None;
         for action in actions {
@@ -139,7 +139,7 @@ impl Turn<'_> {
                 }
                 Action::Order(order) => self.order(order, revision),
                 Action::Exit(exit) => {
-                    story::tell(|| format!("the gatekeeper exits with code {}", exit.code()));
+                    story::tell(|| format!("{}'s gatekeeper exits with code {}", story::speaker(), exit.code()));
                     self.end_gatekeeper();
                     return None;
                 }

@@ -107,12 +107,12 @@ impl Instance {
             for action in guard.switch.on(event, NOW) {
                 match action {
                     Action::Start { token, .. } => {
-                        story::tell(|| format!("the guard starts the command with token {token}"));
+                        story::tell(|| format!("{}'s guard starts the command with token {token}", story::speaker()));
                         self.command = Command { tree: Tree::Main, executed: true, ..Command::NONE };
                         deeds.push(Deed::Started(token));
                     }
                     Action::Signal(SIGTERM) if self.command.tree == Tree::Main => {
-                        story::tell(|| "the guard sends SIGTERM to the command".to_owned());
+                        story::tell(|| format!("{}'s guard sends SIGTERM to the command", story::speaker()));
                         self.command.stopping = true;
                     }
                     Action::Signal(_) | Action::WarnNotExited(_) => {}
@@ -158,7 +158,7 @@ impl Command {
     /// SIGKILL to all processes.
     fn kill(&mut self) {
         if self.runs() {
-            story::tell(|| "SIGKILL ends the process tree".to_owned());
+            story::tell(|| format!("SIGKILL ends {}'s process tree", story::speaker()));
         }
         if self.tree == Tree::Main {
             self.ended = Some(CommandEnd::Signaled(9));

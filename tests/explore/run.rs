@@ -46,7 +46,7 @@ pub(crate) struct Outcome {
     pub(crate) states: usize,
     steps: usize,
     depth: usize,
-    /// The states in which two commands run because of faults beyond the limits of the guarantee.
+    /// The starts beside another command because of faults beyond the limits of the guarantee.
     beyond: usize,
     /// The different candidates in all states that were explored so far.
     candidates: usize,
@@ -102,7 +102,7 @@ impl fmt::Display for Outcome {
             time.as_secs_f64()
         )?;
         if *beyond > 0 {
-            write!(f, "; {beyond} states with two commands beyond the guarantee")?;
+            write!(f, "; {beyond} starts beside another command, beyond the guarantee")?;
         }
         if let Some(found) = found {
             write!(f, "; found after {} steps", found.steps)?;

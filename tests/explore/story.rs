@@ -41,9 +41,14 @@ pub(crate) fn tell(line: impl FnOnce() -> String) {
     }
 }
 
-/// Notes which instance logs the following lines.
-pub(crate) fn speaker(n: usize) {
+/// Notes which instance the following lines are about.
+pub(crate) fn is_about(n: usize) {
     SPEAKER.set(n);
+}
+
+/// Names the instance that lines are about.
+pub(crate) fn speaker() -> char {
+    name(SPEAKER.get())
 }
 
 /// Returns what happens meanwhile, with the log of the candidate.
@@ -153,8 +158,8 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
             Kind::CrashGuard => format!("FAULT: {}'s guard is killed", name(n)),
             Kind::FreezeGatekeeper => format!("FAULT: {}'s gatekeeper freezes", name(n)),
             Kind::FreezeGuard => format!("FAULT: {}'s guard freezes", name(n)),
-            Kind::Delay => format!("FAULT: {} {}'s request to {} is delayed", which(part), name(n), request(n, k)),
-            Kind::Lose => format!("FAULT: {} {}'s request to {} is lost", which(part), name(n), request(n, k)),
+            Kind::Delay => format!("FAULT: {}{}'s request to {} is delayed", which(part), name(n), request(n, k)),
+            Kind::Lose => format!("FAULT: {}{}'s request to {} is lost", which(part), name(n), request(n, k)),
             Kind::Break => format!("FAULT: a watch of {} breaks", name(n)),
             Kind::Twice => format!("FAULT: {}'s request to {} is sent twice", name(n), request(n, k)),
             Kind::Late => String::new(),
@@ -180,8 +185,8 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
 const fn which(part: Part) -> &'static str {
     match part {
         Part::None | Part::All => "",
-        Part::First => "the second half of",
-        Part::Handled => "the answer to",
+        Part::First => "the second half of ",
+        Part::Handled => "the answer to ",
     }
 }
 
@@ -221,7 +226,7 @@ impl Subscriber for Teller {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::new());
         event.record(&mut line);
-        tell(|| format!("{} logs: {}", name(SPEAKER.get()), line.0));
+        tell(|| format!("{} logs: {}", speaker(), line.0));
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
