@@ -6,6 +6,7 @@ use super::{
     context::{Context, Shared, Shift},
     next::{Handle as _, Next, Then},
     phases::{Claiming, HandingOver, Joining, Leading, Releasing, Resting, Stopping, Verifying, Waiting},
+    progress::Progress,
     protocol::{Action, Event, Meaning, RequestId},
 };
 use crate::{
@@ -233,6 +234,7 @@ fn stepping_down(phase: &mut Phase, then: Then, event: Event, context: &mut Cont
         Event::Report(Report::GuardLost) => {
             tracing::error!("the guard exited; exiting");
             context.shared.guard_lost = true;
+            context.report(Progress::Ending);
             None
         }
         Event::Signal(signal) if matches!(signal.meaning, Meaning::Shutdown | Meaning::Interrupt) => {

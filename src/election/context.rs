@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     demand::Demand,
+    keys,
     progress::Progress,
     protocol::{Action, Answer, Request, RequestId, Signal},
 };
@@ -98,9 +99,14 @@ impl Shared {
         kv.value == self.config.identity.as_bytes()
     }
 
-    /// Returns the reads of the requests that the candidate with this lease must obey as leader, and of its own.
+    /// Returns the reads of the requests that the candidate with this lease must obey as leader, and of those that it may have made.
     pub(super) fn requests_of(&self, lease: LeaseId) -> Vec<Get> {
-        let own = self.demand.request(lease).map(|request| Range::Key(self.lock().request(request)));
+        let own = match self.demand.request(lease) {
+            // An eviction makes one to every leader.
+            Some(request) => vec![request, keys::Request { to: None, lease }],
+            None => vec![],
+        };
+        let own = own.into_iter().map(|request| Range::Key(self.lock().request(request)));
         self.lock().requests_to(lease).into_iter().chain(own).map(Get::names).collect()
     }
 

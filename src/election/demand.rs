@@ -30,15 +30,13 @@ impl Demand {
 
     /// Returns the demand of the candidate with this lease after it has read the lock.
     pub(super) fn after(self, view: &View, lease: LeaseId, is_own_identity: impl Fn(&KeyValue) -> bool) -> Self {
-        if view.request(Request { to: None, lease }).is_some() {
-            // An eviction made this request. Its outcome may be unknown, so only a read shows that.
-            return Self::OfEveryLeader;
-        }
         let holder = view.holder.as_ref();
         match self {
             Self::OfSameIdentity => holder
                 .filter(|holder| holder.lease != Some(lease) && is_own_identity(holder))
                 .map_or(Self::None, |holder| Self::OfHolder(holder.lease)),
+            // An eviction made this request. Its outcome may be unknown, so only a read shows that.
+            Self::OfHolder(_) if view.request(Request { to: None, lease }).is_some() => Self::OfEveryLeader,
             Self::OfHolder(_) if !holder.is_some_and(|holder| self.is_for(holder)) => {
                 // A request that was made is withdrawn first.
                 let made = self.request(lease).and_then(|request| view.request(request));

@@ -97,7 +97,7 @@ pub(super) fn signaled(signal: Signal, is_stopping: bool, context: &mut Context<
             context.shut_down(signal);
         }
         // While the command is being stopped anyway, signals that otherwise concern only the command end the program, too.
-        Meaning::Interrupt if is_stopping => context.shared.shutdown = Some(signal),
+        Meaning::Interrupt if is_stopping => context.shut_down(signal),
         Meaning::Interrupt | Meaning::Suspend | Meaning::Other => {}
     }
     context.order(Order::Signal(signal.number));

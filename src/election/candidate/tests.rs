@@ -9,7 +9,10 @@ use crate::{
         kv::{Change, KeyOnly, KeyValue, Outcome, Snapshot, StoreError},
         timing::Timing,
     },
-    election::protocol::{Answer, Request, RequestId, Signal},
+    election::{
+        progress::Progress,
+        protocol::{Answer, Request, RequestId, Signal},
+    },
     guard::CommandEnd,
     settings::OnLoss,
 };
@@ -318,8 +321,8 @@ fn a_shutdown_request_while_handing_over_to_the_same_identity_ends_the_restart_p
     assert_eq!(last, Some(Action::Exit(Exit::Signal(15))));
 }
 
-/// The handover to the owner of a request compares no marker, so that one must not start without a read. The eviction made a
-/// request, whether or not its outcome is known: a transaction that is sent twice answers that nothing was changed.
+/// The eviction made a request, whether or not its outcome is known: a transaction that is sent twice answers that nothing was
+/// changed. The owner of a request does not start without a read.
 #[test]
 fn after_an_eviction_whose_outcome_is_unknown_no_command_is_started_beside_the_marker() {
     let failed = Answer::Failed { failure: StoreError::Unavailable("no answer".into()), retry_at: at(1) };
@@ -345,6 +348,40 @@ fn after_an_eviction_whose_outcome_is_unknown_no_command_is_started_beside_the_m
         let actions = driven.answer(Answer::Changes(handover.collect()));
         assert!(!started(&actions), "the command of the evicted instance may run: {actions:?}");
     }
+}
+
+/// The service manager extends its limit, and the instance is not ready any more, from when it is known that no other term follows.
+#[test]
+fn the_end_is_announced_before_the_lease_is_revoked_whatever_prevents_another_campaign() {
+    let interrupt = Event::Signal(Signal { number: 2, meaning: Meaning::Interrupt });
+    let cases = [(Some(interrupt), None, Exit::Signal(2)), (None, Some(Event::Report(Report::GuardLost)), Exit::Guard)];
+    for (while_stopping, while_releasing, exit) in cases {
+        let mut driven = Driven::new(ElectionConfig { on_loss: OnLoss::Campaign, ..config() });
+        driven.lead();
+        let mut actions = driven.answer(Answer::LeaseGone);
+        while_stopping.into_iter().for_each(|event| actions.extend(driven.on(event)));
+        actions.extend(driven.on(Event::Report(Report::TreeExited(CommandEnd::Signaled(15)))));
+        actions.extend(driven.answer(Answer::Read(snapshot(&[]))));
+        while_releasing.into_iter().for_each(|event| actions.extend(driven.on(event)));
+        assert!(driven.requests.iter().any(|(_, request)| matches!(request, Request::Revoke(_))));
+        let last = driven.answer(Answer::Revoked(true)).pop();
+        assert_eq!(last, Some(Action::Exit(exit)));
+        assert!(actions.contains(&Action::Progress(Progress::Ending)), "{exit:?}: {actions:?}");
+    }
+}
+
+/// Another client, or an operator, may write or delete such a key.
+#[test]
+fn a_request_that_somebody_else_made_and_withdrew_is_not_repeated() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let waits =
+        [("L", "other", 9, 4), ("L/~entry/9", "other", 9, 4), ("L/~entry/1", "me", 1, 5), ("L/~force/1", "x", 8, 6)];
+    driven.answer(Answer::Read(snapshot(&waits)));
+    driven.answer(Answer::Changes(vec![Change::Deleted("L".into(), 7)]));
+    driven.answer(Answer::Read(snapshot(&waits[..3])));
+    let commits: Vec<_> = driven.requests.iter().filter(|(_, request)| matches!(request, Request::Commit(_))).collect();
+    assert!(commits.is_empty(), "{commits:?}");
 }
 
 /// Events that can be made up without a request.

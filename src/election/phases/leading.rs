@@ -150,8 +150,15 @@ impl Leading {
             };
         }
         if let Some(inquiry) = self.inquiry.take_if(|inquiry| inquiry.request == id) {
-            // After a failure the next renewal reads the requests again.
-            let Answer::Read(read) = answer else { return None };
+            let read = match answer {
+                Answer::Read(read) => read,
+                // The next renewal reads the requests again.
+                Answer::Failed { failure, .. } => {
+                    self.denied(failure);
+                    return None;
+                }
+                _ => return None,
+            };
             if let Some(requester) = inquiry.owner(read, context.shared.lock()) {
                 return Some(self.lose(Loss::Requested(requester)));
             }

@@ -92,9 +92,10 @@ impl Waiting {
     }
 
     /// Returns the term of this candidate if one transaction wrote the leader's entry and the holder key for its lease. That
-    /// transaction compared that there is neither a request nor a marker, so no other read is needed.
+    /// transaction compared that there is no marker, so no other read is needed. A request that is made meanwhile is obeyed as by any
+    /// leader.
     ///
-    /// Returns `None` for a candidate with a request of its own, which comes before those of others.
+    /// Returns `None` for a candidate with a request of its own: it comes before those of others, which may exist.
     fn handed_over(&self, changes: &[Change], context: &mut Context<'_>) -> Option<Term> {
         let lease = self.candidacy.lease;
         let written = |key: &[u8]| match changes.iter().rfind(|change| change.key() == key) {
