@@ -204,7 +204,7 @@ impl Instance {
     pub(crate) fn process(&self, part: Part) -> Option<ExactProcess> {
         let exactly = |pid| Some(ExactProcess { pid, started: process::Stat::of(pid)?.started });
         match part {
-            Part::Gatekeeper => exactly(self.candidate.pid()),
+            Part::Gatekeeper => self.candidate.exact_pid().map(|(pid, started)| ExactProcess { pid, started }),
             Part::Guard => exactly(self.candidate.guard()?),
             Part::Command => {
                 let life = self.candidate.living().into_iter().next()?;

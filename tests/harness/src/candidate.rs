@@ -64,7 +64,7 @@ impl Candidate {
     #[must_use]
     pub fn guard(&self) -> Option<i32> {
         let is_guard = |&pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"await-guard\n");
-        process::children(self.pid()).into_iter().find(is_guard)
+        self.process.unless_ended(process::children)?.into_iter().find(is_guard)
     }
 
     /// Returns the process id of the running command.
@@ -151,6 +151,12 @@ impl Candidate {
         self.signal(Signal::SIGCONT);
     }
 
+    /// Returns its process id with its start time, unless the gatekeeper has ended.
+    #[must_use]
+    pub fn exact_pid(&self) -> Option<(i32, u64)> {
+        self.process.unless_ended(|pid| Some((pid, Stat::of(pid)?.started)))?
+    }
+
     /// Sends a signal to the guard.
     #[track_caller]
     pub fn signal_guard(&self, signal: Signal) {
@@ -229,8 +235,9 @@ impl Drop for Candidate {
     fn drop(&mut self) {
         // The gatekeeper is killed first, so that it does not log the end of its guard. Process ids are checked for
         // reuse.
+        let children = self.process.unless_ended(process::children).unwrap_or_default();
         let guard: Vec<(i32, u64)> =
-            process::children(self.pid()).into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?.started))).collect();
+            children.into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?.started))).collect();
         self.process.signal(Signal::SIGKILL);
         for (pid, started) in guard {
             process::kill_exactly(pid, started);

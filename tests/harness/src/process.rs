@@ -56,12 +56,16 @@ impl Process {
         self.pid.as_raw()
     }
 
-    /// Sends a signal, unless it has ended. The lock prevents that the process is reaped and its id reused meanwhile.
+    /// Sends a signal, unless it has ended.
     pub fn signal(&self, signal: Signal) {
+        let _ = self.unless_ended(|pid| kill(Pid::from_raw(pid), signal));
+    }
+
+    /// Looks at it, unless it has ended. The lock prevents that it is reaped meanwhile: its id may then be that of another process, or
+    /// of a thread of any process.
+    pub fn unless_ended<T>(&self, look: impl FnOnce(i32) -> T) -> Option<T> {
         let mut child = lock(&self.child);
-        if let Ok(None) = child.try_wait() {
-            let _ = kill(self.pid, signal);
-        }
+        matches!(child.try_wait(), Ok(None)).then(|| look(self.pid()))
     }
 
     /// Returns how it ended, if it has.
