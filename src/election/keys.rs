@@ -12,7 +12,7 @@
 //! an application are never mistaken for them.
 
 use crate::core::{
-    kv::Range,
+    kv::{Get, Range},
     names::{LeaseId, LockName},
 };
 
@@ -143,6 +143,18 @@ impl LockName {
     #[must_use]
     pub fn markers(&self) -> Range {
         Range::Prefix(self.below(MARKER))
+    }
+
+    /// Returns the reads of the holder key, the markers and the first pages of the queue. The keys of other clients are read without
+    /// their values.
+    #[must_use]
+    pub fn first_reads(&self) -> [Get; 4] {
+        [
+            Get::page(self.own_entries(), true),
+            Get::page(self.foreign_entries(), false),
+            Get::key(self.holder()),
+            Get::names(self.markers()),
+        ]
     }
 
     /// Returns the kind of a key by its name and its lease; `None` for all that is neither entry nor marker. A key without a lease

@@ -17,13 +17,7 @@ pub(crate) async fn read_lock(
     also: &[Get],
     read: impl AsyncFn(&[Get]) -> Result<Snapshot, StoreError>,
 ) -> Result<Snapshot, StoreError> {
-    let mut gets = vec![
-        Get::page(lock.own_entries(), true),
-        Get::page(lock.foreign_entries(), false),
-        Get::key(lock.holder()),
-        Get::names(lock.markers()),
-    ];
-    gets.extend_from_slice(also);
+    let mut gets = [&lock.first_reads(), also].concat();
     let mut all = read(&gets).await?;
     let mut cut = std::mem::take(&mut all.cut);
     loop {

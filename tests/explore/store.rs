@@ -21,13 +21,7 @@ pub(crate) fn read(etcd: &Etcd, lock: &LockName, reading: &Reading) -> Snapshot 
     match reading {
         Reading::Keys(gets) => etcd.read(gets),
         Reading::Lock(also) => {
-            let mut gets = vec![
-                Get::page(lock.own_entries(), true),
-                Get::page(lock.foreign_entries(), false),
-                Get::key(lock.holder()),
-                Get::names(lock.markers()),
-            ];
-            gets.extend_from_slice(also);
+            let gets = [&lock.first_reads(), also.as_slice()].concat();
             let mut snapshot = etcd.read(&gets);
             // The few keys that can be entries or markers are read again, with their leases.
             let again = snapshot.names.iter().filter(|name| lock.needs_lease(&name.key));
