@@ -48,13 +48,13 @@ impl Explorer {
             self.process_faults(instance, &mut |kind| add(kind, n, 0));
             let lease = instance.lease().filter(|lease| is_holder(state, *lease));
             if let Some(lease) = lease.filter(|_| state.budget.has(Kind::Resign) || state.budget.has(Kind::Stray)) {
-                for (heir, other) in state.instances().filter(|(heir, _)| *heir != n) {
-                    let key = other.lease().map(|heir| request_key(lease, heir));
+                for (successor, other) in state.instances().filter(|(successor, _)| *successor != n) {
+                    let key = other.lease().map(|successor| request_key(lease, successor));
                     let is_new = key.is_some_and(|key| state.etcd.get(&key).is_none());
                     let is_in_queue = other.lease().is_some_and(|lease| has_entry(state, lease));
                     if is_new && is_in_queue {
-                        add(Kind::Resign, n, heir);
-                        add(Kind::Stray, n, heir);
+                        add(Kind::Resign, n, successor);
+                        add(Kind::Stray, n, successor);
                     }
                 }
                 add(Kind::Stray, n, n);
@@ -175,17 +175,17 @@ impl Explorer {
     }
 
     /// An operator makes a handover request for a standby, comparing that its entry exists.
-    fn resign(&self, state: &mut State, n: usize, heir: usize) {
-        let leases = (state.instance(n).lease(), state.instance(heir).lease());
-        let (Some(holder), Some(heir)) = leases else { return };
-        self.write(state, request_key(holder, heir), heir);
+    fn resign(&self, state: &mut State, n: usize, successor: usize) {
+        let leases = (state.instance(n).lease(), state.instance(successor).lease());
+        let (Some(holder), Some(successor)) = leases else { return };
+        self.write(state, request_key(holder, successor), successor);
     }
 
     /// Somebody writes a request without an owner in the queue, or to an instance that does not lead.
     fn stray(&self, state: &mut State, n: usize, k: usize) {
         let Some(holder) = state.instance(n).lease() else { return };
         match state.instance(k).lease().filter(|_| k != n) {
-            Some(heir) => self.write(state, request_key(LeaseId(0xabc), heir), heir),
+            Some(successor) => self.write(state, request_key(LeaseId(0xabc), successor), successor),
             None => self.write(state, request_key(holder, LeaseId(0xabc)), holder),
         }
     }
@@ -254,8 +254,8 @@ fn request_faults(state: &State, instance: &Instance, add: &mut impl FnMut(Kind,
     }
 }
 
-fn request_key(holder: LeaseId, heir: LeaseId) -> Vec<u8> {
-    format!("{LOCK}/~resign/{holder}/{heir}").into_bytes()
+fn request_key(holder: LeaseId, successor: LeaseId) -> Vec<u8> {
+    format!("{LOCK}/~resign/{holder}/{successor}").into_bytes()
 }
 
 fn is_holder(state: &State, lease: LeaseId) -> bool {

@@ -72,10 +72,10 @@ impl Explorer {
             state.violate(Violation::Stolen);
         } else if n == author && instance.command.runs() && instance.lease() == Some(lease) {
             state.violate(Violation::HandedOverEarly);
-        } else if let Some(heir) = new.and_then(|kv| kv.lease).filter(|heir| *heir != lease)
+        } else if let Some(successor) = new.and_then(|kv| kv.lease).filter(|successor| *successor != lease)
             && n == author
             && txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == LOCK.as_bytes()))
-            && !is_turn_of(before, lease, heir)
+            && !is_turn_of(before, lease, successor)
         {
             state.violate(Violation::OutOfTurn);
         }
@@ -149,10 +149,10 @@ fn requests(etcd: &Etcd, holder: LeaseId) -> impl Iterator<Item = LeaseId> {
     })
 }
 
-/// Returns whether leadership may be handed over to this heir: it is the next in the queue, or has made a request.
-fn is_turn_of(etcd: &Etcd, holder: LeaseId, heir: LeaseId) -> bool {
+/// Returns whether leadership may be handed over to this successor: it is the next in the queue, or has made a request.
+fn is_turn_of(etcd: &Etcd, holder: LeaseId, successor: LeaseId) -> bool {
     let queue = queue(etcd);
     let place = queue.iter().position(|(lease, _)| *lease == holder).unwrap_or(0);
     let next = queue[place..].iter().find(|(lease, _)| *lease != holder);
-    next.is_some_and(|(lease, _)| *lease == heir) || requests(etcd, holder).any(|lease| lease == heir)
+    next.is_some_and(|(lease, _)| *lease == successor) || requests(etcd, holder).any(|lease| lease == successor)
 }
