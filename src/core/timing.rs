@@ -196,10 +196,24 @@ impl Timing {
         ttl + Duration::from_millis(500)
     }
 
-    /// Returns the time between two keepalives of a standby: a third of the TTL.
+    /// Returns the time between two renewals of the next standby in the queue: a third of the TTL, so that one is fresh when it is
+    /// handed over to.
     #[must_use]
     pub fn waiting_period(ttl: Duration) -> Duration {
         ttl / 3
+    }
+
+    /// Returns the time between two keepalives of a standby that is not next: half of the TTL is left to retry one.
+    #[must_use]
+    pub fn keepalive_period(ttl: Duration) -> Duration {
+        ttl / 2
+    }
+
+    /// Returns the time after which a standby that is not next reads the keys that it watches, in case its watch has stalled and has
+    /// not failed. Leadership may have been handed over to it, and nobody else can lead then.
+    #[must_use]
+    pub fn reread_period(ttl: Duration) -> Duration {
+        ttl * 5
     }
 
     /// Returns the time between SIGKILL and the end of the lease, in which the kernel ends the process tree. It also covers clocks

@@ -17,8 +17,10 @@ pub(super) struct Candidacy {
     pub(super) lease: LeaseId,
     /// The time to live that etcd granted.
     pub(super) ttl: Duration,
-    /// When the latest confirmed renewal of the lease was sent; at first, when its grant was.
+    /// When the latest confirmed renewal was sent, with a read before the keepalive; at first, when the grant was.
     pub(super) renewed: Instant,
+    /// The same for the latest keepalive, with or without a read.
+    pub(super) kept_alive: Instant,
     /// Whether it was seen in the queue.
     pub(super) has_joined: bool,
     /// The failure that was logged last.
@@ -33,17 +35,21 @@ impl Candidacy {
         context.now < self.renewed + Timing::waiting_period(self.ttl).min(half)
     }
 
-    /// Returns when the next renewal of a waiting candidate is due.
-    pub(super) fn renewal_due(&self) -> Instant {
-        self.renewed + Timing::waiting_period(self.ttl)
+    /// Notes a renewal. Returns `false` if the lease must not be used any more.
+    pub(super) fn renew(&mut self, sent: Instant, context: &mut Context<'_>) -> bool {
+        let is_valid = self.keep_alive(sent, context);
+        if is_valid {
+            self.renewed = sent;
+        }
+        is_valid
     }
 
-    /// Notes a renewal. Returns `false` if the lease must not be used any more, because the answer came later than the TTL after the
-    /// previous renewal: old versions of etcd confirm a lease that they are about to revoke, and then two commands would run.
-    pub(super) fn renew(&mut self, sent: Instant, context: &mut Context<'_>) -> bool {
-        let in_time = context.now < context.shared.config.timing.deadlines(self.renewed, self.ttl).kill_at;
+    /// Notes a keepalive. Returns `false` if the lease must not be used any more, because the answer came later than the TTL after the
+    /// previous one: old versions of etcd confirm a lease that they are about to revoke, and then two commands would run.
+    pub(super) fn keep_alive(&mut self, sent: Instant, context: &mut Context<'_>) -> bool {
+        let in_time = context.now < context.shared.config.timing.deadlines(self.kept_alive, self.ttl).kill_at;
         if in_time {
-            self.renewed = sent;
+            self.kept_alive = sent;
             context.report(Progress::Renewed { sent, ttl: self.ttl });
         } else {
             self.log_expired();
@@ -57,5 +63,6 @@ impl Candidacy {
 
     pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.renewed);
+        shift.instant(&mut self.kept_alive);
     }
 }

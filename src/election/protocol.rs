@@ -96,7 +96,9 @@ pub enum Request {
         /// The keys to read.
         reading: Reading,
     },
-    /// Do the same every `period` from `begin` on, whether or not answers are outstanding. It ends only with [`Action::Cancel`].
+    /// Keep the lease alive: [`Answer::KeptAlive`] or [`Answer::LeaseGone`].
+    KeepAlive(LeaseId),
+    /// Renew every `period` from `begin` on, whether or not answers are outstanding. It ends only with [`Action::Cancel`].
     RenewEvery {
         /// The lease.
         lease: LeaseId,
@@ -157,6 +159,11 @@ pub enum Answer {
         sent: Instant,
         /// What was read.
         read: Snapshot,
+    },
+    /// The lease was kept alive.
+    KeptAlive {
+        /// The instant just before the request was sent.
+        sent: Instant,
     },
     /// The lease does not exist any more.
     LeaseGone,

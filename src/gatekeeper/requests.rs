@@ -134,6 +134,14 @@ impl<'a, S: Store, C: Clock> Requests<'a, S, C> {
                 let renew = async |store: &S| renew(store, &lock, lease, &reading, etcd.clock()).await;
                 etcd.hedged(renew).await
             }),
+            Request::KeepAlive(lease) => once(async move {
+                etcd.hedged(async |store: &S| {
+                    let sent = etcd.clock().now();
+                    let is_alive = store.keep_alive(lease).await?;
+                    Ok(if is_alive { Answer::KeptAlive { sent } } else { Answer::LeaseGone })
+                })
+                .await
+            }),
             Request::RenewEvery { lease, gets, period, begin } => {
                 let reading = Reading::Keys(gets);
                 let renew = async move |store: &S| renew(store, &lock, lease, &reading, etcd.clock()).await;

@@ -207,7 +207,10 @@ impl Instance {
     pub(crate) fn heal(&mut self) {
         self.cut = false;
         for flight in &mut self.flights {
-            let repeats = matches!(*flight.request, Request::Read(..) | Request::Renew { .. } | Request::Grant { .. });
+            let repeats = matches!(
+                *flight.request,
+                Request::Read(..) | Request::Renew { .. } | Request::KeepAlive(_) | Request::Grant { .. }
+            );
             if repeats && flight.stage == Stage::Sent {
                 flight.sent = NOW;
             }

@@ -70,6 +70,7 @@ pub(crate) fn events(mutant: Option<Mutant>, leads: bool, event: Event) -> Vec<E
                 match answer {
                     Answer::Granted { ttl, .. } => Answer::Granted { sent: NOW, ttl },
                     Answer::Renewed { read, .. } => Answer::Renewed { sent: NOW, read },
+                    Answer::KeptAlive { .. } => Answer::KeptAlive { sent: NOW },
                     answer => answer,
                 },
             )]

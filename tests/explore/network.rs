@@ -43,10 +43,7 @@ impl Explorer {
         if let (Stage::HasRead(read), Request::Renew { lease, .. }) = (&stage, &*flight.request)
             && part != Part::First
         {
-            let is_alive = state.etcd.change(|etcd| etcd.keep_alive(*lease, STORE_NOW));
-            if !is_alive {
-                self.update(state, n, |instance| instance.fate.reason = true);
-            }
+            let is_alive = self.keep_alive(state, n, *lease);
             let read = (**read).clone();
             let answer = if is_alive { Answer::Renewed { sent: flight.sent, read } } else { Answer::LeaseGone };
             stage = Stage::Answered(Arc::new(answer));
@@ -74,11 +71,23 @@ impl Explorer {
             }
             Request::Read(reading, _) => Answer::Read(self.read(state, n, reading)),
             Request::Renew { reading, .. } => return Stage::HasRead(Arc::new(self.read(state, n, reading))),
+            Request::KeepAlive(lease) => match self.keep_alive(state, n, *lease) {
+                true => Answer::KeptAlive { sent: flight.sent },
+                false => Answer::LeaseGone,
+            },
             Request::Commit(txn) => self.commit(state, n, txn),
             Request::Revoke(lease) => Answer::Revoked(self.revoke(state, *lease)),
             Request::RenewEvery { .. } | Request::Watch { .. } => unreachable!("the gatekeeper splits it"),
         };
         Stage::Answered(Arc::new(answer))
+    }
+
+    fn keep_alive(&self, state: &mut State, n: usize, lease: LeaseId) -> bool {
+        let is_alive = state.etcd.change(|etcd| etcd.keep_alive(lease, STORE_NOW));
+        if !is_alive {
+            self.update(state, n, |instance| instance.fate.reason = true);
+        }
+        is_alive
     }
 
     /// A serializable read shows the state before the last change.

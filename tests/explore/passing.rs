@@ -87,7 +87,7 @@ fn shift_order(order: &mut Order, shift: Shift) {
 
 fn shift_answer(answer: &mut Answer, shift: Shift) {
     match answer {
-        Answer::Granted { sent, .. } | Answer::Renewed { sent, .. } => shift.instant(sent),
+        Answer::Granted { sent, .. } | Answer::Renewed { sent, .. } | Answer::KeptAlive { sent } => shift.instant(sent),
         Answer::Failed { retry_at, .. } => shift.instant(retry_at),
         _ => {}
     }

@@ -69,6 +69,7 @@ pub(crate) fn answer(answer: &Answer) -> String {
         Answer::Renewed { read, .. } => {
             format!("that the lease was renewed, with the keys at revision {}", read.revision)
         }
+        Answer::KeptAlive { .. } => "that the lease was kept alive".to_owned(),
         Answer::LeaseGone => "that the lease does not exist".to_owned(),
         Answer::Committed(outcome) => format!("with the outcome of the transaction: {outcome:?}"),
         Answer::Changes(changes) => format!("with {} changes", changes.len()),
@@ -195,6 +196,7 @@ fn show(request: &Request) -> String {
         Request::Grant { lease, .. } => format!("grant lease {lease}"),
         Request::Read(..) => "read".to_owned(),
         Request::Renew { lease, .. } | Request::RenewEvery { lease, .. } => format!("renew lease {lease}"),
+        Request::KeepAlive(lease) => format!("keep lease {lease} alive"),
         Request::Commit(txn) => {
             let ops: Vec<_> = txn
                 .then

@@ -68,6 +68,7 @@ impl Driven {
             Answer::Renewed { .. } | Answer::LeaseGone => {
                 matches!(request, Request::Renew { .. } | Request::RenewEvery { .. })
             }
+            Answer::KeptAlive { .. } => matches!(request, Request::KeepAlive(_)),
             Answer::Committed(_) => matches!(request, Request::Commit(_)),
             Answer::Changes(_) => matches!(request, Request::Watch { .. }),
             Answer::Revoked(_) => matches!(request, Request::Revoke(_)),
@@ -178,6 +179,29 @@ fn a_lease_that_is_confirmed_after_its_ttl_is_not_used() {
     driven.now = at(15);
     driven.answer(Answer::Renewed { sent: at(14), read: waits });
     assert_eq!(driven.requests.last().map(|(_, request)| request.clone()), Some(Request::Revoke(LeaseId(1))));
+}
+
+/// It reads again before it starts its command. Its watch may have stalled without an error, so it does not wait for that for ever.
+#[test]
+fn a_standby_that_is_not_next_seldom_reads() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let queue = [("L", "a", 9, 4), ("L/~entry/9", "a", 9, 4), ("L/~entry/8", "b", 8, 4), ("L/~entry/1", "me", 1, 5)];
+    driven.answer(Answer::Read(snapshot(&queue)));
+    let mut keepalives = 0;
+    loop {
+        driven.wake();
+        match driven.requests.last() {
+            Some((_, Request::KeepAlive(LeaseId(1)))) => keepalives += 1,
+            Some((_, Request::Renew { lease: LeaseId(1), .. })) => break,
+            request => panic!("{request:?}"),
+        }
+        driven.answer(Answer::KeptAlive { sent: driven.now });
+    }
+    assert_eq!((keepalives, driven.now), (9, at(5 * 15)), "twice per TTL, and a read every five TTLs");
+    let now = driven.now;
+    driven.answer(Answer::Renewed { sent: now, read: snapshot(&[("L", "b", 8, 4), queue[2], queue[3]]) });
+    assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "the keys have changed");
 }
 
 /// The leader in the cluster that was lost may run for one lease more.
@@ -428,6 +452,7 @@ fn answer(request: &Request, which: u8, now: Instant) -> Answer {
         Request::Read(..) => Answer::Read(read),
         Request::Renew { .. } | Request::RenewEvery { .. } if which == 4 => Answer::LeaseGone,
         Request::Renew { .. } | Request::RenewEvery { .. } => Answer::Renewed { sent: now, read },
+        Request::KeepAlive(_) => Answer::KeptAlive { sent: now },
         Request::Commit(_) if which == 4 => Answer::Committed(Outcome::Nothing),
         Request::Commit(_) => Answer::Committed(Outcome::Then(21)),
         Request::Watch { .. } => Answer::Changes(vec![]),

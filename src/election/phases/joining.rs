@@ -71,7 +71,8 @@ impl Joining {
         context.report(Progress::Renewed { sent, ttl });
         let config = &context.shared.config;
         let join = transactions::join(&config.lock, &config.identity, lease);
-        let candidacy = Candidacy { lease, ttl, renewed: sent, has_joined: false, logged_failure: String::new() };
+        let candidacy =
+            Candidacy { lease, ttl, renewed: sent, kept_alive: sent, has_joined: false, logged_failure: String::new() };
         Self::Entering(candidacy, context.request(Request::Commit(join)))
     }
 }

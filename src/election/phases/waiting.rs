@@ -1,12 +1,14 @@
 //! Waiting: watches the keys that this candidate depends on, and renews its lease a few times per TTL.
 //!
-//! A standby further back watches only its own entry and the one ahead, so that a handover does not wake the whole queue.
+//! A standby further back watches only its own entry and the one ahead, so that a handover does not wake the whole queue, and only
+//! keeps its lease alive.
 
 use std::collections::BTreeSet;
 
 use crate::core::{
     clock::Instant,
     kv::{Change, Get, KeyOnly, KeyValue, Range, StoreError},
+    timing::Timing,
 };
 use crate::election::{
     candidacy::{Candidacy, REREAD_PAUSE},
@@ -29,6 +31,8 @@ pub(crate) struct Waiting {
     expected: BTreeSet<Version>,
     /// The reads of these keys.
     gets: Vec<Get>,
+    /// Whether a handover would be to this candidate. Only then it reads in each renewal, so that it can start without another read.
+    is_next: bool,
     watch: RequestId,
     /// The renewal that is not answered yet.
     renewal: Option<RequestId>,
@@ -48,7 +52,8 @@ impl Waiting {
             [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(lock.holder());
         let mut gets: Vec<_> = ranges.iter().chain([&holder]).cloned().map(Get::names).collect();
-        if position < 2 || context.shared.demand == Demand::OfEveryLeader {
+        let is_next = position < 2;
+        if is_next || context.shared.demand == Demand::OfEveryLeader {
             ranges.push(holder);
         }
         if view.is_led_by(entry.lease) {
@@ -60,16 +65,32 @@ impl Waiting {
         }
         let (expected, ahead) = (versions(expected), ahead.cloned());
         let watch = context.request(Request::Watch { ranges, from: view.revision + 1 });
-        let mut waiting = Self { candidacy, ahead, expected, gets, watch, renewal: None };
+        let mut waiting = Self { candidacy, ahead, expected, gets, is_next, watch, renewal: None };
         waiting.renew_if_due(context);
         waiting
     }
 
+    fn renewal_due(&self) -> Instant {
+        let Candidacy { renewed, kept_alive, ttl, .. } = self.candidacy;
+        if self.is_next { renewed + Timing::waiting_period(ttl) } else { kept_alive + Timing::keepalive_period(ttl) }
+    }
+
     fn renew_if_due(&mut self, context: &mut Context<'_>) {
-        if self.renewal.is_none() && context.now >= self.candidacy.renewal_due() {
-            let reading = Reading::Keys(self.gets.clone());
-            self.renewal = Some(context.request(Request::Renew { lease: self.candidacy.lease, reading }));
+        if self.renewal.is_some() || context.now < self.renewal_due() {
+            return;
         }
+        let Candidacy { lease, renewed, ttl, .. } = self.candidacy;
+        let reads = self.is_next || context.now >= renewed + Timing::reread_period(ttl);
+        self.renewal = Some(context.request(if reads {
+            Request::Renew { lease, reading: Reading::Keys(self.gets.clone()) }
+        } else {
+            Request::KeepAlive(lease)
+        }));
+    }
+
+    fn kept_alive(&mut self, sent: Instant, context: &mut Context<'_>) -> Option<Next> {
+        self.renewal = None;
+        (!self.candidacy.keep_alive(sent, context)).then(Next::join_again)
     }
 
     fn renewed(&mut self, sent: Instant, names: Vec<KeyOnly>, context: &mut Context<'_>) -> Option<Next> {
@@ -124,6 +145,7 @@ impl Handle for Waiting {
                 None
             }
             Event::Answer(_, Answer::Renewed { sent, read }) => self.renewed(sent, read.names, context),
+            Event::Answer(_, Answer::KeptAlive { sent }) => self.kept_alive(sent, context),
             Event::Answer(_, Answer::LeaseGone) => {
                 self.candidacy.log_expired();
                 Some(Next::join_again())
@@ -143,7 +165,7 @@ impl Handle for Waiting {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.renewal.is_none().then(|| self.candidacy.renewal_due())
+        self.renewal.is_none().then(|| self.renewal_due())
     }
 
     fn requests(&self) -> Vec<RequestId> {
