@@ -5,7 +5,9 @@
 mod address;
 mod args;
 mod config;
+mod env_file;
 mod files;
+mod instance;
 mod sources;
 mod values;
 mod variables;
@@ -19,7 +21,7 @@ use clap::{Args as _, Command, CommandFactory as _, error::ErrorKind};
 
 pub use self::{
     address::StatusEndpoint,
-    args::definition,
+    args::{definition, synopsis},
     config::{Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, Password, TlsFiles},
     sources::either,
     values::{LogFormat, NotifyReady, OnLoss, Secret},
@@ -92,9 +94,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, variables: &Variables) ->
     let (command, words) =
         if is_ctl { (CtlArgs::command(), &args[1..]) } else { (GateArgs::command(), args.as_slice()) };
     match Sources::new(command, words, variables) {
-        Ok(sources) => {
+        Ok(mut sources) => {
             sources.refuse_empty_flags()?;
-            if is_ctl { ctl(&sources, remarks) } else { gate(&sources, &args, variables, remarks) }
+            if is_ctl { ctl(&mut sources, remarks) } else { gate(&sources, &args, variables, remarks) }
         }
         // What is printed is the whole definition.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -175,7 +177,9 @@ fn requests_election(sources: &Sources) -> Option<String> {
     settings.into_iter().find(|setting| sources.is_given(setting)).map(|setting| sources.spelled(setting))
 }
 
-fn ctl(sources: &Sources, mut remarks: Vec<String>) -> Result<Invocation, StartError> {
+fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, StartError> {
+    sources.read_instance_file(&mut remarks)?;
+    let sources = &*sources;
     let needed: &[&str] = match sources.verb().as_str() {
         "ctl show" => &WHERE_ETCD_IS,
         "ctl healthcheck" => &["status_endpoint"],
@@ -188,7 +192,7 @@ fn ctl(sources: &Sources, mut remarks: Vec<String>) -> Result<Invocation, StartE
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
             (Mode::Show { lock: show.lock.lock_name, etcd, json: show.json }, LogConfig::new(show.log))
         }
-        Verb::Healthcheck { status, log } => match status.status_endpoint {
+        Verb::Healthcheck { status, log, .. } => match status.status_endpoint {
             Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),
             None => return Err(sources.refuse("status_endpoint", "it is missing")),
         },

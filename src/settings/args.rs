@@ -10,6 +10,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::{
     address::{self, EndpointList, StatusEndpoint},
+    instance,
     values::{self, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
 use crate::core::{
@@ -234,6 +235,8 @@ pub(super) enum Verb {
     /// Check the health of the instance that serves the status endpoint; exits with 0 if it is healthy, else with 1.
     Healthcheck {
         #[command(flatten)]
+        instance: InstanceArgs,
+        #[command(flatten)]
         status: StatusArgs,
         #[command(flatten)]
         log: LogArgs,
@@ -253,11 +256,28 @@ pub(super) struct ShowArgs {
     pub(super) json: bool,
 
     #[command(flatten)]
+    pub(super) instance: InstanceArgs,
+    #[command(flatten)]
     pub(super) lock: LockArgs,
     #[command(flatten)]
     pub(super) etcd: EtcdArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
+}
+
+/// Where to read settings that are neither flags nor variables: for every verb that needs etcd. `Sources` reads these arguments.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Instance")]
+pub(super) struct InstanceArgs {
+    /// Read the settings of the instance with this name: the lock NAME, and the variables in /etc/etcd-await-election/NAME.env. A
+    /// flag has precedence, then a variable of the environment, then the file.
+    #[arg(value_name = "NAME", conflicts_with = instance::ENV_FILE)]
+    name_of_instance: Option<OsString>,
+
+    /// Read the variables in this file, as systemd does with EnvironmentFile=. A flag has precedence, then a variable of the
+    /// environment, then the file.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    env_file: Option<PathBuf>,
 }
 
 /// The first word of the operator commands.
@@ -268,6 +288,22 @@ pub(super) const CTL: &str = "ctl";
 pub fn definition() -> Command {
     let definition = GateArgs::command().subcommand(CtlArgs::command());
     presented(definition.next_line_help(true).after_help(exit_codes_help()))
+}
+
+/// Returns the own arguments of an operator command, such as " [NAME] [--json]". Settings are listed elsewhere.
+#[must_use]
+pub fn synopsis(verb: &Command) -> String {
+    let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
+    own.map(|arg| {
+        let value = arg.get_value_names().and_then(|names| names.first()).filter(|_| arg.get_action().takes_values());
+        match (arg.get_long(), value) {
+            (Some(flag), Some(value)) => format!(" [--{flag} {value}]"),
+            (Some(flag), None) => format!(" [--{flag}]"),
+            (None, Some(value)) => format!(" [{value}]"),
+            (None, None) => String::new(),
+        }
+    })
+    .collect()
 }
 
 /// Hides the values of variables, which can be secrets, and the lists of possible values, which the help texts have already.

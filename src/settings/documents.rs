@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path};
 
 use clap::{Arg, Command, builder::ValueParser};
 
-use super::args::{CTL, definition};
+use super::args::{CTL, definition, synopsis};
 use crate::core::exit_code::Exit;
 
 /// Variable that makes the test write the files instead of comparing them.
@@ -78,9 +78,7 @@ fn settings_table() -> String {
     table += "\n| operator command | meaning |\n| --- | --- |\n";
     let ctl = definition.find_subcommand(CTL).expect("ctl");
     for verb in ctl.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
-        let own: String = own.map(|arg| format!(" [--{}]", arg.get_long().expect("a flag"))).collect();
-        let _ = writeln!(table, "| `ctl {}{own}` | {} |", verb.get_name(), help(verb.get_about()));
+        let _ = writeln!(table, "| `ctl {}{}` | {} |", verb.get_name(), synopsis(verb), help(verb.get_about()));
     }
     table
 }

@@ -1,7 +1,12 @@
 //! The files that settings name: looked at once at the start, so that a wrong one is told before anything begins. They
 //! are read again whenever they are used, because they are rotated.
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -72,16 +77,20 @@ pub(super) fn first_line(path: &Path) -> Result<String, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_within_limits(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+}
+
+/// Reads a regular file of at most 1 MiB.
+pub(super) fn read_within_limits(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = 1 << 20;
-    let failed = |error| format!("{} cannot be read: {error}", path.display());
     // A pipe, as of a shell's <(…), could be read only once, and a device for ever.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!("{} is not a regular file", path.display()));
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    fs::File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {
-        return Err(format!("{} is larger than 1 MiB: this cannot be the right file", path.display()));
+        return Err(io::Error::other("it is larger than 1 MiB: this cannot be the right file"));
     }
     Ok(bytes)
 }

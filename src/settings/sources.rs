@@ -1,6 +1,10 @@
-//! Where each value came from: the flag, else the variable, else the default. Errors name a setting as it was given.
+//! Where each value came from: the flag, else the variable, else the file of the instance, else the default. Errors name a setting
+//! as it was given.
 
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use clap::{
     Arg, ArgMatches, Command,
@@ -9,7 +13,10 @@ use clap::{
     parser::ValueSource,
 };
 
-use super::variables::{PREFIX, Variables};
+use super::{
+    instance::{self, InstanceFile},
+    variables::{PREFIX, Variables},
+};
 use crate::core::{exit_code::Exit, start_error::StartError, text::excerpt};
 
 /// Returns the flag of a setting; `setting` is the name of its field.
@@ -35,6 +42,7 @@ pub(super) struct Sources<'a> {
     /// Of the verb where there is one; every value is text.
     matches: ArgMatches,
     variables: &'a Variables,
+    file: Option<InstanceFile>,
 }
 
 impl<'a> Sources<'a> {
@@ -46,7 +54,21 @@ impl<'a> Sources<'a> {
         while let Some((_, inner)) = matches.remove_subcommand() {
             matches = inner;
         }
-        Ok(Self { definition, args: args.to_vec(), matches, variables })
+        Ok(Self { definition, args: args.to_vec(), matches, variables, file: None })
+    }
+
+    /// Reads the file of the instance that the arguments name, if they do. Warnings are added to the remarks.
+    pub(super) fn read_instance_file(&mut self, remarks: &mut Vec<String>) -> Result<(), StartError> {
+        // Not every verb has these arguments.
+        let name = self.matches.try_get_one::<OsString>(instance::NAME).ok().flatten();
+        let path = self.matches.try_get_one::<PathBuf>(instance::ENV_FILE).ok().flatten();
+        self.file = match (name, path) {
+            (Some(name), _) => Some(InstanceFile::of_name(name, instance::FOLDER.as_ref(), &self.verb())?),
+            (None, Some(path)) => Some(InstanceFile::at(path)?),
+            (None, None) => None,
+        };
+        remarks.extend(self.file.iter().flat_map(InstanceFile::remarks));
+        Ok(())
     }
 
     /// Returns where the value of a setting came from; `None` if it has none.
@@ -67,7 +89,10 @@ impl<'a> Sources<'a> {
     pub(super) fn spelled(&self, setting: &str) -> String {
         match self.source(setting) {
             Some(ValueSource::CommandLine) => flag(setting),
-            Some(ValueSource::EnvVariable) => variable(setting),
+            Some(ValueSource::EnvVariable) => match self.file.as_ref().filter(|_| self.is_from_file(setting)) {
+                Some(file) => format!("{} in {}", variable(setting), file.path.display()),
+                None => variable(setting),
+            },
             _ => format!("the default of {}", setting.to_ascii_uppercase()),
         }
     }
@@ -160,12 +185,19 @@ impl<'a> Sources<'a> {
         std::iter::successors(Some(&self.definition), move |command| command.find_subcommand(words.next()?))
     }
 
-    fn value_of_variable(&self, setting: &str) -> Option<&'a OsString> {
+    fn value_of_variable(&self, setting: &str) -> Option<&OsString> {
         self.settings().find(|arg| arg.get_id() == setting).and_then(|arg| self.variable_of(arg))
     }
 
-    fn variable_of(&self, arg: &Arg) -> Option<&'a OsString> {
-        self.variables.get(arg.get_env()?).filter(|value| !value.is_empty())
+    fn is_from_file(&self, setting: &str) -> bool {
+        let variable = variable(setting);
+        set_in(self.variables, OsStr::new(&variable)).is_none()
+    }
+
+    fn variable_of(&self, arg: &Arg) -> Option<&OsString> {
+        let variable = arg.get_env()?;
+        let in_file = || set_in(&self.file.as_ref()?.variables, variable);
+        set_in(self.variables, variable).or_else(in_file)
     }
 
     /// Names the setting whose value cannot be understood as it was given.
@@ -186,6 +218,11 @@ impl<'a> Sources<'a> {
             _ => usage(error),
         }
     }
+}
+
+/// Returns the value of a variable. An empty one counts as unset.
+fn set_in<'a>(variables: &'a Variables, name: &OsStr) -> Option<&'a OsString> {
+    variables.get(name).filter(|value| !value.is_empty())
 }
 
 /// Returns clap's own error, which begins with the words of an operator's mistake.

@@ -214,7 +214,7 @@ fn operator_commands() {
         ),
         (vec!["ctl"], vec![], "Print who holds the lock"),
         (vec!["ctl", "shwo"], vec![], "show"),
-        (vec!["ctl", "show", "true"], ENOUGH.to_vec(), "unexpected argument 'true'"),
+        (vec!["ctl", "show", "name", "true"], ENOUGH.to_vec(), "unexpected argument 'true'"),
         (vec!["--release-lease=1"], vec![], "--release-lease requires --lock-name (or"),
         (vec!["--release-lease=xyz"], ENOUGH.to_vec(), "'xyz' is not a valid lease ID"),
         (vec!["--release-lease=0"], ENOUGH.to_vec(), "hexadecimal"),
@@ -320,4 +320,49 @@ fn the_default_of_the_log_is_that_of_a_run_without_settings() {
     let (warn, debug) = (&tracing::Level::WARN, &tracing::Level::DEBUG);
     assert!(!filter.would_enable("hickory_net::udp", warn) && !shows("debug", warn), "what DNS sends fills no log");
     assert!(shows("warn,hickory_net=debug", debug) && shows("warn", &tracing::Level::ERROR));
+}
+
+/// Runs with an environment file that has these variables, given without their prefix.
+fn run_with_file(args: &[&str], file: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Invocation, StartError> {
+    let env_file = tempfile::NamedTempFile::new().expect("a file");
+    let lines = file.iter().map(|(name, value)| format!("{}{name}='{value}'\n", variables::PREFIX));
+    std::fs::write(env_file.path(), lines.collect::<String>()).expect("written");
+    let path = env_file.path().to_str().expect("text");
+    run(&[args, &["--env-file", path]].concat(), variables).map_err(|error| {
+        let text = error.to_string().replace(path, "FILE");
+        StartError::new(error.exit, text)
+    })
+}
+
+#[test]
+fn a_flag_has_precedence_over_a_variable_and_a_variable_over_the_file() {
+    let lock = |args: &[&str], variables: &[(&str, &str)]| {
+        let file = [("LOCK_NAME", "of file"), ("ENDPOINTS", "e"), ("LOG", ""), ("PASWORD", "x")];
+        let Invocation { mode, remarks, .. } = run_with_file(args, &file, variables).expect("understood");
+        assert!(remarks.len() == 1 && remarks[0].contains("PASWORD is not a setting"), "{remarks:?}");
+        match mode {
+            Mode::Show { lock, .. } => lock.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let variable = [("LOCK_NAME", "of variable")];
+    assert_eq!(lock(&["ctl", "show", "--lock-name=of flag"], &variable), "of flag");
+    assert_eq!(lock(&["ctl", "show"], &variable), "of variable");
+    assert_eq!(lock(&["ctl", "show"], &[("LOCK_NAME", "")]), "of file");
+}
+
+#[test]
+fn an_error_names_the_file_that_a_value_comes_from_and_never_shows_a_password() {
+    let refused = |file: &[(&str, &str)]| {
+        let file = [&[("LOCK_NAME", "l"), ("PASSWORD", "geheim")], file].concat();
+        let text = run_with_file(&["ctl", "show"], &file, &[]).expect_err("must be refused").to_string();
+        assert!(!text.contains("geheim"), "{text}");
+        text
+    };
+    let text = refused(&[("ENDPOINTS", "e"), ("CLUSTER_ID", "x")]);
+    assert!(text.starts_with("ETCD_AWAIT_ELECTION_CLUSTER_ID in FILE: 'x' is not a valid"), "{text}");
+    assert!(refused(&[("ENDPOINTS", "e")]).starts_with("ETCD_AWAIT_ELECTION_PASSWORD in FILE: requires --user"));
+    assert!(refused(&[]).starts_with("ctl show requires --endpoints (or ETCD_AWAIT_ELECTION_ENDPOINTS)"));
+    let both = run(&["ctl", "show", "name", "--env-file=x"], &ENOUGH).expect_err("one of them").to_string();
+    assert!(both.contains("--env-file"), "{both}");
 }

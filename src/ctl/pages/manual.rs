@@ -36,9 +36,7 @@ fn operator_commands() -> Roff {
         for verb in ctl.get_subcommands().filter(|verb| !verb.is_hide_set()) {
             roff.control("TP", []);
             // Settings are listed among the options.
-            let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
-            let options = own.filter_map(clap::Arg::get_long).map(|flag| format!(" [--{flag}]"));
-            roff.text([bold(format!("{} {}", ctl.get_name(), verb.get_name())), italic(options.collect::<String>())]);
+            roff.text([bold(format!("{} {}", ctl.get_name(), verb.get_name())), italic(settings::synopsis(verb))]);
             roff.text([roman(verb.get_about().map(ToString::to_string).unwrap_or_default() + ".")]);
         }
     }
