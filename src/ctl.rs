@@ -1,6 +1,8 @@
 //! Commands that do one thing and exit: those of an operator (`ctl`), of a container engine, and of the guard.
 
+mod access;
 pub mod healthcheck;
+pub mod list;
 pub mod pages;
 pub mod release;
 pub mod show;

@@ -54,6 +54,15 @@ pub enum Mode {
         /// Print for programs.
         json: bool,
     },
+    /// Print the locks whose names begin with a prefix.
+    List {
+        /// The prefix.
+        prefix: String,
+        /// Where etcd is.
+        etcd: EtcdConfig,
+        /// Print for programs.
+        json: bool,
+    },
     /// Ask this status endpoint whether the instance is healthy.
     HealthCheck(StatusEndpoint),
     /// Internal: write the manual page and the completions into this folder.
@@ -181,7 +190,7 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
     sources.read_instance_file(&mut remarks)?;
     let sources = &*sources;
     let needed: &[&str] = match sources.verb().as_str() {
-        "ctl show" => &WHERE_ETCD_IS,
+        "ctl show" | "ctl list" => &WHERE_ETCD_IS,
         "ctl healthcheck" => &["status_endpoint"],
         _ => &[],
     };
@@ -191,6 +200,10 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
         Verb::Show(show) => {
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
             (Mode::Show { lock: show.lock.lock_name, etcd, json: show.json }, LogConfig::new(show.log))
+        }
+        Verb::List(list) => {
+            let etcd = EtcdConfig::new(list.etcd, sources, &mut remarks)?;
+            (Mode::List { prefix: list.prefix, etcd, json: list.json }, LogConfig::new(list.log))
         }
         Verb::Healthcheck { status, log, .. } => match status.status_endpoint {
             Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),

@@ -30,7 +30,7 @@ impl LeaseId {
 }
 
 /// The name of a lock: a valid etcd key that is its own prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LockName(String);
 
 /// Why a lock name cannot be used.

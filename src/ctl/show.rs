@@ -4,25 +4,18 @@ use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
+use super::access::{self, Client};
 use crate::{
     core::{
-        clock::Clock,
         exit_code::Exit,
         kv::{Get, KeyValue, StoreError},
-        limits::QUESTION,
         names::LockName,
         start_error::StartError,
         text,
     },
     election::{keys::Request, view::View},
-    etcd::{
-        self, Endpoint,
-        client::{EtcdClient, RequestTimeouts},
-        pages::read_lock,
-        store::Store as _,
-    },
+    etcd::{Endpoint, pages::read_lock, store::Store as _},
     settings::EtcdConfig,
-    system::clock::BootClock,
 };
 
 /// Prints the state of a lock to stdout.
@@ -30,16 +23,8 @@ use crate::{
 /// # Errors
 /// If etcd denies access or does not answer in time.
 pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
-    let client = etcd::client_of(config, RequestTimeouts::default())
-        .map_err(|error| StartError::new(Exit::Config, error.to_string()))?;
-    let limit = BootClock.now() + QUESTION;
-    let state = match BootClock.before(limit, read(lock, &client)).await {
-        Some(state) => state.map_err(|error| StartError::new(Exit::NoPermission, text::escaped(&error.to_string())))?,
-        None if client.membership().ours().is_none() => {
-            return Err(StartError::new(Exit::Unavailable, "could not decide which etcd cluster to ask"));
-        }
-        None => return Err(StartError::new(Exit::Unavailable, "etcd does not answer")),
-    };
+    let client = access::client(config)?;
+    let state = access::within_limit(&client, read(lock, &client)).await?;
     if json {
         super::print(&format_args!("{}\n", state.json()), &mut std::io::stdout());
     } else {
@@ -49,7 +34,7 @@ pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Ex
 }
 
 /// Reads a lock and the time left of its holder's lease. Retries until etcd answers; returns an error only if it denies access.
-async fn read<C: Clock>(lock: &LockName, client: &EtcdClient<Endpoint, C>) -> Result<LockState, StoreError> {
+pub(super) async fn read(lock: &LockName, client: &Client) -> Result<LockState, StoreError> {
     let requests = lock.requests().map(Get::names);
     let read = async |store: &Endpoint| read_lock(lock, &requests, async |gets: &[Get]| store.read(gets).await).await;
     let view = View::new(lock, client.hedged(read).await?);

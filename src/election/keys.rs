@@ -68,6 +68,14 @@ impl LockName {
         self.below("")
     }
 
+    /// Returns the lock that a key belongs to, if its name is that of a queue entry of this program.
+    #[must_use]
+    pub fn of_entry(key: &[u8]) -> Option<Self> {
+        let (lock, hex) = std::str::from_utf8(key).ok()?.split_once("/~entry/")?;
+        LeaseId::from_hex(hex)?;
+        lock.parse().ok()
+    }
+
     /// Returns the range of the queue entries of this program.
     #[must_use]
     pub fn own_entries(&self) -> Range {
@@ -241,6 +249,22 @@ mod tests {
             ("a", 1, None),
         ] {
             assert_eq!(kind(key, lease), expected, "{key} on {lease:x}");
+        }
+    }
+
+    #[test]
+    fn an_entry_names_its_lock() {
+        for (key, expected) in [
+            (&b"a/~entry/1f"[..], Some("a")),
+            (b"/a//b/~entry/1", Some("/a//b")),
+            (b"a/~entry/01", None),
+            (b"a/~entry/1/~entry/2", None),
+            (b"a/~b/~entry/1", None),
+            (b"/~entry/1", None),
+            (b"a/~force/1", None),
+            (b"\xff/~entry/1", None),
+        ] {
+            assert_eq!(LockName::of_entry(key).map(|lock| lock.to_string()).as_deref(), expected, "{key:?}");
         }
     }
 

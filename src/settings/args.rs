@@ -232,6 +232,9 @@ pub(super) struct CtlArgs {
 pub(super) enum Verb {
     /// Print who holds the lock and who waits for it.
     Show(Box<ShowArgs>),
+    /// Print the locks that have instances of this program, with the leader and the number of those that wait. A lock that is used only by
+    /// the Go tool or by other etcd clients cannot be told from their other keys, and is not listed.
+    List(Box<ListArgs>),
     /// Check the health of the instance that serves the status endpoint; exits with 0 if it is healthy, else with 1.
     Healthcheck {
         #[command(flatten)]
@@ -259,6 +262,24 @@ pub(super) struct ShowArgs {
     pub(super) instance: InstanceArgs,
     #[command(flatten)]
     pub(super) lock: LockArgs,
+    #[command(flatten)]
+    pub(super) etcd: EtcdArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Print only locks whose names begin with this. The user needs the permission to read all keys with this prefix.
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub(super) prefix: String,
+
+    /// Print one JSON object for each lock, as show does.
+    #[arg(long)]
+    pub(super) json: bool,
+
+    #[command(flatten)]
+    pub(super) instance: InstanceArgs,
     #[command(flatten)]
     pub(super) etcd: EtcdArgs,
     #[command(flatten)]

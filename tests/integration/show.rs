@@ -71,6 +71,45 @@ fn the_first_standby_has_position_1_everywhere() {
     world.verdict();
 }
 
+/// The text of an application's key is not taken for that of a lock, and a name in JSON is the name.
+#[test]
+fn list_prints_each_lock_below_a_prefix_with_its_leader_and_ends_quietly_if_nobody_reads() {
+    let world = shared_world();
+    let etcdctl = world.cluster().etcdctl();
+    let prefix = format!("{}-list/", world.lock());
+    let evil = format!("{prefix}b\u{1b}[2J");
+    etcdctl.must(&["put", &format!("{prefix}application/1"), "\u{1b}[2J"]);
+    let on = |name: &str, lock: &str| world.candidate(name).set("LOCK_NAME", lock).start();
+    let first = on("alpha", &format!("{prefix}a"));
+    first.leads();
+    let second = on("beta", &format!("{prefix}a"));
+    second.waits();
+    let third = on("gamma", &evil);
+    third.leads();
+    let list = |more: &[&str]| {
+        let flags = [&["ctl", "list", "--prefix", &prefix], more].concat();
+        let (end, asking) = asking(&world, &flags).unset("LOCK_NAME").run();
+        assert_eq!(end, End::Code(0), "{}", asking.stderr());
+        asking.stdout()
+    };
+    let text = list(&[]);
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let token = first.leads().to_string();
+    assert_eq!(rows[1], [&token, "1", "0", "alpha", &format!("{prefix}a")], "{text}");
+    assert!(rows.len() == 3 && rows[2][4].ends_with("b\\u{1b}[2J"), "{text}");
+    let locks: Vec<serde_json::Value> =
+        list(&["--json"]).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((&locks[0]["queue"][0]["identity"], &locks[1]["lock"]), (&"beta".into(), &evil.into()));
+
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let (end, asking) = asking(&world, &["ctl", "list"]).stdout(writer).run();
+    assert_eq!(end, End::Code(0));
+    assert!(!asking.stderr().contains("panic"), "{}", asking.stderr());
+    etcdctl.must(&["del", &format!("{prefix}application/1")]);
+    world.verdict();
+}
+
 #[test]
 fn show_succeeds_for_a_free_lock() {
     let world = shared_world();
