@@ -74,10 +74,8 @@ pub(super) struct Elected {
     pub(super) term: Term,
     /// When the latest renewal was sent.
     pub(super) renewed: Instant,
-    /// The revision at which the keys of the term were read.
-    pub(super) revision: i64,
-    /// The entry of the next instance in the queue, if it is known.
-    pub(super) next: Option<Entry>,
+    /// The keys of the lock, if they were read.
+    pub(super) queue: Option<View>,
 }
 
 /// A term whose leadership is lost.
@@ -103,8 +101,8 @@ pub(super) enum Then {
 
 impl Next {
     /// Leads.
-    pub(super) fn lead(candidacy: &Candidacy, term: Term, revision: i64, next: Option<Entry>) -> Self {
-        Self::Lead(Elected { term, renewed: candidacy.renewed, revision, next })
+    pub(super) fn lead(candidacy: &Candidacy, term: Term, queue: Option<View>) -> Self {
+        Self::Lead(Elected { term, renewed: candidacy.renewed, queue })
     }
 
     /// Leaves the queue, and joins again with a new lease.

@@ -34,6 +34,12 @@ impl Term {
         gets
     }
 
+    /// Returns the same reads, and that of the next entry of an instance of this program.
+    pub(super) fn gets_with_next(&self, lock: &LockName) -> Vec<Get> {
+        let next = Get::next_after(lock.own_entries(), self.entry.create_revision);
+        [self.gets(lock), vec![next]].concat()
+    }
+
     /// Checks that the keys that were read still confirm the term.
     pub(super) fn check(&self, keys: &[KeyValue], lock: &LockName) -> Result<(), Loss> {
         let find = |key: &[u8]| keys.iter().find(|kv| kv.key == key);

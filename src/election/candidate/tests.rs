@@ -204,6 +204,45 @@ fn a_standby_that_is_not_next_seldom_reads() {
     assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "the keys have changed");
 }
 
+/// The watch shows it, so that a handover needs no read.
+#[test]
+fn a_leader_hands_over_at_once_to_a_standby_that_has_just_joined() {
+    for (created, handed_over) in
+        [(vec!["L/~entry/8"], true), (vec!["L/~entry/8", "L/~entry/9"], true), (vec![], false)]
+    {
+        let mut driven = Driven::new(config());
+        driven.lead();
+        driven.wake();
+        for name in &created {
+            let entry = snapshot(&[(name, "other", 8, 21)]).keys.remove(0);
+            driven.answer(Answer::Changes(vec![Change::Put(entry)]));
+        }
+        driven.on(Event::Report(Report::Ended(CommandEnd::Exited(0))));
+        driven.on(Event::Report(Report::TreeExited(CommandEnd::Exited(0))));
+        let request = driven.requests.last().map(|(_, request)| request.clone());
+        match request.expect("a request") {
+            Request::Commit(txn) => {
+                assert!(handed_over && txn.then.contains(&crate::core::kv::Op::Delete("L/~entry/8".into())), "{txn:?}");
+            }
+            Request::Read(..) => assert!(!handed_over, "{created:?}"),
+            request => panic!("{request:?}"),
+        }
+    }
+}
+
+/// Another standby may be the next one then.
+#[test]
+fn a_leader_reads_again_after_the_next_standby_has_left() {
+    let mut driven = Driven::new(config());
+    driven.lead();
+    driven.wake();
+    let entry = |name| Change::Put(snapshot(&[(name, "other", 8, 21)]).keys.remove(0));
+    driven.answer(Answer::Changes(vec![entry("L/~entry/8"), Change::Deleted("L/~entry/8".into(), 22)]));
+    driven.answer(Answer::Changes(vec![entry("L/~entry/9")]));
+    driven.on(Event::Report(Report::TreeExited(CommandEnd::Exited(0))));
+    assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "{:?}", driven.requests);
+}
+
 /// The leader in the cluster that was lost may run for one lease more.
 #[test]
 fn another_cluster_is_joined_one_lease_later() {

@@ -3,6 +3,7 @@
 mod inquiry;
 mod lateness;
 mod observation;
+mod successor;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use self::{
     inquiry::{Inquiry, Made},
     lateness::Lateness,
     observation::{Observation, Observed},
+    successor::Successor,
 };
 use crate::election::{
     context::{Context, Shift},
@@ -20,12 +22,12 @@ use crate::election::{
     progress::Progress,
     protocol::{Answer, Event, Request, RequestId},
     term::Term,
-    view::{Entry, View},
+    view::View,
 };
 use crate::{
     core::{
         clock::Instant,
-        kv::{Get, Snapshot, StoreError},
+        kv::{Change, KeyOnly, Snapshot, StoreError},
     },
     guard::{CommandEnd, Order, Reason, Report},
 };
@@ -34,8 +36,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leading {
     term: Term,
-    /// The next queue entry of an instance of this program, as the latest renewal read it.
-    next: Option<Entry>,
+    next: Successor,
     renewals: RequestId,
     lateness: Lateness,
     /// The denial of a renewal that was logged last.
@@ -52,7 +53,7 @@ const DELAY_AFTER_START: Duration = Duration::from_millis(20);
 
 impl Leading {
     /// Orders the guard to start the command.
-    pub(crate) fn begin(Elected { term, renewed, revision, next }: Elected, context: &mut Context<'_>) -> Self {
+    pub(crate) fn begin(Elected { term, renewed, queue }: Elected, context: &mut Context<'_>) -> Self {
         let config = &context.shared.config;
         let waited = context.now.saturating_since(context.shared.campaign_began);
         tracing::info!(token = term.token, lease = %term.lease, "elected: {:?} leads {} after {waited:.1?}", config.identity, config.lock);
@@ -63,14 +64,13 @@ impl Leading {
         context.report(Progress::Elected { token: term.token });
         let begin = context.now + DELAY_AFTER_START;
         let first = begin.max(renewed + period);
-        let next_entry = Get::next_after(context.shared.lock().own_entries(), term.entry.create_revision);
-        let gets = [term.gets(context.shared.lock()), vec![next_entry]].concat();
+        let gets = term.gets_with_next(context.shared.lock());
         let renewals = context.request(Request::RenewEvery { lease: term.lease, gets, period, begin: first });
         Self {
-            observation: Observation::at(begin, revision),
+            observation: Observation::at(begin, queue.as_ref().map(|view| view.revision)),
             lateness: Lateness::new(first - period, period),
+            next: queue.map_or(Successor::Unknown, |view| Successor::read(&view, term.lease)),
             term,
-            next,
             renewals,
             denial: None,
             inquiry: None,
@@ -92,7 +92,7 @@ impl Leading {
         }
         let requests = Inquiry::requests_for(self.term.lease, &read.names, context.shared.lock());
         let view = View::new(context.shared.lock(), read);
-        self.next = view.next_of(self.term.lease).filter(|next| next.ours).cloned();
+        self.next = Successor::read(&view, self.term.lease);
         if requests.is_empty() {
             self.confirm(sent, context);
         } else {
@@ -127,14 +127,27 @@ impl Leading {
         match observed {
             Observed::Nothing => {}
             Observed::Loss(loss) => return Some(self.lose(loss)),
-            Observed::Changed(names) => {
-                let requests = Inquiry::requests_for(self.term.lease, &names, context.shared.lock());
-                if !requests.is_empty() {
-                    self.inquire(requests, None, context);
-                }
+            Observed::Changed(changes) => {
+                self.next.observed(&changes, self.term.lease, context.shared.lock());
+                let puts = changes.into_iter().filter_map(|change| match change {
+                    Change::Put(kv) => Some(KeyOnly::from(kv)),
+                    Change::Deleted(..) => None,
+                });
+                self.requested(&puts.collect::<Vec<_>>(), context);
+            }
+            Observed::Read(read) => {
+                self.requested(&read.names, context);
+                self.next = Successor::read(&View::new(context.shared.lock(), read), self.term.lease);
             }
         }
         None
+    }
+
+    fn requested(&mut self, names: &[KeyOnly], context: &mut Context<'_>) {
+        let requests = Inquiry::requests_for(self.term.lease, names, context.shared.lock());
+        if !requests.is_empty() {
+            self.inquire(requests, None, context);
+        }
     }
 
     fn answered(&mut self, id: RequestId, answer: Answer, context: &mut Context<'_>) -> Option<Next> {
@@ -187,7 +200,7 @@ impl Leading {
     }
 
     fn end(&self, end: End, context: &mut Context<'_>) -> Next {
-        end.after(self.term.clone(), self.next.clone(), context)
+        end.after(self.term.clone(), self.next.entry(), context)
     }
 }
 

@@ -90,8 +90,7 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
         }
         let term = Term::new(&candidacy, &entry.kv, holder);
         let Some(requester) = view.requester(lease) else {
-            let next = view.next_of(lease).filter(|next| next.ours).cloned();
-            return Next::lead(&candidacy, term, view.revision, next);
+            return Next::lead(&candidacy, term, Some(view));
         };
         let whose = requester.entry.kv.identity();
         tracing::info!("{whose:?} made a handover request: handing over before the command is started");

@@ -104,10 +104,7 @@ impl Waiting {
 
     fn changed(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
         match self.handed_over(changes, context) {
-            Some(term) => {
-                let revision = term.token;
-                Next::lead(&self.candidacy, term, revision, None)
-            }
+            Some(term) => Next::lead(&self.candidacy, term, None),
             None => Next::Verify(self.candidacy.clone(), None),
         }
     }

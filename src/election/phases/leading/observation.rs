@@ -2,7 +2,7 @@
 
 use crate::core::{
     clock::Instant,
-    kv::{Change, KeyOnly, Range},
+    kv::{Change, Range, Snapshot},
 };
 use crate::election::{
     context::{Context, Shift},
@@ -17,7 +17,7 @@ pub(super) enum Observation {
     /// The watch is opened at this instant, from this revision on.
     Opening(Instant, i64),
     Watching(RequestId),
-    /// The keys are read at this instant.
+    /// The keys are read at this instant, as they were not read before, or the watch has broken.
     Broken(Instant),
     Reading(RequestId),
 }
@@ -27,20 +27,23 @@ pub(super) enum Observation {
 pub(super) enum Observed {
     Nothing,
     Loss(Loss),
-    /// These keys have changed, and can be handover requests.
-    Changed(Vec<KeyOnly>),
+    /// These keys have changed.
+    Changed(Vec<Change>),
+    /// The keys were read after the watch had broken.
+    Read(Snapshot),
 }
 
 impl Observation {
-    pub(super) const fn at(instant: Instant, revision: i64) -> Self {
-        Self::Opening(instant, revision)
+    /// Begins at this instant: with a read, or after a read at this revision.
+    pub(super) fn at(instant: Instant, revision: Option<i64>) -> Self {
+        revision.map_or(Self::Broken(instant), |revision| Self::Opening(instant, revision))
     }
 
     pub(super) fn woken(&mut self, term: &Term, context: &mut Context<'_>) {
         match *self {
             Self::Opening(due, revision) if context.now >= due => *self = Self::watch(term, revision, context),
             Self::Broken(due) if context.now >= due => {
-                let reading = Reading::Keys(term.gets(context.shared.lock()));
+                let reading = Reading::Keys(term.gets_with_next(context.shared.lock()));
                 *self = Self::Reading(context.request(Request::Read(reading, Consistency::Linearizable)));
             }
             _ => {}
@@ -49,7 +52,8 @@ impl Observation {
 
     fn watch(term: &Term, revision: i64, context: &mut Context<'_>) -> Self {
         let lock = context.shared.lock();
-        let mut ranges = vec![Range::Key(lock.holder()), Range::Key(term.entry.key.clone())];
+        // The own entry is among them.
+        let mut ranges = vec![Range::Key(lock.holder()), lock.own_entries()];
         ranges.extend(lock.requests_to(term.lease));
         Self::Watching(context.request(Request::Watch { ranges, from: revision + 1 }))
     }
@@ -61,18 +65,14 @@ impl Observation {
                 if let Some(loss) = changes.iter().find_map(|change| term.check_change(change, lock).err()) {
                     return Observed::Loss(loss);
                 }
-                let puts = changes.into_iter().filter_map(|change| match change {
-                    Change::Put(kv) => Some(KeyOnly::from(kv)),
-                    Change::Deleted(..) => None,
-                });
-                Observed::Changed(puts.collect())
+                Observed::Changed(changes)
             }
             Answer::Read(read) => {
                 if let Err(loss) = term.check(&read.keys, context.shared.lock()) {
                     return Observed::Loss(loss);
                 }
                 *self = Self::watch(term, read.revision, context);
-                Observed::Changed(read.names)
+                Observed::Read(read)
             }
             Answer::Failed { failure, retry_at } => {
                 tracing::debug!("watch: {failure}");

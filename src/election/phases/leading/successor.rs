@@ -1,0 +1,54 @@
+//! Which standby is next, as far as the leader knows: with it, a handover needs no read.
+
+use crate::core::{
+    kv::Change,
+    names::{LeaseId, LockName},
+};
+use crate::election::{
+    keys::Kind,
+    view::{Entry, View},
+};
+
+/// The next queue entry of an instance of this program. It may be out of date, as the handover compares all that it depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Successor {
+    /// The latest read says nothing about it, or its entry was deleted.
+    Unknown,
+    /// There was none.
+    None,
+    /// This one.
+    Next(Entry),
+}
+
+impl Successor {
+    /// Returns what a read of the next entry shows.
+    pub(super) fn read(view: &View, lease: LeaseId) -> Self {
+        view.next_of(lease).filter(|next| next.ours).cloned().map_or(Self::None, Self::Next)
+    }
+
+    /// Notes changes of the queue entries of this program. An entry that is created is the youngest one, so it is next only if there
+    /// was none.
+    pub(super) fn observed(&mut self, changes: &[Change], leader: LeaseId, lock: &LockName) {
+        for change in changes {
+            match (&*self, change) {
+                (Self::None, Change::Put(kv)) => {
+                    if let Some(Kind::Entry { lease, ours: true }) = lock.kind(&kv.key, kv.lease)
+                        && lease != leader
+                    {
+                        *self = Self::Next(Entry { kv: kv.clone(), lease, ours: true });
+                    }
+                }
+                (Self::Next(next), change) if change.key() == next.kv.key => *self = Self::Unknown,
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the entry of the next standby, if it is known.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        match self {
+            Self::Next(entry) => Some(entry.clone()),
+            Self::Unknown | Self::None => None,
+        }
+    }
+}
