@@ -79,12 +79,14 @@ fn list_prints_each_lock_below_a_prefix_with_its_leader_and_ends_quietly_if_nobo
     let prefix = format!("{}-list/", world.lock());
     let evil = format!("{prefix}b\u{1b}[2J");
     etcdctl.must(&["put", &format!("{prefix}application/1"), "\u{1b}[2J"]);
-    let on = |name: &str, lock: &str| world.candidate(name).set("LOCK_NAME", lock).start();
-    let first = on("alpha", &format!("{prefix}a"));
+    // Each world has one lock at a time.
+    let other = shared_world();
+    let on = |world: &World, name: &str, lock: &str| world.candidate(name).set("LOCK_NAME", lock).start();
+    let first = on(&world, "alpha", &format!("{prefix}a"));
     first.leads();
-    let second = on("beta", &format!("{prefix}a"));
+    let second = on(&world, "beta", &format!("{prefix}a"));
     second.waits();
-    let third = on("gamma", &evil);
+    let third = on(&other, "gamma", &evil);
     third.leads();
     let list = |more: &[&str]| {
         let flags = [&["ctl", "list", "--prefix", &prefix], more].concat();
@@ -108,6 +110,7 @@ fn list_prints_each_lock_below_a_prefix_with_its_leader_and_ends_quietly_if_nobo
     assert!(!asking.stderr().contains("panic"), "{}", asking.stderr());
     etcdctl.must(&["del", &format!("{prefix}application/1")]);
     world.verdict();
+    other.verdict();
 }
 
 #[test]
