@@ -10,13 +10,17 @@ use tracing_subscriber::filter::Targets;
 
 use super::{
     address::{self, EndpointList, StatusEndpoint},
-    instance,
     values::{self, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
 use crate::core::{
     exit_code::Exit,
     names::{LeaseId, LockName},
 };
+
+/// The argument with the name of an instance.
+pub(super) const NAME_OF_INSTANCE: &str = "name_of_instance";
+/// The argument with the path of an environment file.
+pub(super) const ENV_FILE: &str = "env_file";
 
 /// Runs a command only while it holds leadership in an etcd election.
 #[derive(Debug, Parser)]
@@ -292,7 +296,7 @@ pub(super) struct ListArgs {
 pub(super) struct InstanceArgs {
     /// Read the settings of the instance with this name: the lock NAME, and the variables in /etc/etcd-await-election/NAME.env. A
     /// flag has precedence, then a variable of the environment, then the file.
-    #[arg(value_name = "NAME", conflicts_with = instance::ENV_FILE)]
+    #[arg(value_name = "NAME", conflicts_with = ENV_FILE)]
     name_of_instance: Option<OsString>,
 
     /// Read the variables in this file, as systemd does with EnvironmentFile=. A flag has precedence, then a variable of the

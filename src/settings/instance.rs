@@ -8,15 +8,10 @@ use std::{
 
 use super::{
     env_file, files,
-    sources::variable,
-    variables::{self, Variables},
+    variables::{self, Variables, variable},
 };
 use crate::core::{exit_code::Exit, start_error::StartError, text::escaped, text::excerpt};
 
-/// The argument with the name of an instance.
-pub(super) const NAME: &str = "name_of_instance";
-/// The argument with the path of an environment file.
-pub(super) const ENV_FILE: &str = "env_file";
 /// The folder of the environment files, as the units in packaging/systemd have it.
 pub(super) const FOLDER: &str = "/etc/etcd-await-election";
 const EXTENSION: &str = "env";

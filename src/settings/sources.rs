@@ -14,19 +14,15 @@ use clap::{
 };
 
 use super::{
+    args::{ENV_FILE, NAME_OF_INSTANCE},
     instance::{self, InstanceFile},
-    variables::{PREFIX, Variables},
+    variables::{Variables, variable},
 };
 use crate::core::{exit_code::Exit, start_error::StartError, text::excerpt};
 
 /// Returns the flag of a setting; `setting` is the name of its field.
 pub(super) fn flag(setting: &str) -> String {
     format!("--{}", setting.replace('_', "-"))
-}
-
-/// Returns the variable of a setting.
-pub(super) fn variable(setting: &str) -> String {
-    format!("{PREFIX}{}", setting.to_ascii_uppercase())
 }
 
 /// Returns both spellings of a setting, for one that is missing.
@@ -60,8 +56,8 @@ impl<'a> Sources<'a> {
     /// Reads the file of the instance that the arguments name, if they do. Warnings are added to the remarks.
     pub(super) fn read_instance_file(&mut self, remarks: &mut Vec<String>) -> Result<(), StartError> {
         // Not every verb has these arguments.
-        let name = self.matches.try_get_one::<OsString>(instance::NAME).ok().flatten();
-        let path = self.matches.try_get_one::<PathBuf>(instance::ENV_FILE).ok().flatten();
+        let name = self.matches.try_get_one::<OsString>(NAME_OF_INSTANCE).ok().flatten();
+        let path = self.matches.try_get_one::<PathBuf>(ENV_FILE).ok().flatten();
         self.file = match (name, path) {
             (Some(name), _) => Some(InstanceFile::of_name(name, instance::FOLDER.as_ref(), &self.verb())?),
             (None, Some(path)) => Some(InstanceFile::at(path)?),

@@ -49,7 +49,7 @@ fn the_definition_is_sound() {
     for arg in settings() {
         let setting = arg.get_id().as_str();
         assert_eq!(arg.get_long().map(|flag| format!("--{flag}")), Some(sources::flag(setting)));
-        assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(&*sources::variable(setting)));
+        assert_eq!(arg.get_env().and_then(OsStr::to_str), Some(&*variables::variable(setting)));
         let texts = (arg.get_value_names().is_some(), arg.get_help().is_some(), arg.get_help_heading().is_some());
         assert_eq!(texts, (true, true, true), "{setting}");
     }
@@ -99,7 +99,7 @@ fn a_part_of_the_settings_is_never_a_pass_through() {
         let missing = |name: &str| if setting == "lock_name" { name == "endpoints" } else { name == "lock_name" };
         let named = ["lock_name", "endpoints"].into_iter().find(|name| missing(name)).map(either).expect("missing");
         let text = refused(&["true"], &[(&setting.to_ascii_uppercase(), "1")]);
-        assert!(text.starts_with(&format!("{} requires {named}", sources::variable(setting))), "{text}");
+        assert!(text.starts_with(&format!("{} requires {named}", variables::variable(setting))), "{text}");
         let flag = sources::flag(setting);
         let text = refused(&[&format!("{flag}=1"), "true"], &[]);
         assert!(text.starts_with(&format!("{flag} requires {named}")), "{text}");
@@ -253,11 +253,11 @@ fn the_help_has_each_flag_variable_default_and_exit_code() {
     let all = help(&["--help"]);
     for arg in settings() {
         let setting = arg.get_id().as_str();
-        for part in [sources::flag(setting), format!("[env: {}]", sources::variable(setting))] {
+        for part in [sources::flag(setting), format!("[env: {}]", variables::variable(setting))] {
             assert!(all.contains(&part), "{part} is not in the help:\n{all}");
         }
         if let Some(default) = arg.get_default_values().first() {
-            let part = format!("{}] [default: {}]", sources::variable(setting), default.display());
+            let part = format!("{}] [default: {}]", variables::variable(setting), default.display());
             assert!(all.contains(&part), "{part} is not in the help:\n{all}");
         }
     }

@@ -11,6 +11,11 @@ use crate::core::text::excerpt;
 /// The prefix of all variables.
 pub(super) const PREFIX: &str = "ETCD_AWAIT_ELECTION_";
 
+/// Returns the variable of a setting; `setting` is the name of its field.
+pub(super) fn variable(setting: &str) -> String {
+    format!("{PREFIX}{}", setting.to_ascii_uppercase())
+}
+
 /// The environment, as a value: tests pass their own.
 pub type Variables = BTreeMap<OsString, OsString>;
 
