@@ -315,7 +315,7 @@ pub fn definition() -> Command {
     presented(definition.next_line_help(true).after_help(exit_codes_help()))
 }
 
-/// Returns the own arguments of an operator command, such as " [NAME] [--json]". Settings are listed elsewhere.
+/// Returns the own arguments of an operator command, such as `[NAME] [--json]`. Settings are listed elsewhere.
 #[must_use]
 pub fn synopsis(verb: &Command) -> String {
     let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
