@@ -2,6 +2,7 @@
 
 mod access;
 pub mod healthcheck;
+pub mod install;
 pub mod list;
 pub mod pages;
 pub mod release;

@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use etcd_await_election::{
     core::{exit_code::Exit, start_error::StartError},
-    ctl::{healthcheck, list, pages, print, release, show},
+    ctl::{healthcheck, install, list, pages, print, release, show},
     gatekeeper,
     guard::{self, signals::Original},
     log::{self, Style},
@@ -46,6 +46,7 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Show { lock, etcd, json } => runtime::run(show::show(&lock, &etcd, json))?,
         Mode::List { prefix, etcd, json } => runtime::run(list::list(&prefix, &etcd, json))?,
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
+        Mode::Install { folder, json } => install::install(&folder, json),
         Mode::Pages(folder) => pages::write(&folder).map(|()| Exit::Command(0)).map_err(|error| {
             StartError::new(Exit::Config, format!("could not write to {}: {error}", folder.display()))
         }),

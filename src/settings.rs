@@ -65,6 +65,13 @@ pub enum Mode {
     },
     /// Ask this status endpoint whether the instance is healthy.
     HealthCheck(StatusEndpoint),
+    /// Copy the program into a folder.
+    Install {
+        /// The folder.
+        folder: PathBuf,
+        /// Print for programs.
+        json: bool,
+    },
     /// Internal: write the manual page and the completions into this folder.
     Pages(PathBuf),
     /// Internal: revoke a lease and exit.
@@ -209,6 +216,7 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
             Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),
             None => return Err(sources.refuse("status_endpoint", "it is missing")),
         },
+        Verb::Install { folder, json, log } => (Mode::Install { folder, json }, LogConfig::new(log)),
         Verb::Pages { folder } => (Mode::Pages(folder), LogConfig::default()),
     };
     Ok(Invocation { mode, log, remarks })

@@ -22,6 +22,8 @@ pub enum Exit {
     Guard,
     /// 71: a limit of the system prevents the start of the program's processes, or `/proc` does not show them.
     System,
+    /// 73: `ctl install` could not write the program.
+    CannotCreate,
     /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
     GaveUp,
     /// 77: etcd denied access: wrong password or missing permission; or TLS verification failed.
@@ -47,6 +49,7 @@ impl Exit {
             Self::Unavailable => 69,
             Self::Guard => 70,
             Self::System => 71,
+            Self::CannotCreate => 73,
             Self::GaveUp => 75,
             Self::NoPermission => 77,
             Self::Config => 78,
@@ -58,7 +61,7 @@ impl Exit {
 
 impl Exit {
     /// All exit codes, in the order of the table in docs/operations.md.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Command(0),
         Self::Signal(0),
         Self::NotExecutable,
@@ -67,6 +70,7 @@ impl Exit {
         Self::Unavailable,
         Self::Guard,
         Self::System,
+        Self::CannotCreate,
         Self::GaveUp,
         Self::NoPermission,
         Self::Config,
@@ -89,6 +93,7 @@ impl Exit {
                 "71",
                 "the program could not be started: the machine has no room for its processes, or `/proc` does not show them",
             ),
+            Self::CannotCreate => ("73", "`ctl install` could not write the program to the folder"),
             Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
             Self::NoPermission => {
                 ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")

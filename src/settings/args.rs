@@ -248,6 +248,20 @@ pub(super) enum Verb {
         #[command(flatten)]
         log: LogArgs,
     },
+    /// Copy this program into a folder under the name etcd-await-election, for a container of another image. It replaces an older copy,
+    /// also while that is executed. No setting of etcd is needed.
+    Install {
+        /// Folder to copy the program into.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+
+        #[command(flatten)]
+        log: LogArgs,
+    },
     /// Write the manual page and the completions of the shells to a folder, for packages.
     #[command(hide = true)]
     Pages {
@@ -324,6 +338,7 @@ pub fn synopsis(verb: &Command) -> String {
         match (arg.get_long(), value) {
             (Some(flag), Some(value)) => format!(" [--{flag} {value}]"),
             (Some(flag), None) => format!(" [--{flag}]"),
+            (None, Some(value)) if arg.is_required_set() => format!(" {value}"),
             (None, Some(value)) => format!(" [{value}]"),
             (None, None) => String::new(),
         }

@@ -190,6 +190,11 @@ fn operator_commands() {
         mode(&["ctl", "healthcheck"], &[("STATUS_ENDPOINT", ":80"), ("ON_LOSS", "x")]),
         Mode::HealthCheck(_)
     ));
+    // Of an instance that is not configured yet, or only for its command.
+    for variables in [&[][..], &[("LOCK_NAME", "l/"), ("CERT", "/nowhere")]] {
+        let mode = mode(&["ctl", "install", "/tmp", "--json"], variables);
+        assert!(matches!(mode, Mode::Install { folder, json: true } if folder.as_os_str() == "/tmp"));
+    }
     assert!(matches!(mode(&["ctl", "pages", "/tmp"], &[]), Mode::Pages(folder) if folder.as_os_str() == "/tmp"));
     let release = mode(&["--release-lease=694d7f2a", "--lock-name=l", "true"], &ENOUGH);
     assert!(matches!(release, Mode::Release { lease: LeaseId(0x694d_7f2a), .. }));
@@ -213,6 +218,7 @@ fn operator_commands() {
             "ETCD_AWAIT_ELECTION_STATUS_ENDPOINT: 'x' has no port",
         ),
         (vec!["ctl"], vec![], "Print who holds the lock"),
+        (vec!["ctl", "install"], vec![], "<DIR>"),
         (vec!["ctl", "shwo"], vec![], "show"),
         (vec!["ctl", "show", "name", "true"], ENOUGH.to_vec(), "unexpected argument 'true'"),
         (vec!["--release-lease=1"], vec![], "--release-lease requires --lock-name (or"),
