@@ -3,6 +3,8 @@
 //! The instances are like those of a user: the program is copied into another image, and runs without capabilities on a
 //! read-only file system.
 
+mod wrapped;
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
