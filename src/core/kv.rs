@@ -192,6 +192,8 @@ pub enum Compare {
     Unchanged(Vec<u8>, i64),
     /// All keys of the range were created before this revision.
     Older(Range, i64),
+    /// All keys of the range were created at this revision or later, and there is at least one.
+    NotOlder(Range, i64),
 }
 
 /// A change of a transaction.

@@ -156,7 +156,9 @@ impl Phase {
         match next {
             Next::Join(pause) => Self::Joining(Joining::after(pause, context)),
             Next::Verify(candidacy, at) => Self::Verifying(Verifying::begin(candidacy, at, context)),
-            Next::Claim(candidacy, step, txn) => Self::Claiming(Claiming::begin(candidacy, step, txn, context)),
+            Next::Claim(candidacy, entry, step, txn) => {
+                Self::Claiming(Claiming::begin(candidacy, entry, step, txn, context))
+            }
             Next::Wait(candidacy, view, position) => Self::Waiting(Waiting::begin(candidacy, &view, position, context)),
             Next::Lead(elected) => Self::Leading(Leading::begin(elected, context)),
             Next::Stop(lost) => Self::Stopping(Stopping::begin(lost, context)),

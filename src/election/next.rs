@@ -6,6 +6,7 @@ use super::{
     candidacy::Candidacy,
     context::{Context, Shift},
     loss::Loss,
+    position,
     protocol::{Event, RequestId},
     step::Step,
     term::Term,
@@ -15,7 +16,7 @@ use crate::{
     core::{
         clock::Instant,
         exit_code::Exit,
-        kv::{StoreError, Txn},
+        kv::{KeyValue, StoreError, Txn},
     },
     guard::CommandEnd,
 };
@@ -27,8 +28,8 @@ pub(super) enum Next {
     Join(Duration),
     /// Read all keys of the lock at this instant, or now.
     Verify(Candidacy, Option<Instant>),
-    /// Commit a transaction.
-    Claim(Candidacy, Step, Txn),
+    /// Commit a transaction of the candidate with this queue entry.
+    Claim(Candidacy, KeyValue, Step, Txn),
     /// Wait for a change of the keys that were read; the position of this candidate is an index of the queue.
     Wait(Candidacy, View, usize),
     /// Lead.
@@ -100,6 +101,14 @@ pub(super) enum Then {
 }
 
 impl Next {
+    /// Leads, as a transaction of this candidate wrote the holder key at this revision, and compared all that the start depends on.
+    pub(super) fn lead_at(candidacy: &Candidacy, entry: KeyValue, token: i64, context: &mut Context<'_>) -> Self {
+        let lease = candidacy.lease;
+        let holder = KeyValue { key: context.shared.lock().holder(), mod_revision: token, ..entry.clone() };
+        position::report_leader(Some(&holder), context);
+        Self::lead(candidacy, Term { lease, ttl: candidacy.ttl, token, entry }, None)
+    }
+
     /// Leads.
     pub(super) fn lead(candidacy: &Candidacy, term: Term, queue: Option<View>) -> Self {
         Self::Lead(Elected { term, renewed: candidacy.renewed, queue })

@@ -12,24 +12,34 @@ use crate::core::{
 
 /// Joins the queue: creates the queue entry, and the holder key as well if the lock is free. It never overwrites a key.
 ///
-/// If it is applied late, it creates at worst a second entry of this lease, or takes a free lock.
+/// If `then` was applied, the command may start without a read: nobody else was in the queue, and there was no marker. If it is
+/// applied late, it creates at worst a second entry of this lease, or takes a free lock.
 pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId) -> Txn {
     let (holder, entry) = (lock.holder(), lock.entry(lease));
-    let queue_is_empty = [lock.own_entries(), lock.foreign_entries()].map(Compare::Absent);
+    let nobody_else = [lock.own_entries(), lock.foreign_entries(), lock.markers()].map(Compare::Absent);
     let enter = Txn { when: vec![absent(&entry)], then: vec![put(&entry, identity, lease)], otherwise: None };
     Txn {
-        when: [absent(&holder)].into_iter().chain(queue_is_empty).collect(),
+        when: [absent(&holder)].into_iter().chain(nobody_else).collect(),
         then: vec![put(&entry, identity, lease), put(&holder, identity, lease)],
         otherwise: Some(Box::new(enter)),
     }
 }
 
 /// Takes the free lock as the head of the queue, and withdraws the own handover request.
+///
+/// If `then` was applied, the command may start without a read: it compares that no other entry is older, that there is no marker and
+/// no request to this candidate. A key of an application may look like an entry of another client, so `otherwise` takes the lock
+/// without these compares, and a read shows the rest.
 pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request: Option<Request>) -> Txn {
     let holder = lock.holder();
+    let free = vec![unchanged(&entry.kv), absent(&holder)];
     let mut then = vec![put(&holder, identity, entry.lease)];
     then.extend(own_request.map(|request| Op::Delete(lock.request(request))));
-    Txn { when: vec![unchanged(&entry.kv), absent(&holder)], then, otherwise: None }
+    let mut when = free.clone();
+    when.push(Compare::NotOlder(lock.own_entries(), entry.kv.create_revision));
+    when.extend([lock.foreign_entries(), lock.markers()].map(Compare::Absent));
+    when.extend(lock.requests_to(entry.lease).map(Compare::Absent));
+    Txn { when, then: then.clone(), otherwise: Some(Box::new(Txn { when: free, then, otherwise: None })) }
 }
 
 /// Makes a handover request.

@@ -57,6 +57,8 @@ fn compare_of(compare: &Compare) -> EtcdCompare {
     match compare {
         Compare::Absent(range) => each(range, CompareOp::Equal, 0),
         Compare::Older(range, revision) => each(range, CompareOp::Less, *revision),
+        // etcd takes an empty range for a key that was created at revision 0.
+        Compare::NotOlder(range, revision) => each(range, CompareOp::Greater, *revision - 1),
         Compare::Unchanged(key, revision) => EtcdCompare::mod_revision(key.clone(), CompareOp::Equal, *revision),
     }
 }

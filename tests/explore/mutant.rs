@@ -26,6 +26,10 @@ pub(crate) enum Mutant {
     HandOverWithoutHolder,
     /// It neither reads nor compares eviction markers.
     IgnoresMarkers,
+    /// Joining a free lock does not compare eviction markers.
+    JoinIgnoresMarkers,
+    /// The claim does not compare eviction markers before it starts the command.
+    ClaimIgnoresMarkers,
     /// The handover does not compare that no other etcd client is before the next standby.
     HandOverPastOthers,
     /// Joining writes the holder key even if it exists.
@@ -43,11 +47,13 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
         Self::IgnoresMarkers,
+        Self::JoinIgnoresMarkers,
+        Self::ClaimIgnoresMarkers,
         Self::HandOverPastOthers,
         Self::JoinOverwrites,
         Self::ObeysRequestsToOthers,
@@ -100,8 +106,10 @@ fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
     let holder = lock.holder();
     let puts = |txn: &Txn| txn.then.iter().filter(|op| matches!(op, Op::Put(..))).count();
     let puts_holder = txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == holder));
-    let joins = txn.otherwise.is_some();
-    let hands_over = !joins && puts_holder && puts(&txn) == 2;
+    let takes_a_free_lock = txn.otherwise.is_some();
+    let joins = takes_a_free_lock && puts(&txn) == 2;
+    let claims = takes_a_free_lock && !joins;
+    let hands_over = !takes_a_free_lock && puts_holder && puts(&txn) == 2;
     match mutant {
         Mutant::HandOverWithoutHolder if hands_over => {
             txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
@@ -109,11 +117,13 @@ fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
         Mutant::IgnoresMarkers if hands_over => {
             txn.when.retain(|compare| *compare != Compare::Absent(lock.markers()));
         }
+        Mutant::JoinIgnoresMarkers if joins => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
+        Mutant::ClaimIgnoresMarkers if claims => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
         Mutant::HandOverPastOthers if hands_over => {
             txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
         }
         Mutant::JoinOverwrites if joins => txn.when.clear(),
-        Mutant::ClaimOverwrites if puts_holder && !hands_over && !joins => {
+        Mutant::ClaimOverwrites if claims => {
             txn.when.retain(|compare| *compare != Compare::Absent(Range::Key(holder.clone())));
         }
         _ => {}

@@ -105,6 +105,7 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::CountsFromAnswer => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
         Mutant::HandOverWithoutHolder => Setup::new(2, 3).only(&[GoForce, Delay, Exit]),
         Mutant::IgnoresMarkers => Setup::new(2, 1).only(&[Go]).force(&[0]),
+        Mutant::JoinIgnoresMarkers | Mutant::ClaimIgnoresMarkers => Setup::new(2, 2).only(&[Go, Terminate]).force(&[0]),
         Mutant::HandOverPastOthers => Setup::new(2, 2).only(&[Foreign, Exit]),
         Mutant::JoinOverwrites => Setup::new(2, 0),
         Mutant::ObeysRequestsToOthers | Mutant::ObeysWithoutEntry => Setup::new(2, 1).only(&[Stray]),

@@ -73,10 +73,11 @@ impl Script {
     /// Compares with current and with older revisions; writes no key twice, which etcd rejects.
     fn txn(&mut self, leases: &[LeaseId], revision: i64, nested: bool) -> Txn {
         let past = |script: &mut Self| (revision - i64::try_from(script.below(8)).expect("a small number")).max(1);
-        let when = (0..self.below(3)).map(|_| match self.below(3) {
+        let when = (0..self.below(3)).map(|_| match self.below(4) {
             0 => Compare::Absent(self.range()),
             1 => Compare::Unchanged(self.key(), if self.below(2) == 0 { 0 } else { past(self) }),
-            _ => Compare::Older(self.range(), past(self)),
+            2 => Compare::Older(self.range(), past(self)),
+            _ => Compare::NotOlder(self.range(), past(self)),
         });
         let when = when.collect();
         let first = self.below(6);

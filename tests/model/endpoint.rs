@@ -214,7 +214,7 @@ impl Mutated {
             Some(Mutant::HandOverPastOthers) if is_hand_over(&self.lock, &txn) => {
                 txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
             }
-            Some(Mutant::JoinOverwrites) if txn.otherwise.is_some() => txn.when.clear(),
+            Some(Mutant::JoinOverwrites) if puts(&txn) == 2 && txn.otherwise.is_some() => txn.when.clear(),
             _ => {}
         }
         txn
@@ -223,8 +223,13 @@ impl Mutated {
 
 /// Returns whether a transaction is a handover: it writes two keys, one of which is the holder key.
 fn is_hand_over(lock: &LockName, txn: &Txn) -> bool {
-    let puts = || txn.then.iter().filter_map(|op| if let Op::Put(key, ..) = op { Some(key) } else { None });
-    puts().count() == 2 && puts().any(|key| *key == lock.holder()) && txn.otherwise.is_none()
+    let holder = lock.holder();
+    let puts_holder = txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == holder));
+    puts(txn) == 2 && puts_holder && txn.otherwise.is_none()
+}
+
+fn puts(txn: &Txn) -> usize {
+    txn.then.iter().filter(|op| matches!(op, Op::Put(..))).count()
 }
 
 impl Store for Mutated {

@@ -137,12 +137,17 @@ impl Etcd {
     fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Absent(range) => !self.keys.keys().any(|key| range.contains(key)),
-            Compare::Older(range, revision) => {
-                let mut found = self.keys.values().filter(|kv| range.contains(&kv.key));
-                found.all(|kv| kv.create_revision < *revision)
+            Compare::Older(range, revision) => self.created(range).all(|created| created < *revision),
+            Compare::NotOlder(range, revision) => {
+                self.created(range).next().is_some() && self.created(range).all(|created| created >= *revision)
             }
             Compare::Unchanged(key, revision) => self.keys.get(key).map_or(0, |kv| kv.mod_revision) == *revision,
         }
+    }
+
+    /// Returns the create revisions of the keys of a range.
+    fn created(&self, range: &Range) -> impl Iterator<Item = i64> {
+        self.keys.values().filter(|kv| range.contains(&kv.key)).map(|kv| kv.create_revision)
     }
 
     /// The checks that etcd makes before it applies a transaction.

@@ -88,12 +88,17 @@ impl Driven {
         self.on(Event::Woken)
     }
 
-    /// Joins with this lease.
-    fn join(&mut self, lease: i64) -> Vec<Action> {
+    /// Gets this lease, and sends the transaction that joins the queue.
+    fn enter(&mut self, lease: i64) {
         self.on(Event::Woken);
         self.on(Event::NewLease(LeaseId(lease)));
         self.answer(Answer::Granted { sent: self.now, ttl: 15 * S });
-        self.answer(Answer::Committed(Outcome::Then(5)))
+    }
+
+    /// Joins with this lease, beside other keys.
+    fn join(&mut self, lease: i64) -> Vec<Action> {
+        self.enter(lease);
+        self.answer(Answer::Committed(Outcome::Otherwise(5)))
     }
 
     fn lead(&mut self) -> Vec<Action> {
@@ -152,6 +157,41 @@ fn an_answer_to_a_cancelled_request_changes_nothing() {
     let leads = snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)]);
     assert_eq!(driven.on(Event::Answer(read, Answer::Read(leads))), []);
     assert_eq!(driven.candidate, before);
+}
+
+#[test]
+fn the_command_starts_as_soon_as_a_free_lock_is_taken() {
+    let mut joined = Driven::new(config());
+    joined.enter(1);
+    assert!(started(&joined.answer(Answer::Committed(Outcome::Then(5)))), "by joining");
+
+    let mut freed = Driven::new(config());
+    freed.join(1);
+    let next = [("L", "other", 9, 4), ("L/~entry/9", "other", 9, 4), ("L/~entry/1", "me", 1, 5)];
+    freed.answer(Answer::Read(snapshot(&next)));
+    let expired = ["L", "L/~entry/9"].map(|key| Change::Deleted(key.into(), 21));
+    freed.answer(Answer::Changes(expired.to_vec()));
+    assert!(started(&freed.answer(Answer::Committed(Outcome::Then(22)))), "after the leader's lease has expired");
+}
+
+/// A lock that is taken beside an eviction marker, or with an old renewal, is read first.
+#[test]
+fn an_outcome_alone_does_not_start_the_command_in_doubt() {
+    for (what, outcome, seconds) in
+        [("otherwise", Outcome::Otherwise(5), 0), ("nothing", Outcome::Nothing, 0), ("stale", Outcome::Then(5), 5)]
+    {
+        let mut driven = Driven::new(config());
+        driven.enter(1);
+        driven.now = at(seconds);
+        assert!(!started(&driven.answer(Answer::Committed(outcome))), "{what}");
+        assert!(matches!(driven.requests[0].1, Request::Read(..) | Request::Renew { .. }), "{what}");
+
+        let mut head = Driven::new(config());
+        head.join(1);
+        head.answer(Answer::Read(snapshot(&[("L/~entry/1", "me", 1, 5)])));
+        head.now = at(seconds);
+        assert!(!started(&head.answer(Answer::Committed(outcome))), "claim: {what}");
+    }
 }
 
 /// The renewal counts from when it was sent, and may be too old when the read is answered.

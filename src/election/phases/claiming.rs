@@ -2,7 +2,7 @@
 
 use crate::core::{
     clock::Instant,
-    kv::{Outcome, StoreError, Txn},
+    kv::{KeyValue, Outcome, StoreError, Txn},
 };
 use crate::election::{
     candidacy::{Candidacy, REREAD_PAUSE},
@@ -16,19 +16,31 @@ use crate::election::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Claiming {
     candidacy: Candidacy,
+    entry: KeyValue,
     step: Step,
     request: RequestId,
 }
 
 impl Claiming {
-    pub(crate) fn begin(candidacy: Candidacy, step: Step, txn: Txn, context: &mut Context<'_>) -> Self {
+    pub(crate) fn begin(
+        candidacy: Candidacy,
+        entry: KeyValue,
+        step: Step,
+        txn: Txn,
+        context: &mut Context<'_>,
+    ) -> Self {
         let request = context.request(Request::Commit(txn));
-        Self { candidacy, step, request }
+        Self { candidacy, entry, step, request }
     }
 
-    fn committed(&mut self, outcome: Outcome, context: &Context<'_>) -> Next {
+    fn committed(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Next {
         tracing::debug!(step = ?self.step, ?outcome, "transaction");
         self.candidacy.logged_failure.clear();
+        if let (Step::Claim, Outcome::Then(token)) = (self.step, outcome)
+            && self.candidacy.is_fresh(context)
+        {
+            return Next::lead_at(&self.candidacy, self.entry.clone(), token, context);
+        }
         // If nothing was changed, a key has changed since the read. The next read shows it.
         let pause = (outcome == Outcome::Nothing).then(|| context.now + REREAD_PAUSE);
         Next::Verify(self.candidacy.clone(), pause)

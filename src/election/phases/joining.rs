@@ -11,7 +11,12 @@ use crate::election::{
     transactions,
 };
 use crate::{
-    core::{clock::Instant, kv::StoreError, names::LeaseId, timing::show},
+    core::{
+        clock::Instant,
+        kv::{KeyValue, Outcome, StoreError},
+        names::LeaseId,
+        timing::show,
+    },
     guard::Order,
 };
 
@@ -77,6 +82,27 @@ impl Joining {
     }
 }
 
+impl Joining {
+    /// Leads at once if the lock was free.
+    fn entered(candidacy: &Candidacy, outcome: Outcome, context: &mut Context<'_>) -> Next {
+        match outcome {
+            Outcome::Then(revision) if candidacy.is_fresh(context) => {
+                let config = &context.shared.config;
+                let entry = KeyValue {
+                    key: config.lock.entry(candidacy.lease),
+                    value: config.identity.clone().into_bytes(),
+                    create_revision: revision,
+                    mod_revision: revision,
+                    lease: Some(candidacy.lease),
+                };
+                Next::lead_at(candidacy, entry, revision, context)
+            }
+            // If nothing was changed, it may have been applied before, over another connection. The next read shows that.
+            _ => Next::Verify(candidacy.clone(), None),
+        }
+    }
+}
+
 impl Handle for Joining {
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
         match (&*self, event) {
@@ -94,9 +120,8 @@ impl Handle for Joining {
             ) => {
                 return Some(Next::leave_denied(&failure));
             }
-            // If nothing was changed, it may have been applied before, over another connection. The next read shows that.
-            (Self::Entering(candidacy, _), Event::Answer(_, Answer::Committed(_))) => {
-                return Some(Next::Verify(candidacy.clone(), None));
+            (Self::Entering(candidacy, _), Event::Answer(_, Answer::Committed(outcome))) => {
+                return Some(Self::entered(candidacy, outcome, context));
             }
             // It is not known whether the lease has a queue entry, so it is not used any more.
             (Self::Entering(..), Event::Answer(_, Answer::Failed { failure, retry_at })) => {

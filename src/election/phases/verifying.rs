@@ -105,7 +105,8 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
         return Next::leave(Exit::GaveUp);
     }
     if let Some((step, txn)) = step::next(&view, position, entry, context.shared) {
-        return Next::Claim(candidacy, step, txn);
+        let entry = entry.kv.clone();
+        return Next::Claim(candidacy, entry, step, txn);
     }
     Next::Wait(candidacy, view, position)
 }

@@ -17,14 +17,17 @@ use crate::election::{
     next::{Handle, Next},
     position,
     protocol::{Answer, Event, Reading, Request, RequestId},
+    step::Step,
     term::Term,
-    view::View,
+    transactions,
+    view::{Entry, View},
 };
 
 /// A candidate that waits until a key changes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Waiting {
     candidacy: Candidacy,
+    entry: Entry,
     /// The entry just ahead in the queue; `None` for the head.
     ahead: Option<KeyValue>,
     /// The keys that this candidate depends on, as they were read.
@@ -63,9 +66,9 @@ impl Waiting {
                 ranges.push(range);
             }
         }
-        let (expected, ahead) = (versions(expected), ahead.cloned());
+        let (expected, ahead, entry) = (versions(expected), ahead.cloned(), entry.clone());
         let watch = context.request(Request::Watch { ranges, from: view.revision + 1 });
-        let mut waiting = Self { candidacy, ahead, expected, gets, is_next, watch, renewal: None };
+        let mut waiting = Self { candidacy, entry, ahead, expected, gets, is_next, watch, renewal: None };
         waiting.renew_if_due(context);
         waiting
     }
@@ -103,17 +106,32 @@ impl Waiting {
     }
 
     fn changed(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
-        match self.handed_over(changes, context) {
-            Some(term) => Next::lead(&self.candidacy, term, None),
-            None => Next::Verify(self.candidacy.clone(), None),
+        // With a request of its own, it first reads the requests of others that come before it.
+        if self.candidacy.is_fresh(context) && context.shared.demand == Demand::None {
+            if let Some(term) = self.handed_over(changes, context) {
+                return Next::lead(&self.candidacy, term, None);
+            }
+            if self.is_freed(changes, context) {
+                let config = &context.shared.config;
+                let txn = transactions::claim(&config.lock, &config.identity, &self.entry, None);
+                return Next::Claim(self.candidacy.clone(), self.entry.kv.clone(), Step::Claim, txn);
+            }
         }
+        Next::Verify(self.candidacy.clone(), None)
+    }
+
+    /// Returns whether the lease of the leader just ahead has expired or was revoked: then this candidate is the head of the queue,
+    /// and the lock is free.
+    fn is_freed(&self, changes: &[Change], context: &Context<'_>) -> bool {
+        let is_deleted =
+            |key: &[u8]| matches!(changes.iter().rfind(|change| change.key() == key), Some(Change::Deleted(..)));
+        let ahead = self.ahead.as_ref().filter(|_| self.is_next);
+        ahead.is_some_and(|ahead| is_deleted(&ahead.key)) && is_deleted(&context.shared.lock().holder())
     }
 
     /// Returns the term of this candidate if one transaction wrote the leader's entry and the holder key for its lease. That
     /// transaction compared that there is no marker, so no other read is needed. A request that is made meanwhile is obeyed as by any
     /// leader.
-    ///
-    /// Returns `None` for a candidate with a request of its own: it comes before those of others, which may exist.
     fn handed_over(&self, changes: &[Change], context: &mut Context<'_>) -> Option<Term> {
         let lease = self.candidacy.lease;
         let written = |key: &[u8]| match changes.iter().rfind(|change| change.key() == key) {
@@ -122,10 +140,7 @@ impl Waiting {
         };
         let entry = written(&self.ahead.as_ref()?.key)?;
         let holder = written(&context.shared.lock().holder())?;
-        if entry.mod_revision != holder.mod_revision
-            || !self.candidacy.is_fresh(context)
-            || context.shared.demand != Demand::None
-        {
+        if entry.mod_revision != holder.mod_revision {
             return None;
         }
         position::report_leader(Some(holder), context);

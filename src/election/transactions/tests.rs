@@ -68,8 +68,9 @@ impl Keys {
         let holds = |compare: &Compare| match compare {
             Compare::Absent(range) => !self.0.keys().any(|key| range.contains(key)),
             Compare::Unchanged(key, revision) => self.0.get(key).map_or(0, |kv| kv.mod_revision) == *revision,
-            Compare::Older(range, revision) => {
-                self.0.values().filter(|kv| range.contains(&kv.key)).all(|kv| kv.create_revision < *revision)
+            Compare::Older(range, revision) => self.created(range).all(|created| created < *revision),
+            Compare::NotOlder(range, revision) => {
+                self.created(range).next().is_some() && self.created(range).all(|created| created >= *revision)
             }
         };
         if !txn.when.iter().all(holds) {
@@ -95,6 +96,10 @@ impl Keys {
             }
         }
         Outcome::Then(REVISION)
+    }
+
+    fn created(&self, range: &Range) -> impl Iterator<Item = i64> {
+        self.0.values().filter(|kv| range.contains(&kv.key)).map(|kv| kv.create_revision)
     }
 
     fn view(&self) -> View {
@@ -146,6 +151,7 @@ fn joining() {
             // It cannot be told from an entry without its lease, and a range of names cannot leave it out.
             "L/config=x@0:5.5 E3=me@3:50.50",
         ),
+        ("join beside an eviction marker", "L/~ousted/9=go@9:5.5", "L/~ousted/9=go@9:5.5 E3=me@3:50.50"),
         ("join beside keys of a lock below", "L/x/~entry/1=x@1:5.5", "L/x/~entry/1=x@1:5.5 E3=me@3:50.50 L=me@3:50.50"),
         ("a join that was applied before", "E3=me@3:6.6 L=a@1:5.5", ""),
     ] {
@@ -171,6 +177,31 @@ fn claiming() {
         ),
     ] {
         case(what, read, now, with(own), expected);
+    }
+}
+
+#[test]
+fn an_outcome_alone_starts_the_command_only_if_a_read_would_show_nothing_more() {
+    let (by_read, at_once) = (Outcome::Otherwise(REVISION), Outcome::Then(REVISION));
+    let join = |now: &str| keys(now).apply(&join(&lock(), "me", LeaseId(3)));
+    assert_eq!(join(""), at_once);
+    assert_eq!(join("L/~ousted/9=go@9:5.5"), by_read, "a lease of an evicted holder that has not expired");
+    assert_eq!(join("L/c0=x@c0:5.5"), by_read, "another client in the queue");
+
+    let read = "E3=me@3:6.6";
+    for (what, also, expected) in [
+        ("nothing", "", at_once),
+        ("a younger entry", "E4=x@4:7.7", at_once),
+        ("an older entry", "E4=x@4:5.5", by_read),
+        ("an older entry that was handed over", "E1=x@4:5.7", by_read),
+        ("a key of another client", "L/c0=x@c0:7.7", by_read),
+        ("an eviction marker", "L/~ousted/9=go@9:5.5", by_read),
+        ("a request to any leader", "L/~force/4=x@4:7.7", by_read),
+        ("a request to this candidate", "L/~resign/3/4=x@4:7.7", by_read),
+        ("a request to another holder", "L/~resign/9/4=x@4:7.7", at_once),
+    ] {
+        let mut now = keys(&format!("{read} {also}"));
+        assert_eq!(now.apply(&claim(&lock(), "me", &keys(read).entry(3), None)), expected, "beside {what}");
     }
 }
 
