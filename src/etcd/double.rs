@@ -24,6 +24,10 @@ pub(crate) struct Double {
     /// The response over later connections.
     pub(crate) later: Answer,
     pub(crate) asked: Rc<RefCell<Vec<&'static str>>>,
+    /// The response with the ID of its cluster.
+    pub(crate) cluster: (Option<Duration>, Result<u64, StoreError>),
+    /// The endpoints that were asked for their cluster.
+    pub(crate) voted: Rc<RefCell<Vec<&'static str>>>,
     /// The number of requests to revoke a lease. The first one is not answered.
     pub(crate) revoked: Rc<Cell<u32>>,
     /// The number of new lease IDs.
@@ -38,6 +42,8 @@ impl Double {
             first: silent.clone(),
             later: silent,
             asked: Rc::default(),
+            cluster: (Some(Duration::ZERO), Ok(1)),
+            voted: Rc::default(),
             revoked: Rc::default(),
             leases: Rc::default(),
         }
@@ -78,7 +84,12 @@ impl Store for Double {
     }
 
     async fn cluster_id(&self) -> Result<u64, StoreError> {
-        Ok(1)
+        self.voted.borrow_mut().push(self.name);
+        match self.cluster.0 {
+            Some(time) => tokio::time::sleep(time).await,
+            None => pending().await,
+        }
+        self.cluster.1.clone()
     }
 
     async fn grant(&self, _: LeaseId, _: Duration) -> Result<Granted, StoreError> {

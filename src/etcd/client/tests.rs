@@ -97,6 +97,31 @@ async fn a_denial_of_most_endpoints_is_final_and_that_of_one_is_not() {
     assert!(matches!(answer, Err(StoreError::AccessDenied(_))), "{answer:?}");
 }
 
+/// Returns the endpoints that are asked for their cluster until it is decided, and when that is, in milliseconds.
+async fn vote<const N: usize>(clusters: [(Option<Duration>, Result<u64, StoreError>); N]) -> (Vec<&'static str>, u128) {
+    let voted: Rc<RefCell<Vec<_>>> = Rc::default();
+    let endpoint = |(name, cluster)| Double { cluster, voted: Rc::clone(&voted), ..Double::named(name) };
+    let endpoints: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().zip(clusters).map(endpoint).collect();
+    let membership = Membership::of(endpoints.iter().map(|endpoint| endpoint.name.to_owned()), None).into();
+    let timeouts = RequestTimeouts { hedge_delay: HEDGE, attempt_limit: LIMIT, pause: PAUSE };
+    let client = EtcdClient::new(endpoints, membership, Paused(tokio::time::Instant::now()), timeouts);
+    let begun = client.clock.now();
+    client.decide().await.expect("a decision");
+    let voted = voted.borrow().clone();
+    (voted, client.clock.now().saturating_since(begun).as_millis() / 10 * 10)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_endpoints_are_asked_for_their_cluster_than_are_needed() {
+    let of = |id| (Some(Duration::ZERO), Ok(id));
+    assert_eq!(vote([of(1), of(1), of(1)]).await, (vec!["a", "b"], 0));
+    assert_eq!(vote([of(1), of(1), of(1), of(1), of(1)]).await, (vec!["a", "b", "c"], 0));
+    assert_eq!(vote([of(1), of(2), of(1)]).await, (vec!["a", "b", "c"], 0), "a conflict");
+    let down = (Some(Duration::ZERO), Err(StoreError::Unavailable("down".into())));
+    assert_eq!(vote([down, (Some(HEDGE / 2), Ok(1)), of(1)]).await, (vec!["a", "b", "c"], 50), "a failure");
+    assert_eq!(vote([of(1), (None, Ok(1)), of(1)]).await, (vec!["a", "b", "b", "c"], 100), "silence");
+}
+
 #[tokio::test(start_paused = true)]
 async fn pauses_double_up_to_the_limit_and_stay_short_for_one_attempt_limit_without_a_leader() {
     let (cluster, _) = cluster([(SILENT, SILENT)]);

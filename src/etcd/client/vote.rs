@@ -122,7 +122,7 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
     /// removed ones that still belong to the cluster in use.
     async fn vote_again(&self) {
         let mut answered = BTreeSet::new();
-        let mut asked = self.ask_all();
+        let mut asked = self.ask(self.endpoints.all());
         while let Some((store, answer)) = asked.next().await {
             answer.is_ok().then(|| answered.insert(store.name().to_owned()));
         }
@@ -163,18 +163,23 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         self.prefer(self.endpoints.after(preferred, 0).0);
     }
 
-    /// Asks all endpoints for their cluster, until no outstanding response can change the result. Returns the failures.
+    /// Asks endpoints for their cluster, until no outstanding response can change the result. Returns the failures.
+    ///
+    /// Asks the others only if the first ones cannot decide alone, as each connection costs a TLS handshake.
     async fn vote(&self) -> Vec<StoreError> {
         let endpoints = self.endpoints();
         let mut missing: BTreeSet<&str> = endpoints.iter().map(|store| store.name()).collect();
         let mut failures = Vec::new();
-        let mut asked = self.ask_all();
+        let mut first = self.endpoints.all();
+        let mut others = first.split_off(first.len() / 2 + 1);
+        let mut asked = self.ask(first);
         if self.membership.has_single_voter() {
             let more = (1..Self::CONNECTIONS).flat_map(|_| self.endpoints.all());
             asked.extend(
                 more.map(|(id, store)| self.ask_within_limit(id, Rc::new(store.new_connection())).boxed_local()),
             );
         }
+        let mut late = pin!(self.clock.sleep(self.timeouts.hedge_delay));
         let mut slow = pin!(self.clock.sleep(self.silence()));
         let mut logged = false;
         loop {
@@ -182,8 +187,16 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                 biased;
                 next = asked.next() => match next {
                     Some(answer) => answer,
-                    None => break,
+                    None if others.is_empty() => break,
+                    None => {
+                        asked = self.ask(std::mem::take(&mut others));
+                        continue;
+                    }
                 },
+                () = late.as_mut(), if !others.is_empty() => {
+                    asked.extend(self.ask(std::mem::take(&mut others)));
+                    continue;
+                }
                 () = slow.as_mut(), if !logged => {
                     logged = true;
                     let silent = missing.iter().map(|name| format!("{name}: no answer within {}", show(self.silence())));
@@ -192,7 +205,10 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
                 }
             };
             missing.remove(store.name());
-            failures.extend(answer.err());
+            if let Err(failure) = answer {
+                failures.push(failure);
+                asked.extend(self.ask(std::mem::take(&mut others)));
+            }
             if self.membership.is_certain(&missing) {
                 break;
             }
@@ -200,9 +216,9 @@ impl<S: Store, C: Clock> EtcdClient<S, C> {
         failures
     }
 
-    /// Asks all endpoints at once for their cluster.
-    fn ask_all(&self) -> FuturesUnordered<LocalBoxFuture<'_, Vote<S>>> {
-        self.endpoints.all().into_iter().map(|(id, store)| self.ask_within_limit(id, store).boxed_local()).collect()
+    /// Asks these endpoints at once for their cluster.
+    fn ask(&self, endpoints: Vec<(Id, Rc<S>)>) -> FuturesUnordered<LocalBoxFuture<'_, Vote<S>>> {
+        endpoints.into_iter().map(|(id, store)| self.ask_within_limit(id, store).boxed_local()).collect()
     }
 
     async fn ask_within_limit(&self, id: Id, store: Rc<S>) -> Vote<S> {
