@@ -1,11 +1,10 @@
-//! Commands that do one thing and exit: those of an operator (`ctl`), of a container engine, and of the guard.
+//! Commands that do one thing and exit: those of an operator (`ctl`) and of a container engine.
 
 mod access;
 pub mod healthcheck;
 pub mod install;
 pub mod list;
 pub mod pages;
-pub mod release;
 pub mod show;
 
 /// Prints a text. A closed stream is ignored, where `print!` would panic.

@@ -4,6 +4,7 @@
 
 pub mod lifecycle;
 mod requests;
+mod revocation;
 mod run;
 mod start;
 

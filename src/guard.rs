@@ -40,13 +40,13 @@ use nix::{
 pub use self::{
     handle::{Guarded, Handle, Reaper},
     protocol::{CommandEnd, Guard, Order, Reason, Report},
+    release::{Awaited, Revoke},
     spawn::{exec, not_executed, resolve},
 };
 use self::{process::Equipment, signals::Original, switch::Switch};
 use crate::{core::names::LockName, log::Style};
 
 /// The settings of the guard, which are the same in all terms.
-#[derive(Debug)]
 pub struct GuardSetup {
     /// The file to execute, as [`resolve`] found it.
     pub program: PathBuf,
@@ -64,8 +64,8 @@ pub struct GuardSetup {
     pub log: Style,
     /// The command's stderr, if it is not that of this process.
     pub stderr: Option<OwnedFd>,
-    /// The program to run with `--release-lease=…` when the gatekeeper has died; `None` for this program itself.
-    pub release_program: Option<PathBuf>,
+    /// Revokes the lease when the gatekeeper has died.
+    pub revoke: Revoke,
 }
 
 /// Forks the guard. Must be called before the runtime or any thread exists. The signals of this thread are blocked
@@ -86,7 +86,7 @@ pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
             setup.original,
             setup.stderr,
         )?,
-        release: release::Release::new(setup.release_program, setup.original),
+        release: release::Release::new(setup.revoke),
         terminal: terminal::Terminal::of_this_group(),
         log: setup.log,
     };

@@ -51,14 +51,14 @@
 //! ```text
 //! main.rs      which role this process has
 //! gatekeeper   drives the election and the guard: signals, lifecycle, start, end
-//! ctl          subcommands for operators and container engines, and the revocation of a lease for the guard
+//! ctl          subcommands for operators and container engines
 //! status       the lifecycle as HTTP, metrics and systemd show it
 //! etcd         etcd client: hedging, rotation, vote; endpoint, watch, TLS, login, names, conversions
 //! election     candidate and its phases, transactions, view, keys: no IO, no clock, no runtime
 //! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
 //! log          lines on stderr, written without blocking
 //! settings     flags and variables to a typed, checked and complete configuration
-//! system       clock and runtime
+//! system       clock, processes and runtime
 //! core         instants, timing, limits, names, data model of etcd, texts, exit codes, start errors: no IO, no tokio
 //! ```
 

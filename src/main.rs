@@ -4,7 +4,7 @@ use std::{env, process::ExitCode};
 
 use etcd_await_election::{
     core::{exit_code::Exit, start_error::StartError},
-    ctl::{healthcheck, install, list, pages, print, release, show},
+    ctl::{healthcheck, install, list, pages, print, show},
     gatekeeper,
     guard::{self, signals::Original},
     log::{self, Style},
@@ -50,7 +50,6 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Pages(folder) => pages::write(&folder).map(|()| Exit::Command(0)).map_err(|error| {
             StartError::new(Exit::Config, format!("could not write to {}: {error}", folder.display()))
         }),
-        Mode::Release { lease, etcd } => runtime::run(release::release(lease, &etcd)),
         Mode::Answer(text) => {
             print(&text, &mut std::io::stdout());
             Ok(Exit::Command(0))

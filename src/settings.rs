@@ -32,11 +32,7 @@ use self::{
     args::{CTL, CtlArgs, GateArgs, LogArgs, Verb},
     sources::Sources,
 };
-use crate::{
-    core::exit_code::Exit,
-    core::names::{LeaseId, LockName},
-    core::start_error::StartError,
-};
+use crate::{core::exit_code::Exit, core::names::LockName, core::start_error::StartError};
 
 /// The role of this run.
 #[derive(Debug)]
@@ -74,13 +70,6 @@ pub enum Mode {
     },
     /// Internal: write the manual page and the completions into this folder.
     Pages(PathBuf),
-    /// Internal: revoke a lease and exit.
-    Release {
-        /// The lease.
-        lease: LeaseId,
-        /// Where etcd is.
-        etcd: EtcdConfig,
-    },
     /// Print this text (`--help`, `--version`).
     Answer(String),
 }
@@ -168,20 +157,14 @@ fn gate(
         Some(name) if name.is_empty() => Some("a COMMAND to run (its name is empty)"),
         Some(_) => None,
     };
-    let no_command = no_command.filter(|_| !sources.is_given(RELEASE)).map(str::to_owned);
+    let no_command = no_command.map(str::to_owned);
     sources.require(&because, sources.missing(&WHERE_ETCD_IS).into_iter().chain(no_command))?;
     let args: GateArgs = sources.values()?;
-    if let Some(lease) = args.release_lease {
-        let log = LogConfig::new(args.log);
-        let etcd = EtcdConfig::new(args.etcd, sources, &mut remarks)?;
-        return Ok(Invocation { mode: Mode::Release { lease, etcd }, log, remarks });
-    }
     let (config, log) = Config::new(args, words, sources, &mut remarks)?;
     remarks.extend(variables::pid_file_of_unit(variables));
     Ok(Invocation { mode: Mode::Gate(Box::new(config)), log, remarks })
 }
 
-const RELEASE: &str = "release_lease";
 /// One of these is needed.
 const WHERE_ETCD_IS: [&str; 2] = ["endpoints", "discovery_srv"];
 
@@ -189,8 +172,11 @@ const WHERE_ETCD_IS: [&str; 2] = ["endpoints", "discovery_srv"];
 fn requests_election(sources: &Sources) -> Option<String> {
     let log = LogArgs::augment_args(Command::new(""));
     let of_election = |setting: &&str| log.get_arguments().all(|arg| arg.get_id() != setting);
-    let settings = std::iter::once(RELEASE).chain(sources.names()).filter(of_election);
-    settings.into_iter().find(|setting| sources.is_given(setting)).map(|setting| sources.spelled(setting))
+    sources
+        .names()
+        .filter(of_election)
+        .find(|setting| sources.is_given(setting))
+        .map(|setting| sources.spelled(setting))
 }
 
 fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, StartError> {

@@ -1,4 +1,5 @@
-//! The clock of the machine and the asynchronous runtime.
+//! The clock of the machine, processes and the asynchronous runtime.
 
 pub mod clock;
+pub mod fork;
 pub mod runtime;

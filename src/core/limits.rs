@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! a leader ends    stop grace │ handover 3/5, revocation: end_limit ≤ 5 s │          told to systemd: stop grace + 10 s
-//! a guard ends     RELEASE_ATTEMPT 8 s < RELEASE 9 s < RELEASE_PROCESS 10 s
+//! a guard ends     REQUEST 8 s < REVOCATION 10 s
 //! a silent guard   kill_at + SILENT_GUARD_SLACK < end of the lease;  killing: 3 GUARD_BEATs
 //! ```
 
@@ -22,11 +22,9 @@ pub const UNCONFIRMED: Duration = Duration::from_millis(500);
 const ROOM_FOR_THE_END: Duration = Duration::from_secs(10);
 
 /// How long the guard waits for the process that revokes the lease of a killed gatekeeper.
-pub const RELEASE_PROCESS: Duration = Duration::from_secs(10);
-/// When that process gives up: a little earlier, so that it can log the failure.
-pub const RELEASE: Duration = Duration::from_secs(9);
+pub const REVOCATION: Duration = Duration::from_secs(10);
 /// The timeout of a request outside of an election: less than the limits of the whole, so that the log names the endpoint.
-pub const RELEASE_ATTEMPT: Duration = Duration::from_secs(8);
+pub const REQUEST: Duration = Duration::from_secs(8);
 /// How long an operator command waits for etcd.
 pub const QUESTION: Duration = Duration::from_secs(10);
 
@@ -47,9 +45,7 @@ const fn is_less(shorter: Duration, longer: Duration) -> bool {
 
 const _: () = assert!(is_less(LONGEST_END.saturating_mul(2), ROOM_FOR_THE_END.saturating_add(Duration::from_nanos(1))));
 const _: () = assert!(is_less(UNCONFIRMED, LONGEST_END));
-const _: () = assert!(
-    is_less(RELEASE_ATTEMPT, RELEASE) && is_less(RELEASE, RELEASE_PROCESS) && is_less(RELEASE_ATTEMPT, QUESTION)
-);
+const _: () = assert!(is_less(REQUEST, REVOCATION) && is_less(REQUEST, QUESTION));
 const _: () = assert!(is_less(GUARD_BEAT, SILENT_GUARD));
 
 impl Timing {

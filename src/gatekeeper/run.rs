@@ -17,7 +17,7 @@ use crate::{
         protocol::{Action, Event, Meaning, Signal},
     },
     etcd::{client::EtcdClient, store::Store},
-    guard::{Guard, Report},
+    guard::{Guard, Order, Report},
     settings::ElectionConfig,
 };
 
@@ -99,7 +99,13 @@ async fn drive<S: Store, C: Clock>(
                         etcd.forget_cluster();
                         cluster_is_lost = false;
                     }
-                    Action::Order(order) => guard.order(order),
+                    Action::Order(order) => {
+                        guard.order(order);
+                        // Afterwards, so that the start need not wait for it.
+                        if let (Order::Start { .. }, Some(cluster)) = (order, etcd.membership().ours()) {
+                            guard.order(Order::Cluster(cluster));
+                        }
+                    }
                     Action::Progress(progress) => instance.on(&progress),
                     Action::Suspend => drop(signal::raise(signal::Signal::SIGSTOP)),
                     Action::Exit(exit) => return exit,

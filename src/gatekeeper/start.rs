@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     lifecycle::{Instance, Lifecycle},
+    revocation,
     run::{self, RunSettings},
 };
 use crate::{
@@ -39,7 +40,7 @@ pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: O
         original,
         log: style,
         stderr,
-        release_program: None,
+        revoke: revocation::revoker(config.etcd.clone()),
     };
     let guarded = guard::start(setup).map_err(StartError::no_room("the guard"))?;
     log::writer::release_stdout();

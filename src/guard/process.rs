@@ -243,7 +243,8 @@ impl Process {
                  as another user; the lease is kept",
                 tried.as_secs()
             )),
-            Action::Release(lease) => match self.release.revoke(lease, &self.signals) {
+            Action::PrepareRelease(cluster) => self.release.prepare(cluster),
+            Action::Release(lease) => match self.release.revoke(lease) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => {
                     self.log.warn("guard", &format!("could not revoke lease {lease}; it will expire"));

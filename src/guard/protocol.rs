@@ -7,6 +7,8 @@ use crate::core::{names::LeaseId, timing::Deadlines};
 pub enum Order {
     /// The lease to revoke if the gatekeeper dies; `None` once it has been revoked.
     Lease(Option<LeaseId>),
+    /// The etcd cluster that has this lease.
+    Cluster(u64),
     /// Start the command, with its first deadlines.
     Start {
         /// When the command is stopped and killed unless the guard is fed.

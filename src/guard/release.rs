@@ -1,73 +1,125 @@
 //! Revokes the lease after the gatekeeper has died, so that the next instance need not wait until the lease expires.
 //!
-//! The guard has no etcd client. It executes the program once more for this, with the arguments and the environment of the
-//! gatekeeper, and waits for it at most [`RELEASE_PROCESS`].
+//! The guard has no etcd client. It forks a process for this, the revoker, which connects to etcd while the command is being stopped.
+//! The revoker learns which lease to revoke only after the process tree has exited, so it cannot revoke the lease of a running
+//! command. The guard waits for it only then, and at most [`REVOCATION`].
 
 use std::{
-    env,
-    ffi::OsString,
     io,
-    os::fd::AsFd,
-    path::{Path, PathBuf},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
 use nix::{
-    libc::SIGKILL,
+    errno::Errno,
+    libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::Signal,
+        socket::{MsgFlags, recv, send},
+    },
+    unistd::{ForkResult, Pid, getpid},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::wire;
+use crate::{
+    core::{clock::Instant, limits::REVOCATION, names::LeaseId},
+    system::fork::fork_unreported,
 };
 
-use super::{
-    protocol::CommandEnd,
-    signals::{Original, Signals},
-    spawn::{Image, start_image},
-    tree,
-    wait::{self, Waited},
-};
-use crate::core::{clock::Instant, limits::RELEASE_PROCESS, names::LeaseId};
+/// The code of the revoker: connects to etcd, waits for the lease, revokes it, and returns whether that succeeded. The first argument
+/// is the cluster that the gatekeeper used, if the guard knows it.
+pub type Revoke = Box<dyn Fn(Option<u64>, Awaited<'_>) -> bool>;
 
-/// The program, arguments and signal dispositions for the process that revokes the lease.
+/// The lease that the revoker will have to revoke.
 #[derive(Debug)]
+pub struct Awaited<'a>(BorrowedFd<'a>);
+
+impl Awaited<'_> {
+    /// Waits until the process tree has exited, and returns the lease to revoke; `None` if there is none.
+    pub async fn lease(self) -> Option<LeaseId> {
+        // SAFETY: the descriptor is borrowed, so it stays open and unchanged.
+        let socket = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) }.ok()?;
+        loop {
+            let mut ready = socket.readable().await.ok()?;
+            let mut lease = [0; size_of::<i64>()];
+            match recv(self.0.as_raw_fd(), &mut lease, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => return (length == lease.len()).then(|| LeaseId(i64::from_ne_bytes(lease))),
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// The guard's end of the revoker.
 pub(super) struct Release {
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    original: Original,
+    revoke: Revoke,
+    cluster: Option<u64>,
+    /// The socket to the revoker, which closes it when it ends.
+    revoker: Option<OwnedFd>,
 }
 
 impl Release {
-    /// The flag that makes the program revoke a lease. Its value is the lease id in hexadecimal.
-    pub(super) const FLAG: &str = "--release-lease=";
-
-    /// `program` is this program if it is `None`; tests use another one.
-    pub(super) fn new(program: Option<PathBuf>, original: Original) -> Self {
-        // An update may have replaced the file, so it is not executed by its name.
-        let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        Self { program, arguments: env::args_os().collect(), original }
+    pub(super) const fn new(revoke: Revoke) -> Self {
+        Self { revoke, cluster: None, revoker: None }
     }
 
-    /// Revokes `lease` and returns whether that succeeded.
-    pub(super) fn revoke(&self, lease: LeaseId, signals: &Signals) -> io::Result<bool> {
-        let mut arguments = self.arguments.clone();
-        arguments.insert(1.min(arguments.len()), OsString::from(format!("{}{lease}", Self::FLAG)));
-        let environment =
-            env::vars_os().filter_map(|(name, value)| super::spawn::variable(&name, &value).ok()).collect();
-        let child = start_image(&Image::new(Path::new(&self.program), &arguments, environment)?, &self.original)?.pid;
-        let until = Instant::now() + RELEASE_PROCESS;
+    /// Forks the revoker, which connects to this cluster.
+    pub(super) fn prepare(&mut self, cluster: Option<u64>) {
+        self.cluster = cluster;
+        // If a limit prevents it, `revoke` tries again: by then the command has exited.
+        self.revoker = self.fork().ok();
+    }
+
+    /// Revokes `lease` and returns whether that succeeded. Must only be called when the process tree has exited.
+    pub(super) fn revoke(&mut self, lease: LeaseId) -> io::Result<bool> {
+        let revoker = self.revoker.take().map_or_else(|| self.fork(), Ok)?;
+        send(revoker.as_raw_fd(), &lease.0.to_ne_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+        let until = Instant::now() + REVOCATION;
         loop {
-            match wait::reap(Some(child)) {
-                Waited::Ended(_, end) => return Ok(end == CommandEnd::Exited(0)),
-                Waited::NoChildren => return Ok(false),
-                Waited::Nothing | Waited::Stopped(..) => {}
+            match recv(revoker.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => return Ok(length > 0),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
             let left = until.saturating_since(Instant::now());
             if left.is_zero() {
-                tree::signal_child(child, SIGKILL);
                 return Ok(false);
             }
-            // SIGCHLD ends the poll. At most one second at a time, as its clock stands still during suspend.
+            // At most one second at a time, as the clock of `poll` stands still during suspend.
             let step = PollTimeout::try_from(left.min(Duration::from_secs(1))).unwrap_or(PollTimeout::ZERO);
-            let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], step);
-            while signals.read().is_some() {}
+            let _ = poll(&mut [PollFd::new(revoker.as_fd(), PollFlags::POLLIN)], step);
+        }
+    }
+
+    fn fork(&self) -> io::Result<OwnedFd> {
+        let (ours, theirs) = wire::pair()?;
+        let guard = getpid();
+        // SAFETY: the guard has one thread, and the child ends by `_exit`.
+        match unsafe { fork_unreported() }? {
+            ForkResult::Parent { .. } => Ok(ours),
+            ForkResult::Child => {
+                drop(ours);
+                // A panic must not unwind into the loop of the guard, of which this process is a copy.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.run(guard, &theirs)));
+                // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// Runs the revoker in this process.
+    fn run(&self, guard: Pid, socket: &OwnedFd) {
+        let _ = prctl::set_name(c"await-revoker");
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        // The guard may have died before the line above.
+        if Pid::parent() == guard && (self.revoke)(self.cluster, Awaited(socket.as_fd())) {
+            let _ = send(socket.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL);
         }
     }
 }

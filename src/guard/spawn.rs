@@ -211,22 +211,18 @@ impl Command {
         let prepared = self.image.pointers();
         let original = self.original;
         let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
-        spawn(&prepared, &original, Own::Group { foreground, stderr, cgroup: cgroup.map(Cgroup::entrance) })
+        spawn(&prepared, &original, Own { foreground, stderr, cgroup: cgroup.map(Cgroup::entrance) })
     }
 }
 
-/// What the child does not share with this process.
+/// What the child does not share with this process, beside its process group.
 #[derive(Clone, Copy)]
-pub(super) enum Own {
-    /// It has its own process group, the stderr that this program was started with, and a cgroup.
-    Group { foreground: bool, stderr: Option<RawFd>, cgroup: Option<RawFd> },
-    /// It shares everything.
-    Nothing,
-}
-
-/// Executes an image in a child that is killed when this process dies.
-pub(super) fn start_image(image: &Image, original: &Original) -> io::Result<Spawned> {
-    spawn(&image.pointers(), original, Own::Nothing)
+struct Own {
+    /// Whether its process group is put into the foreground.
+    foreground: bool,
+    /// The stderr that this program was started with.
+    stderr: Option<RawFd>,
+    cgroup: Option<RawFd>,
 }
 
 fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<Spawned> {
@@ -235,10 +231,8 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
     // SAFETY: the child makes only system calls, none of which allocates, until it executes or ends.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
-            if let Own::Group { .. } = own {
-                // The child does this, too, so that the group exists before either of them continues.
-                let _ = setpgid(child, child);
-            }
+            // The child does this, too, so that the group exists before either of them continues.
+            let _ = setpgid(child, child);
             Ok(Spawned { pid: child, outcome: Some(outcome) })
         }
         ForkResult::Child => {
@@ -255,19 +249,17 @@ fn spawn(prepared: &Pointers<'_>, original: &Original, own: Own) -> io::Result<S
 
 /// Prepares the child and executes the image; returns only on failure. Async-signal-safe.
 fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: Pid) -> Errno {
-    if let Own::Group { foreground, stderr, cgroup } = own {
-        if let Some(entrance) = cgroup {
-            cgroup::enter(entrance);
-        }
-        if let Some(stderr) = stderr {
-            // SAFETY: async-signal-safe; both are open.
-            unsafe { libc::dup2(stderr, 2) };
-        }
-        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
-        if foreground {
-            // Before execve, as the command could otherwise be stopped when it reads from the terminal. SIGTTOU is still blocked.
-            Terminal::give_to(getpid());
-        }
+    if let Some(entrance) = own.cgroup {
+        cgroup::enter(entrance);
+    }
+    if let Some(stderr) = own.stderr {
+        // SAFETY: async-signal-safe; both are open.
+        unsafe { libc::dup2(stderr, 2) };
+    }
+    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if own.foreground {
+        // Before execve, as the command could otherwise be stopped when it reads from the terminal. SIGTTOU is still blocked.
+        Terminal::give_to(getpid());
     }
     // SAFETY: no memory is involved.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };

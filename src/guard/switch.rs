@@ -52,7 +52,9 @@ pub enum Action {
     Report(Report),
     /// Log that the process tree has not exited this long after SIGKILL.
     WarnNotExited(Duration),
-    /// Revoke the lease, as the gatekeeper cannot.
+    /// Prepare to revoke the lease, but do not revoke it. The cluster that has it is `None` if the gatekeeper did not report it.
+    PrepareRelease(Option<u64>),
+    /// Revoke the lease, as the gatekeeper cannot. The process tree has exited.
     Release(LeaseId),
     /// Exit.
     Exit,
@@ -64,6 +66,7 @@ pub struct Switch {
     stop_signal: i32,
     stop_grace: Duration,
     lease: Option<LeaseId>,
+    cluster: Option<u64>,
     duty: Duty,
     term: Option<Term>,
 }
@@ -114,7 +117,7 @@ impl Switch {
     /// A switch without a command.
     #[must_use]
     pub const fn new(stop_signal: i32, stop_grace: Duration) -> Self {
-        Self { stop_signal, stop_grace, lease: None, duty: Duty::Serving, term: None }
+        Self { stop_signal, stop_grace, lease: None, cluster: None, duty: Duty::Serving, term: None }
     }
 
     /// Handles `event` and the deadlines that have passed by `now`, and returns what to do.
@@ -193,7 +196,8 @@ impl Switch {
 
     fn obey(&mut self, order: Order, now: Instant, actions: &mut Vec<Action>) {
         match order {
-            Order::Lease(lease) => self.lease = lease,
+            Order::Lease(lease) => (self.lease, self.cluster) = (lease, None),
+            Order::Cluster(cluster) => self.cluster = Some(cluster),
             Order::Start { deadlines, token, lease } => self.start(deadlines, token, lease, now, actions),
             Order::Feed(_) => self.acknowledge_feed(actions),
             Order::Signal(signal) if signal == SIGTERM || signal == self.stop_signal => {
@@ -269,6 +273,9 @@ impl Switch {
         }
         self.duty = Duty::Orphaned;
         self.stop(now, actions);
+        if self.lease.is_some() {
+            actions.push(Action::PrepareRelease(self.cluster));
+        }
         if self.term.is_some() {
             actions.push(Action::Report(Report::Ending(Reason::GatekeeperGone)));
         }

@@ -13,6 +13,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use nix::{
@@ -333,12 +334,14 @@ fn after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked() {
     const NAME: &str = "after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked";
     if let Some(directory) = env::var_os(DIRECTORY) {
         let directory = PathBuf::from(directory);
+        let deaf = deaf_and_says_so(&directory.join("deaf"));
         let script =
-            format!("setsid sh -c 'echo $$ > {}; exec sleep 100' & {DEAF}", directory.join("daemon").display());
-        let setup = GuardSetup { release_program: Some(directory.join("release")), ..shell(&script) };
-        with_guard(setup, async |handle, _| {
+            format!("setsid sh -c 'echo $$ > {}; exec sleep 100' & {deaf}", directory.join("daemon").display());
+        let revoke = Box::new(revoker(directory.clone()));
+        with_guard(GuardSetup { revoke, ..shell(&script) }, async |handle, _| {
             handle.order(Order::Lease(Some(LEASE)));
             let command = started(handle, within(60_000, 70_000)).await;
+            handle.order(Order::Cluster(7));
             fs::write(directory.join("command"), command.to_string()).expect("write");
             rest_of_term(handle).await;
         });
@@ -346,23 +349,82 @@ fn after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked() {
     }
     let directory = tempfile::tempdir().expect("a directory");
     let at = |name: &str| directory.path().join(name);
-    let release = format!(
-        "#!/bin/sh\necho \"$1 $2 $ETCD_AWAIT_ELECTION_PASSWORD $(kill -0 $(cat {}) && echo alive)\" > {1}.new; mv {1}.new {1}",
-        at("command").display(),
-        at("released").display()
-    );
-    fs::write(at("release"), release).expect("write");
-    fs::set_permissions(at("release"), fs::Permissions::from_mode(0o755)).expect("chmod");
-
     let mut gatekeeper =
         second_run(NAME, "", directory.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
     let (command, daemon) = (pid_in(&at("command")), pid_in(&at("daemon")));
+    eventually("deaf", || at("deaf").exists().then_some(()));
     gatekeeper.kill().expect("killed");
     assert_eq!(gatekeeper.wait().expect("reaped").signal(), Some(SIGKILL));
 
-    let released = eventually("the lease revoked", || fs::read_to_string(at("released")).ok());
-    assert_eq!(released.trim(), "--release-lease=2a --exact secret");
+    let revoked = eventually("the lease revoked", || fs::read_to_string(at("revoked")).ok());
+    assert_eq!(revoked, "2a, command is dead: true, daemon is dead: true");
+    assert_eq!(fs::read_to_string(at("prepared")).expect("prepared"), "cluster 7, command is dead: false");
     assert!(is_dead(command) && is_dead(daemon));
+}
+
+/// Returns a revoker that writes what it knows before and after it learns the lease.
+fn revoker(directory: PathBuf) -> impl Fn(Option<u64>, Awaited<'_>) -> bool {
+    move |cluster, awaited| {
+        let write = |name: &str, text: String| {
+            fs::write(directory.join("new"), text).expect("write");
+            fs::rename(directory.join("new"), directory.join(name)).expect("rename");
+        };
+        let is_dead = |name: &str| is_dead(pid_in(&directory.join(name)));
+        let cluster = cluster.map_or_else(String::new, |id| id.to_string());
+        write("prepared", format!("cluster {cluster}, command is dead: {}", is_dead("command")));
+        let Ok(Some(lease)) = crate::system::runtime::run(awaited.lease()) else { return false };
+        let (command, daemon) = (is_dead("command"), is_dead("daemon"));
+        write("revoked", format!("{lease}, command is dead: {command}, daemon is dead: {daemon}"));
+        true
+    }
+}
+
+/// A revoker that hangs delays neither the stop nor the kill. A guard whose revoker has died exits.
+#[test]
+fn the_command_is_ended_in_time_whatever_the_revoker_does() {
+    const NAME: &str = "the_command_is_ended_in_time_whatever_the_revoker_does";
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        let directory = PathBuf::from(directory);
+        let revoke: Revoke = match env::var("REVOKER").expect("a variable").as_str() {
+            "hangs" => Box::new(|_, _| {
+                loop {
+                    thread::park()
+                }
+            }),
+            // SAFETY: ends a process that a guard has forked.
+            "dies" => Box::new(|_, _| unsafe { libc::_exit(1) }),
+            _ => Box::new(|_, _| panic!("a defect")),
+        };
+        with_guard(GuardSetup { revoke, ..shell(DEAF) }, async |handle, guard| {
+            handle.order(Order::Lease(Some(LEASE)));
+            let command = started(handle, within(60_000, 70_000)).await;
+            fs::write(directory.join("guard"), guard.to_string()).expect("write");
+            fs::write(directory.join("command"), command.to_string()).expect("write");
+            rest_of_term(handle).await;
+        });
+        return;
+    }
+    for revoker in ["hangs", "dies", "panics"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut gatekeeper = second_run(NAME, "", directory.path())
+            .env("REVOKER", revoker)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("runs");
+        let command = pid_in(&directory.path().join("command"));
+        let guard = pid_in(&directory.path().join("guard"));
+        gatekeeper.kill().expect("killed");
+        gatekeeper.wait().expect("reaped");
+        let killed = Instant::now();
+        eventually("the command is dead", || is_dead(command).then_some(()));
+        // The stop grace is 300 ms.
+        assert!(Instant::now().saturating_since(killed) < Duration::from_secs(5), "{revoker}");
+        if revoker != "hangs" {
+            eventually("the guard has exited", || is_dead(guard).then_some(()));
+            assert!(Instant::now().saturating_since(killed) < Duration::from_secs(5), "{revoker}");
+        }
+    }
 }
 
 #[test]

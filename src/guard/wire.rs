@@ -152,6 +152,7 @@ impl Message for Order {
             Self::Signal(signal) => pack(5, [bits(i64::from(signal))]),
             Self::Stop => pack(6, []),
             Self::Dismiss => pack(7, []),
+            Self::Cluster(cluster) => pack(8, [cluster]),
         }
     }
 
@@ -166,13 +167,17 @@ impl Message for Order {
             (5, [signal @ 1..=64, 0, 0, 0]) => Self::Signal(i32::try_from(signal).ok()?),
             (6, [0, 0, 0, 0]) => Self::Stop,
             (7, [0, 0, 0, 0]) => Self::Dismiss,
+            (8, [cluster, 0, 0, 0]) => Self::Cluster(cluster),
             _ => return None,
         })
     }
 
     fn is_superseded_by(&self, later: &Self) -> bool {
         match (self, later) {
-            (Self::Feed(_), Self::Feed(_)) | (Self::Lease(_), Self::Lease(_)) | (Self::Stop, Self::Stop) => true,
+            (Self::Feed(_), Self::Feed(_))
+            | (Self::Lease(_), Self::Lease(_))
+            | (Self::Cluster(_), Self::Cluster(_))
+            | (Self::Stop, Self::Stop) => true,
             // As in the kernel, a standard signal is pending only once.
             (Self::Signal(earlier), Self::Signal(later)) => earlier == later && !self.is_unlimited(),
             _ => false,
@@ -298,6 +303,7 @@ mod tests {
             (1i32..=64).prop_map(Order::Signal),
             Just(Order::Stop),
             Just(Order::Dismiss),
+            any::<u64>().prop_map(Order::Cluster),
         ]
     }
 

@@ -17,10 +17,11 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{prctl, stat::fstat},
-    unistd::{Pid, chdir, read, setpgid, write},
+    unistd::{ForkResult, Pid, chdir, read, setpgid, write},
 };
 
 use super::{stderr::dropped_lines, style::Style};
+use crate::system::fork::fork_unreported;
 
 /// Its name in `ps`.
 pub const NAME: &std::ffi::CStr = c"log-writer";
@@ -47,15 +48,13 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY));
     // Before the clone, as signals for all processes of a unit or of a terminal must not reach the log writer.
     let mask = set_mask(u64::MAX);
-    let none: libc::c_long = 0;
-    // SAFETY: there is no other thread that could hold a lock; without flags this is `fork` without an exit signal.
-    let cloned = Errno::result(unsafe { libc::syscall(libc::SYS_clone, none, none, none, none, none) });
-    if cloned != Ok(0) {
+    // SAFETY: there is no other thread, and the child ends by `_exit`.
+    let forked = unsafe { fork_unreported() };
+    if !matches!(forked, Ok(ForkResult::Child)) {
         set_mask(mask);
     }
-    match cloned {
-        Err(errno) => Err(errno.into()),
-        Ok(0) => {
+    match forked? {
+        ForkResult::Child => {
             // The pipes replace stdin and stdout, which the log writer must not hold open.
             let placed = replace(0, lines.as_fd()).and_then(|()| replace(1, end.as_fd()));
             // SAFETY: closes what no code of this process uses from here on; it ends by `_exit`.
@@ -73,7 +72,7 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
             // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
             unsafe { libc::_exit(0) }
         }
-        Ok(_) => {
+        ForkResult::Parent { .. } => {
             replace(2, pipe.as_fd())?;
             // There is only one call, so this never fails.
             let _ = ENDED.set(ended);

@@ -12,10 +12,7 @@ use super::{
     address::{self, EndpointList, StatusEndpoint},
     values::{self, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
-use crate::core::{
-    exit_code::Exit,
-    names::{LeaseId, LockName},
-};
+use crate::core::{exit_code::Exit, names::LockName};
 
 /// The argument with the name of an instance.
 pub(super) const NAME_OF_INSTANCE: &str = "name_of_instance";
@@ -45,10 +42,6 @@ pub(super) struct GateArgs {
     pub(super) status: StatusArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
-
-    /// Revoke this lease and exit. The guard runs this after its gatekeeper was killed.
-    #[arg(long, hide = true, require_equals = true, value_name = "LEASE", value_parser = quoted(values::lease))]
-    pub(super) release_lease: Option<LeaseId>,
 
     /// Command to run while leading, with its arguments. Without any election setting it is executed at once.
     #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]

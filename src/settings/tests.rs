@@ -196,8 +196,6 @@ fn operator_commands() {
         assert!(matches!(mode, Mode::Install { folder, json: true } if folder.as_os_str() == "/tmp"));
     }
     assert!(matches!(mode(&["ctl", "pages", "/tmp"], &[]), Mode::Pages(folder) if folder.as_os_str() == "/tmp"));
-    let release = mode(&["--release-lease=694d7f2a", "--lock-name=l", "true"], &ENOUGH);
-    assert!(matches!(release, Mode::Release { lease: LeaseId(0x694d_7f2a), .. }));
     assert!(matches!(mode(&["--version"], &[]), Mode::Answer(text) if text.contains(env!("CARGO_PKG_VERSION"))));
     for (args, variables, why) in [
         (
@@ -221,9 +219,6 @@ fn operator_commands() {
         (vec!["ctl", "install"], vec![], "<DIR>"),
         (vec!["ctl", "shwo"], vec![], "show"),
         (vec!["ctl", "show", "name", "true"], ENOUGH.to_vec(), "unexpected argument 'true'"),
-        (vec!["--release-lease=1"], vec![], "--release-lease requires --lock-name (or"),
-        (vec!["--release-lease=xyz"], ENOUGH.to_vec(), "'xyz' is not a valid lease ID"),
-        (vec!["--release-lease=0"], ENOUGH.to_vec(), "hexadecimal"),
         (vec!["--lok-name=x", "true"], vec![], "--lock-name"),
         (vec!["--lock-name=x", "--lock-name=y", "true"], vec![], "multiple times"),
         (vec!["--lock-name"], vec![], "a value is required"),
@@ -267,7 +262,7 @@ fn the_help_has_each_flag_variable_default_and_exit_code() {
             assert!(all.contains(&part), "{part} is not in the help:\n{all}");
         }
     }
-    assert!(all.contains("128+n") && all.contains("ctl") && !all.contains("release-lease"), "{all}");
+    assert!(all.contains("128+n") && all.contains("ctl"), "{all}");
     assert!(!all.contains("hunter2"), "{all}");
     let ctl = help(&["ctl", "--help"]);
     assert!(ctl.contains("healthcheck") && !ctl.contains("pages"), "{ctl}");

@@ -7,7 +7,7 @@ use nix::{libc, sys::signal::Signal};
 use tracing_subscriber::filter::Targets;
 
 use crate::core::{
-    names::{LeaseId, LockName, LockNameError},
+    names::{LockName, LockNameError},
     text::excerpt,
 };
 
@@ -27,12 +27,6 @@ pub(super) fn secret(text: &str) -> Result<Secret, String> {
 /// The name of a lock.
 pub(super) fn lock_name(text: &str) -> Result<LockName, LockNameError> {
     text.parse()
-}
-
-/// The ID of a lease, as the guard writes it.
-pub(super) fn lease(text: &str) -> Result<LeaseId, &'static str> {
-    let lease = i64::from_str_radix(text, 16).ok().filter(|lease| *lease > 0).map(LeaseId);
-    lease.ok_or("is not a valid lease ID; use hexadecimal")
 }
 
 /// `15` and `15s` are seconds, `1500ms` milliseconds, `2m` minutes.
@@ -241,14 +235,6 @@ mod tests {
         }
         for text in ["", "inof", "info,", "a=b", "=info", "a b=info", "info h2=debug", "[x]=info", "2"] {
             assert!(filter(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn leases() {
-        assert_eq!(lease("694d7f2a"), Ok(LeaseId(0x694d_7f2a)));
-        for text in ["", "0", "-1", "xyz", "0x1"] {
-            assert!(lease(text).is_err(), "{text}");
         }
     }
 

@@ -115,7 +115,7 @@ impl Instance {
                         story::tell(|| format!("{}'s guard sends SIGTERM to the command", story::speaker()));
                         self.command.stopping = true;
                     }
-                    Action::Signal(_) | Action::WarnNotExited(_) => {}
+                    Action::Signal(_) | Action::WarnNotExited(_) | Action::PrepareRelease(_) => {}
                     Action::StopTree => self.command.stopping = self.command.runs(),
                     Action::KillTree => self.command.kill(),
                     Action::Report(report) => {

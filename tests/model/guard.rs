@@ -57,7 +57,7 @@ impl GuardProcess {
                 match action {
                     Action::Start { token, .. } => self.tree.start(token, &self.own),
                     Action::Signal(15) => self.tree.terminate(),
-                    Action::Signal(_) | Action::WarnNotExited(_) => {}
+                    Action::Signal(_) | Action::WarnNotExited(_) | Action::PrepareRelease(_) => {}
                     Action::StopTree => self.tree.terminate_rest(),
                     Action::KillTree => self.tree.kill(),
                     // The gatekeeper may have ended.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::{clock::Instant, limits::RELEASE_ATTEMPT, timing::Timing};
+use crate::core::{clock::Instant, limits::REQUEST, timing::Timing};
 
 /// The latest possible instant.
 pub(crate) const NEVER: Instant = Instant::from_boot(Duration::MAX);
@@ -35,6 +35,6 @@ impl RequestTimeouts {
 impl Default for RequestTimeouts {
     /// Returns the limits for requests outside of an election.
     fn default() -> Self {
-        Self { hedge_delay: Duration::from_millis(500), attempt_limit: RELEASE_ATTEMPT, pause: Duration::from_secs(1) }
+        Self { hedge_delay: Duration::from_millis(500), attempt_limit: REQUEST, pause: Duration::from_secs(1) }
     }
 }

@@ -118,7 +118,7 @@ fn a_second_start_is_invalid_and_stops_the_first() {
     let [signal, cont] = STOPS;
     assert_eq!(
         switch.on(start(until(100, 104)), at(1)),
-        [signal, cont, report(Report::Ending(Reason::GatekeeperGone))]
+        [signal, cont, Action::PrepareRelease(None), report(Report::Ending(Reason::GatekeeperGone))]
     );
 }
 
@@ -168,8 +168,12 @@ fn orphans_are_ended_and_a_new_term_can_begin() {
 #[test]
 fn without_a_gatekeeper_it_stops_the_command_revokes_the_lease_and_exits() {
     let mut switch = running();
+    switch.on(Event::Order(Order::Cluster(7)), at(1));
     let [signal, cont] = STOPS;
-    assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [signal, cont, report(Report::Ending(Reason::GatekeeperGone))]);
+    assert_eq!(
+        switch.on(Event::GatekeeperGone, at(1)),
+        [signal, cont, Action::PrepareRelease(Some(7)), report(Report::Ending(Reason::GatekeeperGone))]
+    );
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), []);
     let end = CommandEnd::Signaled(3);
     switch.on(Event::MainEnded(end), at(2));
@@ -185,7 +189,10 @@ fn without_a_command_it_exits_at_once() {
     let lease = |lease| Event::Order(Order::Lease(lease));
     let mut switch = idle();
     switch.on(lease(Some(LEASE)), at(0));
-    assert_eq!(switch.clone().on(Event::GatekeeperGone, at(1)), [Action::Release(LEASE), Action::Exit]);
+    assert_eq!(
+        switch.clone().on(Event::GatekeeperGone, at(1)),
+        [Action::PrepareRelease(None), Action::Release(LEASE), Action::Exit]
+    );
     assert_eq!(switch.clone().on(Event::Order(Order::Dismiss), at(1)), [Action::Exit], "the gatekeeper owns the lease");
     switch.on(lease(None), at(1));
     assert_eq!(switch.on(Event::GatekeeperGone, at(1)), [Action::Exit]);
