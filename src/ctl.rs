@@ -3,9 +3,12 @@
 mod access;
 pub mod healthcheck;
 pub mod install;
+mod interrupt;
 pub mod list;
 pub mod pages;
+mod screen;
 pub mod show;
+pub mod watch;
 
 /// Prints a text. A closed stream is ignored, where `print!` would panic.
 pub fn print(text: &dyn std::fmt::Display, stream: &mut dyn std::io::Write) {

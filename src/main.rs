@@ -1,10 +1,14 @@
 //! Selects the role of this process: pass-through, gatekeeper (which forks the guard), or an operator command.
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use etcd_await_election::{
     core::{exit_code::Exit, start_error::StartError},
-    ctl::{healthcheck, install, list, pages, print, show},
+    ctl::{healthcheck, install, list, pages, print, show, watch},
     gatekeeper,
     guard::{self, signals::Original},
     log::{self, Style},
@@ -35,6 +39,10 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Gate(_) => log::init_without_waiting(&log).map_err(StartError::no_room("the log writer"))?,
         // Pass-through needs no log.
         Mode::PassThrough(_) if remarks.is_empty() => (Style::PLAIN, None),
+        // Lines would destroy the table, which says itself what is wrong.
+        Mode::Show { watch: true, .. } if io::stdout().is_terminal() && io::stderr().is_terminal() => {
+            (Style::PLAIN, None)
+        }
         _ => (log::init(&log), None),
     };
     for remark in remarks {
@@ -43,7 +51,8 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
     match mode {
         Mode::PassThrough(command) => Err(guard::not_executed(&command[0], guard::exec(&command, &original))),
         Mode::Gate(config) => gatekeeper::start(&config, style, stderr, original),
-        Mode::Show { lock, etcd, json } => runtime::run(show::show(&lock, &etcd, json))?,
+        Mode::Show { lock, etcd, json, watch: true } => runtime::run(watch::watch(&lock, &etcd, json))?,
+        Mode::Show { lock, etcd, json, watch: false } => runtime::run(show::show(&lock, &etcd, json))?,
         Mode::List { prefix, etcd, json } => runtime::run(list::list(&prefix, &etcd, json))?,
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
         Mode::Install { folder, json } => install::install(&folder, json),

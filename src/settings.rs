@@ -49,6 +49,8 @@ pub enum Mode {
         etcd: EtcdConfig,
         /// Print for programs.
         json: bool,
+        /// Follow its changes.
+        watch: bool,
     },
     /// Print the locks whose names begin with a prefix.
     List {
@@ -192,7 +194,10 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
     let (mode, log) = match args.verb {
         Verb::Show(show) => {
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
-            (Mode::Show { lock: show.lock.lock_name, etcd, json: show.json }, LogConfig::new(show.log))
+            (
+                Mode::Show { lock: show.lock.lock_name, etcd, json: show.json, watch: show.watch },
+                LogConfig::new(show.log),
+            )
         }
         Verb::List(list) => {
             let etcd = EtcdConfig::new(list.etcd, sources, &mut remarks)?;

@@ -35,6 +35,11 @@ pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Ex
 
 /// Reads a lock and the time left of its holder's lease. Retries until etcd answers; returns an error only if it denies access.
 pub(super) async fn read(lock: &LockName, client: &Client) -> Result<LockState, StoreError> {
+    read_at(lock, client).await.map(|(state, _)| state)
+}
+
+/// Does the same, and returns the revision as well.
+pub(super) async fn read_at(lock: &LockName, client: &Client) -> Result<(LockState, i64), StoreError> {
     let requests = lock.requests().map(Get::names);
     let read = async |store: &Endpoint| read_lock(lock, &requests, async |gets: &[Get]| store.read(gets).await).await;
     let view = View::new(lock, client.hedged(read).await?);
@@ -42,7 +47,7 @@ pub(super) async fn read(lock: &LockName, client: &Client) -> Result<LockState, 
         Some(lease) => client.hedged(async |store| store.time_to_live(lease).await).await?,
         None => None,
     };
-    Ok(LockState::new(lock, &view, ttl_left))
+    Ok((LockState::new(lock, &view, ttl_left), view.revision))
 }
 
 /// The state of a lock in etcd at one moment. The names of the fields are those of the JSON output.
@@ -128,6 +133,88 @@ impl LockState {
     }
 }
 
+impl LockState {
+    /// Returns the JSON object on one line, with the age of a state that could not be read again.
+    pub(super) fn document(&self, stale: Option<Duration>) -> String {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            #[serde(flatten)]
+            state: &'a LockState,
+            #[serde(serialize_with = "seconds")]
+            stale_seconds: Option<Duration>,
+        }
+        let document = Document { state: self, stale_seconds: stale };
+        text::escaped_json(&serde_json::to_string(&document).unwrap_or_default()).into_owned()
+    }
+
+    /// Returns the state after this time, if nothing has changed: the lease is not renewed.
+    pub(super) fn later(&self, by: Duration) -> Self {
+        let mut later = self.clone();
+        if let Some(left) = later.holder.as_mut().and_then(|holder| holder.ttl_left.as_mut()) {
+            *left = left.saturating_sub(by);
+        }
+        later
+    }
+
+    /// Returns what does not change by itself.
+    pub(super) fn without_time(&self) -> Self {
+        let mut state = self.clone();
+        if let Some(left) = state.holder.as_mut().and_then(|holder| holder.ttl_left.as_mut()) {
+            *left = Duration::ZERO;
+        }
+        state
+    }
+
+    /// Returns the state on one line.
+    pub(super) fn summary(&self) -> String {
+        const MOST: usize = 20;
+        let holder = self.holder.as_ref().map_or_else(
+            || "nobody holds it".to_owned(),
+            |holder| format!("held by {}, fencing token {}", text::escaped(&holder.identity), holder.token),
+        );
+        let waiting = self.queue.iter().take(MOST).map(|waiting| {
+            let identity = text::escaped(&waiting.identity);
+            match waiting.note() {
+                "" => identity.into_owned(),
+                note => format!("{identity} ({note})"),
+            }
+        });
+        let mut waiting = waiting.collect::<Vec<_>>().join(", ");
+        if self.queue.len() > MOST {
+            waiting += &format!(" and {} more", self.queue.len() - MOST);
+        }
+        let queue = if waiting.is_empty() { "nobody waits".to_owned() } else { format!("waiting: {waiting}") };
+        let evicted = self.evicted.iter().map(|identity| format!("; evicted by force: {}", text::escaped(identity)));
+        format!("lock {}: {holder}; {queue}{}", text::escaped(&self.lock), evicted.collect::<String>())
+    }
+
+    /// Returns a table. Identities are cut as far as necessary for this number of columns, so that their notes are visible.
+    pub(super) fn table(&self, columns: usize) -> String {
+        // What is in a row beside the identity: number, lease, note and spaces.
+        const OTHER_COLUMNS: usize = 48;
+        const SHORTEST: usize = 8;
+        let most = columns.saturating_sub(OTHER_COLUMNS).max(SHORTEST);
+        let mut shown = self.clone();
+        let queue = shown.queue.iter_mut().map(|waiting| &mut waiting.identity);
+        let holder = shown.holder.iter_mut().map(|holder| &mut holder.identity);
+        for identity in queue.chain(holder) {
+            // Escaped before it is cut, as escapes take room, and escaping is idempotent.
+            *identity = text::shortened(&text::escaped(identity), most - 1).into_owned();
+        }
+        shown.to_string()
+    }
+}
+
+impl Waiting {
+    const fn note(&self) -> &'static str {
+        match (self.forced, self.foreign) {
+            (true, _) => "requests a handover",
+            (_, true) => "another etcd client",
+            _ => "",
+        }
+    }
+}
+
 impl fmt::Display for LockState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "lock {}", text::escaped(&self.lock))?;
@@ -153,11 +240,7 @@ impl fmt::Display for LockState {
         let lease = self.queue.iter().map(|waiting| waiting.lease.len()).max().unwrap_or(0).max("LEASE".len());
         writeln!(f, "\n{:>4}  {:name$}  {:lease$}  NOTE", "NEXT", "IDENTITY", "LEASE")?;
         for (waiting, identity) in self.queue.iter().zip(&names) {
-            let note = match (waiting.forced, waiting.foreign) {
-                (true, _) => "requests a handover",
-                (_, true) => "another etcd client",
-                _ => "",
-            };
+            let note = waiting.note();
             let row = format!("{:>4}  {identity:name$}  {:lease$}  {note}", waiting.number, waiting.lease);
             writeln!(f, "{}", row.trim_end())?;
         }
@@ -203,6 +286,34 @@ mod tests {
              \x20  2  a\\u{1b}[2J  9\n\
              \x20  3  x           a      another etcd client\n";
         assert_eq!(state().to_string(), expected);
+    }
+
+    #[test]
+    fn in_80_columns_a_long_identity_is_cut_and_its_note_is_visible() {
+        let mut state = state();
+        state.holder.as_mut().expect("a holder").identity = "h".repeat(300);
+        state.queue[0].identity = "\u{1b}".repeat(300);
+        let table = state.table(80);
+        assert!(table.lines().all(|line| line.chars().count() <= 120), "{table}");
+        let row = table.lines().find(|line| line.ends_with("requests a handover")).expect("a row");
+        assert!(row.chars().count() <= 80 && row.contains('…') && !row.contains('\u{1b}'), "{row}");
+        assert!(state.table(20).contains("requests a handover"));
+    }
+
+    #[test]
+    fn one_line_has_all_that_changes_except_the_time() {
+        let state = state();
+        let expected = "lock db: held by node-1, fencing token 42; waiting: node-2 (requests a handover), a\\u{1b}[2J, \
+             x (another etcd client); evicted by force: old";
+        assert_eq!(state.summary(), expected);
+        assert_eq!(state.without_time(), state.later(Duration::from_secs(3)).without_time());
+        let json: serde_json::Value =
+            serde_json::from_str(&state.later(Duration::from_secs(2)).document(Some(Duration::from_secs(2))))
+                .expect("JSON");
+        assert_eq!((&json["holder"]["ttl_left_seconds"], &json["stale_seconds"]), (&10.into(), &2.into()));
+        let mut many = state;
+        many.queue = vec![many.queue[0].clone(); 500];
+        assert!(many.summary().contains(" and 480 more"));
     }
 
     #[test]

@@ -76,6 +76,18 @@ impl LockName {
         lock.parse().ok()
     }
 
+    /// Returns the ranges of all keys that can belong to the lock; other keys can be there as well.
+    #[must_use]
+    pub fn all_keys(&self) -> [Range; 3] {
+        [Range::Key(self.holder()), Range::Prefix(self.below("~")), self.foreign_entries()]
+    }
+
+    /// Returns whether the name of a key is one of this program's below the lock.
+    #[must_use]
+    pub fn is_own_key(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.below("~"))
+    }
+
     /// Returns the range of the queue entries of this program.
     #[must_use]
     pub fn own_entries(&self) -> Range {

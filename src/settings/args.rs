@@ -265,9 +265,13 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
-    /// Print one JSON object.
+    /// Print one JSON object; with --watch, one on a line for each change.
     #[arg(long)]
     pub(super) json: bool,
+
+    /// Show it until Ctrl-C is pressed, and follow its changes: as a table on a terminal, otherwise with one line for each change.
+    #[arg(long)]
+    pub(super) watch: bool,
 
     #[command(flatten)]
     pub(super) instance: InstanceArgs,

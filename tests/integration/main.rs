@@ -29,6 +29,7 @@ mod partition;
 mod pass_through;
 mod rotation;
 mod show;
+mod show_watch;
 mod signals;
 mod srv;
 mod status;

@@ -8,6 +8,8 @@ use std::{
 
 use nix::{libc, pty::openpty};
 
+use crate::{timing::Timing, wait::eventually};
+
 /// A terminal. A program that is started [on](crate::Setup::on) it belongs to its session.
 #[derive(Debug)]
 pub struct Terminal {
@@ -28,6 +30,8 @@ impl Terminal {
             // SAFETY: a flag of a descriptor that is open. Other processes of this test run must not inherit it.
             unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         }
+        // SAFETY: a flag of a descriptor that is open, so that a read does not wait without end.
+        unsafe { libc::fcntl(pty.master.as_raw_fd(), libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK) };
         Self { master: pty.master.into(), slave: pty.slave }
     }
 
@@ -39,15 +43,25 @@ impl Terminal {
         (&self.master).write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits for more output and returns it.
+    /// Returns what the terminal shows until there is this text.
     ///
     /// # Panics
-    /// If the terminal has been closed.
+    /// If it is not shown in time.
     #[must_use]
-    pub fn read(&self) -> String {
+    #[track_caller]
+    pub fn read_until(&self, text: &str) -> String {
+        let mut shown = Vec::new();
         let mut bytes = [0; 1024];
-        let count = (&self.master).read(&mut bytes).expect("the terminal shows something");
-        String::from_utf8_lossy(&bytes[..count]).into_owned()
+        eventually(Timing::START, &format!("the terminal shows {text:?}"), || {
+            while let Ok(count) = (&self.master).read(&mut bytes) {
+                shown.extend_from_slice(&bytes[..count]);
+                let screen = String::from_utf8_lossy(&shown);
+                if screen.contains(text) {
+                    return Ok(screen.into_owned());
+                }
+            }
+            Err(String::from_utf8_lossy(&shown).into_owned())
+        })
     }
 
     /// Returns the side of the program.

@@ -1,0 +1,143 @@
+//! Where `ctl show --watch` prints: the screen of a terminal, which is redrawn, or a stream, with one line for each change.
+
+use std::{
+    cell::Cell,
+    env,
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd as _,
+};
+
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::{getpgrp, tcgetpgrp},
+};
+
+/// Where to print.
+pub(super) enum Screen {
+    /// The alternate screen of a terminal. Dropping it restores the terminal.
+    Terminal {
+        /// Whether the terminal shows it, which a shell must not find after Ctrl-Z.
+        entered: Cell<bool>,
+    },
+    /// A pipe, a file, or a terminal without cursor movement.
+    Stream,
+}
+
+impl Screen {
+    /// Returns the screen of stdout. `lines` prints lines in any case.
+    pub(super) fn of_stdout(lines: bool) -> Self {
+        let can_move = env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        if lines || !can_move || !io::stdout().is_terminal() {
+            return Self::Stream;
+        }
+        Self::Terminal { entered: Cell::new(false) }
+    }
+
+    /// Replaces what the terminal shows with the text for this number of columns. Lines and columns without room are cut. Nothing is
+    /// drawn while the terminal belongs to another process group, as after `bg` in a shell.
+    pub(super) fn draw(&self, text: impl FnOnce(usize) -> String) -> io::Result<()> {
+        let Self::Terminal { entered } = self else { return Ok(()) };
+        if is_in_background() {
+            return Ok(());
+        }
+        if !entered.replace(true) {
+            // The alternate screen, without a cursor, and without wrapping, so that a wide character never moves the next line.
+            write("\x1b[?1049h\x1b[?25l\x1b[?7l")?;
+        }
+        let (rows, columns) = size();
+        write(&frame(&text(columns), rows, columns))
+    }
+
+    /// Restores the terminal, until something is drawn again.
+    pub(super) fn leave(&self) {
+        if matches!(self, Self::Terminal { entered } if entered.replace(false)) {
+            // If the terminal is gone, there is nothing to restore.
+            let _ = write("\x1b[?7h\x1b[?25h\x1b[?1049l");
+        }
+    }
+
+    /// Prints one line to a stream.
+    pub(super) fn line(text: &str) -> io::Result<()> {
+        write(&format!("{text}\n"))
+    }
+
+    /// Returns an error if the reader of stdout has closed it, which a write would report only at the next change.
+    pub(super) fn check_reader() -> io::Result<()> {
+        let stdout = io::stdout();
+        let mut stdout = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        poll(&mut stdout, PollTimeout::ZERO)?;
+        match stdout[0].revents() {
+            Some(events) if events.contains(PollFlags::POLLERR) => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Returns whether another process group is in the foreground of the terminal. Zero is one of another PID namespace.
+fn is_in_background() -> bool {
+    tcgetpgrp(io::stdout()).is_ok_and(|group| group.as_raw() > 0 && group != getpgrp())
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Returns the rows and columns of the terminal on stdout.
+fn size() -> (usize, usize) {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request writes to a `winsize`, which lives until the call returns.
+    let answer = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    let or = |value: u16, default| if answer == 0 && value > 0 { value.into() } else { default };
+    (or(size.ws_row, 24), or(size.ws_col, 80))
+}
+
+/// Returns what draws a text on a terminal of this size, from its first cell.
+fn frame(text: &str, rows: usize, columns: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let fits = lines.len() <= rows;
+    let shown = if fits { lines.len() } else { rows.saturating_sub(1) };
+    let more = (!fits).then(|| format!("… and {} more lines", lines.len() - shown));
+    let lines = lines[..shown].iter().copied().chain(more.as_deref());
+    let lines: Vec<_> = lines.map(|line| format!("{}\x1b[K", cut(line, columns))).collect();
+    // No line feed follows the last line, as it would scroll.
+    format!("\x1b[H{}\x1b[J", lines.join("\r\n"))
+}
+
+/// Returns at most this many characters of a line; the last one is `…` if there are more.
+fn cut(line: &str, columns: usize) -> String {
+    if line.chars().count() <= columns {
+        return line.to_owned();
+    }
+    line.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_has_no_more_rows_and_columns_than_the_terminal() {
+        let text = (0..500).map(|number| format!("{number} a-long-identity-that-does-not-fit\n")).collect::<String>();
+        for (rows, columns) in [(24, 80), (5, 20), (1, 1), (2, 3), (600, 10)] {
+            let frame = frame(&text, rows, columns);
+            let lines: Vec<_> = frame
+                .split("\r\n")
+                .map(|line| line.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", ""))
+                .collect();
+            assert!(lines.len() <= rows && !frame.ends_with('\n'), "{rows}");
+            assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:?}");
+            assert_eq!(frame.matches('\x1b').count(), lines.len() + 2);
+        }
+        assert!(frame(&text, 24, 80).contains("… and 477 more lines"));
+        assert_eq!(frame("a\nb\n", 24, 80), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
+    }
+}
