@@ -27,7 +27,7 @@ pub use self::{
     values::{LogFormat, NotifyReady, OnLoss, Secret},
     variables::Variables,
 };
-pub(crate) use self::{address::is_host, config::TARGET};
+pub(crate) use self::{address::is_host, config::TARGET, files::read_within_limits};
 use self::{
     args::{CTL, CtlArgs, GateArgs, LogArgs, Verb},
     sources::Sources,
@@ -214,6 +214,6 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
 }
 
 #[cfg(test)]
-mod documents;
+pub(crate) mod documents;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,15 @@
 //! The published status of an instance. The HTTP endpoint, the metrics and `sd_notify` show this one value; none of them
 //! sends a request to etcd.
 
+pub mod certificates;
 pub mod http;
 pub mod metrics;
+pub mod renewals;
 pub mod systemd;
 
 use std::time::Duration;
 
+use self::renewals::Renewals;
 use crate::core::{clock::Instant, text, timing::Deadlines};
 
 /// The phase of the election that this instance is in.
@@ -43,6 +46,8 @@ pub struct Status {
     pub phase: Phase,
     /// The identity that the holder key had when it was last read; it can be this instance's own.
     pub leader: Option<String>,
+    /// When `leader` was first read; `None` if the holder key has not been read, so that it is not known whether there is a leader.
+    pub leader_since: Option<Instant>,
     /// The fencing token, while this instance holds the lock.
     pub token: Option<i64>,
     /// The TTL that etcd granted.
@@ -73,7 +78,7 @@ pub struct Counters {
     /// Terms that ended by a loss of leadership.
     pub losses: u64,
     /// Renewals confirmed.
-    pub renewals: u64,
+    pub renewals: Renewals,
     /// Renewals that were not confirmed within a retry period.
     pub late_renewals: u64,
 }
@@ -87,6 +92,7 @@ impl Status {
             identity,
             phase: Phase::Joining,
             leader: None,
+            leader_since: None,
             token: None,
             ttl,
             renewed_at: None,
@@ -126,6 +132,12 @@ impl Status {
     #[must_use]
     pub fn known_leader(&self, now: Instant) -> Option<&str> {
         self.leader.as_deref().filter(|_| self.renewed_at.is_none() || self.has_recent_answer(now))
+    }
+
+    /// Returns whether there is a leader; `None` if that is not known, or was read more than a TTL ago.
+    #[must_use]
+    pub fn has_leader(&self, now: Instant) -> Option<bool> {
+        self.leader_since.filter(|_| self.has_recent_answer(now)).map(|_| self.leader.is_some())
     }
 
     /// Returns the status as one line of text.
@@ -192,15 +204,22 @@ pub(crate) mod tests {
         Status {
             phase: Phase::Running,
             leader: Some("me".into()),
+            leader_since: Some(at(90)),
             token: Some(42),
             renewed_at: Some(at(100)),
             deadlines: Some(Deadlines { stop_at: at(110), kill_at: at(114) }),
             elected_at: Some(at(90)),
             beat: Some(at(100)),
             started: true,
-            counters: Counters { elections: 1, losses: 0, renewals: 5, late_renewals: 2 },
+            counters: Counters { elections: 1, losses: 0, renewals: renewals(5), late_renewals: 2 },
             ..Status::new("db".into(), "me".into(), Duration::from_secs(15))
         }
+    }
+
+    fn renewals(count: u32) -> Renewals {
+        let mut renewals = Renewals::default();
+        (0..count).for_each(|_| renewals.add(Duration::from_millis(4)));
+        renewals
     }
 
     /// Returns the second standby in the queue, whose lease was kept alive at 100.
@@ -208,6 +227,7 @@ pub(crate) mod tests {
         Status {
             phase: Phase::Waiting { number: 2, behind: Some("b".into()) },
             leader: Some("a".into()),
+            leader_since: Some(at(60)),
             renewed_at: Some(at(100)),
             beat: Some(at(100)),
             ..Status::new("db".into(), "me".into(), Duration::from_secs(15))
@@ -252,6 +272,10 @@ pub(crate) mod tests {
         assert_eq!(standby().known_leader(at(115)), Some("a"));
         assert_eq!(standby().known_leader(at(116)), None);
         assert_eq!(joining().known_leader(at(101)), None);
+        assert_eq!(standby().has_leader(at(115)), Some(true));
+        assert_eq!(Status { leader: None, ..standby() }.has_leader(at(115)), Some(false));
+        assert_eq!(standby().has_leader(at(116)), None);
+        assert_eq!(joining().has_leader(at(101)), None);
     }
 
     #[test]

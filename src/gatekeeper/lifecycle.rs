@@ -95,7 +95,7 @@ impl Leadership {
 }
 
 /// Records the parts of the status that do not depend on the state.
-fn record(status: &mut Status, progress: &Progress) {
+fn record(status: &mut Status, progress: &Progress, now: Instant) {
     match progress {
         Progress::Renewed { sent, ttl } => {
             status.ttl = *ttl;
@@ -104,10 +104,15 @@ fn record(status: &mut Status, progress: &Progress) {
         Progress::RenewalConfirmed { sent } => {
             // A renewal beside a handover request may be confirmed later than the next one.
             status.renewed_at = status.renewed_at.max(Some(*sent));
-            status.counters.renewals += 1;
+            status.counters.renewals.add(now.saturating_since(*sent));
         }
         Progress::RenewalLate => status.counters.late_renewals += 1,
-        Progress::LeaderSeen(leader) => status.leader.clone_from(leader),
+        Progress::LeaderSeen(leader) => {
+            if status.leader_since.is_none() || status.leader != *leader {
+                status.leader.clone_from(leader);
+                status.leader_since = Some(now);
+            }
+        }
         Progress::Elected { .. } => status.counters.elections += 1,
         Progress::Started => status.started = true,
         Progress::Lost => status.counters.losses += 1,
@@ -116,6 +121,7 @@ fn record(status: &mut Status, progress: &Progress) {
         Progress::Released => {
             // It may have been this instance. The next read shows the present leader.
             status.leader = None;
+            status.leader_since = None;
             status.renewed_at = None;
         }
         Progress::Joining | Progress::Waiting { .. } | Progress::Evicting | Progress::Fed(_) | Progress::Exited => {}
@@ -159,7 +165,7 @@ impl<C: Clock> Instance<C> {
     pub(super) fn on(&self, progress: &Progress) {
         self.publish(|lifecycle, status, now| {
             *lifecycle = std::mem::replace(lifecycle, Lifecycle::Joining).after(progress, now);
-            record(status, progress);
+            record(status, progress, now);
         });
     }
 
@@ -229,6 +235,30 @@ mod tests {
         let exited = Leadership { token: 7, since: at(9), deadlines: None, command: Command::Exited };
         assert_eq!(state, Lifecycle::Leading(exited));
         assert_eq!(after(state, &[Progress::Released]), Lifecycle::Released);
+    }
+
+    #[test]
+    fn the_leader_is_recorded_with_the_instant_at_which_it_was_first_seen() {
+        let mut status = Status::new("db".into(), "me".into(), Duration::from_secs(15));
+        let mut seen = |progress: Progress, seconds| {
+            record(&mut status, &progress, at(seconds));
+            (status.leader.clone(), status.leader_since)
+        };
+        let leader = |identity: &str| Progress::LeaderSeen(Some(identity.into()));
+        assert_eq!(seen(Progress::Joining, 1), (None, None));
+        assert_eq!(seen(Progress::LeaderSeen(None), 2), (None, Some(at(2))));
+        assert_eq!(seen(leader("a"), 3), (Some("a".into()), Some(at(3))));
+        assert_eq!(seen(leader("a"), 4), (Some("a".into()), Some(at(3))));
+        assert_eq!(seen(leader("b"), 5), (Some("b".into()), Some(at(5))));
+        assert_eq!(seen(Progress::LeaderSeen(None), 6), (None, Some(at(6))));
+        assert_eq!(seen(Progress::Released, 7), (None, None));
+    }
+
+    #[test]
+    fn a_renewal_takes_from_its_request_to_its_confirmation() {
+        let mut status = Status::new("db".into(), "me".into(), Duration::from_secs(15));
+        record(&mut status, &Progress::RenewalConfirmed { sent: at(3) }, at(5));
+        assert_eq!((status.counters.renewals.count(), status.counters.renewals.sum()), (1, 2.0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     },
     log::{self, Style},
     settings::Config,
-    status::{http, systemd},
+    status::{certificates::Watcher, http, systemd},
     system::{clock::BootClock, runtime},
 };
 
@@ -77,7 +77,9 @@ async fn campaign(
     let instance = Instance::new(&config.election, BootClock);
     let status = instance.status();
     if let Some(endpoint) = endpoint {
-        tokio::spawn(endpoint.serve(status.clone(), BootClock));
+        let certificates = Watcher::new(&config.etcd.tls);
+        tokio::spawn(endpoint.serve(status.clone(), certificates.files(), BootClock));
+        tokio::spawn(certificates.run(BootClock));
     }
     let mut lifecycle = instance.lifecycle();
     let systemd = tokio::spawn(systemd::run(status, config.notify_ready, timing.stop_limit(), BootClock));

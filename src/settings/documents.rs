@@ -1,6 +1,10 @@
 //! Files that are generated from the settings: `cargo xtask generate` writes them, and a test fails if one of them is stale.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use clap::{Arg, Command, builder::ValueParser};
 
@@ -25,22 +29,30 @@ fn parts() -> Vec<Part> {
 #[test]
 fn generated_files_are_up_to_date() {
     for (name, marks, part) in parts() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        let old = std::fs::read_to_string(&path).unwrap_or_default();
-        let new = match marks {
-            None => part,
-            Some([begin, end]) => {
-                let (head, rest) = old.split_once(begin).unwrap_or_else(|| panic!("{name} has no {begin:?}"));
-                // Without an end the part is the last one.
-                let tail = if end.is_empty() { rest.len() } else { rest.find(end).expect(end) };
-                [head, begin, &part, &rest[tail..]].concat()
-            }
-        };
-        if std::env::var_os(GENERATE).is_some() {
-            std::fs::write(&path, new).expect("written");
-        } else {
-            assert!(old == new, "{name} is stale; run cargo xtask generate");
+        check(name, marks, &part);
+    }
+}
+
+/// Compares the generated part of a file, or writes it if [`GENERATE`] is set.
+pub(crate) fn check(name: &str, marks: Option<[&str; 2]>, part: &str) {
+    // Several tests may write into the same file.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let new = match marks {
+        None => part.to_owned(),
+        Some([begin, end]) => {
+            let (head, rest) = old.split_once(begin).unwrap_or_else(|| panic!("{name} has no {begin:?}"));
+            // Without an end the part is the last one.
+            let tail = if end.is_empty() { rest.len() } else { rest.find(end).expect(end) };
+            [head, begin, part, &rest[tail..]].concat()
         }
+    };
+    if std::env::var_os(GENERATE).is_some() {
+        std::fs::write(&path, new).expect("written");
+    } else {
+        assert!(old == new, "{name} is stale; run cargo xtask generate");
     }
 }
 

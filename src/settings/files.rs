@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Reads a regular file of at most 1 MiB.
-pub(super) fn read_within_limits(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_within_limits(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = 1 << 20;
     // A pipe, as of a shell's <(…), could be read only once, and a device for ever.
     if !fs::metadata(path)?.is_file() {

@@ -32,7 +32,11 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use super::{Phase, Status, metrics};
+use super::{
+    Phase, Status,
+    certificates::CertificateFile,
+    metrics::{self, Snapshot},
+};
 use crate::{
     core::{
         clock::{Clock, Instant},
@@ -42,6 +46,7 @@ use crate::{
         timing::show,
     },
     settings::{self, StatusEndpoint},
+    system::clock::time_of_day,
 };
 
 /// Time from accepting a connection to its last byte. Each connection serves one request without a body.
@@ -137,11 +142,16 @@ impl Server {
     ///
     /// # Errors
     /// If the listener cannot be registered with the runtime. No client can cause an error.
-    pub async fn serve<C>(self, status: watch::Receiver<Status>, clock: C) -> io::Result<()>
+    pub async fn serve<C>(
+        self,
+        status: watch::Receiver<Status>,
+        certificates: watch::Receiver<Vec<CertificateFile>>,
+        clock: C,
+    ) -> io::Result<()>
     where
         C: Clock + Clone + Send + Sync + 'static,
     {
-        let service = TowerToHyperService::new(router(status, clock));
+        let service = TowerToHyperService::new(router(status, certificates, clock));
         let listener = self.listener().await?;
         let mut connections = JoinSet::new();
         let mut oldest_first: VecDeque<(tokio::time::Instant, AbortHandle)> = VecDeque::new();
@@ -178,27 +188,35 @@ impl Server {
     }
 }
 
-fn router<C>(status: watch::Receiver<Status>, clock: C) -> Router
+fn router<C>(status: watch::Receiver<Status>, certificates: watch::Receiver<Vec<CertificateFile>>, clock: C) -> Router
 where
     C: Clock + Clone + Send + Sync + 'static,
 {
-    type Handler = fn(&Status, Instant, &HeaderMap) -> Response;
+    type Handler = fn(&Status, Instant) -> Response;
     let route = |handler: Handler| {
         let (status, clock) = (status.clone(), clock.clone());
-        get(move |headers: HeaderMap| {
-            let response = handler(&status.borrow(), clock.now(), &headers);
+        get(move || {
+            let response = handler(&status.borrow(), clock.now());
             async move { response }
+        })
+    };
+    let metrics = {
+        let (status, clock) = (status.clone(), clock.clone());
+        get(move |headers: HeaderMap| {
+            let (status, certificates) = (status.borrow().clone(), certificates.borrow().clone());
+            let snapshot = Snapshot { status, certificates, now: clock.now(), time_of_day: time_of_day() };
+            async move { metrics(snapshot, &headers) }
         })
     };
     Router::new()
         .route("/", route(root))
-        .route("/leader", route(|status, now, _| probe(status, status.is_leading(now))))
-        .route("/healthz", route(|status, now, _| probe(status, status.is_alive(now))))
-        .route("/readyz", route(|status, now, _| probe(status, status.is_ready(now))))
-        .route("/metrics", route(metrics))
+        .route("/leader", route(|status, now| probe(status, status.is_leading(now))))
+        .route("/healthz", route(|status, now| probe(status, status.is_alive(now))))
+        .route("/readyz", route(|status, now| probe(status, status.is_ready(now))))
+        .route("/metrics", metrics)
 }
 
-fn root(status: &Status, now: Instant, _: &HeaderMap) -> Response {
+fn root(status: &Status, now: Instant) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], root_json(status, now)).into_response()
 }
 
@@ -235,10 +253,10 @@ fn probe(status: &Status, success: bool) -> Response {
     (code, format!("{}\n", status.summary())).into_response()
 }
 
-fn metrics(status: &Status, now: Instant, headers: &HeaderMap) -> Response {
+fn metrics(snapshot: Snapshot, headers: &HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
     let format = metrics::Format::accepted(&accept.collect::<Vec<_>>().join(","));
-    ([(header::CONTENT_TYPE, format.content_type())], metrics::render(status, now, format)).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], metrics::render(snapshot, format)).into_response()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Reads the time. `clippy.toml` forbids that everywhere else.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -17,6 +17,14 @@ impl Instant {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux 2.6.39 or later has CLOCK_BOOTTIME");
         Self::from_boot(now.into())
     }
+}
+
+/// Returns the time of day as the time since 1970. It can be set, so it is only for display.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn time_of_day() -> Duration {
+    // Before 1970 is a clock that was not set.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The clock of the machine, `CLOCK_BOOTTIME`.

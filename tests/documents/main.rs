@@ -1,7 +1,8 @@
-//! The documents: links have targets, log lines are explained, and the example works.
+//! The documents: links have targets, log lines and metrics are explained, and the example works.
 
 mod fencing;
 mod log_lines;
+mod metrics;
 
 use std::{
     fs,

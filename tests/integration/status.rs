@@ -104,6 +104,12 @@ fn a_stopping_leader_is_not_a_target_for_a_load_balancer() {
     world.verdict();
 }
 
+/// Returns whether `/metrics` has a line that begins like this.
+fn measures(candidate: &Candidate, begin: &str) -> bool {
+    let answer = candidate.http("GET", "/metrics").expect("an answer");
+    answer.body.lines().any(|line| line.starts_with(begin))
+}
+
 /// Every member is frozen: the endpoint still answers at once, and reports no leadership that it cannot confirm.
 #[test]
 fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
@@ -113,6 +119,11 @@ fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
         world.candidate("a").timing(timing).set("ON_LOSS", "campaign"),
         world.candidate("b").timing(timing),
     );
+    let leader = "etcd_await_election_leader_info{leader=\"a\"} 1";
+    eventually(Timing::SWIFT, "leader and standby tell who leads", || {
+        let tell = [&a, &b].map(|it| measures(it, "etcd_await_election_lock_held 1") && measures(it, leader));
+        if tell == [true; 2] { Ok(()) } else { Err(format!("{tell:?}")) }
+    });
     world.cluster().member(0).pause();
     eventually(timing.latest_death(), "the leader reports that it does not lead", || match codes(&a) {
         [200, 503, ..] => Ok(()),
@@ -121,6 +132,10 @@ fn without_etcd_the_endpoint_answers_and_reports_no_leadership() {
     // Both are live, as a restart would not help, but not ready.
     has_codes(&a, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
     has_codes(&b, timing.lease() + Timing::SWIFT, [200, 503, 200, 503]);
+    for it in [&a, &b] {
+        assert!(!measures(it, "etcd_await_election_lock_held"), "{} knows who leads", it.name());
+        assert!(!measures(it, "etcd_await_election_leader"), "{} knows who leads", it.name());
+    }
     world.cluster().member(0).resume();
     eventually(timing.latest_failover_with_election() + Timing::START, "an instance leads again", || {
         match [codes(&a), codes(&b)] {

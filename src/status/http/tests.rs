@@ -23,6 +23,10 @@ impl Clock for Stopped {
     }
 }
 
+fn no_certificates() -> watch::Receiver<Vec<CertificateFile>> {
+    watch::Sender::default().subscribe()
+}
+
 /// Returns the answer of the endpoint at `seconds` when `status` is published.
 async fn ask(status: Status, seconds: u64, request: &str) -> String {
     let endpoint = StatusEndpoint { host: Some("127.0.0.1".into()), port: 0 };
@@ -30,7 +34,7 @@ async fn ask(status: Status, seconds: u64, request: &str) -> String {
     let address = bound.address().expect("bound");
     let (_sender, status) = watch::channel(status);
     tokio::select! {
-        served = bound.serve(status, Stopped(at(seconds))) => panic!("{served:?}"),
+        served = bound.serve(status, no_certificates(), Stopped(at(seconds))) => panic!("{served:?}"),
         answer = async {
             let mut stream = TcpStream::connect(address).await.expect("connected");
             stream.write_all(request.as_bytes()).await.expect("sent");
@@ -161,7 +165,7 @@ async fn idle_connections_do_not_keep_a_probe_from_its_answer() {
         assert_eq!(latest.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
     };
     tokio::select! {
-        served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+        served = bound.serve(status, no_certificates(), Stopped(at(101))) => panic!("{served:?}"),
         () = client => {}
     }
 }
@@ -186,7 +190,7 @@ async fn a_port_in_use_is_served_when_it_is_free() {
         }
     };
     tokio::select! {
-        served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+        served = bound.serve(status, no_certificates(), Stopped(at(101))) => panic!("{served:?}"),
         () = client => {}
     }
 }
@@ -228,7 +232,7 @@ proptest! {
                 assert_eq!(code(&answer), 200);
             };
             tokio::select! {
-                served = bound.serve(status, Stopped(at(101))) => panic!("{served:?}"),
+                served = bound.serve(status, no_certificates(), Stopped(at(101))) => panic!("{served:?}"),
                 () = client => {}
             }
         });
