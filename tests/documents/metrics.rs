@@ -1,8 +1,8 @@
-//! The metrics: `docs/operations.md` explains every one that the program has.
+//! The metrics and the alerts: `docs/operations.md` explains every one.
 
 use std::path::Path;
 
-use crate::read;
+use crate::{anchors, read};
 
 /// Returns the words of a text that are names of metrics.
 fn names(text: &str) -> Vec<&str> {
@@ -30,4 +30,19 @@ fn every_metric_is_listed_in_the_operations_page() {
         })
         .collect();
     assert!(missing.is_empty(), "docs/operations.md lacks these metrics; run cargo xtask generate: {missing:?}");
+}
+
+#[test]
+fn every_alert_is_explained_where_it_points_to() {
+    let (page, rules) = (read(Path::new("docs/operations.md")), read(Path::new("packaging/prometheus/alerts.yml")));
+    let anchors = anchors(&page);
+    let alerts: Vec<_> = rules.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() > 5, "{alerts:?}");
+    for alert in alerts {
+        let name = alert.lines().next().expect("a name");
+        let anchor = alert.split_once("/docs/operations.md#").and_then(|(_, rest)| rest.lines().next());
+        let section = anchor.filter(|anchor| anchors.iter().any(|found| found == anchor));
+        assert!(section.is_some(), "{name} points to {anchor:?}, which docs/operations.md does not have");
+        assert!(page.contains(&format!("`{name}`, ")), "docs/operations.md does not explain {name}");
+    }
 }

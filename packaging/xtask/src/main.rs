@@ -31,6 +31,7 @@ cargo xtask verify    Test the packages on machines in containers: packages, sys
                --suite bookworm,trixie,forky    Test packages and systemd only on these suites of Debian; the default is all available
                --differing           On all suites except the first, run only the tests whose result depends on the suite
                --table               Also write the measured times of failovers to docs/systemd.md
+cargo xtask alerts    Test the alert rules and the dashboard with a real Prometheus, which is unpacked if it is missing; takes a minute
 cargo xtask dist      Build the release in target/dist: the static program, deb, rpm, tar.gz, a bill of materials, checksums
                --arch amd64|arm64|all    Build for these architectures; the default is that of this machine
                --binary              Build only the program
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Some("lock-set") => tools::install().and_then(|()| lock_set(&rest)),
         Some("explore") => explore(&rest),
         Some("bench") => tools::install().and_then(|()| bench(&rest)),
+        Some("alerts") => alerts(&rest),
         Some("verify") => verify::verify(&rest),
         Some("dist") => dist::dist(&rest),
         Some("setup") => tools::install(),
@@ -138,6 +140,12 @@ fn lock_set(arguments: &[String]) -> Result<(), String> {
 /// Needs neither etcd nor any other tool, but speed.
 fn explore(arguments: &[String]) -> Result<(), String> {
     cargo(&["test", "--quiet", "--profile", "explore", "--test", "explore", "--"], arguments, &[])
+}
+
+fn alerts(arguments: &[String]) -> Result<(), String> {
+    tools::install()?;
+    tools::need_unpacked(&["prometheus", "promtool"], "prometheus")?;
+    cargo(&["test", "--test", "alerts"], arguments, &[])
 }
 
 /// Measures the static program, or else, where it cannot be built, the one that cargo builds for this machine.

@@ -111,6 +111,18 @@ pub(crate) fn need(program: &str, packages: &[&str]) -> Result<(), String> {
     if on_path(program) { Ok(()) } else { Err(format!("{program} is missing; install it (Debian packages: {names})")) }
 }
 
+/// Unpacks programs if one of them is missing, from this Debian package.
+pub(crate) fn need_unpacked(programs: &[&str], package: &str) -> Result<(), String> {
+    let are_there = || programs.iter().all(|program| on_path(program));
+    if !are_there() && on_path("apt-get") {
+        eprintln!("missing: {}", programs.join(", "));
+        apt_update()?;
+        unpack(Command::new("apt-get"), package, &unpacked())?;
+    }
+    let names = programs.join(" and ");
+    if are_there() { Ok(()) } else { Err(format!("{names} are missing; install them (Debian package: {package})")) }
+}
+
 /// Updates the package lists, which a fresh container does not have.
 pub(crate) fn apt_update() -> Result<(), String> {
     run(as_root("apt-get").args(["update", "-qq"]))

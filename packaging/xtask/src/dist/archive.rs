@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Arch, NAME, VERSION, binary, date,
-    files::{DROP_INS, install, item, licences, pages_of_docs},
+    files::{DROP_INS, PROMETHEUS, install, item, licences, pages_of_docs},
     folder, work,
 };
 use crate::tools;
@@ -27,6 +27,9 @@ pub(super) fn build(arch: &Arch, pages: &Path) -> Result<PathBuf, String> {
     }
     for file in ["etcd-await-election@.service", "example.env"].into_iter().chain(DROP_INS) {
         items.push(item(format!("packaging/systemd/{file}"), format!("{name}/systemd/{file}")));
+    }
+    for file in PROMETHEUS {
+        items.push(item(format!("packaging/prometheus/{file}"), format!("{name}/prometheus/{file}")));
     }
     install(&root, &items)?;
 

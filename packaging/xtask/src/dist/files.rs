@@ -52,6 +52,9 @@ pub(super) fn installed(binary: &Path, pages: &Path, zsh: &str) -> Vec<Item> {
 pub(super) const DROP_INS: [&str; 6] =
     ["credentials.conf", "cron.conf", "gate.conf", "nginx.conf", "postgresql.conf", "redis-server.conf"];
 
+/// The files of `packaging/prometheus/`, which are packaged as examples.
+pub(super) const PROMETHEUS: [&str; 2] = ["alerts.yml", "dashboard.json"];
+
 /// Lists the pages of `docs/`, with the pictures that they show.
 pub(super) fn pages_of_docs(folder: &str) -> Result<Vec<Item>, String> {
     let docs = tools::root().join("docs");
@@ -68,6 +71,9 @@ pub(super) fn documents(folder: &str) -> Result<Vec<Item>, String> {
     items.extend(pages_of_docs(folder)?);
     for name in DROP_INS {
         items.push(item(format!("packaging/systemd/{name}"), format!("{folder}/examples/{name}")));
+    }
+    for name in PROMETHEUS {
+        items.push(item(format!("packaging/prometheus/{name}"), format!("{folder}/examples/prometheus/{name}")));
     }
     Ok(items)
 }

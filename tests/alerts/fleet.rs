@@ -1,0 +1,116 @@
+//! A real fleet in a real Prometheus: alerts fire when something happens, and clear when it is over.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use harness::{Candidate, Cluster, Timing, World, eventually};
+
+use crate::prometheus::Prometheus;
+
+const NOBODY_LEADS: &str = "EtcdAwaitElectionNobodyLeads";
+const NOT_READY: &str = "EtcdAwaitElectionStandbyNotReady";
+const FLAPS: &str = "EtcdAwaitElectionLeadershipFlaps";
+const TWO_LEAD: &str = "EtcdAwaitElectionMoreThanOneLeads";
+const NOT_SEEN: &str = "EtcdAwaitElectionLeaderNotSeen";
+const ENDS_SOON: &str = "EtcdAwaitElectionCertificateEndsSoon";
+const UNREADABLE: &str = "EtcdAwaitElectionCertificateUnreadable";
+
+fn world() -> World {
+    let cluster = Cluster::builder().size(1).create();
+    World::new(cluster, env!("CARGO_BIN_EXE_etcd-await-election").as_ref())
+}
+
+/// Returns the instance whose command runs.
+#[track_caller]
+fn leader(fleet: &[Arc<Candidate>]) -> &Candidate {
+    eventually(Timing::START + Timing::SHORT.latest_failover_with_election(), "an instance leads", || {
+        let leader = fleet.iter().find(|candidate| candidate.end().is_none() && !candidate.living().is_empty());
+        leader.map(AsRef::as_ref).ok_or_else(|| "none".to_owned())
+    })
+}
+
+#[test]
+fn a_dead_leader_without_etcd_and_flapping_leadership() {
+    let world = world();
+    let fleet: Vec<_> =
+        (0..6).map(|number| world.candidate(&number.to_string()).timing(Timing::SHORT).start()).collect();
+    let everyone: Vec<&Candidate> = fleet.iter().map(AsRef::as_ref).collect();
+    let prometheus = Prometheus::start(world.directory());
+    prometheus.scrape(&everyone);
+    prometheus.is_quiet(fleet.len());
+    let first = leader(&fleet);
+    prometheus.sees(&format!(
+        "count(etcd_await_election_leader_info{{leader=\"{}\"}}) == {}",
+        first.name(),
+        fleet.len()
+    ));
+
+    // The guard cannot revoke the lease, and no standby can take over.
+    world.cluster().member(0).pause();
+    first.kill();
+    prometheus.fires(NOBODY_LEADS);
+    prometheus.fires(NOT_READY);
+    world.cluster().member(0).resume();
+    prometheus.clears(NOBODY_LEADS);
+    prometheus.clears(NOT_READY);
+
+    // The leader is not scraped.
+    let second = leader(&fleet);
+    let others: Vec<_> = everyone.iter().copied().filter(|candidate| candidate.name() != second.name()).collect();
+    prometheus.scrape(&others);
+    prometheus.fires(NOT_SEEN);
+    prometheus.scrape(&everyone);
+    prometheus.clears(NOT_SEEN);
+
+    for _ in 0..4 {
+        let leader = leader(&fleet);
+        let token = leader.leads();
+        prometheus.sees(&format!("etcd_await_election_fencing_token == {token}"));
+        leader.terminate();
+        leader.wait_exit(Timing::START);
+    }
+    // One series, however often the leader changed.
+    prometheus.sees("count(etcd_await_election_leader_info) == 1");
+    prometheus.fires(FLAPS);
+    prometheus.clears(FLAPS);
+    world.verdict();
+}
+
+/// Instances of two etcd clusters, which are two locks of one name.
+#[test]
+fn two_leaders() {
+    let (world, other) = (world(), world());
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = other.candidate("b").set("LOCK_NAME", world.lock()).start();
+    b.leads();
+    let prometheus = Prometheus::start(world.directory());
+    prometheus.scrape(&[&a]);
+    prometheus.is_quiet(1);
+    prometheus.scrape(&[&a, &b]);
+    prometheus.fires(TWO_LEAD);
+    b.terminate();
+    prometheus.clears(TWO_LEAD);
+    world.verdict();
+    other.verdict();
+}
+
+#[test]
+fn certificates() {
+    let world = world();
+    let short = world.cluster().certificates().short_lived("alerts", Duration::from_secs(3600));
+    let long = world.cluster().certificates().client.clone();
+    let a = world.candidate("a").set("CERT", &short.cert).set("KEY", &short.key).start();
+    a.leads();
+    let prometheus = Prometheus::start(world.directory());
+    prometheus.scrape(&[&a]);
+    prometheus.fires(ENDS_SOON);
+    fs::write(&short.cert, "-----BEGIN CERTIFICATE-----\nrotated by").expect("written");
+    prometheus.fires(UNREADABLE);
+    prometheus.clears(ENDS_SOON);
+    for (from, to) in [(&long.cert, &short.cert), (&long.key, &short.key)] {
+        fs::copy(from, to).expect("copied");
+    }
+    prometheus.clears(UNREADABLE);
+    prometheus.is_quiet(1);
+    world.verdict();
+}
