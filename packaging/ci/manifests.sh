@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the examples in packaging/container/ and the workflows in .github/ against their schemas and against the settings of
-# this program. Needs Python, and PyPI once; writes only to target/.
+# this program. Needs Python, and PyPI once; Go, and its module proxy once, for Kustomize. Writes only to target/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -31,6 +31,40 @@ fi
 PATH=$venv/bin:$PATH
 
 kubernetes-validate --strict "$examples"/kubernetes*.yaml || wrong "Kubernetes would refuse an example"
+# What the component makes of a Deployment and of a StatefulSet.
+if command -v go >/dev/null; then
+  (cd packaging/ci/kustomize && CGO_ENABLED=0 go build -mod=readonly -trimpath -o "$venv/bin/kustomize" tool)
+  for kind in Deployment StatefulSet; do
+    rm -rf "$venv/component"
+    cp -r "$examples/kustomize" "$venv/component"
+    sed -i "s/^\( *\)kind: Deployment$/\1kind: $kind/" "$venv/component/example"/*.yaml
+    kustomize build "$venv/component/example" >"$venv/kustomized-$kind.yaml" || wrong "Kustomize refuses the component for a $kind"
+    kubernetes-validate --strict "$venv/kustomized-$kind.yaml" || wrong "Kubernetes would refuse the $kind of the component"
+  done
+else
+  rm -f "$venv"/kustomized-*.yaml
+  skip "the component for Kustomize: Go is not on the PATH"
+fi
+# A schema does not say whether the command and its probes find the program that the init container installs.
+"$venv/bin/python" - "$examples"/kubernetes-{wrap,migrate}.yaml "$venv"/kustomized-*.yaml <<'END' || wrong "an image is not wrapped correctly"
+import os, sys, yaml
+for name in filter(os.path.exists, sys.argv[1:]):
+    pod = next(d for d in yaml.safe_load_all(open(name)) if "template" in d["spec"])["spec"]["template"]["spec"]
+    install, *others = pod["initContainers"]
+    folder, (mount,) = install["args"][2], install["volumeMounts"]
+    assert install["args"][:2] == ["ctl", "install"] and mount["mountPath"] == folder, name
+    assert any(v["name"] == mount["name"] and "emptyDir" in v for v in pod["volumes"]), name
+    for wrapped in others + pod["containers"]:
+        assert wrapped["command"][0] == folder + "/etcd-await-election" and len(wrapped["command"]) > 1, name
+        assert {**mount, "readOnly": True} in wrapped["volumeMounts"], name
+        settings = {e["name"].removeprefix("ETCD_AWAIT_ELECTION_"): e for e in wrapped["env"]}
+        assert {"LOCK_NAME", "ENDPOINTS", "IDENTITY"} <= settings.keys(), name
+    port = int(settings["STATUS_ENDPOINT"]["value"].removeprefix(":"))
+    ports = {p["name"]: p["containerPort"] for p in wrapped.get("ports", [])}
+    for probe, path in ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz"):
+        get = wrapped[probe]["httpGet"]
+        assert get["path"] == path and ports.get(get["port"], get["port"]) == port, (name, probe)
+END
 check-jsonschema --builtin-schema vendor.compose-spec "$examples/compose.yaml" || wrong "Compose would refuse the example"
 hcl2tojson "$examples/nomad.hcl" >/dev/null 2>&1 || wrong "$examples/nomad.hcl is not valid HCL"
 check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml || wrong "GitHub would refuse a workflow"
@@ -74,6 +108,8 @@ longer() {
   [ "$stop" -gt $((grace + handover)) ] || wrong "$1: $2 is $stop, with a STOP_GRACE of $grace"
 }
 longer kubernetes.yaml terminationGracePeriodSeconds:
+longer kubernetes-wrap.yaml terminationGracePeriodSeconds:
+longer kubernetes-migrate.yaml terminationGracePeriodSeconds:
 longer compose.yaml stop_grace_period:
 longer nomad.hcl kill_timeout
 # With the default of STOP_GRACE.
