@@ -30,6 +30,18 @@ fn read(page: &Path) -> String {
     fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{}: {error}", page.display()))
 }
 
+/// The files are those that `tests/machines` runs.
+#[test]
+fn the_operations_page_has_the_tested_files_of_the_virtual_ip() {
+    let page = read("docs/operations.md".as_ref());
+    let files: Vec<_> = fs::read_dir(root().join("packaging/virtual-ip")).expect("the folder").collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        let path = file.expect("a file").path();
+        assert!(page.contains(&format!("\n{}```\n", read(&path))), "{} is not in the page", path.display());
+    }
+}
+
 /// Returns the lines of a page that are not in a code block.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;

@@ -41,6 +41,15 @@ const PACKAGES: [&str; 12] = [
     "systemd-sysv",
 ];
 
+/// Returns the packages that only this release has in a version that is tested, and their unit: they move a virtual IP.
+fn additions(release: &str) -> (&'static [&'static str], &'static str) {
+    match release {
+        "bookworm" => (&["curl", "keepalived"], "keepalived.service"),
+        "forky" => (&["vip-manager2"], "vip-manager.service"),
+        _ => (&[], ""),
+    }
+}
+
 /// One of Debian's suites.
 pub(crate) type Suite = &'static str;
 
@@ -135,13 +144,17 @@ impl Network {
         format!("{}.250", self.prefix)
     }
 
+    /// Returns an address for a machine that is configured otherwise.
+    pub(crate) fn free_ip(&self) -> String {
+        format!("{}.{}", self.prefix, self.hosts.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Configures a machine.
     pub(crate) fn machine(self: &Arc<Self>, name: &str) -> Blueprint {
-        let host = self.hosts.fetch_add(1, Ordering::Relaxed);
         Blueprint {
             network: Arc::clone(self),
             name: name.to_owned(),
-            ip: format!("{}.{host}", self.prefix),
+            ip: self.free_ip(),
             image: None,
             options: Vec::new(),
             command: Vec::new(),
@@ -478,7 +491,9 @@ fn folder() -> PathBuf {
 fn make_image(release: &str, sources: Option<&str>) -> String {
     // The name depends on the packages.
     let mut hasher = DefaultHasher::new();
-    (PACKAGES, UNUSED).hash(&mut hasher);
+    let (more, unit) = additions(release);
+    let (packages, unused) = ([&PACKAGES, more].concat(), format!("{UNUSED} {unit}"));
+    (&packages, &unused).hash(&mut hasher);
     let name = format!("{release}-{:08x}", hasher.finish() >> 32);
     let image = format!("etcd-await-election-machines:{name}");
     if docker(&["image", "inspect", &image]).is_ok() {
@@ -495,8 +510,8 @@ fn make_image(release: &str, sources: Option<&str>) -> String {
         run(Command::new("mmdebstrap")
             // The lists of a snapshot mirror may have expired.
             .args(["--variant=minbase", "--format=tar", "--aptopt=Acquire::Check-Valid-Until \"false\""])
-            .arg(format!("--include={}", PACKAGES.join(",")))
-            .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {UNUSED}"))
+            .arg(format!("--include={}", packages.join(",")))
+            .arg(format!("--customize-hook=chroot \"$1\" systemctl disable {unused}"))
             .args([Path::new(release), &partial])
             .args(list))
         .and_then(|_| fs::rename(&partial, &archive).map_err(|error| error.to_string()))

@@ -3,6 +3,7 @@
 //! After any fault of the leading host the command runs on the other one, and never on both.
 
 mod services;
+mod virtual_ip;
 
 use std::{
     path::{Path, PathBuf},
