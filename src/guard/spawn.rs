@@ -160,7 +160,8 @@ pub(super) fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
 #[derive(Debug)]
 pub(super) struct Command {
     image: Image,
-    inherited: Vec<CString>,
+    /// The number of variables in the image that are the same in all terms. Those of the term follow.
+    inherited: usize,
     lock: String,
     original: Original,
     stderr: Option<OwnedFd>,
@@ -184,13 +185,14 @@ impl Command {
         original: Original,
         stderr: Option<OwnedFd>,
     ) -> io::Result<Self> {
-        let inherited = env::vars_os()
+        let environment = env::vars_os()
             .filter(|(name, _)| !Self::WITHHELD.iter().chain(&Self::OURS).any(|ours| name == ours))
             .map(|(name, value)| variable(&name, &value))
             .collect::<io::Result<Vec<_>>>()?;
         // A lock name with a NUL byte must be refused now, not when the command is started.
         CString::new(lock.as_str())?;
-        Ok(Self { image: Image::new(program, command, Vec::new())?, inherited, lock, original, stderr })
+        let inherited = environment.len();
+        Ok(Self { image: Image::new(program, command, environment)?, inherited, lock, original, stderr })
     }
 
     /// Forks and executes the command in its own process group, which is put into the foreground if this program is there.
@@ -203,7 +205,7 @@ impl Command {
     ) -> io::Result<Spawned> {
         let token = token.to_string();
         let ours = [&token, &self.lock, &lease.to_string(), &self.lock, &token];
-        self.image.environment.clone_from(&self.inherited);
+        self.image.environment.truncate(self.inherited);
         for (name, value) in Self::OURS.iter().zip(ours) {
             self.image.environment.push(variable(name.as_ref(), value.as_ref())?);
         }
