@@ -48,7 +48,8 @@ fn look(config: &LogConfig) -> (Style, bool) {
     let journal = journal::is_stderr();
     let ansi = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let warnings = config.filter.would_enable(TARGET, &Level::WARN);
-    (Style { format: config.format, journal, warnings }, ansi && !journal)
+    let traces = config.filter.would_enable(TARGET, &Level::TRACE);
+    (Style { format: config.format, journal, warnings, traces }, ansi && !journal)
 }
 
 fn subscribe(config: &LogConfig, style: Style, ansi: bool) {

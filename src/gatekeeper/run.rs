@@ -90,7 +90,9 @@ async fn drive<S: Store, C: Clock>(
             events.push_front(Event::ClusterLost);
         }
         if let Some(event) = events.pop_front() {
+            tracing::trace!("event: {event:?}");
             for action in candidate.on(event, clock.now()) {
+                tracing::trace!("action: {action:?}");
                 match action {
                     Action::Request(id, request) => requests.send(id, request),
                     Action::Cancel(id) => requests.cancel(id),

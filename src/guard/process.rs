@@ -210,7 +210,11 @@ impl Process {
     fn handle(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
+            if event != Event::Woken {
+                self.log.trace("guard", format_args!("event: {event:?}"));
+            }
             for action in self.switch.on(event, Instant::now()) {
+                self.log.trace("guard", format_args!("action: {action:?}"));
                 events.extend(self.perform(action));
             }
         }
@@ -221,7 +225,10 @@ impl Process {
             Action::Start { token, lease } => {
                 self.logged = Logged::default();
                 match self.command.start(token, lease, &self.terminal, self.tree.cgroup()) {
-                    Ok(spawned) => self.main = Some(spawned),
+                    Ok(spawned) => {
+                        self.log.trace("guard", format_args!("forked {}", spawned.pid));
+                        self.main = Some(spawned);
+                    }
                     Err(error) => {
                         self.log.warn("guard", &format!("could not start the command: {error}"));
                         return Some(Event::MainEnded(CommandEnd::NotStarted));

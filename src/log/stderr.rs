@@ -4,6 +4,7 @@
 //! are dropped and counted.
 
 use std::{
+    fmt,
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -49,6 +50,13 @@ impl Style {
     pub fn warn(self, target: &str, message: &str) {
         if self.warnings {
             write_line(self, self.line(Level::WARN, target, message).as_bytes());
+        }
+    }
+
+    /// Writes one line for developers, if such lines are logged and there is room for it.
+    pub fn trace(self, target: &str, message: fmt::Arguments<'_>) {
+        if self.traces {
+            write_line(self, self.line(Level::TRACE, target, &message.to_string()).as_bytes());
         }
     }
 }

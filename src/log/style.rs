@@ -22,11 +22,13 @@ pub struct Style {
     pub(super) journal: bool,
     /// Whether warnings are logged.
     pub(super) warnings: bool,
+    /// Whether each event is logged.
+    pub(super) traces: bool,
 }
 
 impl Style {
     /// Text with a time stamp.
-    pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false, warnings: true };
+    pub const PLAIN: Self = Self { format: LogFormat::Text, journal: false, warnings: true, traces: false };
 
     pub(super) fn line(self, level: Level, target: &str, message: &str) -> String {
         let priority = if self.journal { format!("<{}>", journal::priority(&level)) } else { String::new() };
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn lines_that_tracing_does_not_write_look_like_its_own() {
-        let line = |format, journal| Style { format, journal, warnings: true }.line(Level::WARN, "guard", "late");
+        let line = |format, journal| Style { format, journal, ..Style::PLAIN }.line(Level::WARN, "guard", "late");
         let plain = line(LogFormat::Text, false);
         assert!(plain.ends_with("Z  WARN guard: late\n"), "{plain}");
         assert_eq!(line(LogFormat::Text, true), "<4> WARN guard: late\n", "the journal stamps it");

@@ -84,6 +84,11 @@ impl Field {
         self.start_as(None, Setup::force)
     }
 
+    /// Starts an instance that logs each event.
+    pub(crate) fn start_traced(&mut self) -> Instance {
+        self.start_as(None, |setup| setup.set("LOG", "etcd_await_election=trace").set("LOG_FORMAT", "json"))
+    }
+
     fn start_as(&mut self, proxies: Option<&[Proxy]>, with: impl FnOnce(Setup) -> Setup) -> Instance {
         self.started += 1;
         let record = Record::new(self.world.directory().join("probes"), self.started);

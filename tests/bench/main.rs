@@ -14,6 +14,7 @@ mod plot;
 mod probe;
 mod report;
 mod results;
+mod stages;
 mod statistics;
 mod times;
 mod wait;
@@ -84,11 +85,15 @@ fn bench(options: &Options) -> Result<(), Failure> {
         });
         noise.sample(part);
     }
+    let stages = options.has("stages").then(|| stages::measure(&cluster, &mut floor, runs));
+    if stages.is_some() {
+        noise.sample("stages");
+    }
     let fleets = if options.has("fleet") { fleets(&cluster, &mut floor, options, &mut noise)? } else { Vec::new() };
 
     let leader_changes = Etcd::of(&cluster)?.leader_changes - before.leader_changes;
     let binary = fs::metadata(program()).map_err(|error| error.to_string())?.len();
-    let report = Report { machine: noise::machine(), noise, leader_changes, binary, cases, fleets };
+    let report = Report { machine: noise::machine(), noise, leader_changes, binary, cases, stages, fleets };
     let folder = folder();
     let (markdown, plot) = (report.markdown(), plot::draw(&report));
     println!("{markdown}");

@@ -7,7 +7,7 @@ use crate::wait::Failure;
 const USAGE: &str = "\
 cargo xtask bench [OPTION …]
   --runs N              how often each time is taken (25); what waits for a lease, a fifth of it
-  --parts A,B           only these of: start exit sigterm killed cut-off force pass-through fleet
+  --parts A,B           only these of: start exit sigterm killed cut-off force pass-through stages fleet
   --waiting A,B         how many wait in the fleets (1,10,50,100)
   --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)
   --publish             write the tables to docs/benchmarks.md and the plot to docs/benchmarks.svg";
@@ -50,7 +50,7 @@ impl Options {
                 _ => return Err(USAGE.to_owned()),
             }
         }
-        let unknown = |part: &&String| *part != "fleet" && !TIMES.contains(&part.as_str());
+        let unknown = |part: &&String| !["stages", "fleet"].contains(&part.as_str()) && !TIMES.contains(&part.as_str());
         match options.parts.iter().find(unknown) {
             Some(part) => Err(format!("unknown part {part:?}\n{USAGE}")),
             None => Ok(options),

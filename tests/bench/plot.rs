@@ -6,6 +6,7 @@ use crate::{
     contestant::Contestant,
     report::Report,
     results::{Case, Fleet},
+    stages::{STAGES, Stages},
     statistics::Summary,
 };
 
@@ -20,11 +21,16 @@ const TOP: f64 = 86.0;
 /// The height of what the fleets cost.
 const BARS: f64 = 98.0;
 
+/// The height of the stages of a handover.
+const STAGES_HEIGHT: f64 = 118.0;
+
 /// The whole picture.
 pub(crate) fn draw(report: &Report) -> String {
     let rows: usize = report.cases.iter().map(|case| case.series.len()).sum();
     let fleets = largest_of_both(report);
-    let below = if fleets.is_empty() { 52.0 } else { 52.0 + BARS };
+    let medians = report.stages.as_ref().and_then(Stages::medians);
+    let stages_height = if medians.is_some() { STAGES_HEIGHT } else { 0.0 };
+    let below = 52.0 + stages_height + if fleets.is_empty() { 0.0 } else { BARS };
     let bottom = TOP + number(rows) * ROW + number(report.cases.len()) * GAP + 2.0;
     let height = bottom + below + 30.0;
     let mut svg = format!(
@@ -39,8 +45,11 @@ pub(crate) fn draw(report: &Report) -> String {
         draw_case(&mut svg, case, y);
         y += number(case.series.len()) * ROW + GAP;
     }
+    if let Some(medians) = medians {
+        stacked(&mut svg, &medians, bottom + 52.0);
+    }
     if let [ours, other] = fleets.as_slice() {
-        bars(&mut svg, ours, other, bottom + 52.0);
+        bars(&mut svg, ours, other, bottom + 52.0 + stages_height);
     }
     footer(&mut svg, report, height);
     svg + "</svg>\n"
@@ -125,6 +134,34 @@ fn wrapped(svg: &mut String, what: &str, y: f64) {
     }
     for (number_of_line, line) in lines.iter().take(2).enumerate() {
         text(svg, 24.0, y + number(number_of_line) * 13.0, "start", style, line);
+    }
+}
+
+/// One bar, whose parts are the stages of a handover.
+fn stacked(svg: &mut String, medians: &[f64; STAGES.len()], top: f64) {
+    const LEFT: f64 = 24.0;
+    const LENGTH: f64 = 852.0;
+    const COLUMN: f64 = 170.0;
+    // Blue is this program, orange is etcd, gray the kernel.
+    const COLORS: [&str; STAGES.len()] =
+        ["#8c959f", "#0a3069", "#0969da", "#bc4c00", "#e16f24", "#218bff", "#54aeff", "#afb8c1", "#6e7781"];
+    let total: f64 = medians.iter().sum();
+    let title = format!("Where the time of a handover after exit goes: {total:.1} ms with each event logged");
+    text(svg, LEFT, top, "start", "font-size=\"17\" font-weight=\"600\"", &title);
+    let mut x = LEFT;
+    for (stage, (&median, color)) in medians.iter().zip(COLORS).enumerate() {
+        let width = median / total.max(f64::MIN_POSITIVE) * LENGTH;
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"18\" fill=\"{color}\"/>",
+            top + 14.0
+        );
+        x += width;
+        let (column, row) = (number(stage % 5), number(stage / 5));
+        let (x, y) = (LEFT + column * COLUMN, top + 50.0 + row * 18.0);
+        let _ = writeln!(svg, "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"10\" height=\"10\" fill=\"{color}\"/>", y - 9.0);
+        let label = format!("{} {median:.2}", STAGES[stage].0);
+        text(svg, x + 15.0, y, "start", "font-size=\"12\"", &label);
     }
 }
 

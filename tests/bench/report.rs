@@ -8,6 +8,7 @@ use crate::{
     contestant::Contestant,
     noise::Noise,
     results::{Case, Fleet},
+    stages::{STAGES, Stages},
     statistics::{Summary, ratios},
 };
 
@@ -19,6 +20,7 @@ pub(crate) struct Report {
     /// Bytes.
     pub(crate) binary: u64,
     pub(crate) cases: Vec<Case>,
+    pub(crate) stages: Option<Stages>,
     pub(crate) fleets: Vec<Fleet>,
 }
 
@@ -38,6 +40,9 @@ impl Report {
             self.cases.iter().for_each(|case| row(&mut text, case));
             text += "\n";
             self.cases.iter().for_each(|case| remarks(&mut text, case));
+        }
+        if let Some(stages) = &self.stages {
+            stages_table(&mut text, stages);
         }
         if !self.fleets.is_empty() {
             text += "\nOne instance leads, and this many wait. *Each* is one instance; for etcd-await-election that is a pair of processes:\n\n";
@@ -66,6 +71,7 @@ impl Report {
             "leader_changes": self.leader_changes,
             "binary_bytes": self.binary,
             "cases": self.cases.iter().map(Case::json).collect::<Vec<_>>(),
+            "stages": self.stages.as_ref().map(Stages::json),
             "fleets": self.fleets.iter().map(Fleet::json).collect::<Vec<_>>(),
         })
     }
@@ -102,6 +108,20 @@ fn remarks(text: &mut String, case: &Case) {
         let _ = write!(text, "; {failed} runs FAILED");
     }
     let _ = writeln!(text, ". {} runs each.", case.series.first().map_or(0, |series| series.values.len()));
+}
+
+fn stages_table(text: &mut String, stages: &Stages) {
+    let Some(medians) = stages.medians() else { return };
+    let _ = writeln!(
+        text,
+        "\nThe stages of a handover after exit, in ms (medians of {} runs, in which each event was logged):\n\n\
+         | stage | ms | |\n| --- | --: | --- |",
+        stages.runs()
+    );
+    for ((name, what), median) in STAGES.iter().zip(medians) {
+        let _ = writeln!(text, "| {name} | {median:.2} | {what} |");
+    }
+    let _ = writeln!(text, "| together | {:.2} | |", medians.iter().sum::<f64>());
 }
 
 fn fleet_row(text: &mut String, fleet: &Fleet) {

@@ -8,6 +8,7 @@ use crate::{
     contestant::{self, Contestant, Field, Instance},
     floor::Floor,
     results::{Case, Goal},
+    stages::Traced,
     wait::{Failure, ms, until},
 };
 
@@ -72,15 +73,37 @@ pub(crate) struct Pair {
     contestant: Contestant,
     field: Field,
     instances: Vec<Instance>,
+    /// Whether the instances log each event.
+    traced: bool,
 }
 
 impl Pair {
     pub(crate) fn new(cluster: &Arc<Cluster>, contestant: Contestant) -> Self {
-        Self { contestant, field: Field::new(Arc::clone(cluster), contestant, Timing::LONG), instances: Vec::new() }
+        let field = Field::new(Arc::clone(cluster), contestant, Timing::LONG);
+        Self { contestant, field, instances: Vec::new(), traced: false }
+    }
+
+    /// Creates instances of the program that log each event.
+    pub(crate) fn traced(cluster: &Arc<Cluster>) -> Self {
+        Self { traced: true, ..Self::new(cluster, Contestant::Program) }
     }
 
     /// Ends the leader's term and waits for the next one's.
     pub(crate) fn hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<f64, Failure> {
+        self.hand_over_of(ending, floor).map(|handed_over| ms(handed_over.ended, handed_over.started))
+    }
+
+    /// Does the same, and returns the logs of both instances.
+    pub(crate) fn hand_over_traced(&mut self, ending: Ending, floor: &mut Floor) -> Result<Traced, Failure> {
+        let HandedOver { old, ended, started } = self.hand_over_of(ending, floor)?;
+        let log_of = |instance: &Instance| instance.candidate().map(harness::Candidate::stderr).unwrap_or_default();
+        let next_log = until(contestant::SOON, "the start is in the log", || {
+            Some(log_of(&self.instances[0])).filter(|log| log.contains("event: Started("))
+        })?;
+        Ok(Traced { ended, started, old_log: log_of(&old), next_log })
+    }
+
+    fn hand_over_of(&mut self, ending: Ending, floor: &mut Floor) -> Result<HandedOver, Failure> {
         let handed_over = self.try_hand_over(ending, floor);
         if handed_over.is_err() {
             // It must not disturb the next run.
@@ -90,9 +113,9 @@ impl Pair {
         handed_over
     }
 
-    fn try_hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<f64, Failure> {
+    fn try_hand_over(&mut self, ending: Ending, floor: &mut Floor) -> Result<HandedOver, Failure> {
         while self.instances.len() < 2 {
-            let instance = self.field.start();
+            let instance = if self.traced { self.field.start_traced() } else { self.field.start() };
             if self.instances.is_empty() {
                 instance.started()?;
             }
@@ -107,13 +130,20 @@ impl Pair {
         let ended = old.record.ended(contestant::SOON)?;
         let started = self.instances[0].started()?;
         old.gone()?;
-        Ok(ms(ended, started))
+        Ok(HandedOver { old, ended, started })
     }
 
     pub(crate) fn close(self) {
         drop(self.instances);
         self.field.close();
     }
+}
+
+/// The instance that has handed over, and the old command's last and the next one's first instruction.
+struct HandedOver {
+    old: Instance,
+    ended: u64,
+    started: u64,
 }
 
 /// The gatekeeper is killed: from its command's end to the next one's start. The command of `etcdctl lock` continues
@@ -126,7 +156,7 @@ pub(crate) fn killed(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> 
                 Contestant::Etcdctl,
                 "from the kill, with a lease of 3 s; the old command RUNS ON beside the next one",
             )
-            .goals(&[Goal::AtMost(150.0)])
+            .goals(&[Goal::AtMost(8.0)])
             .run(runs, |contestant| {
                 let field = fields.of(contestant).ok_or("nothing to kill")?;
                 let (old, next) = two(field, None, floor)?;
