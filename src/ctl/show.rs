@@ -76,6 +76,8 @@ pub struct Holder {
     /// The time left of its lease, in whole seconds in JSON; `None` if the lease has expired.
     #[serde(rename = "ttl_left_seconds", serialize_with = "seconds")]
     pub ttl_left: Option<Duration>,
+    /// Its priority.
+    pub priority: i32,
 }
 
 /// An entry of the queue.
@@ -91,6 +93,8 @@ pub struct Waiting {
     pub forced: bool,
     /// Whether another etcd client created it, such as `etcdctl elect` or a client library.
     pub foreign: bool,
+    /// Its priority.
+    pub priority: i32,
 }
 
 impl LockState {
@@ -100,6 +104,7 @@ impl LockState {
             token: holder.mod_revision,
             lease: holder.lease.map(|lease| lease.to_string()),
             ttl_left,
+            priority: holder.lease.and_then(|lease| view.entry_of(lease)).map_or(0, |(_, entry)| entry.priority),
         });
         let holders_lease = view.holder.as_ref().and_then(|holder| holder.lease);
         let is_for_the_holder = |request: Request| match holders_lease {
@@ -117,6 +122,7 @@ impl LockState {
             lease: entry.lease.to_string(),
             forced: has_request(entry.lease),
             foreign: !entry.ours,
+            priority: entry.priority,
         });
         Self {
             lock: lock.to_string(),
@@ -170,14 +176,12 @@ impl LockState {
         const MOST: usize = 20;
         let holder = self.holder.as_ref().map_or_else(
             || "nobody holds it".to_owned(),
-            |holder| format!("held by {}, fencing token {}", text::escaped(&holder.identity), holder.token),
+            |holder| format!("held by {}, fencing token {}", holder.name(), holder.token),
         );
         let waiting = self.queue.iter().take(MOST).map(|waiting| {
             let identity = text::escaped(&waiting.identity);
-            match waiting.note() {
-                "" => identity.into_owned(),
-                note => format!("{identity} ({note})"),
-            }
+            let note = waiting.note();
+            if note.is_empty() { identity.into_owned() } else { format!("{identity} ({note})") }
         });
         let mut waiting = waiting.collect::<Vec<_>>().join(", ");
         if self.queue.len() > MOST {
@@ -193,7 +197,9 @@ impl LockState {
         // What is in a row beside the identity: number, lease, note and spaces.
         const OTHER_COLUMNS: usize = 48;
         const SHORTEST: usize = 8;
-        let most = columns.saturating_sub(OTHER_COLUMNS).max(SHORTEST);
+        let priorities = self.queue.iter().filter_map(|waiting| shown_priority(waiting.priority));
+        let priority = priorities.map(|shown| shown.len() + ", ".len()).max().unwrap_or(0);
+        let most = columns.saturating_sub(OTHER_COLUMNS + priority).max(SHORTEST);
         let mut shown = self.clone();
         let queue = shown.queue.iter_mut().map(|waiting| &mut waiting.identity);
         let holder = shown.holder.iter_mut().map(|holder| &mut holder.identity);
@@ -202,16 +208,6 @@ impl LockState {
             *identity = text::shortened(&text::escaped(identity), most - 1).into_owned();
         }
         shown.to_string()
-    }
-}
-
-impl Waiting {
-    const fn note(&self) -> &'static str {
-        match (self.forced, self.foreign) {
-            (true, _) => "requests a handover",
-            (_, true) => "another etcd client",
-            _ => "",
-        }
     }
 }
 
@@ -226,7 +222,7 @@ impl fmt::Display for LockState {
                     (Some(lease), None) => format!("lease {lease}, which has expired"),
                     (Some(lease), Some(left)) => format!("lease {lease}, {}s left", left.as_secs()),
                 };
-                writeln!(f, "held by {}, fencing token {}, {ttl}", text::escaped(&holder.identity), holder.token)?;
+                writeln!(f, "held by {}, fencing token {}, {ttl}", holder.name(), holder.token)?;
             }
         }
         for identity in &self.evicted {
@@ -248,6 +244,29 @@ impl fmt::Display for LockState {
     }
 }
 
+impl Holder {
+    fn name(&self) -> String {
+        let priority = shown_priority(self.priority).map(|shown| format!(", {shown}")).unwrap_or_default();
+        format!("{}{priority}", text::escaped(&self.identity))
+    }
+}
+
+impl Waiting {
+    fn note(&self) -> String {
+        let what = match (self.forced, self.foreign) {
+            (true, _) => Some("requests a handover".to_owned()),
+            (_, true) => Some("another etcd client".to_owned()),
+            _ => None,
+        };
+        [shown_priority(self.priority), what].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Returns how to show a priority that is set.
+fn shown_priority(priority: i32) -> Option<String> {
+    (priority != 0).then(|| format!("priority {priority}"))
+}
+
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     duration.map(|duration| duration.as_secs()).serialize(serializer)
@@ -265,11 +284,33 @@ mod tests {
                 token: 42,
                 lease: Some("7b1d".into()),
                 ttl_left: Some(Duration::from_millis(12_900)),
+                priority: 0,
             }),
             queue: vec![
-                Waiting { number: 1, identity: "node-2".into(), lease: "7b20".into(), forced: true, foreign: false },
-                Waiting { number: 2, identity: "a\u{1b}[2J".into(), lease: "9".into(), forced: false, foreign: false },
-                Waiting { number: 3, identity: "x".into(), lease: "a".into(), forced: false, foreign: true },
+                Waiting {
+                    number: 1,
+                    identity: "node-2".into(),
+                    lease: "7b20".into(),
+                    forced: true,
+                    foreign: false,
+                    priority: 0,
+                },
+                Waiting {
+                    number: 2,
+                    identity: "a\u{1b}[2J".into(),
+                    lease: "9".into(),
+                    forced: false,
+                    foreign: false,
+                    priority: -1,
+                },
+                Waiting {
+                    number: 3,
+                    identity: "x".into(),
+                    lease: "a".into(),
+                    forced: false,
+                    foreign: true,
+                    priority: 0,
+                },
             ],
             evicted: vec!["old".into()],
         }
@@ -283,7 +324,7 @@ mod tests {
              \n\
              NEXT  IDENTITY    LEASE  NOTE\n\
              \x20  1  node-2      7b20   requests a handover\n\
-             \x20  2  a\\u{1b}[2J  9\n\
+             \x20  2  a\\u{1b}[2J  9      priority -1\n\
              \x20  3  x           a      another etcd client\n";
         assert_eq!(state().to_string(), expected);
     }
@@ -303,8 +344,8 @@ mod tests {
     #[test]
     fn one_line_has_all_that_changes_except_the_time() {
         let state = state();
-        let expected = "lock db: held by node-1, fencing token 42; waiting: node-2 (requests a handover), a\\u{1b}[2J, \
-             x (another etcd client); evicted by force: old";
+        let expected = "lock db: held by node-1, fencing token 42; waiting: node-2 (requests a handover), a\\u{1b}[2J \
+             (priority -1), x (another etcd client); evicted by force: old";
         assert_eq!(state.summary(), expected);
         assert_eq!(state.without_time(), state.later(Duration::from_secs(3)).without_time());
         let json: serde_json::Value =
@@ -314,6 +355,16 @@ mod tests {
         let mut many = state;
         many.queue = vec![many.queue[0].clone(); 500];
         assert!(many.summary().contains(" and 480 more"));
+    }
+
+    #[test]
+    fn priorities_are_shown_where_they_are_set() {
+        let mut state = state();
+        state.holder.as_mut().expect("a holder").priority = 10;
+        state.queue[0].priority = 7;
+        let shown = state.to_string();
+        assert!(shown.contains("held by node-1, priority 10, fencing token 42"), "{shown}");
+        assert!(shown.contains("7b20   priority 7, requests a handover\n"), "{shown}");
     }
 
     #[test]
@@ -340,5 +391,6 @@ mod tests {
         assert_eq!(json["queue"][0]["forced"], true);
         assert_eq!(json["queue"][2]["foreign"], true);
         assert_eq!(json["ousted"][0], "old");
+        assert_eq!((&json["holder"]["priority"], &json["queue"][1]["priority"]), (&0.into(), &(-1).into()));
     }
 }

@@ -7,12 +7,13 @@
 //! | `L/~force/<lease>` | identity | a *handover request* to any leader |
 //! | `L/~resign/<holder's lease>/<lease>` | identity | a handover request to this holder only |
 //! | `L/~ousted/<lease>` | identity | an *eviction marker* on the lease of a holder that was deleted by force |
+//! | `L/~priority/<lease>` | number | the *priority* of the owner of the lease, unless it is 0 |
 //!
 //! The names of this program's keys below `L` begin with `~`, and no segment of a lock name does. So keys of another lock or of
 //! an application are never mistaken for them.
 
 use crate::core::{
-    kv::{Get, Range},
+    kv::{Get, KeyValue, Range},
     names::{LeaseId, LockName},
 };
 
@@ -20,6 +21,7 @@ const ENTRY: &str = "~entry/";
 const FORCE: &str = "~force/";
 const RESIGN: &str = "~resign/";
 const MARKER: &str = "~ousted/";
+const PRIORITY: &str = "~priority/";
 
 /// The most hexadecimal digits of a lease ID.
 const MAX_DIGITS: usize = 16;
@@ -165,15 +167,45 @@ impl LockName {
         Range::Prefix(self.below(MARKER))
     }
 
-    /// Returns the reads of the holder key, the markers and the first pages of the queue. The keys of other clients are read without
-    /// their values.
+    /// Returns the key of the priority of the owner of this lease.
     #[must_use]
-    pub fn first_reads(&self) -> [Get; 4] {
+    pub fn priority(&self, lease: LeaseId) -> Vec<u8> {
+        self.below(&format!("{PRIORITY}{lease}"))
+    }
+
+    /// Returns the range of the priorities.
+    #[must_use]
+    pub fn priorities(&self) -> Range {
+        Range::Prefix(self.below(PRIORITY))
+    }
+
+    /// Returns the ranges of the priorities of all others.
+    #[must_use]
+    pub fn priorities_beside(&self, lease: LeaseId) -> [Range; 2] {
+        let own = self.priority(lease);
+        let after = [&own[..], b"\0"].concat();
+        // The byte after the slash.
+        [Range::Between(self.below(PRIORITY), own), Range::Between(after, self.below("~priority0"))]
+    }
+
+    /// Returns the owner and the priority that a key stands for. A value that this version cannot read is a priority of 0.
+    #[must_use]
+    pub fn priority_of(&self, kv: &KeyValue) -> Option<(LeaseId, i32)> {
+        let lease = LeaseId::from_hex(self.name(&kv.key)?.strip_prefix(PRIORITY)?)?;
+        let value = std::str::from_utf8(&kv.value).ok().and_then(|value| value.parse().ok());
+        (kv.lease == Some(lease)).then_some((lease, value.unwrap_or(0)))
+    }
+
+    /// Returns the reads of the holder key, the markers, the priorities and the first pages of the queue. The keys of other clients
+    /// are read without their values.
+    #[must_use]
+    pub fn first_reads(&self) -> [Get; 5] {
         [
             Get::page(self.own_entries(), true),
             Get::page(self.foreign_entries(), false),
             Get::key(self.holder()),
             Get::names(self.markers()),
+            Get::page(self.priorities(), true),
         ]
     }
 
@@ -299,6 +331,42 @@ mod tests {
         let needs_lease = |key: &str| lock().needs_lease(key.as_bytes());
         assert!(["a/1f", "a/~ousted/1f"].into_iter().all(needs_lease));
         assert!(!["a/01f", "a/x", "a/~force/1f", "a/~ousted/x", "a"].into_iter().any(needs_lease));
+    }
+
+    #[test]
+    fn a_priority_counts_on_the_lease_of_its_name_and_is_0_if_it_cannot_be_read() {
+        let priority = |key: &str, lease: i64, value: &[u8]| {
+            let (key, value, lease) = (key.into(), value.to_vec(), Some(LeaseId(lease)));
+            lock().priority_of(&KeyValue { key, value, create_revision: 1, mod_revision: 1, lease })
+        };
+        let of_1f = |value| priority("a/~priority/1f", 0x1f, value).expect("a priority").1;
+        for (value, expected) in [
+            (&b"7"[..], 7),
+            (b"-7", -7),
+            (b"2147483647", i32::MAX),
+            (b"-2147483648", i32::MIN),
+            (b"9223372036854775808", 0),
+            (b"", 0),
+            (b"7 ", 0),
+            (b"\xff", 0),
+        ] {
+            assert_eq!(of_1f(value), expected, "{value:?}");
+        }
+        for (key, lease) in
+            [("a/~priority/1f", 5), ("a/~priority/01f", 0x1f), ("a/~priority/", 1), ("a/b/~priority/1", 1)]
+        {
+            assert_eq!(priority(key, lease, b"7"), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_priorities_of_others_are_all_except_the_own_one() {
+        for (own, other, is_among) in [(5, 5, false), (5, 0x5a, true), (0x5a, 5, true), (5, 0xf, true), (5, 1, true)] {
+            let key = lock().priority(LeaseId(other));
+            let mut ranges = lock().priorities_beside(LeaseId(own)).into_iter();
+            assert_eq!(ranges.any(|range| range.contains(&key)), is_among, "{own:x} {other:x}");
+            assert!(lock().priorities().contains(&key));
+        }
     }
 
     #[test]

@@ -10,17 +10,21 @@ use crate::core::{
     names::{LeaseId, LockName},
 };
 
-/// Joins the queue: creates the queue entry, and the holder key as well if the lock is free. It never overwrites a key.
+/// Joins the queue: creates the queue entry and the priority, and the holder key as well if the lock is free. It never overwrites a
+/// key.
 ///
 /// If `then` was applied, the command may start without a read: nobody else was in the queue, and there was no marker. If it is
 /// applied late, it creates at worst a second entry of this lease, or takes a free lock.
-pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId) -> Txn {
+pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId, priority: i32) -> Txn {
     let (holder, entry) = (lock.holder(), lock.entry(lease));
     let nobody_else = [lock.own_entries(), lock.foreign_entries(), lock.markers()].map(Compare::Absent);
-    let enter = Txn { when: vec![absent(&entry)], then: vec![put(&entry, identity, lease)], otherwise: None };
+    let mut enter = Txn { when: vec![absent(&entry)], then: vec![put(&entry, identity, lease)], otherwise: None };
+    if priority != 0 {
+        enter.then.push(put(&lock.priority(lease), &priority.to_string(), lease));
+    }
     Txn {
         when: [absent(&holder)].into_iter().chain(nobody_else).collect(),
-        then: vec![put(&entry, identity, lease), put(&holder, identity, lease)],
+        then: [&enter.then[..], &[put(&holder, identity, lease)]].concat(),
         otherwise: Some(Box::new(enter)),
     }
 }

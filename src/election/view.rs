@@ -1,5 +1,7 @@
 //! The election at one revision: the holder, the queue in order, the handover requests.
 
+use std::collections::BTreeMap;
+
 use super::keys::{Kind, Request};
 use crate::core::{
     kv::{KeyOnly, KeyValue, Snapshot},
@@ -19,6 +21,8 @@ pub struct View {
     pub requests: Vec<RequestKey>,
     /// The eviction markers.
     pub markers: Vec<KeyValue>,
+    /// The keys of the priorities.
+    pub priorities: Vec<KeyValue>,
     /// All keys that were read without their values.
     pub names: Vec<KeyOnly>,
 }
@@ -32,6 +36,8 @@ pub struct Entry {
     pub lease: LeaseId,
     /// Whether an instance of this program created it, and not another etcd client.
     pub ours: bool,
+    /// The priority of its owner.
+    pub priority: i32,
 }
 
 impl Entry {
@@ -70,7 +76,12 @@ impl View {
             Some(RequestKey { name: name.clone(), request })
         });
         let requests = requests.collect();
-        let mut view = Self { revision, holder: None, entries: vec![], requests, markers: vec![], names };
+        let mut view =
+            Self { revision, holder: None, entries: vec![], requests, markers: vec![], priorities: vec![], names };
+        let priority_of = |kv: &KeyValue| lock.priority_of(kv);
+        let (priorities, keys): (Vec<_>, _) = keys.into_iter().partition(|kv| priority_of(kv).is_some());
+        let of_leases: BTreeMap<_, _> = priorities.iter().filter_map(priority_of).collect();
+        view.priorities = priorities;
         let holder = lock.holder();
         for kv in keys {
             if kv.key == holder {
@@ -78,7 +89,10 @@ impl View {
                 continue;
             }
             match lock.kind(&kv.key, kv.lease) {
-                Some(Kind::Entry { lease, ours }) => view.entries.push(Entry { kv, lease, ours }),
+                Some(Kind::Entry { lease, ours }) => {
+                    let priority = of_leases.get(&lease).copied().unwrap_or(0);
+                    view.entries.push(Entry { kv, lease, ours, priority });
+                }
                 Some(Kind::Marker) => view.markers.push(kv),
                 None => {}
             }
@@ -209,6 +223,18 @@ mod tests {
         ];
         let view = view(below);
         assert_eq!((view.holder, view.entries.len(), view.requests.len()), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_priority_is_that_of_the_lease_of_an_entry() {
+        let mut keys = keys_of_three();
+        // The head was handed over by an earlier leader with lease 9.
+        keys[0] = kv("a/~entry/9", "leader", 1, 1);
+        keys.extend([kv("a/~priority/1", "5", 1, 1), kv("a/~priority/3", "-5", 3, 3)]);
+        // Without an entry, of an earlier leader, and on another lease.
+        keys.extend([kv("a/~priority/8", "8", 8, 8), kv("a/~priority/9", "9", 9, 9), kv("a/~priority/2", "2", 2, 8)]);
+        let priorities: Vec<_> = view(keys).entries.iter().map(|entry| entry.priority).collect();
+        assert_eq!(priorities, [5, 0, -5]);
     }
 
     fn keys_of_three() -> Vec<KeyValue> {

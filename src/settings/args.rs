@@ -80,6 +80,14 @@ pub(super) struct ElectionArgs {
     /// What to do after leadership was lost and the command has exited: exit, or campaign again.
     #[arg(long, env = "ETCD_AWAIT_ELECTION_ON_LOSS", value_name = "exit|campaign", default_value = "exit")]
     pub(super) on_loss: OnLoss,
+
+    /// Priority of this instance: leadership is handed over to the standby with the highest priority, and to the oldest one of
+    /// these. From -2147483648 to 2147483647.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_PRIORITY", value_name = "NUMBER", default_value = "0",
+        allow_negative_numbers = true, value_parser = quoted(values::priority)
+    )]
+    pub(super) priority: i32,
 }
 
 #[derive(Debug, Args)]

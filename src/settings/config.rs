@@ -52,6 +52,8 @@ pub struct ElectionConfig {
     pub acquire_timeout: Option<Duration>,
     /// What to do after a loss of leadership.
     pub on_loss: OnLoss,
+    /// Leadership is handed over to the highest priority first.
+    pub priority: i32,
 }
 
 /// What to log and how.
@@ -183,6 +185,7 @@ impl Config {
                 force: args.election.force_acquire.unwrap_or(false),
                 acquire_timeout: args.election.acquire_timeout,
                 on_loss: args.election.on_loss,
+                priority: args.election.priority,
             },
             stop_signal: args.command.stop_signal,
             status_endpoint: args.status.status_endpoint,

@@ -50,6 +50,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     duration.ok_or("is too long; use at most 9000000000s")
 }
 
+/// `10`, `-1`.
+pub(super) fn priority(text: &str) -> Result<i32, &'static str> {
+    text.parse().map_err(|_| "is not a valid priority; use a whole number from -2147483648 to 2147483647")
+}
+
 /// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 pub(super) fn signal(text: &str) -> Result<i32, &'static str> {
     let name = text.to_ascii_uppercase();

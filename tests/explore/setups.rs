@@ -78,6 +78,7 @@ fn config(n: usize) -> ElectionConfig {
         force: false,
         acquire_timeout: None,
         on_loss: OnLoss::Campaign,
+        priority: 0,
     }
 }
 

@@ -32,6 +32,7 @@ fn config() -> ElectionConfig {
         force: false,
         acquire_timeout: None,
         on_loss: OnLoss::Exit,
+        priority: 0,
     }
 }
 

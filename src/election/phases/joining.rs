@@ -75,7 +75,7 @@ impl Joining {
         context.shared.ttl = ttl;
         context.report(Progress::Renewed { sent, ttl });
         let config = &context.shared.config;
-        let join = transactions::join(&config.lock, &config.identity, lease);
+        let join = transactions::join(&config.lock, &config.identity, lease, config.priority);
         let candidacy =
             Candidacy { lease, ttl, renewed: sent, kept_alive: sent, has_joined: false, logged_failure: String::new() };
         Self::Entering(candidacy, context.request(Request::Commit(join)))

@@ -138,7 +138,7 @@ fn case(what: &str, read: &str, now: &str, make: impl Fn(&Keys) -> Txn, expected
 
 #[test]
 fn joining() {
-    let join = |_: &Keys| join(&lock(), "me", LeaseId(3));
+    let join = |_: &Keys| join(&lock(), "me", LeaseId(3), 0);
     for (what, now, expected) in [
         ("join a free lock: lead at once", "", "E3=me@3:50.50 L=me@3:50.50"),
         ("join behind a leader", "E1=a@1:5.5 L=a@1:5.5", "E1=a@1:5.5 L=a@1:5.5 E3=me@3:50.50"),
@@ -154,6 +154,18 @@ fn joining() {
         ("join beside an eviction marker", "L/~ousted/9=go@9:5.5", "L/~ousted/9=go@9:5.5 E3=me@3:50.50"),
         ("join beside keys of a lock below", "L/x/~entry/1=x@1:5.5", "L/x/~entry/1=x@1:5.5 E3=me@3:50.50 L=me@3:50.50"),
         ("a join that was applied before", "E3=me@3:6.6 L=a@1:5.5", ""),
+    ] {
+        case(what, "", now, join, expected);
+    }
+}
+
+#[test]
+fn joining_with_a_priority() {
+    let join = |_: &Keys| join(&lock(), "me", LeaseId(3), -7);
+    for (what, now, expected) in [
+        ("join a free lock", "", "E3=me@3:50.50 L=me@3:50.50 L/~priority/3=-7@3:50.50"),
+        ("join behind a leader", "L=go@9:5.5", "L=go@9:5.5 E3=me@3:50.50 L/~priority/3=-7@3:50.50"),
+        ("a join that was applied before", "E3=me@3:6.6 L/~priority/3=-7@3:6.6 L=a@1:5.5", ""),
     ] {
         case(what, "", now, join, expected);
     }
@@ -183,7 +195,7 @@ fn claiming() {
 #[test]
 fn an_outcome_alone_starts_the_command_only_if_a_read_would_show_nothing_more() {
     let (by_read, at_once) = (Outcome::Otherwise(REVISION), Outcome::Then(REVISION));
-    let join = |now: &str| keys(now).apply(&join(&lock(), "me", LeaseId(3)));
+    let join = |now: &str| keys(now).apply(&join(&lock(), "me", LeaseId(3), 0));
     assert_eq!(join(""), at_once);
     assert_eq!(join("L/~ousted/9=go@9:5.5"), by_read, "a lease of an evicted holder that has not expired");
     assert_eq!(join("L/c0=x@c0:5.5"), by_read, "another client in the queue");

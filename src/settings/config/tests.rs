@@ -206,6 +206,8 @@ fn each_bad_value_is_told_with_its_name_and_what_would_be_right() {
         ("STOP_GRACE", "-1", "'-1' is not a valid duration"),
         ("ACQUIRE_TIMEOUT", "never", "'never' is not a valid duration"),
         ("STOP_SIGNAL", "0", "'0' is not a valid signal"),
+        ("PRIORITY", "2147483648", "'2147483648' is not a valid priority; use a whole number from"),
+        ("PRIORITY", "high", "'high' is not a valid priority"),
         ("ON_LOSS", "restart", "'restart' is not a valid value; use exit or campaign"),
         ("NOTIFY_READY", "Elected", "'Elected' is not a valid value; use started or campaigning or elected"),
         ("TLS_SERVER_NAME", "a:1", "'a:1' is not a valid server name"),

@@ -35,7 +35,7 @@ impl Successor {
                     if let Some(Kind::Entry { lease, ours: true }) = lock.kind(&kv.key, kv.lease)
                         && lease != leader
                     {
-                        *self = Self::Next(Entry { kv: kv.clone(), lease, ours: true });
+                        *self = Self::Next(Entry { kv: kv.clone(), lease, ours: true, priority: 0 });
                     }
                 }
                 (Self::Next(next), change) if change.key() == next.kv.key => *self = Self::Unknown,
