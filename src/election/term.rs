@@ -34,10 +34,12 @@ impl Term {
         gets
     }
 
-    /// Returns the same reads, and that of the next entry of an instance of this program.
+    /// Returns the same reads, and those of the next entry of an instance of this program and of the priorities.
     pub(super) fn gets_with_next(&self, lock: &LockName) -> Vec<Get> {
         let next = Get::next_after(lock.own_entries(), self.entry.create_revision);
-        [self.gets(lock), vec![next]].concat()
+        // Of two, one belongs to another instance.
+        let priorities = Get { limit: 2, ..Get::page(lock.priorities(), true) };
+        [self.gets(lock), vec![next, priorities]].concat()
     }
 
     /// Checks that the keys that were read still confirm the term.

@@ -31,9 +31,9 @@ pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId, priority: i3
 
 /// Takes the free lock as the head of the queue, and withdraws the own handover request.
 ///
-/// If `then` was applied, the command may start without a read: it compares that no other entry is older, that there is no marker and
-/// no request to this candidate. A key of an application may look like an entry of another client, so `otherwise` takes the lock
-/// without these compares, and a read shows the rest.
+/// If `then` was applied, the command may start without a read: it compares that no other entry is older, that there is no marker, no
+/// request to this candidate and no priority of another. A key of an application may look like an entry of another client, so
+/// `otherwise` takes the lock without these compares, and a read shows the rest.
 pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request: Option<Request>) -> Txn {
     let holder = lock.holder();
     let free = vec![unchanged(&entry.kv), absent(&holder)];
@@ -43,6 +43,12 @@ pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request:
     when.push(Compare::NotOlder(lock.own_entries(), entry.kv.create_revision));
     when.extend([lock.foreign_entries(), lock.markers()].map(Compare::Absent));
     when.extend(lock.requests_to(entry.lease).map(Compare::Absent));
+    if entry.priority < 0 {
+        // Instances with priority 0 have no key. Its own one fails this compare.
+        when.push(Compare::Absent(lock.priorities()));
+    } else {
+        when.extend(lock.priorities_beside(entry.lease).map(Compare::Absent));
+    }
     Txn { when, then: then.clone(), otherwise: Some(Box::new(Txn { when: free, then, otherwise: None })) }
 }
 
@@ -73,8 +79,26 @@ pub(super) fn evict(lock: &LockName, identity: &str, entry: &Entry, holder: &Key
 ///
 /// Compares the own entry, the holder key (a Go instance may have rewritten it), the successor's entry and its request, and that
 /// there is no marker: the successor may start its command without another read. For a successor without a request it compares that
-/// there is no request, either. If this fails, the revocation of the lease frees the lock.
-pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn {
+/// there is no request, either, and that no instance with a priority has joined after `revision`, at which the successor was chosen.
+/// If this fails, the revocation of the lease frees the lock.
+pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>, revision: i64) -> Txn {
+    let mut txn = hand_over_to(lock, term, successor);
+    if successor.request.is_none() {
+        txn.when.push(Compare::Older(lock.priorities(), revision + 1));
+    }
+    txn
+}
+
+/// Does the same for the next entry of this program that a renewal has seen: compares as well that there is no entry of another
+/// client before it, and no priority of another instance.
+pub(super) fn hand_over_to_next(lock: &LockName, term: &Term, next: &Entry) -> Txn {
+    let mut txn = hand_over_to(lock, term, &Successor { entry: next, request: None });
+    txn.when.push(Compare::Older(lock.foreign_entries(), term.entry.create_revision));
+    txn.when.extend(lock.priorities_beside(term.lease).map(Compare::Absent));
+    txn
+}
+
+fn hand_over_to(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn {
     let (own, next) = (&term.entry, successor.entry);
     let holder = lock.holder();
     let mut when = vec![
@@ -95,14 +119,6 @@ pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>)
     let requests = [None, Some(term.lease)].map(|to| lock.request(Request { to, lease: next.lease }));
     then.extend(requests.map(Op::Delete));
     Txn { when, then, otherwise: None }
-}
-
-/// Does the same for the next entry of this program that a renewal has seen: compares as well that there is no entry of another
-/// client before it.
-pub(super) fn hand_over_to_next(lock: &LockName, term: &Term, next: &Entry) -> Txn {
-    let mut txn = hand_over(lock, term, &Successor { entry: next, request: None });
-    txn.when.push(Compare::Older(lock.foreign_entries(), term.entry.create_revision));
-    txn
 }
 
 fn unchanged(kv: &KeyValue) -> Compare {

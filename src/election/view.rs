@@ -161,12 +161,29 @@ impl View {
         self.entries[position..].iter().find(|entry| entry.lease != lease)
     }
 
-    /// Returns the instance that the holder with this lease hands over to: the one that made the oldest request, else the next in
-    /// the queue, if it is an instance of this program.
+    /// Returns the standby with the highest priority behind the entry of this lease, the oldest of these. Leadership never passes an
+    /// entry of another client without a request.
+    #[must_use]
+    pub fn preferred_to(&self, lease: LeaseId) -> Option<&Entry> {
+        let (position, _) = self.entry_of(lease)?;
+        let others = self.entries[position..].iter().filter(|entry| entry.lease != lease);
+        // Of equal ones `max_by_key` returns the last.
+        others.take_while(|entry| entry.ours).collect::<Vec<_>>().into_iter().rev().max_by_key(|entry| entry.priority)
+    }
+
+    /// Returns the instance that the holder with this lease hands over to: the one that made the oldest request, else the standby
+    /// with the highest priority.
     #[must_use]
     pub fn successor_of(&self, lease: LeaseId) -> Option<Successor<'_>> {
-        let next = || Some(Successor { entry: self.next_of(lease).filter(|next| next.ours)?, request: None });
-        self.requester(lease).or_else(next)
+        let preferred = || Some(Successor { entry: self.preferred_to(lease)?, request: None });
+        self.requester(lease).or_else(preferred)
+    }
+
+    /// Returns whether there is a priority of another lease. Leadership is not simply handed to the next in the queue then.
+    #[must_use]
+    pub fn has_priorities_beside(&self, lease: LeaseId, lock: &LockName) -> bool {
+        let others = lock.priorities_beside(lease);
+        self.priorities.iter().any(|kv| others.iter().any(|range| range.contains(&kv.key)))
     }
 }
 
@@ -275,6 +292,34 @@ mod tests {
             view(vec![kv("a/~entry/1", "leader", 1, 1), kv("a/2", "theirs", 2, 2), kv("a/~entry/3", "ours", 3, 3)]);
         assert_eq!(foreign.successor_of(LeaseId(1)), None);
         assert_eq!(foreign.successor_of(LeaseId(3)), None);
+    }
+
+    #[test]
+    fn the_successor_is_the_highest_priority_before_an_entry_of_another_client() {
+        let priority = |lease: i64, priority: &str| kv(&format!("a/~priority/{lease}"), priority, lease, lease);
+        let successor = |also: Vec<KeyValue>| {
+            let view = view([keys_of_three(), vec![kv("a/~entry/4", "last", 5, 4)], also].concat());
+            view.successor_of(LeaseId(1)).map(|successor| successor.entry.lease.0)
+        };
+        for (also, expected) in [
+            (vec![], 2),
+            (vec![priority(3, "1")], 3),
+            (vec![priority(3, "1"), priority(4, "2")], 4),
+            (vec![priority(3, "1"), priority(4, "1")], 3),
+            (vec![priority(2, "-1")], 3),
+            (vec![priority(2, "-1"), priority(3, "-2"), priority(4, "-3")], 2),
+            // The leader's own does not count.
+            (vec![priority(1, "9"), priority(2, "1"), priority(4, "7")], 4),
+            (vec![priority(3, "high"), priority(2, "-1")], 3),
+            (vec![priority(4, "2"), kv("a/~force/3", "requester", 5, 3)], 3),
+        ] {
+            assert_eq!(successor(also.clone()), Some(expected), "{also:?}");
+        }
+        let foreign = kv("a/33", "theirs", 4, 0x33);
+        assert_eq!(successor(vec![priority(3, "1"), priority(4, "2"), foreign]), Some(3));
+        let foreign = kv("a/22", "theirs", 2, 0x22);
+        let keys = [vec![kv("a/~entry/1", "leader", 1, 1), foreign], keys_of_three().split_off(2)].concat();
+        assert_eq!(view([keys, vec![priority(3, "1")]].concat()).successor_of(LeaseId(1)), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::explore::{
     guard::Deed,
     instance::{Fate, Flight, GuardState, Instance, Orphan, Renewals, Stage, Watch, When},
     mutant,
-    properties::has_reason,
+    properties::{has_reason, passes_a_priority},
     shared::Shared,
     sim::NOW,
     state::{State, Violation, lease_id},
@@ -186,7 +186,10 @@ impl Turn<'_> {
         let order = mutant::order(self.explorer.setup.mutant, &self.explorer.setup.configs[self.n].timing, order);
         let Some(gatekeeper) = &mut self.instance.gatekeeper else { return };
         match order {
-            Order::Start { lease, .. } => {
+            Order::Start { lease, token, .. } => {
+                if passes_a_priority(&self.state.etcd, lease, token) && !self.explorer.setup.configs[self.n].force {
+                    self.state.violate(Violation::PassedPriority);
+                }
                 gatekeeper.opens_from = revision;
                 let reason = has_reason(&self.state.etcd, lease);
                 self.instance.fate = Fate { reason, deposed: false, beyond: self.instance.fate.beyond };

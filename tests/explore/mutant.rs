@@ -7,7 +7,7 @@ use etcd_await_election::{
         timing::Timing,
     },
     election::{
-        keys,
+        Candidate, keys,
         protocol::{Answer, Event, Reading, Request},
     },
     guard::{Order, Report},
@@ -42,12 +42,20 @@ pub(crate) enum Mutant {
     FeedsWhileRequested,
     /// The claim does not compare that there is no holder.
     ClaimOverwrites,
+    /// The handover to the next standby that the leader knows does not compare that no other instance has a priority.
+    HandOverPastPriorities,
+    /// The handover to the highest priority that was read does not compare that no instance with a priority has joined since.
+    HandOverPastNewPriorities,
+    /// The claim does not compare that no other instance has a priority.
+    ClaimIgnoresPriorities,
+    /// The head of the queue does not read priorities before it starts its command.
+    StartsPastPriorities,
     /// The renewals of a standby count from the answer, so it starts its command however old the latest one is.
     StartsOnStaleWait,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
@@ -61,6 +69,10 @@ impl Mutant {
         Self::FeedsWhileRequested,
         Self::ClaimOverwrites,
         Self::StartsOnStaleWait,
+        Self::HandOverPastPriorities,
+        Self::HandOverPastNewPriorities,
+        Self::ClaimIgnoresPriorities,
+        Self::StartsPastPriorities,
     ];
 }
 
@@ -104,10 +116,14 @@ pub(crate) fn request(mutant: Option<Mutant>, lock: &LockName, request: Request)
 
 fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
     let holder = lock.holder();
+    let is_about_priorities = |compare: &Compare| {
+        let prefix = format!("{lock}/~priority/");
+        matches!(compare, Compare::Absent(Range::Prefix(from) | Range::Between(from, _)) if from.starts_with(prefix.as_bytes()))
+    };
     let puts = |txn: &Txn| txn.then.iter().filter(|op| matches!(op, Op::Put(..))).count();
     let puts_holder = txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == holder));
     let takes_a_free_lock = txn.otherwise.is_some();
-    let joins = takes_a_free_lock && puts(&txn) == 2;
+    let joins = takes_a_free_lock && puts(&txn) >= 2;
     let claims = takes_a_free_lock && !joins;
     let hands_over = !takes_a_free_lock && puts_holder && puts(&txn) == 2;
     match mutant {
@@ -120,8 +136,13 @@ fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
         Mutant::JoinIgnoresMarkers if joins => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
         Mutant::ClaimIgnoresMarkers if claims => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
         Mutant::HandOverPastOthers if hands_over => {
-            txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
+            txn.when.retain(|compare| !matches!(compare, Compare::Older(range, _) if *range == lock.foreign_entries()));
         }
+        Mutant::HandOverPastPriorities if hands_over => txn.when.retain(|compare| !is_about_priorities(compare)),
+        Mutant::HandOverPastNewPriorities if hands_over => {
+            txn.when.retain(|compare| !matches!(compare, Compare::Older(range, _) if *range == lock.priorities()));
+        }
+        Mutant::ClaimIgnoresPriorities if claims => txn.when.retain(|compare| !is_about_priorities(compare)),
         Mutant::JoinOverwrites if joins => txn.when.clear(),
         Mutant::ClaimOverwrites if claims => {
             txn.when.retain(|compare| *compare != Compare::Absent(Range::Key(holder.clone())));
@@ -166,6 +187,9 @@ impl Explorer {
         let (Some(mutant), Some(own)) = (self.setup.mutant, state.instance(n).lease()) else { return };
         let lock = self.lock();
         match mutant {
+            Mutant::StartsPastPriorities if !state.instance(n).candidate().is_some_and(Candidate::leads) => {
+                snapshot.keys.retain(|kv| !lock.priorities().contains(&kv.key));
+            }
             Mutant::IgnoresMarkers => snapshot.keys.retain(|kv| !lock.markers().contains(&kv.key)),
             Mutant::FeedsWhileRequested => {
                 let own = lock.request(keys::Request { to: None, lease: own });

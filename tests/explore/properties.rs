@@ -149,10 +149,34 @@ fn requests(etcd: &Etcd, holder: LeaseId) -> impl Iterator<Item = LeaseId> {
     })
 }
 
-/// Returns whether leadership may be handed over to this successor: it is the next in the queue, or has made a request.
+/// Returns whether leadership may be handed over to this successor: it has the highest priority and is the oldest of these, or has made
+/// a request.
 fn is_turn_of(etcd: &Etcd, holder: LeaseId, successor: LeaseId) -> bool {
+    let standbys = standbys(etcd, holder);
+    let highest = standbys.iter().map(|(_, priority)| *priority).max();
+    let next = standbys.iter().find(|(_, priority)| Some(*priority) == highest);
+    next.is_some_and(|(lease, _)| *lease == successor) || requests(etcd, holder).any(|lease| lease == successor)
+}
+
+/// Returns the instances behind this one and before any other etcd client, with their priorities.
+fn standbys(etcd: &Etcd, holder: LeaseId) -> Vec<(LeaseId, i32)> {
     let queue = queue(etcd);
     let place = queue.iter().position(|(lease, _)| *lease == holder).unwrap_or(0);
-    let next = queue[place..].iter().find(|(lease, _)| *lease != holder);
-    next.is_some_and(|(lease, _)| *lease == successor) || requests(etcd, holder).any(|lease| lease == successor)
+    let others = queue[place..].iter().filter(|(lease, _)| *lease != holder);
+    let ours = others.take_while(|(_, kv)| kv.key.starts_with(format!("{LOCK}/~entry/").as_bytes()));
+    ours.map(|(lease, _)| (*lease, priority(etcd, *lease))).collect()
+}
+
+fn priority(etcd: &Etcd, lease: LeaseId) -> i32 {
+    let kv = etcd.get(format!("{LOCK}/~priority/{lease}").as_bytes());
+    kv.map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse().expect("a number"))
+}
+
+/// Returns whether the owner of this lease has taken a free lock although an instance with a higher priority waited already.
+pub(crate) fn passes_a_priority(etcd: &Etcd, lease: LeaseId, token: i64) -> bool {
+    let queue = queue(etcd);
+    let Some((_, own)) = queue.iter().find(|(owner, _)| *owner == lease) else { return false };
+    let waited = |lease| queue.iter().any(|(owner, kv)| *owner == lease && kv.create_revision < token);
+    let is_higher = |&(other, of_other): &(LeaseId, i32)| of_other > priority(etcd, lease) && waited(other);
+    holds(etcd, lease) && own.mod_revision != token && standbys(etcd, lease).iter().any(is_higher)
 }

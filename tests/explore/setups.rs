@@ -59,6 +59,15 @@ impl Setup {
         self
     }
 
+    /// Gives each instance a priority.
+    #[must_use]
+    pub(crate) fn priorities(mut self, priorities: &[i32]) -> Self {
+        for (config, priority) in self.configs.iter_mut().zip(priorities) {
+            Arc::make_mut(config).priority = *priority;
+        }
+        self
+    }
+
     /// Lets instances exit after a loss.
     #[must_use]
     pub(crate) fn exiting(mut self) -> Self {
@@ -91,6 +100,11 @@ pub(crate) fn small() -> Vec<(&'static str, Setup)> {
         ("two instances with FORCE_ACQUIRE, one fault", Setup::new(2, 1).force(&[0, 1])),
         ("two instances with one identity, one fault", Setup::new(2, 1).with_same_identity()),
         ("three instances without faults", Setup::new(3, 0)),
+        ("two instances with different priorities, one fault", Setup::new(2, 1).priorities(&[0, 1])),
+        (
+            "three instances with different priorities, one of which ends",
+            Setup::new(3, 1).only(&[Kind::Exit, Kind::CrashGatekeeper]).priorities(&[0, 1, 2]),
+        ),
         (
             "an operator requests a handover while an evicted holder runs",
             Setup::new(2, 2).only(&[Kind::Go, Kind::Resign]).force(&[0]),
@@ -112,6 +126,11 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::ObeysRequestsToOthers | Mutant::ObeysWithoutEntry => Setup::new(2, 1).only(&[Stray]),
         Mutant::FeedsWhileRequested => Setup::new(2, 1).only(&[Resign]),
         Mutant::ClaimOverwrites => Setup::new(2, 3).only(&[Go, GoForce, Delay, Exit]),
+        Mutant::HandOverPastPriorities => Setup::new(3, 1).only(&[Exit]).priorities(&[0, 0, 1]),
+        Mutant::HandOverPastNewPriorities => Setup::new(3, 1).only(&[Exit]).priorities(&[0, 1, 2]),
+        Mutant::ClaimIgnoresPriorities | Mutant::StartsPastPriorities => {
+            Setup::new(2, 1).only(&[Go]).priorities(&[0, 1])
+        }
         Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
     };
     setup.warm = matches!(mutant, Mutant::CountsFromAnswer | Mutant::StartsOnStaleWait);

@@ -48,6 +48,7 @@ pub(crate) enum Violation {
     Stolen,
     HandedOverEarly,
     OutOfTurn,
+    PassedPriority,
     StoppedWithoutReason,
     KeysLeft,
     Busy,
@@ -61,6 +62,9 @@ impl fmt::Display for Violation {
             Self::Stolen => "a transaction takes leadership from a live instance",
             Self::HandedOverEarly => "leadership is handed over before the process tree has exited",
             Self::OutOfTurn => "leadership is handed over out of turn",
+            Self::PassedPriority => {
+                "a command starts although an instance with a higher priority waited for the free lock"
+            }
             Self::StoppedWithoutReason => "a leader steps down without a reason",
             Self::Busy => "an instance is busy for ever",
             Self::KeysLeft => "an instance has ended, and its keys are left",

@@ -11,7 +11,7 @@ use crate::{
     },
     election::{
         progress::Progress,
-        protocol::{Answer, Request, RequestId, Signal},
+        protocol::{Answer, Reading, Request, RequestId, Signal},
     },
     guard::CommandEnd,
     settings::OnLoss,
@@ -192,6 +192,53 @@ fn an_outcome_alone_does_not_start_the_command_in_doubt() {
         head.answer(Answer::Read(snapshot(&[("L/~entry/1", "me", 1, 5)])));
         head.now = at(seconds);
         assert!(!started(&head.answer(Answer::Committed(outcome))), "claim: {what}");
+    }
+}
+
+/// The head of the queue with these keys takes the free lock; `true` if it then starts the command, `false` if it hands over.
+fn starts_as_head(config: ElectionConfig, also: &[(&str, &str, i64, i64)], holder_revision: i64) -> bool {
+    let mut head = Driven::new(config);
+    head.join(1);
+    let queue = [&[("L/~entry/1", "me", 1, 5)], also].concat();
+    head.answer(Answer::Read(snapshot(&queue)));
+    head.answer(Answer::Committed(Outcome::Otherwise(21)));
+    let actions = head.answer(Answer::Read(snapshot(&[&queue[..], &[("L", "me", 1, holder_revision)]].concat())));
+    let hands_over = matches!(head.candidate.phase, Phase::HandingOver(_));
+    assert_ne!(started(&actions), hands_over, "{actions:?}");
+    !hands_over
+}
+
+#[test]
+fn the_head_hands_the_free_lock_over_to_a_higher_priority_before_it_starts_the_command() {
+    let with = |priority| ElectionConfig { priority, ..config() };
+    let other = ("L/~entry/2", "b", 2, 6);
+    for (own, key, of_other, starts) in
+        [(0, "", "1", false), (1, "1", "1", true), (1, "1", "2", false), (2, "2", "1", true), (-1, "-1", "", false)]
+    {
+        let mut also = vec![other];
+        also.extend((!key.is_empty()).then_some(("L/~priority/1", key, 1, 5)));
+        also.extend((!of_other.is_empty()).then_some(("L/~priority/2", of_other, 2, 6)));
+        assert_eq!(starts_as_head(with(own), &also, 21), starts, "{own} {of_other:?}");
+    }
+    let higher = [other, ("L/~priority/2", "1", 2, 6)];
+    assert!(starts_as_head(config(), &higher, 5), "what was handed over to it, it keeps");
+    assert!(starts_as_head(ElectionConfig { force: true, ..config() }, &higher, 21), "what it requested, too");
+    let behind_another_client = [("L/20", "x", 0x20, 6), ("L/~entry/2", "b", 2, 7), ("L/~priority/2", "1", 2, 7)];
+    assert!(starts_as_head(config(), &behind_another_client, 21));
+}
+
+#[test]
+fn a_leader_reads_who_is_next_if_another_instance_has_a_priority() {
+    for (priority, reads) in
+        [(vec![], false), (vec![("L/~priority/2", "1", 2, 6)], true), (vec![("L/~priority/1", "1", 1, 5)], false)]
+    {
+        let mut leader = Driven::new(config());
+        leader.lead();
+        let keys = [vec![("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5), ("L/~entry/2", "b", 2, 6)], priority].concat();
+        leader.answer(Answer::Renewed { sent: leader.now, read: snapshot(&keys) });
+        leader.on(Event::Report(Report::TreeExited(CommandEnd::Exited(0))));
+        let reading = leader.requests.iter().any(|(_, request)| matches!(request, Request::Read(Reading::Lock(_), _)));
+        assert_eq!(reading, reads, "{keys:?}");
     }
 }
 

@@ -62,7 +62,7 @@ impl Handover {
 }
 
 impl HandingOver {
-    /// Hands over to the owner of the oldest request, else to the next in the queue, and then revokes the lease in any case.
+    /// Hands over to the owner of the oldest request, else to the highest priority, and then revokes the lease in any case.
     pub(crate) fn begin(
         term: Term,
         next: Option<Entry>,
@@ -96,7 +96,7 @@ impl HandingOver {
         let view = View::new(lock, read);
         let successor = view.successor_of(self.term.lease).filter(|_| view.is_led_by(self.term.lease));
         let Some(successor) = successor else { return Some(self.give_up()) };
-        let txn = transactions::hand_over(lock, &self.term, &successor);
+        let txn = transactions::hand_over(lock, &self.term, &successor, view.revision);
         self.state = State::ToSuccessor(Handover::begin(successor.entry, txn, context));
         None
     }

@@ -69,7 +69,7 @@ impl Leading {
         Self {
             observation: Observation::at(begin, queue.as_ref().map(|view| view.revision)),
             lateness: Lateness::new(first - period, period),
-            next: queue.map_or(Successor::Unknown, |view| Successor::read(&view, term.lease)),
+            next: queue.map_or(Successor::Unknown, |view| Successor::read(&view, term.lease, context.shared.lock())),
             term,
             renewals,
             denial: None,
@@ -92,7 +92,7 @@ impl Leading {
         }
         let requests = Inquiry::requests_for(self.term.lease, &read.names, context.shared.lock());
         let view = View::new(context.shared.lock(), read);
-        self.next = Successor::read(&view, self.term.lease);
+        self.next = Successor::read(&view, self.term.lease, context.shared.lock());
         if requests.is_empty() {
             self.confirm(sent, context);
         } else {
@@ -137,7 +137,8 @@ impl Leading {
             }
             Observed::Read(read) => {
                 self.requested(&read.names, context);
-                self.next = Successor::read(&View::new(context.shared.lock(), read), self.term.lease);
+                self.next =
+                    Successor::read(&View::new(context.shared.lock(), read), self.term.lease, context.shared.lock());
             }
         }
         None

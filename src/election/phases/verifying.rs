@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::core::{clock::Instant, exit_code::Exit, kv::Snapshot};
+use crate::core::{
+    clock::Instant,
+    exit_code::Exit,
+    kv::{KeyValue, Snapshot},
+};
 use crate::election::{
     candidacy::{Candidacy, REREAD_PAUSE},
     context::{Context, Shift},
@@ -13,7 +17,7 @@ use crate::election::{
     protocol::{Answer, Consistency, Event, Reading, Request, RequestId},
     step,
     term::Term,
-    view::View,
+    view::{Entry, View},
 };
 
 /// A candidate that reads the keys of the lock.
@@ -89,15 +93,21 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
             return Next::Wait(candidacy, view, position);
         }
         let term = Term::new(&candidacy, &entry.kv, holder);
-        let Some(requester) = view.requester(lease) else {
+        let pause = if let Some(requester) = view.requester(lease) {
+            let whose = requester.entry.kv.identity();
+            tracing::info!("{whose:?} made a handover request: handing over before the command is started");
+            // The owner of the request may have lost its entry but not yet its lease.
+            context.shared.config.timing.retry_period()
+        } else if let Some(preferred) = preferred(&view, entry, holder, context) {
+            let (whose, priority) = (preferred.kv.identity(), preferred.priority);
+            tracing::info!("{whose:?} has a higher priority, {priority}: handing over before the command is started");
+            REREAD_PAUSE
+        } else {
             return Next::lead(&candidacy, term, Some(view));
         };
-        let whose = requester.entry.kv.identity();
-        tracing::info!("{whose:?} made a handover request: handing over before the command is started");
         // Otherwise several instances with FORCE_ACQUIRE would request leadership from each other for ever.
         context.shared.demand = Demand::None;
-        // If this fails, the owner of the request may have lost its entry but not yet its lease.
-        let otherwise = Then::Join(context.shared.config.timing.retry_period());
+        let otherwise = Then::Join(pause);
         return Next::HandOver { term, next: None, then: Then::Join(Duration::ZERO), otherwise };
     }
     if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, position) {
@@ -109,6 +119,17 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
         return Next::Claim(candidacy, entry, step, txn);
     }
     Next::Wait(candidacy, view, position)
+}
+
+/// Returns the standby that must lead instead of this candidate, which took the free lock: one with a higher priority. What was handed
+/// over to this candidate, or what it has requested, it keeps.
+fn preferred<'a>(view: &'a View, own: &Entry, holder: &KeyValue, context: &Context<'_>) -> Option<&'a Entry> {
+    // A handover writes both keys at once.
+    let was_handed_over = holder.mod_revision == own.kv.mod_revision;
+    if was_handed_over || context.shared.demand == Demand::OfEveryLeader {
+        return None;
+    }
+    view.preferred_to(own.lease).filter(|preferred| preferred.priority > own.priority)
 }
 
 impl Handle for Verifying {

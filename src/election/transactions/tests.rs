@@ -211,10 +211,15 @@ fn an_outcome_alone_starts_the_command_only_if_a_read_would_show_nothing_more() 
         ("a request to any leader", "L/~force/4=x@4:7.7", by_read),
         ("a request to this candidate", "L/~resign/3/4=x@4:7.7", by_read),
         ("a request to another holder", "L/~resign/9/4=x@4:7.7", at_once),
+        ("a priority of another", "L/~priority/4=1@4:7.7", by_read),
+        ("its own priority", "L/~priority/3=1@3:6.6", at_once),
+        ("both", "L/~priority/3=1@3:6.6 L/~priority/2=1@2:5.5", by_read),
     ] {
         let mut now = keys(&format!("{read} {also}"));
-        assert_eq!(now.apply(&claim(&lock(), "me", &keys(read).entry(3), None)), expected, "beside {what}");
+        assert_eq!(now.apply(&claim(&lock(), "me", &now.entry(3), None)), expected, "beside {what}");
     }
+    let mut negative = keys("E3=me@3:6.6 L/~priority/3=-1@3:6.6");
+    assert_eq!(negative.apply(&claim(&lock(), "me", &negative.entry(3), None)), by_read, "others may have 0");
 }
 
 #[test]
@@ -274,9 +279,38 @@ fn handing_over() {
             "L/c0=x@c0:4.4 E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7",
             format!("{handed_over} L/c0=x@c0:4.4"),
         ),
+        ("beside a priority", "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 E3=c@3:9.9 L/~priority/3=1@3:9.9", String::new()),
+        (
+            "with a priority of its own",
+            "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 L/~priority/1=1@1:5.5",
+            format!("{handed_over} L/~priority/1=1@1:5.5"),
+        ),
     ] {
         case(what, read, now, to_next, &expected);
     }
+}
+
+#[test]
+fn handing_over_to_the_highest_priority() {
+    let read = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 E3=c@3:8.8 L/~priority/3=1@3:8.8";
+    let make = |read: &Keys| {
+        let view = read.view();
+        hand_over(&lock(), &read.term(), &view.successor_of(LeaseId(1)).expect("a successor"), view.revision)
+    };
+    let handed_over = "E1=c@3:5.50 L=c@3:5.50 E2=b@2:7.7 L/~priority/3=1@3:8.8";
+    case("to the highest priority", read, read, make, handed_over);
+    let without = "E4=d@4:50.50";
+    case(
+        "after another without a priority joined",
+        read,
+        &format!("{read} {without}"),
+        make,
+        &format!("{handed_over} {without}"),
+    );
+    case("after another with a priority joined", read, &format!("{read} {without} L/~priority/4=2@4:50.50"), make, "");
+    case("beside a request", read, &format!("{read} L/~force/2=b@2:9.9"), make, "");
+    let gone = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7";
+    case("after the highest priority has left", read, gone, make, "");
 }
 
 #[test]
@@ -284,7 +318,7 @@ fn handing_over_on_request() {
     let read = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 E3=c@3:8.8 L/~force/3=c@3:9.9";
     let make = |read: &Keys| {
         let view = read.view();
-        hand_over(&lock(), &read.term(), &view.successor_of(LeaseId(1)).expect("a successor"))
+        hand_over(&lock(), &read.term(), &view.successor_of(LeaseId(1)).expect("a successor"), view.revision)
     };
     let handed_over = "E1=c@3:5.50 L=c@3:5.50 E2=b@2:7.7";
     case("to the owner of a request", read, read, make, handed_over);

@@ -9,7 +9,8 @@ use crate::election::{
     view::{Entry, View},
 };
 
-/// The next queue entry of an instance of this program. It may be out of date, as the handover compares all that it depends on.
+/// The next queue entry of an instance of this program, if no other instance has a priority: then a read chooses. It may be out of
+/// date, as the handover compares all that it depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Successor {
     /// The latest read says nothing about it, or its entry was deleted.
@@ -21,8 +22,11 @@ pub(super) enum Successor {
 }
 
 impl Successor {
-    /// Returns what a read of the next entry shows.
-    pub(super) fn read(view: &View, lease: LeaseId) -> Self {
+    /// Returns what a read of the next entry and of the priorities shows.
+    pub(super) fn read(view: &View, lease: LeaseId, lock: &LockName) -> Self {
+        if view.has_priorities_beside(lease, lock) {
+            return Self::Unknown;
+        }
         view.next_of(lease).filter(|next| next.ours).cloned().map_or(Self::None, Self::Next)
     }
 
