@@ -126,8 +126,10 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::ObeysRequestsToOthers | Mutant::ObeysWithoutEntry => Setup::new(2, 1).only(&[Stray]),
         Mutant::FeedsWhileRequested => Setup::new(2, 1).only(&[Resign]),
         Mutant::ClaimOverwrites => Setup::new(2, 3).only(&[Go, GoForce, Delay, Exit]),
-        Mutant::HandOverPastPriorities => Setup::new(3, 1).only(&[Exit]).priorities(&[0, 0, 1]),
-        Mutant::HandOverPastNewPriorities => Setup::new(3, 1).only(&[Exit]).priorities(&[0, 1, 2]),
+        Mutant::HandOverPastPriorities => Setup::new(3, 2).only(&[Exit, Delay]).at_most(Exit, 1).priorities(&[0, 0, 1]),
+        Mutant::HandOverPastNewPriorities => {
+            Setup::new(3, 2).only(&[Exit, Delay]).at_most(Exit, 1).priorities(&[0, 1, 2])
+        }
         Mutant::ClaimIgnoresPriorities | Mutant::StartsPastPriorities => {
             Setup::new(2, 1).only(&[Go]).priorities(&[0, 1])
         }

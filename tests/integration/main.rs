@@ -27,6 +27,7 @@ mod notify;
 mod oracle;
 mod partition;
 mod pass_through;
+mod priority;
 mod rotation;
 mod show;
 mod show_watch;

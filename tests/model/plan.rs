@@ -101,7 +101,7 @@ impl Plan {
                     force: false,
                     acquire_timeout: sim.chance(10).then(|| Duration::from_secs(sim.between(0, 20))),
                     on_loss: *sim.pick(&[OnLoss::Exit, OnLoss::Campaign]),
-                    priority: 0,
+                    priority: *sim.pick(&[0, 0, 0, 0, 1, 2, -1]),
                 },
                 current: None.into(),
                 started: Cell::default(),

@@ -1,0 +1,115 @@
+//! Leadership goes to the highest priority.
+
+use harness::Timing;
+
+use crate::shared_world;
+
+const TIMING: Timing = Timing::SHORT;
+
+#[test]
+fn a_leader_hands_over_to_the_highest_priority() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
+    let c = world.candidate("c").set("PRIORITY", "10").start();
+    c.waits();
+    let d = world.candidate("d").set("PRIORITY", "10").start();
+    d.waits();
+    a.terminate();
+    c.leads_within(Timing::SWIFT);
+    c.terminate();
+    d.leads_within(Timing::SWIFT);
+    d.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+#[test]
+fn a_negative_priority_is_the_last_choice() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").set("PRIORITY", "-1"));
+    let c = world.candidate("c").start();
+    c.waits();
+    a.terminate();
+    c.leads_within(Timing::SWIFT);
+    c.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// The leader ignores the priorities of others, and a free lock is taken by whoever is there.
+#[test]
+fn a_running_leader_ignores_priorities() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").set("PRIORITY", "10"));
+    crate::undisturbed(&a, 2 * Timing::LONG.retry);
+    a.terminate();
+    b.leads_within(Timing::SWIFT);
+    world.verdict();
+}
+
+/// Both processes are killed, so that nothing but the end of the lease frees the lock.
+#[test]
+fn the_head_hands_over_before_it_starts_anything() {
+    let world = shared_world();
+    let a = world.candidate("a").timing(TIMING).start();
+    a.leads();
+    let b = world.candidate("b").timing(TIMING).start();
+    b.waits();
+    let c = world.candidate("c").timing(TIMING).start();
+    c.waits();
+    let d = world.candidate("d").timing(TIMING).set("PRIORITY", "10").start();
+    d.waits();
+    a.pause();
+    d.leads_within(TIMING.latest_failover());
+    b.logs("\"d\" has a higher priority, 10: handing over before the command is started");
+    assert!(b.lives().is_empty() && c.lives().is_empty(), "{}", world.journal().timeline());
+    b.waits();
+    a.resume();
+    world.verdict();
+}
+
+#[test]
+fn a_request_comes_before_a_priority() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b").set("PRIORITY", "10"));
+    let c = world.candidate("c").force().start();
+    c.leads();
+    crate::undisturbed(&c, Timing::LONG.retry);
+    assert!(b.lives().is_empty());
+    drop(a);
+    world.verdict();
+}
+
+/// Values that this version cannot read, such as those of a later one, are a priority of 0.
+#[test]
+fn strange_priority_keys_do_no_harm() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
+    let c = world.candidate("c").set("PRIORITY", "2147483647").start();
+    c.waits();
+    let lock = world.lock();
+    let etcdctl = world.cluster().etcdctl();
+    let lease = |name: &str| {
+        world
+            .keys()
+            .expect("etcd answers")
+            .into_iter()
+            .find(|key| key.name.contains("~entry") && key.value == name)
+            .expect("an entry")
+            .lease
+    };
+    let of_b = lease("b");
+    for (name, value, lease) in [
+        (format!("{lock}/~priority/{of_b:x}"), "9223372036854775808", Some(of_b)),
+        (format!("{lock}/~priority/1"), "99", None),
+        (format!("{lock}/~priority/x"), "99", Some(of_b)),
+    ] {
+        etcdctl.put(name.as_bytes(), value.as_bytes(), lease);
+    }
+    a.terminate();
+    c.leads_within(Timing::SWIFT);
+    c.terminate();
+    b.leads_within(Timing::SWIFT);
+    etcdctl.must(&["del", "--prefix", &format!("{lock}/~priority/")]);
+    world.verdict();
+}
