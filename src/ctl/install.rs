@@ -89,8 +89,9 @@ fn explain(error: &io::Error, folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::{
-        process::{Command, Stdio},
+        process::{Child, Command, Stdio},
         thread,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -100,11 +101,24 @@ mod tests {
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
 
+    /// Executes a new file. A process that another test has just forked may have it open for writing until it executes its own.
+    fn executed(program: &Path) -> Child {
+        let limit = Instant::now() + Duration::from_secs(30);
+        loop {
+            match Command::new(program).arg("1000").spawn() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < limit => {
+                    thread::yield_now()
+                }
+                child => break child.expect("it can be executed"),
+            }
+        }
+    }
+
     #[test]
     fn a_copy_that_is_executed_is_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let target = copy(Path::new("/bin/sleep"), folder.path()).expect("copied");
-        let mut running = Command::new(&target).arg("1000").spawn().expect("it can be executed");
+        let mut running = executed(&target);
         let copied = copy(Path::new("/bin/true"), folder.path());
         // Writing to the file instead would be refused.
         let busy = OpenOptions::new().write(true).open(format!("/proc/{}/exe", running.id()));
