@@ -27,7 +27,7 @@ pub(super) async fn within_limit<T>(
 ) -> Result<T, StartError> {
     match BootClock.before(BootClock.now() + QUESTION, answer).await {
         Some(answer) => answer.map_err(|error| denied(&error)),
-        None if client.membership().ours().is_none() => Err(StartError::new(
+        None if client.membership().ours().is_none() && client.membership().has_votes() => Err(StartError::new(
             Exit::Unavailable,
             "could not decide which etcd cluster to ask; check --endpoints or give --cluster-id",
         )),

@@ -103,6 +103,12 @@ impl Membership {
         self.ours.get()
     }
 
+    /// Returns whether any endpoint has reported its cluster.
+    #[must_use]
+    pub fn has_votes(&self) -> bool {
+        !self.summary().is_empty()
+    }
+
     /// Returns whether this endpoint reported the cluster in use last.
     #[must_use]
     pub fn includes(&self, endpoint: &str) -> bool {
