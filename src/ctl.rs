@@ -10,7 +10,28 @@ mod screen;
 pub mod show;
 pub mod watch;
 
-/// Prints a text. A closed stream is ignored, where `print!` would panic.
-pub fn print(text: &dyn std::fmt::Display, stream: &mut dyn std::io::Write) {
-    let _ = write!(stream, "{text}").and_then(|()| stream.flush());
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
+
+use crate::core::{exit_code::Exit, start_error::StartError};
+
+/// Prints a text to stdout.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(text: &dyn Display) -> Result<Exit, StartError> {
+    let mut stdout = io::stdout().lock();
+    printed(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Returns how a command ends that has written to stdout. That nobody reads any more is no error: a reader such as `head` closes it.
+fn printed(result: io::Result<()>) -> Result<Exit, StartError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(StartError::new(Exit::CannotPrint, format!("could not write to stdout: {error}")))
+        }
+        _ => Ok(Exit::Command(0)),
+    }
 }

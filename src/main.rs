@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     let code = match settings::parse(env::args_os(), &variables).and_then(|invocation| run(invocation, original)) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            print(&format_args!("etcd-await-election: {error}\n"), &mut std::io::stderr());
+            // If stderr is closed, there is the exit code.
+            let _ = writeln!(io::stderr(), "etcd-await-election: {error}");
             error.exit.into()
         }
     };
@@ -59,9 +60,6 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Pages(folder) => pages::write(&folder).map(|()| Exit::Command(0)).map_err(|error| {
             StartError::new(Exit::Config, format!("could not write to {}: {error}", folder.display()))
         }),
-        Mode::Answer(text) => {
-            print(&text, &mut std::io::stdout());
-            Ok(Exit::Command(0))
-        }
+        Mode::Answer(text) => print(&text),
     }
 }

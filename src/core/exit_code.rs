@@ -24,6 +24,8 @@ pub enum Exit {
     System,
     /// 73: `ctl install` could not write the program.
     CannotCreate,
+    /// 74: stdout cannot be written to.
+    CannotPrint,
     /// 75: `ACQUIRE_TIMEOUT` ran out before leadership was acquired.
     GaveUp,
     /// 77: etcd denied access: wrong password or missing permission; or TLS verification failed.
@@ -50,6 +52,7 @@ impl Exit {
             Self::Guard => 70,
             Self::System => 71,
             Self::CannotCreate => 73,
+            Self::CannotPrint => 74,
             Self::GaveUp => 75,
             Self::NoPermission => 77,
             Self::Config => 78,
@@ -61,7 +64,7 @@ impl Exit {
 
 impl Exit {
     /// All exit codes, in the order of the table in docs/operations.md.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Command(0),
         Self::Signal(0),
         Self::NotExecutable,
@@ -71,6 +74,7 @@ impl Exit {
         Self::Guard,
         Self::System,
         Self::CannotCreate,
+        Self::CannotPrint,
         Self::GaveUp,
         Self::NoPermission,
         Self::Config,
@@ -94,6 +98,9 @@ impl Exit {
                 "the program could not be started: the machine has no room for its processes, or `/proc` does not show them",
             ),
             Self::CannotCreate => ("73", "`ctl install` could not write the program to the folder"),
+            Self::CannotPrint => {
+                ("74", "the output of an operator's command could not be written, for example to a full disk")
+            }
             Self::GaveUp => ("75", "`ACQUIRE_TIMEOUT` ran out before leadership was acquired"),
             Self::NoPermission => {
                 ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")

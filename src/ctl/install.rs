@@ -36,8 +36,7 @@ pub fn install(folder: &Path, json: bool) -> Result<Exit, StartError> {
     } else {
         format!("installed {NAME} {version} as {}", copy.display())
     };
-    super::print(&format_args!("{line}\n"), &mut io::stdout());
-    Ok(Exit::Command(0))
+    super::print(&format_args!("{line}\n"))
 }
 
 /// Copies `program` into `folder`; returns the path of the copy. Until the copy is complete, that path has the previous one.

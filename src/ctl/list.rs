@@ -24,23 +24,22 @@ use crate::{
 /// Prints the locks whose names begin with `prefix`.
 ///
 /// # Errors
-/// If etcd denies access or does not answer in time.
+/// If etcd denies access or does not answer in time, or the output cannot be written.
 pub async fn list(prefix: &str, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
     let client = access::client(config)?;
     let locks = find(prefix, &client).await?;
     let stdout = &mut io::stdout().lock();
-    // A closed stream, as of `head`, ends the command.
-    if !json && writeln!(stdout, "{}", Row::HEADER).is_err() {
-        return Ok(Exit::Command(0));
+    if !json && let Err(error) = writeln!(stdout, "{}", Row::HEADER) {
+        return super::printed(Err(error));
     }
     for lock in &locks {
         let state = access::within_limit(&client, read(lock, &client)).await?;
         let line = if json { state.json() } else { Row::of(&state).to_string() };
-        if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
-            break;
+        if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            return super::printed(Err(error));
         }
     }
-    Ok(Exit::Command(0))
+    super::printed(stdout.flush())
 }
 
 /// Returns the locks that have a queue entry of this program, in the order of their names. The keys are read page by page, without

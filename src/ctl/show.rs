@@ -21,16 +21,11 @@ use crate::{
 /// Prints the state of a lock to stdout.
 ///
 /// # Errors
-/// If etcd denies access or does not answer in time.
+/// If etcd denies access or does not answer in time, or the output cannot be written.
 pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
     let client = access::client(config)?;
     let state = access::within_limit(&client, read(lock, &client)).await?;
-    if json {
-        super::print(&format_args!("{}\n", state.json()), &mut std::io::stdout());
-    } else {
-        super::print(&state, &mut std::io::stdout());
-    }
-    Ok(Exit::Command(0))
+    if json { super::print(&format_args!("{}\n", state.json())) } else { super::print(&state) }
 }
 
 /// Reads a lock and the time left of its holder's lease. Retries until etcd answers; returns an error only if it denies access.

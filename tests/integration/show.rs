@@ -1,6 +1,6 @@
 //! `ctl show` and `ctl healthcheck`: operator commands that only read.
 
-use harness::{Candidate, Cluster, End, Setup, Timing, World, eventually};
+use harness::{Candidate, Cluster, End, Proxy, Setup, Timing, World, eventually};
 
 use crate::{shared_world, world_on};
 
@@ -198,5 +198,32 @@ fn text_from_etcd_is_escaped_wherever_it_is_shown() {
         assert!(!text.lines().any(|line| line.starts_with("<0>")), "{text:?}");
     }
     etcdctl.must(&["del", world.lock()]);
+    world.verdict();
+}
+
+/// A script must not take an empty file for a free lock.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let world = shared_world();
+    let leader = world.candidate("leader").start();
+    leader.leads();
+    for flags in [&["ctl", "show"][..], &["ctl", "show", "--watch"], &["ctl", "list", "--json"], &["--version"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+        let (end, asking) = asking(&world, flags).stdout(full).run();
+        assert_eq!(end, End::Code(74), "{flags:?} {}", asking.stderr());
+        assert!(asking.stderr().contains("could not write to stdout: No space left on device"), "{}", asking.stderr());
+    }
+    world.verdict();
+}
+
+/// Only where endpoints answer is it a question of the cluster.
+#[test]
+fn show_says_that_no_endpoint_answers() {
+    let world = shared_world();
+    let proxy = Proxy::of(world.cluster().member(0));
+    proxy.refuse();
+    let (end, asking) = asking(&world, &["ctl", "show"]).via([&proxy]).run();
+    assert_eq!(end, End::Code(69));
+    assert!(asking.stderr().ends_with("etcd does not answer; check --endpoints\n"), "{}", asking.stderr());
     world.verdict();
 }
