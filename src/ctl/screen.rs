@@ -107,9 +107,11 @@ fn frame(text: &str, rows: usize, columns: usize) -> String {
     let shown = if fits { lines.len() } else { rows.saturating_sub(1) };
     let more = (!fits).then(|| format!("… and {} more lines", lines.len() - shown));
     let lines = lines[..shown].iter().copied().chain(more.as_deref());
-    let lines: Vec<_> = lines.map(|line| format!("{}\x1b[K", cut(line, columns))).collect();
-    // No line feed follows the last line, as it would scroll.
-    format!("\x1b[H{}\x1b[J", lines.join("\r\n"))
+    // A row is erased before it is written: after its last cell the cursor is still there, and would erase that.
+    let lines: Vec<_> = lines.map(|line| format!("\x1b[K{}", cut(line, columns))).collect();
+    // In the last row of the terminal, a line feed would scroll.
+    let rest = if lines.len() < rows { "\r\n\x1b[J" } else { "" };
+    format!("\x1b[H{}{rest}", lines.join("\r\n"))
 }
 
 /// Returns at most this many characters of a line; the last one is `…` if there are more.
@@ -124,20 +126,47 @@ fn cut(line: &str, columns: usize) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_frame_has_no_more_rows_and_columns_than_the_terminal() {
-        let text = (0..500).map(|number| format!("{number} a-long-identity-that-does-not-fit\n")).collect::<String>();
-        for (rows, columns) in [(24, 80), (5, 20), (1, 1), (2, 3), (600, 10)] {
-            let frame = frame(&text, rows, columns);
-            let lines: Vec<_> = frame
-                .split("\r\n")
-                .map(|line| line.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", ""))
-                .collect();
-            assert!(lines.len() <= rows && !frame.ends_with('\n'), "{rows}");
-            assert!(lines.iter().all(|line| line.chars().count() <= columns), "{lines:?}");
-            assert_eq!(frame.matches('\x1b').count(), lines.len() + 2);
+    /// Returns the rows of a terminal of this size, without wrapping, after a frame.
+    fn drawn(frame: &str, rows: usize, columns: usize) -> Vec<String> {
+        let mut cells = vec![vec!['x'; columns]; rows];
+        let (mut row, mut column) = (0, 0);
+        let mut rest = frame.chars();
+        while let Some(c) = rest.next() {
+            match c {
+                '\x1b' => match rest.by_ref().nth(1).expect("a sequence") {
+                    'H' => (row, column) = (0, 0),
+                    'K' => cells[row][column..].fill(' '),
+                    'J' => {
+                        cells[row][column..].fill(' ');
+                        cells[row + 1..].iter_mut().for_each(|row| row.fill(' '));
+                    }
+                    other => panic!("{other}"),
+                },
+                '\r' => column = 0,
+                '\n' => row += 1,
+                _ => {
+                    cells[row][column] = c;
+                    column = (column + 1).min(columns - 1);
+                }
+            }
         }
-        assert!(frame(&text, 24, 80).contains("… and 477 more lines"));
-        assert_eq!(frame("a\nb\n", 24, 80), "\x1b[Ha\x1b[K\r\nb\x1b[K\x1b[J");
+        cells.into_iter().map(|row| row.into_iter().collect::<String>().trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_frame_fills_a_terminal_of_any_size_and_does_not_scroll_it() {
+        let text = (100..600).map(|number| format!("{number} a-long-identity-that-does-not-fit\n")).collect::<String>();
+        for (rows, columns, first, last) in [
+            (24, 80, "100 a-long-identity-that-does-not-fit", "… and 477 more lines"),
+            (5, 20, "100 a-long-identity…", "… and 496 more lines"),
+            (2, 3, "10…", "… …"),
+            (1, 1, "…", "…"),
+            (600, 10, "100 a-lon…", ""),
+            (500, 10, "100 a-lon…", "599 a-lon…"),
+        ] {
+            let drawn = drawn(&frame(&text, rows, columns), rows, columns);
+            assert_eq!((drawn[0].as_str(), drawn[rows - 1].as_str()), (first, last), "{rows}x{columns}");
+        }
+        assert_eq!(drawn(&frame("a\nb\n", 3, 1), 3, 1), ["a", "b", ""]);
     }
 }
