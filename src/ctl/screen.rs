@@ -57,9 +57,9 @@ impl Screen {
         }
     }
 
-    /// Prints one line to a stream.
-    pub(super) fn line(text: &str) -> io::Result<()> {
-        write(&format!("{text}\n"))
+    /// Prints one line to a stream. A reader that does not read blocks a thread of its own, so that a signal still ends the command.
+    pub(super) async fn line(text: String) -> io::Result<()> {
+        tokio::task::spawn_blocking(move || write(&(text + "\n"))).await?
     }
 
     /// Returns an error if the reader of stdout has closed it, which a write would report only at the next change.

@@ -8,6 +8,7 @@ use std::{cell::RefCell, io, pin::pin, time::Duration};
 use super::{
     access::{self, Client},
     interrupt::{Interrupt, Interrupts, suspend},
+    printed,
     screen::Screen,
     show::{LockState, read_at},
 };
@@ -37,7 +38,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Shows a lock until a signal ends the command or nobody reads its output.
 ///
 /// # Errors
-/// If etcd denies access or does not answer in time at the beginning. Later, that is shown, and it goes on.
+/// If etcd denies access or does not answer in time at the beginning: later, that is shown, and it goes on. If the output cannot be
+/// written.
 pub async fn watch(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
     let client = access::client(config)?;
     let interrupts = Interrupts::block().map_err(StartError::no_room("the signal handler"))?;
@@ -46,17 +48,16 @@ pub async fn watch(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<E
         first = first => first?,
         exit = ended(&interrupts, None) => return Ok(exit),
     };
-    let closed = |_: io::Error| Exit::Command(0);
     let output = Output { screen: Screen::of_stdout(json), json, latest: RefCell::new(Latest::new(state)) };
-    if output.show().is_err() {
-        return Ok(Exit::Command(0));
-    }
-    tokio::select! {
-        exit = ended(&interrupts, Some(&output)) => Ok(exit),
-        result = follow(lock, &client, revision, &output) => Ok(result.map_or_else(closed, |never| match never {})),
-        result = tick(&output) => Ok(result.map_or_else(closed, |never| match never {})),
+    let error = tokio::select! {
+        exit = ended(&interrupts, Some(&output)) => return Ok(exit),
+        Err(error) = follow(lock, &client, revision, &output) => error,
+        Err(error) = tick(&output) => error,
         never = client.keep_endpoints_current() => never,
-    }
+    };
+    // The message is for the terminal as it was.
+    drop(output);
+    printed(Err(error))
 }
 
 /// Waits for a signal that ends the command, and returns the exit code for it.
@@ -92,6 +93,7 @@ async fn follow(
     mut revision: i64,
     output: &Output,
 ) -> io::Result<std::convert::Infallible> {
+    output.show().await?;
     loop {
         let pause = tokio::select! {
             result = changed(lock, client, revision) => if result.is_ok() { SETTLE } else { PAUSE },
@@ -105,17 +107,17 @@ async fn follow(
             let answer = if in_time.is_some() {
                 in_time
             } else {
-                output.stale("etcd does not answer")?;
+                output.stale("etcd does not answer").await?;
                 BootClock.before(limit, answer).await
             };
             match answer {
                 Some(Ok((state, at))) => {
                     revision = at;
-                    output.fresh(state)?;
+                    output.fresh(state).await?;
                     break;
                 }
                 Some(Err(denied)) => {
-                    output.stale(&access::denied(&denied).to_string())?;
+                    output.stale(&access::denied(&denied).to_string()).await?;
                     BootClock.sleep(PAUSE).await;
                 }
                 // Another cluster may be there now. This command has no lease that it could lose.
@@ -162,43 +164,54 @@ impl Latest {
     fn age(&self) -> Duration {
         BootClock.now().saturating_since(self.at)
     }
+
+    /// Returns since when and why the state could not be read again.
+    fn stale(&self) -> Option<String> {
+        self.stale.as_ref().map(|why| format!("stale for {}s: {}", self.age().as_secs(), escaped(why)))
+    }
+
+    /// Returns a line about the state, unless a stream has printed it already.
+    fn news(&mut self, json: bool) -> Option<String> {
+        let unchanging = (self.state.without_time(), self.stale.clone());
+        if self.printed.as_ref() == Some(&unchanging) {
+            return None;
+        }
+        self.printed = Some(unchanging);
+        let state = self.state.later(self.age());
+        Some(match (json, self.stale()) {
+            (true, stale) => state.document(stale.map(|_| self.age())),
+            (false, None) => state.summary(),
+            (false, Some(stale)) => format!("{stale}; before that: {}", state.summary()),
+        })
+    }
 }
 
 impl Output {
-    fn fresh(&self, state: LockState) -> io::Result<()> {
+    async fn fresh(&self, state: LockState) -> io::Result<()> {
         let printed = self.latest.borrow_mut().printed.take();
         self.latest.replace(Latest { printed, ..Latest::new(state) });
-        self.show()
+        self.show().await
     }
 
-    fn stale(&self, why: &str) -> io::Result<()> {
+    async fn stale(&self, why: &str) -> io::Result<()> {
         self.latest.borrow_mut().stale = Some(why.to_owned());
-        self.show()
+        self.show().await
+    }
+
+    /// Draws the terminal, or prints to a stream what has changed.
+    async fn show(&self) -> io::Result<()> {
+        let line = self.latest.borrow_mut().news(self.json);
+        match (&self.screen, line) {
+            (Screen::Terminal { .. }, _) => self.redraw(),
+            (Screen::Stream, Some(line)) => Screen::line(line).await,
+            (Screen::Stream, None) => Ok(()),
+        }
     }
 
     /// Draws the terminal again; a stream has nothing to repeat.
     fn redraw(&self) -> io::Result<()> {
-        if matches!(self.screen, Screen::Terminal { .. }) { self.show() } else { Ok(()) }
-    }
-
-    fn show(&self) -> io::Result<()> {
-        let mut latest = self.latest.borrow_mut();
-        let state = latest.state.later(latest.age());
-        let stale = latest.stale.as_ref().map(|why| format!("stale for {}s: {}", latest.age().as_secs(), escaped(why)));
-        if matches!(self.screen, Screen::Terminal { .. }) {
-            return self.screen.draw(|columns| {
-                format!("{}{}", stale.map_or_else(String::new, |stale| stale + "\n"), state.table(columns))
-            });
-        }
-        let unchanging = (state.without_time(), latest.stale.clone());
-        if latest.printed.as_ref() == Some(&unchanging) {
-            return Ok(());
-        }
-        latest.printed = Some(unchanging);
-        Screen::line(&match (self.json, stale) {
-            (true, stale) => state.document(stale.map(|_| latest.age())),
-            (false, None) => state.summary(),
-            (false, Some(stale)) => format!("{stale}; before that: {}", state.summary()),
-        })
+        let latest = self.latest.borrow();
+        let stale = latest.stale().map_or_else(String::new, |stale| stale + "\n");
+        self.screen.draw(|columns| format!("{stale}{}", latest.state.later(latest.age()).table(columns)))
     }
 }

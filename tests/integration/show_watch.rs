@@ -1,12 +1,12 @@
 //! `ctl show --watch`: a lock that is followed on a terminal and through a pipe.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, PipeWriter, Write as _},
     os::fd::AsRawFd as _,
     time::Duration,
 };
 
-use harness::{Candidate, Cluster, End, Proxy, Setup, Terminal, Timing, World, eventually};
+use harness::{Candidate, Cluster, End, Proxy, Setup, Terminal, Timing, World, eventually, throughout};
 use nix::{libc, sys::signal::Signal};
 
 use crate::{program, shared_world, shell_gatekeeper, world_on};
@@ -165,4 +165,34 @@ fn a_stream_that_nobody_reads_any_more_ends_it() {
     assert_eq!(watching.wait_exit(Timing::SWIFT), End::Code(0), "{}", watching.stderr());
     assert!(!watching.stderr().contains("panic"), "{}", watching.stderr());
     world.verdict();
+}
+
+/// As with a pager that shows an earlier page.
+#[test]
+fn a_stream_that_is_not_read_for_now_does_not_keep_it_from_ending() {
+    let world = shared_world();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    fill(&writer);
+    let watching = watching(&world).stdout(writer).start();
+    watching.logs("using etcd cluster");
+    // It has read the lock by then, and is blocked.
+    throughout(Duration::from_secs(1), "it waits", || match watching.end() {
+        None => Ok(()),
+        Some(end) => Err(format!("{end:?} {}", watching.stderr())),
+    });
+    watching.terminate();
+    assert_eq!(watching.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
+    drop(reader);
+    world.verdict();
+}
+
+/// Leaves no room in a pipe.
+fn fill(pipe: &PipeWriter) {
+    let set = |flags: libc::c_int| {
+        // SAFETY: a flag of a descriptor that is open.
+        assert_eq!(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+    };
+    set(libc::O_WRONLY | libc::O_NONBLOCK);
+    while (&mut &*pipe).write(&[b'x'; 4096]).is_ok() {}
+    set(libc::O_WRONLY);
 }
