@@ -46,6 +46,7 @@ on_each_suite! {
     the_redis_of_debian_runs_only_on_the_leading_host
     a_command_is_split_into_words_and_has_a_state_directory
     a_unit_with_invalid_settings_fails_and_is_not_restarted
+    values_of_environment_files_are_those_of_the_test_table
     the_units_are_well_formed_and_hardened
 }
 
@@ -517,6 +518,26 @@ fn a_unit_with_invalid_settings_fails_and_is_not_restarted(suite: Suite) {
     host.until(PATIENCE, &format!("systemctl is-failed {unit}"));
     let show = |property: &str| host.must(&format!("systemctl show --value --property={property} {unit}"));
     assert_eq!((show("ExecMainStatus").trim(), show("NRestarts").trim()), ("64", "0"));
+}
+
+/// The table of the tests of this program's own parser, which operator commands use.
+fn values_of_environment_files_are_those_of_the_test_table(suite: Suite) {
+    let cases: Vec<(String, Option<String>)> =
+        serde_json::from_str(include_str!("../environment_file.json")).expect("a table");
+    let host = host(suite, "a").boot();
+    let octal = |text: &str| text.bytes().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    let write = cases.iter().enumerate();
+    let write = write.map(|(number, (text, _))| format!("printf '{}' >/run/environment-{number:03}\n", octal(text)));
+    host.must(&write.collect::<String>());
+    let read = "for file in /run/environment-*; do systemd-run --quiet --wait --pipe --property=EnvironmentFile=$file \
+        printenv --null A | od --address-radix=n --format=x1 --output-duplicates | tr -d ' \\n'; echo; done";
+    // In hexadecimal, with the zero byte at its end; nothing for a variable that is not set.
+    let hex = |value: &String| value.bytes().chain([0]).map(|byte| format!("{byte:02x}")).collect::<String>();
+    let read = host.must(read);
+    assert_eq!(read.lines().count(), cases.len(), "{read}");
+    for ((text, expected), read) in cases.iter().zip(read.lines()) {
+        assert_eq!(read, expected.as_ref().map(hex).unwrap_or_default(), "{text:?}");
+    }
 }
 
 /// systemd reports no problems of the shipped units, and rates them as hardened.
