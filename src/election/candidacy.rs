@@ -21,10 +21,45 @@ pub(super) struct Candidacy {
     pub(super) renewed: Instant,
     /// The same for the latest keepalive, with or without a read.
     pub(super) kept_alive: Instant,
+    /// When it requests a handover from a leader with a lower priority.
+    pub(super) failback: Failback,
     /// Whether it was seen in the queue.
     pub(super) has_joined: bool,
     /// The failure that was logged last.
     pub(super) logged_failure: String,
+}
+
+/// When a standby requests a handover from a leader with a lower priority. The time counts from when its lease was granted, whoever leads
+/// meanwhile, and begins anew with another lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Failback {
+    Never,
+    /// Not before this instant.
+    At(Instant),
+    /// Whenever there is such a leader.
+    Due,
+}
+
+impl Failback {
+    pub(super) fn new(context: &Context<'_>) -> Self {
+        context.shared.config.failback.map_or(Self::Never, |after| Self::At(context.now + after))
+    }
+
+    /// Returns whether the time has passed now.
+    pub(super) fn becomes_due(&mut self, now: Instant) -> bool {
+        let becomes_due = matches!(*self, Self::At(at) if now >= at);
+        if becomes_due {
+            *self = Self::Due;
+        }
+        becomes_due
+    }
+
+    pub(super) const fn next_wake(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Never | Self::Due => None,
+        }
+    }
 }
 
 impl Candidacy {
@@ -64,5 +99,8 @@ impl Candidacy {
     pub(super) fn shift(&mut self, shift: Shift<'_>) {
         shift.instant(&mut self.renewed);
         shift.instant(&mut self.kept_alive);
+        if let Failback::At(at) = &mut self.failback {
+            shift.instant(at);
+        }
     }
 }

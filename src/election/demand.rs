@@ -13,7 +13,8 @@ pub(super) enum Demand {
     None,
     /// From a holder with the same identity, if there is one when it joins; not decided before.
     OfSameIdentity,
-    /// From the holder with this lease, which it found when it joined; not from a standby that is elected later.
+    /// From the holder with this lease, which it found when it joined or which has a lower priority; not from a standby that is elected
+    /// later.
     OfHolder(Option<LeaseId>),
     /// From every leader until it has led itself.
     OfEveryLeader,

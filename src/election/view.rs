@@ -179,6 +179,15 @@ impl View {
         self.requester(lease).or_else(preferred)
     }
 
+    /// Returns the leader that the instance with this entry must replace if it fails back: one with a lower priority, while no standby has
+    /// a higher one.
+    #[must_use]
+    pub fn leader_below(&self, own: &Entry) -> Option<&Entry> {
+        let is_higher = |entry: &&Entry| entry.ours && entry.priority > own.priority;
+        let leader = self.entries.first().filter(|head| head.ours && self.is_led_by(head.lease))?;
+        (leader.priority < own.priority && !self.entries.iter().any(|entry| is_higher(&entry))).then_some(leader)
+    }
+
     /// Returns whether there is a priority of another lease. Leadership is not simply handed to the next in the queue then.
     #[must_use]
     pub fn has_priorities_beside(&self, lease: LeaseId, lock: &LockName) -> bool {

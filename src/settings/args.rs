@@ -88,6 +88,11 @@ pub(super) struct ElectionArgs {
         allow_negative_numbers = true, value_parser = quoted(values::priority)
     )]
     pub(super) priority: i32,
+
+    /// How long this instance is a standby before it requests a handover from a leader with a lower priority. If unset, it waits until
+    /// the leader ends.
+    #[arg(long, env = "ETCD_AWAIT_ELECTION_FAILBACK", value_name = "TIME", value_parser = quoted(values::duration))]
+    pub(super) failback: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,8 @@ pub struct ElectionConfig {
     pub on_loss: OnLoss,
     /// Leadership is handed over to the highest priority first.
     pub priority: i32,
+    /// How long to be a standby before a handover is requested from a leader with a lower priority; `None` for ever.
+    pub failback: Option<Duration>,
 }
 
 /// What to log and how.
@@ -186,6 +188,7 @@ impl Config {
                 acquire_timeout: args.election.acquire_timeout,
                 on_loss: args.election.on_loss,
                 priority: args.election.priority,
+                failback: args.election.failback,
             },
             stop_signal: args.command.stop_signal,
             status_endpoint: args.status.status_endpoint,

@@ -50,12 +50,14 @@ pub(crate) enum Mutant {
     ClaimIgnoresPriorities,
     /// The head of the queue does not read priorities before it starts its command.
     StartsPastPriorities,
+    /// An instance takes its own priority for a higher one, and so requests leadership from its equals.
+    FailsBackFromEquals,
     /// The renewals of a standby count from the answer, so it starts its command however old the latest one is.
     StartsOnStaleWait,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
@@ -73,6 +75,7 @@ impl Mutant {
         Self::HandOverPastNewPriorities,
         Self::ClaimIgnoresPriorities,
         Self::StartsPastPriorities,
+        Self::FailsBackFromEquals,
     ];
 }
 
@@ -189,6 +192,10 @@ impl Explorer {
         match mutant {
             Mutant::StartsPastPriorities if !state.instance(n).candidate().is_some_and(Candidate::leads) => {
                 snapshot.keys.retain(|kv| !lock.priorities().contains(&kv.key));
+            }
+            Mutant::FailsBackFromEquals => {
+                let own = lock.priority(own);
+                snapshot.keys.iter_mut().filter(|kv| kv.key == own).for_each(|kv| kv.value = b"9".to_vec());
             }
             Mutant::IgnoresMarkers => snapshot.keys.retain(|kv| !lock.markers().contains(&kv.key)),
             Mutant::FeedsWhileRequested => {

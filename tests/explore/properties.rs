@@ -19,6 +19,9 @@ use crate::explore::{
     steps::{Explorer, LOCK},
 };
 
+/// More leases than an instance needs with the faults of the small setups.
+const MOST_LEASES: u8 = 12;
+
 impl Explorer {
     /// Judges what a guard has done.
     pub(crate) fn judge(&self, state: &mut State, n: usize, deed: Deed) {
@@ -97,6 +100,10 @@ impl Explorer {
 
     /// Judges a whole state.
     pub(crate) fn judge_state(&self, state: &mut State) {
+        // Each end of a term, each fault and each restart takes a lease; a duel takes any number.
+        if state.instances().any(|(_, instance)| instance.leases > MOST_LEASES) {
+            state.violate(Violation::Duel);
+        }
         let left = |(_, instance): (usize, &Instance)| {
             instance.is_over()
                 && instance.revoked.is_some_and(|lease| state.etcd.keys().any(|kv| kv.lease == Some(lease)))

@@ -68,6 +68,13 @@ impl Setup {
         self
     }
 
+    /// Lets all instances fail back.
+    #[must_use]
+    pub(crate) fn failing_back(mut self) -> Self {
+        self.configs.iter_mut().for_each(|config| Arc::make_mut(config).failback = Some(Duration::from_secs(1)));
+        self
+    }
+
     /// Lets instances exit after a loss.
     #[must_use]
     pub(crate) fn exiting(mut self) -> Self {
@@ -88,6 +95,7 @@ fn config(n: usize) -> ElectionConfig {
         acquire_timeout: None,
         on_loss: OnLoss::Campaign,
         priority: 0,
+        failback: None,
     }
 }
 
@@ -101,6 +109,12 @@ pub(crate) fn small() -> Vec<(&'static str, Setup)> {
         ("two instances with one identity, one fault", Setup::new(2, 1).with_same_identity()),
         ("three instances without faults", Setup::new(3, 0)),
         ("two instances with different priorities, one fault", Setup::new(2, 1).priorities(&[0, 1])),
+        ("two instances that fail back, one fault", Setup::new(2, 1).priorities(&[0, 1]).failing_back()),
+        ("three instances that fail back", Setup::new(3, 0).priorities(&[0, 1, 2]).failing_back()),
+        (
+            "three instances that fail back to two of one priority, one of which ends",
+            Setup::new(3, 1).only(&[Kind::Exit, Kind::CrashGatekeeper]).priorities(&[0, 1, 1]).failing_back(),
+        ),
         (
             "three instances with different priorities, one of which ends",
             Setup::new(3, 1).only(&[Kind::Exit, Kind::CrashGatekeeper]).priorities(&[0, 1, 2]),
@@ -133,6 +147,7 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::ClaimIgnoresPriorities | Mutant::StartsPastPriorities => {
             Setup::new(2, 1).only(&[Go]).priorities(&[0, 1])
         }
+        Mutant::FailsBackFromEquals => Setup::new(2, 0).priorities(&[1, 1]).failing_back(),
         Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
     };
     setup.warm = matches!(mutant, Mutant::CountsFromAnswer | Mutant::StartsOnStaleWait);

@@ -52,6 +52,7 @@ pub(crate) enum Violation {
     StoppedWithoutReason,
     KeysLeft,
     Busy,
+    Duel,
 }
 
 impl fmt::Display for Violation {
@@ -67,6 +68,7 @@ impl fmt::Display for Violation {
             }
             Self::StoppedWithoutReason => "a leader steps down without a reason",
             Self::Busy => "an instance is busy for ever",
+            Self::Duel => "instances take leadership from each other for ever",
             Self::KeysLeft => "an instance has ended, and its keys are left",
         })
     }

@@ -1,5 +1,7 @@
 //! Leadership goes to the highest priority.
 
+use std::time::Duration;
+
 use harness::Timing;
 
 use crate::shared_world;
@@ -111,5 +113,33 @@ fn strange_priority_keys_do_no_harm() {
     c.terminate();
     b.leads_within(Timing::SWIFT);
     etcdctl.must(&["del", "--prefix", &format!("{lock}/~priority/")]);
+    world.verdict();
+}
+
+#[test]
+fn a_standby_with_a_higher_priority_takes_leadership_back_after_failback() {
+    let world = shared_world();
+    let setup = |name: &str, priority: &str| {
+        world.candidate(name).set("PRIORITY", priority).set("FAILBACK", "3").set("ON_LOSS", "campaign")
+    };
+    let a = setup("a", "0").start();
+    a.leads();
+    let (b, c) = (setup("b", "1").start(), setup("c", "2").start());
+    b.waits();
+    c.waits();
+    c.leads_within(Duration::from_secs(3) + Timing::SWIFT);
+    a.waits();
+    crate::undisturbed(&c, Duration::from_secs(4));
+    assert!(b.lives().is_empty(), "leadership moved once: {}", world.journal().timeline());
+    world.verdict();
+}
+
+#[test]
+fn equals_never_compete() {
+    let world = shared_world();
+    let setup = |name: &str| world.candidate(name).set("PRIORITY", "1").set("FAILBACK", "1");
+    let (a, b) = crate::leader_and_standby(setup("a"), setup("b"));
+    crate::undisturbed(&a, Duration::from_secs(4));
+    b.waits();
     world.verdict();
 }

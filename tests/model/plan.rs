@@ -102,6 +102,7 @@ impl Plan {
                     acquire_timeout: sim.chance(10).then(|| Duration::from_secs(sim.between(0, 20))),
                     on_loss: *sim.pick(&[OnLoss::Exit, OnLoss::Campaign]),
                     priority: *sim.pick(&[0, 0, 0, 0, 1, 2, -1]),
+                    failback: sim.chance(30).then(|| Duration::from_secs(sim.between(0, 20))),
                 },
                 current: None.into(),
                 started: Cell::default(),

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     core::{
         clock,
-        kv::{Change, KeyOnly, KeyValue, Outcome, Snapshot, StoreError},
+        kv::{Change, KeyOnly, KeyValue, Op, Outcome, Snapshot, StoreError},
         timing::Timing,
     },
     election::{
@@ -33,6 +33,7 @@ fn config() -> ElectionConfig {
         acquire_timeout: None,
         on_loss: OnLoss::Exit,
         priority: 0,
+        failback: None,
     }
 }
 
@@ -225,6 +226,41 @@ fn the_head_hands_the_free_lock_over_to_a_higher_priority_before_it_starts_the_c
     assert!(starts_as_head(ElectionConfig { force: true, ..config() }, &higher, 21), "what it requested, too");
     let behind_another_client = [("L/20", "x", 0x20, 6), ("L/~entry/2", "b", 2, 7), ("L/~priority/2", "1", 2, 7)];
     assert!(starts_as_head(config(), &behind_another_client, 21));
+}
+
+/// A standby with `FAILBACK=4` beside these keys; `true` if it then makes a request to the leader with lease 9.
+fn fails_back(priority: i32, also: &[(&str, &str, i64, i64)]) -> bool {
+    let makes_request = |standby: &Driven| {
+        standby.requests.iter().any(|(_, request)| match request {
+            Request::Commit(txn) => txn.then.iter().any(|op| matches!(op, Op::Put(key, ..) if key == b"L/~resign/9/1")),
+            _ => false,
+        })
+    };
+    let mut standby = Driven::new(ElectionConfig { priority, failback: Some(4 * S), ..config() });
+    standby.join(1);
+    let own = priority.to_string();
+    let led = [("L", "b", 9, 4), ("L/~entry/9", "b", 9, 4), ("L/~entry/1", "me", 1, 5), ("L/~priority/1", &own, 1, 5)];
+    let keys = [&led, also].concat();
+    standby.answer(Answer::Read(snapshot(&keys)));
+    assert!(!makes_request(&standby) && standby.candidate.next_wake() == Some(at(4)), "before the time");
+    standby.wake();
+    standby.answer(Answer::Read(snapshot(&keys)));
+    makes_request(&standby)
+}
+
+#[test]
+fn a_standby_with_a_higher_priority_requests_a_handover_after_failback() {
+    let other = ("L/~entry/2", "c", 2, 6);
+    for (what, priority, also, expected) in [
+        ("a leader without a priority", 1, vec![], true),
+        ("a leader with a lower priority", 2, vec![("L/~priority/9", "1", 9, 4)], true),
+        ("a leader with the same priority", 1, vec![("L/~priority/9", "1", 9, 4)], false),
+        ("a leader with a higher priority", 1, vec![("L/~priority/9", "2", 9, 4)], false),
+        ("a higher standby", 1, vec![other, ("L/~priority/2", "2", 2, 6)], false),
+        ("an equal standby", 1, vec![other, ("L/~priority/2", "1", 2, 6)], true),
+    ] {
+        assert_eq!(fails_back(priority, &also), expected, "{what}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::election::{
-    candidacy::Candidacy,
+    candidacy::{Candidacy, Failback},
     context::{Context, OwnLease, Shift},
     next::{Handle, Next, Then},
     progress::Progress,
@@ -76,8 +76,15 @@ impl Joining {
         context.report(Progress::Renewed { sent, ttl });
         let config = &context.shared.config;
         let join = transactions::join(&config.lock, &config.identity, lease, config.priority);
-        let candidacy =
-            Candidacy { lease, ttl, renewed: sent, kept_alive: sent, has_joined: false, logged_failure: String::new() };
+        let candidacy = Candidacy {
+            lease,
+            ttl,
+            renewed: sent,
+            kept_alive: sent,
+            failback: Failback::new(context),
+            has_joined: false,
+            logged_failure: String::new(),
+        };
         Self::Entering(candidacy, context.request(Request::Commit(join)))
     }
 }

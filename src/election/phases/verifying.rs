@@ -8,7 +8,7 @@ use crate::core::{
     kv::{KeyValue, Snapshot},
 };
 use crate::election::{
-    candidacy::{Candidacy, REREAD_PAUSE},
+    candidacy::{Candidacy, Failback, REREAD_PAUSE},
     context::{Context, Shift},
     demand::Demand,
     next::{Handle, Next, Then},
@@ -86,6 +86,7 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
         return Next::join_again();
     }
     position::report(&mut candidacy, &view, position, entry, context);
+    fail_back(&mut candidacy, &view, entry, context);
     if let Some(holder) = view.holder.as_ref().filter(|_| view.is_led_by(lease)) {
         if !view.markers.is_empty() {
             // Before a handover, too: its successor may start without another read.
@@ -130,6 +131,21 @@ fn preferred<'a>(view: &'a View, own: &Entry, holder: &KeyValue, context: &Conte
         return None;
     }
     view.preferred_to(own.lease).filter(|preferred| preferred.priority > own.priority)
+}
+
+/// Requests a handover from a leader with a lower priority, if it is time for that.
+fn fail_back(candidacy: &mut Candidacy, view: &View, own: &Entry, context: &mut Context<'_>) {
+    candidacy.failback.becomes_due(context.now);
+    if candidacy.failback != Failback::Due || context.shared.demand != Demand::None {
+        return;
+    }
+    if let Some(leader) = view.leader_below(own) {
+        let (whose, priority) = (leader.kv.identity(), leader.priority);
+        tracing::info!(
+            "{whose:?} leads with a lower priority, {priority}, and FAILBACK has passed: requesting a handover"
+        );
+        context.shared.demand = Demand::OfHolder(Some(leader.lease));
+    }
 }
 
 impl Handle for Verifying {

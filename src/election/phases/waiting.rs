@@ -11,7 +11,7 @@ use crate::core::{
     timing::Timing,
 };
 use crate::election::{
-    candidacy::{Candidacy, REREAD_PAUSE},
+    candidacy::{Candidacy, Failback, REREAD_PAUSE},
     context::{Context, Shift},
     demand::Demand,
     next::{Handle, Next},
@@ -56,8 +56,15 @@ impl Waiting {
         let holder = Range::Key(lock.holder());
         let mut gets: Vec<_> = ranges.iter().chain([&holder]).cloned().map(Get::names).collect();
         let is_next = position < 2;
-        if is_next || context.shared.demand == Demand::OfEveryLeader {
+        let fails_back = candidacy.failback == Failback::Due;
+        if is_next || fails_back || context.shared.demand == Demand::OfEveryLeader {
             ranges.push(holder);
+        }
+        if fails_back {
+            // The standby with the highest priority makes the request.
+            expected.extend(view.priorities.iter().cloned().map(KeyOnly::from));
+            gets.push(Get::names(lock.priorities()));
+            ranges.push(lock.priorities());
         }
         if view.is_led_by(entry.lease) {
             for range in lock.requests_to(entry.lease).into_iter().chain([lock.markers()]) {
@@ -152,6 +159,9 @@ impl Handle for Waiting {
     fn on(&mut self, event: Event, context: &mut Context<'_>) -> Option<Next> {
         match event {
             Event::ClusterLost => Some(Next::join_again()),
+            Event::Woken if self.candidacy.failback.becomes_due(context.now) => {
+                Some(Next::Verify(self.candidacy.clone(), None))
+            }
             Event::Woken => {
                 self.renew_if_due(context);
                 None
@@ -177,7 +187,8 @@ impl Handle for Waiting {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        self.renewal.is_none().then(|| self.renewal_due())
+        let renewal = self.renewal.is_none().then(|| self.renewal_due());
+        [renewal, self.candidacy.failback.next_wake()].into_iter().flatten().min()
     }
 
     fn requests(&self) -> Vec<RequestId> {

@@ -114,6 +114,7 @@ async fn another_cluster_is_not_joined_at_once_if_the_loss_is_seen_together_with
         acquire_timeout: None,
         on_loss: OnLoss::Exit,
         priority: 0,
+        failback: None,
     };
     let names = ["a", "b", "c"];
     let membership = Rc::new(Membership::of(names.map(str::to_owned), None));
