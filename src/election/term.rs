@@ -37,9 +37,7 @@ impl Term {
     /// Returns the same reads, and those of the next entry of an instance of this program and of the priorities.
     pub(super) fn gets_with_next(&self, lock: &LockName) -> Vec<Get> {
         let next = Get::next_after(lock.own_entries(), self.entry.create_revision);
-        // Of two, one belongs to another instance.
-        let priorities = Get { limit: 2, ..Get::page(lock.priorities(), true) };
-        [self.gets(lock), vec![next, priorities]].concat()
+        [self.gets(lock), vec![next, Get::page(lock.priorities(), true)]].concat()
     }
 
     /// Checks that the keys that were read still confirm the term.

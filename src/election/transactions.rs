@@ -84,7 +84,9 @@ pub(super) fn evict(lock: &LockName, identity: &str, entry: &Entry, holder: &Key
 pub(super) fn hand_over(lock: &LockName, term: &Term, successor: &Successor<'_>, revision: i64) -> Txn {
     let mut txn = hand_over_to(lock, term, successor);
     if successor.request.is_none() {
-        txn.when.push(Compare::Older(lock.priorities(), revision + 1));
+        // Instances with priority 0 have no key.
+        let chosen_from = if successor.entry.priority < 0 { lock.own_entries() } else { lock.priorities() };
+        txn.when.push(Compare::Older(chosen_from, revision + 1));
     }
     txn
 }

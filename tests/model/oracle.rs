@@ -120,7 +120,15 @@ impl Oracle {
         };
         let old: Option<LeaseId> = queue[place].lease;
         // It may be a late copy of its own join.
-        let next = queue[place..].iter().find(|entry| entry.lease != old);
+        let others = queue[place..].iter().filter(|entry| entry.lease != old);
+        let priority = |entry: &KeyValue| {
+            let key = format!("/~priority/{}", entry.lease.map(|lease| lease.to_string()).unwrap_or_default());
+            let kv = before.iter().find(|kv| name(kv).ends_with(&key));
+            kv.map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse::<i32>().expect("a number"))
+        };
+        // The highest priority before any other etcd client, and of these the oldest.
+        let standbys: Vec<_> = others.take_while(|entry| name(entry).contains("/~entry/")).collect();
+        let next = standbys.iter().rev().max_by_key(|entry| priority(entry));
         let is_next = next.is_some_and(|next| next.lease == Some(heir));
         let asks = |kv: &KeyValue| {
             let (name, old) = (name(kv), old.map(|old| old.to_string()).unwrap_or_default());

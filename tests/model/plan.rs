@@ -102,7 +102,8 @@ impl Plan {
                     acquire_timeout: sim.chance(10).then(|| Duration::from_secs(sim.between(0, 20))),
                     on_loss: *sim.pick(&[OnLoss::Exit, OnLoss::Campaign]),
                     priority: *sim.pick(&[0, 0, 0, 0, 1, 2, -1]),
-                    failback: sim.chance(30).then(|| Duration::from_secs(sim.between(0, 20))),
+                    // It would add terms before that of a forced start, whose time is judged. The exploration covers it.
+                    failback: None,
                 },
                 current: None.into(),
                 started: Cell::default(),

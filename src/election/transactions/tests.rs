@@ -309,6 +309,9 @@ fn handing_over_to_the_highest_priority() {
     );
     case("after another with a priority joined", read, &format!("{read} {without} L/~priority/4=2@4:50.50"), make, "");
     case("beside a request", read, &format!("{read} L/~force/2=b@2:9.9"), make, "");
+    let negative = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 L/~priority/2=-1@2:7.7";
+    case("to a negative priority", negative, negative, make, "E1=b@2:5.50 L=b@2:5.50 L/~priority/2=-1@2:7.7");
+    case("to a negative priority after another joined", negative, &format!("{negative} {without}"), make, "");
     let gone = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7";
     case("after the highest priority has left", read, gone, make, "");
 }
