@@ -39,6 +39,8 @@ mod end;
 pub mod keys;
 mod loss;
 mod next;
+pub mod pause;
+mod paused;
 mod phases;
 mod position;
 pub mod progress;

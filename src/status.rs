@@ -10,7 +10,10 @@ pub mod systemd;
 use std::time::Duration;
 
 use self::renewals::Renewals;
-use crate::core::{clock::Instant, text, timing::Deadlines};
+use crate::{
+    core::{clock::Instant, text, timing::Deadlines},
+    election::pause::Pause,
+};
 
 /// The phase of the election that this instance is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Status {
     pub leader: Option<String>,
     /// When `leader` was first read; `None` if the holder key has not been read, so that it is not known whether there is a leader.
     pub leader_since: Option<Instant>,
+    /// The pause, if it was seen: while it lasts, no instance becomes leader.
+    pub pause: Option<Pause>,
     /// The fencing token, while this instance holds the lock.
     pub token: Option<i64>,
     /// The TTL that etcd granted.
@@ -93,6 +98,7 @@ impl Status {
             phase: Phase::Joining,
             leader: None,
             leader_since: None,
+            pause: None,
             token: None,
             ttl,
             renewed_at: None,
@@ -158,7 +164,8 @@ impl Status {
             Phase::Released if self.counters.elections == 0 => format!("left the election for {lock}"),
             Phase::Released => format!("released the lock {lock}"),
         };
-        text::escaped(&summary).into_owned()
+        let paused = self.pause.as_ref().map(|pause| format!("; paused {pause}")).unwrap_or_default();
+        text::escaped(&format!("{summary}{paused}")).into_owned()
     }
 
     fn has_recent_answer(&self, now: Instant) -> bool {
@@ -287,6 +294,11 @@ pub(crate) mod tests {
         assert_eq!(Status { exited: true, ..stopping }.summary(), "leader of db: the command has exited, handing over");
         assert_eq!(Status { phase: Phase::Released, ..standby() }.summary(), "left the election for db");
         assert_eq!(Status { phase: Phase::Released, ..leader() }.summary(), "released the lock db");
+        let pause = br#"{"until":1795619045,"by":"root@a","reason":"disk\nfull"}"#;
+        let paused = Status { pause: Some(Pause::read(pause)), ..leader() };
+        let expected =
+            "leader of db: the command runs; paused until Wed, 25 Nov 2026 15:04:05 GMT by root@a: disk\\nfull";
+        assert_eq!(paused.summary(), expected);
         let evil = Status { leader: Some("x\nREADY=1\u{202e}".into()), ..standby() };
         assert!(evil.summary().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.summary());
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     demand::Demand,
-    keys,
+    keys, pause,
     progress::Progress,
     protocol::{Action, Answer, Request, RequestId, Signal},
 };
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) led_lost_cluster: bool,
     /// Whether a term began, and the lease of it is not revoked yet.
     pub(super) in_term: bool,
+    /// The pause, as far as it is known. No decision but a choice of the next request depends on it.
+    pub(super) paused: pause::Known,
     /// The signal that requested a shutdown.
     pub(super) shutdown: Option<Signal>,
     /// Whether the guard was lost while no command ran.
@@ -66,6 +68,7 @@ impl Shared {
             cluster_lost: false,
             led_lost_cluster: false,
             in_term: false,
+            paused: pause::Known::default(),
             shutdown: None,
             guard_lost: false,
             logged_leader: String::new(),
@@ -107,7 +110,9 @@ impl Shared {
             None => vec![],
         };
         let own = own.into_iter().map(|request| Range::Key(self.lock().request(request)));
-        self.lock().requests_to(lease).into_iter().chain(own).map(Get::names).collect()
+        // An operator may have made others for it.
+        let [_, to_one] = self.lock().requests();
+        self.lock().requests_to(lease).into_iter().chain(own).chain([to_one]).map(Get::names).collect()
     }
 
     pub(super) fn shift(&mut self, shift: Shift<'_>) {

@@ -8,6 +8,7 @@
 //! | `L/~resign/<holder's lease>/<lease>` | identity | a handover request to this holder only |
 //! | `L/~ousted/<lease>` | identity | an *eviction marker* on the lease of a holder that was deleted by force |
 //! | `L/~priority/<lease>` | number | the *priority* of the owner of the lease, unless it is 0 |
+//! | `L/~pause` | JSON | the *pause*, on a lease of its own: while it exists, no instance becomes leader |
 //!
 //! The names of this program's keys below `L` begin with `~`, and no segment of a lock name does. So keys of another lock or of
 //! an application are never mistaken for them.
@@ -22,6 +23,7 @@ const FORCE: &str = "~force/";
 const RESIGN: &str = "~resign/";
 const MARKER: &str = "~ousted/";
 const PRIORITY: &str = "~priority/";
+const PAUSE: &str = "~pause";
 
 /// The most hexadecimal digits of a lease ID.
 const MAX_DIGITS: usize = 16;
@@ -196,16 +198,23 @@ impl LockName {
         (kv.lease == Some(lease)).then_some((lease, value.unwrap_or(0)))
     }
 
-    /// Returns the reads of the holder key, the markers, the priorities and the first pages of the queue. The keys of other clients
-    /// are read without their values.
+    /// Returns the key of the pause.
     #[must_use]
-    pub fn first_reads(&self) -> [Get; 5] {
+    pub fn pause(&self) -> Vec<u8> {
+        self.below(PAUSE)
+    }
+
+    /// Returns the reads of the holder key, the markers, the priorities, the pause and the first pages of the queue. The keys of other
+    /// clients are read without their values.
+    #[must_use]
+    pub fn first_reads(&self) -> [Get; 6] {
         [
             Get::page(self.own_entries(), true),
             Get::page(self.foreign_entries(), false),
             Get::key(self.holder()),
             Get::names(self.markers()),
             Get::page(self.priorities(), true),
+            Get::key(self.pause()),
         ]
     }
 

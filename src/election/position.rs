@@ -9,9 +9,9 @@ use super::{
 };
 use crate::core::kv::KeyValue;
 
-/// Returns whether a candidate at this position has to wait: the head of the queue takes a free lock at once.
+/// Returns whether a candidate at this position has to wait: the head of the queue takes a free lock at once, unless it is paused.
 pub(super) const fn waits(view: &View, position: usize) -> bool {
-    position > 0 || view.holder.is_some()
+    position > 0 || view.holder.is_some() || view.pause.is_some()
 }
 
 /// Reports and logs what a read shows. Updates the demand.

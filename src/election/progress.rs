@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pause::Pause;
 use crate::core::{clock::Instant, timing::Deadlines};
 
 /// A change in the state of a candidate.
@@ -25,6 +26,8 @@ pub enum Progress {
     },
     /// It has read the identity in the holder key; `None` if there is no leader.
     LeaderSeen(Option<String>),
+    /// It has read the pause; `None` after its end.
+    Paused(Option<Pause>),
     /// It holds the lock, and waits until the lease of an evicted holder has expired.
     Evicting,
     /// It leads: the guard was ordered to start the command.

@@ -38,12 +38,14 @@ impl fmt::Display for Step {
 pub(super) fn next(view: &View, position: usize, entry: &Entry, shared: &Shared) -> Option<(Step, Txn)> {
     let (lock, identity, demand) = (&shared.config.lock, &shared.config.identity, shared.demand);
     let wanted_from = view.holder.as_ref().filter(|holder| demand.is_for(holder));
-    if let (Some(holder), Some(_)) = (wanted_from, view.holder_without_entry()) {
+    if let (Some(holder), Some(_), None) = (wanted_from, view.holder_without_entry(), &view.pause) {
         return Some((Step::Evict, transactions::evict(lock, identity, entry, holder)));
     }
     let request = demand.request(entry.lease);
-    if position == 0 && view.holder.is_none() {
-        return Some((Step::Claim, transactions::claim(lock, identity, entry, request)));
+    if position == 0 && view.holder.is_none() && view.pause.is_none() {
+        let made = view.requests.iter().map(|made| made.request).filter(|made| made.lease == entry.lease);
+        let own: Vec<_> = made.filter(|made| Some(*made) != request).chain(request).collect();
+        return Some((Step::Claim, transactions::claim(lock, identity, entry, &own)));
     }
     let is_wanted = wanted_from.is_some() || demand == Demand::OfEveryLeader;
     match (view.request(request?), request?) {

@@ -27,9 +27,9 @@ impl Term {
         Self { lease: candidacy.lease, ttl: candidacy.ttl, token: holder.mod_revision, entry: entry.clone() }
     }
 
-    /// Returns the reads of the holder key, the own entry and the requests.
+    /// Returns the reads of the holder key, the own entry, the pause and the requests.
     pub(super) fn gets(&self, lock: &LockName) -> Vec<Get> {
-        let mut gets = vec![Get::key(lock.holder()), Get::key(self.entry.key.clone())];
+        let mut gets = vec![Get::key(lock.holder()), Get::key(self.entry.key.clone()), Get::key(lock.pause())];
         gets.extend(lock.requests_to(self.lease).map(Get::names));
         gets
     }

@@ -22,23 +22,22 @@ pub(super) fn join(lock: &LockName, identity: &str, lease: LeaseId, priority: i3
     if priority != 0 {
         enter.then.push(put(&lock.priority(lease), &priority.to_string(), lease));
     }
-    Txn {
+    let lead = Txn {
         when: [absent(&holder)].into_iter().chain(nobody_else).collect(),
-        then: [&enter.then[..], &[put(&holder, identity, lease)]].concat(),
+        then: enter.then.clone(),
         otherwise: Some(Box::new(enter)),
-    }
+    };
+    become_leader(lock, identity, lease, lead)
 }
 
-/// Takes the free lock as the head of the queue, and withdraws the own handover request.
+/// Takes the free lock as the head of the queue, and withdraws the own handover requests.
 ///
 /// If `then` was applied, the command may start without a read: it compares that no other entry is older, that there is no marker, no
 /// request to this candidate and no priority of another. A key of an application may look like an entry of another client, so
 /// `otherwise` takes the lock without these compares, and a read shows the rest.
-pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request: Option<Request>) -> Txn {
-    let holder = lock.holder();
-    let free = vec![unchanged(&entry.kv), absent(&holder)];
-    let mut then = vec![put(&holder, identity, entry.lease)];
-    then.extend(own_request.map(|request| Op::Delete(lock.request(request))));
+pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_requests: &[Request]) -> Txn {
+    let free = vec![unchanged(&entry.kv), absent(&lock.holder())];
+    let then: Vec<_> = own_requests.iter().map(|request| Op::Delete(lock.request(*request))).collect();
     let mut when = free.clone();
     when.push(Compare::NotOlder(lock.own_entries(), entry.kv.create_revision));
     when.extend([lock.foreign_entries(), lock.markers()].map(Compare::Absent));
@@ -49,7 +48,9 @@ pub(super) fn claim(lock: &LockName, identity: &str, entry: &Entry, own_request:
     } else {
         when.extend(lock.priorities_beside(entry.lease).map(Compare::Absent));
     }
-    Txn { when, then: then.clone(), otherwise: Some(Box::new(Txn { when: free, then, otherwise: None })) }
+    let lead = |txn| become_leader(lock, identity, entry.lease, txn);
+    let by_read = lead(Txn { when: free, then: then.clone(), otherwise: None });
+    lead(Txn { when, then, otherwise: Some(Box::new(by_read)) })
 }
 
 /// Makes a handover request.
@@ -66,12 +67,13 @@ pub(super) fn withdraw(lock: &LockName, request: Request, mod_revision: i64) -> 
 }
 
 /// Deletes the holder key of a holder that does not react to requests, and creates the eviction marker on its lease. Makes a request
-/// as well, so that the next leader hands over to the candidate that evicted the holder.
+/// as well, so that the next leader hands over to the candidate that evicted the holder. Not during a pause, as a running command
+/// would be stopped, and no other could start.
 pub(super) fn evict(lock: &LockName, identity: &str, entry: &Entry, holder: &KeyValue) -> Txn {
     let request = Request { to: None, lease: entry.lease };
     let mut then = vec![put(&lock.request(request), identity, entry.lease), Op::Delete(holder.key.clone())];
     then.extend(holder.lease.map(|lease| Op::Put(lock.marker(lease), holder.value.clone(), lease)));
-    Txn { when: vec![unchanged(&entry.kv), unchanged(holder)], then, otherwise: None }
+    Txn { when: vec![unchanged(&entry.kv), unchanged(holder), absent(&lock.pause())], then, otherwise: None }
 }
 
 /// Makes the successor the leader: attaches the leader's entry and the holder key to its lease, and deletes its own entry and
@@ -102,10 +104,9 @@ pub(super) fn hand_over_to_next(lock: &LockName, term: &Term, next: &Entry) -> T
 
 fn hand_over_to(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn {
     let (own, next) = (&term.entry, successor.entry);
-    let holder = lock.holder();
     let mut when = vec![
         unchanged(own),
-        Compare::Unchanged(holder.clone(), term.token),
+        Compare::Unchanged(lock.holder(), term.token),
         unchanged(&next.kv),
         Compare::Absent(lock.markers()),
     ];
@@ -113,14 +114,18 @@ fn hand_over_to(lock: &LockName, term: &Term, successor: &Successor<'_>) -> Txn 
         Some(request) => when.push(Compare::Unchanged(request.key.clone(), request.mod_revision)),
         None => when.extend(lock.requests_to(term.lease).map(Compare::Absent)),
     }
-    let mut then = vec![
-        Op::Put(own.key.clone(), next.kv.value.clone(), next.lease),
-        Op::Put(holder, next.kv.value.clone(), next.lease),
-        Op::Delete(next.kv.key.clone()),
-    ];
+    let mut then = vec![Op::Put(own.key.clone(), next.kv.value.clone(), next.lease), Op::Delete(next.kv.key.clone())];
     let requests = [None, Some(term.lease)].map(|to| lock.request(Request { to, lease: next.lease }));
     then.extend(requests.map(Op::Delete));
-    Txn { when, then, otherwise: None }
+    become_leader(lock, next.kv.value.clone(), next.lease, Txn { when, then, otherwise: None })
+}
+
+/// Adds to a transaction that the owner of this lease becomes leader: writes the holder key, and compares that there is no pause.
+/// Nothing else writes the holder key.
+fn become_leader(lock: &LockName, identity: impl Into<Vec<u8>>, lease: LeaseId, mut txn: Txn) -> Txn {
+    txn.when.push(absent(&lock.pause()));
+    txn.then.push(Op::Put(lock.holder(), identity.into(), lease));
+    txn
 }
 
 fn unchanged(kv: &KeyValue) -> Compare {

@@ -23,6 +23,8 @@ pub struct View {
     pub markers: Vec<KeyValue>,
     /// The keys of the priorities.
     pub priorities: Vec<KeyValue>,
+    /// The pause.
+    pub pause: Option<KeyValue>,
     /// All keys that were read without their values.
     pub names: Vec<KeyOnly>,
 }
@@ -76,16 +78,28 @@ impl View {
             Some(RequestKey { name: name.clone(), request })
         });
         let requests = requests.collect();
-        let mut view =
-            Self { revision, holder: None, entries: vec![], requests, markers: vec![], priorities: vec![], names };
+        let mut view = Self {
+            revision,
+            holder: None,
+            entries: vec![],
+            requests,
+            markers: vec![],
+            priorities: vec![],
+            pause: None,
+            names,
+        };
         let priority_of = |kv: &KeyValue| lock.priority_of(kv);
         let (priorities, keys): (Vec<_>, _) = keys.into_iter().partition(|kv| priority_of(kv).is_some());
         let of_leases: BTreeMap<_, _> = priorities.iter().filter_map(priority_of).collect();
         view.priorities = priorities;
-        let holder = lock.holder();
+        let (holder, pause) = (lock.holder(), lock.pause());
         for kv in keys {
             if kv.key == holder {
                 view.holder = Some(kv);
+                continue;
+            }
+            if kv.key == pause {
+                view.pause = Some(kv);
                 continue;
             }
             match lock.kind(&kv.key, kv.lease) {
@@ -132,9 +146,12 @@ impl View {
     }
 
     /// Returns the owner of the oldest request that the holder with this lease must obey. A request counts only while its owner
-    /// has a queue entry: without one leadership cannot be handed over to it.
+    /// has a queue entry, and not during a pause: leadership cannot be handed over to it otherwise.
     #[must_use]
     pub fn requester(&self, holder: LeaseId) -> Option<Successor<'_>> {
+        if self.pause.is_some() {
+            return None;
+        }
         self.requests.iter().filter(|key| key.request.is_for(holder)).find_map(|key| {
             let (_, entry) = self.entry_of(key.request.lease).filter(|(_, entry)| entry.ours)?;
             Some(Successor { entry, request: Some(&key.name) })

@@ -113,6 +113,7 @@ fn record(status: &mut Status, progress: &Progress, now: Instant) {
                 status.leader_since = Some(now);
             }
         }
+        Progress::Paused(pause) => status.pause.clone_from(pause),
         Progress::Elected { .. } => status.counters.elections += 1,
         Progress::Started => status.started = true,
         Progress::Lost => status.counters.losses += 1,

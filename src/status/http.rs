@@ -242,6 +242,7 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("seconds_since_election", seconds_since(status.elected_at)),
         ("healthy", Value::Bool(status.is_alive(now))),
         ("ready", Value::Bool(status.is_ready(now))),
+        ("pause", json!(status.pause)),
         ("version", json!(env!("CARGO_PKG_VERSION"))),
     ];
     let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Terminate,
     /// An operator makes a handover request for a standby.
     Resign,
+    /// An operator pauses the lock. The pause ends at any time, by its lease or by hand.
+    Pause,
     /// Somebody writes a handover request that does not count.
     Stray,
     /// An instance that has ended is started again.
@@ -46,7 +48,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::CrashGatekeeper,
         Self::CrashGuard,
         Self::FreezeGatekeeper,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Exit,
         Self::Terminate,
         Self::Resign,
+        Self::Pause,
         Self::Stray,
         Self::Restart,
         Self::Go,

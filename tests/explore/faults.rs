@@ -15,8 +15,9 @@ use crate::explore::{
     instance::{Instance, Orphan, Stage, Tree, When},
     network::Part,
     peers::{Foreign, Go},
+    properties::{is_paused, pause_key},
     shared::Shared,
-    sim::NOW,
+    sim::{NOW, STORE_NOW},
     state::{State, owner},
     steps::{Explorer, LOCK, Step},
     store,
@@ -63,6 +64,9 @@ impl Explorer {
         let is_free = state.etcd.get(LOCK.as_bytes()).is_none();
         if state.peers.go == Go::Away {
             add(if is_free { Kind::Go } else { Kind::GoForce }, 0, 0);
+        }
+        if !is_paused(&state.etcd) {
+            add(Kind::Pause, 0, 0);
         }
         if state.peers.foreign == Foreign::Away {
             add(Kind::Foreign, 0, 0);
@@ -137,6 +141,7 @@ impl Explorer {
                 self.turn(state, n, |turn| turn.handle(Event::Signal(signal)));
             }
             Kind::Resign => self.resign(state, n, k),
+            Kind::Pause => self.pause(state),
             Kind::Stray => self.stray(state, n, k),
             Kind::Restart => {
                 let leases = state.instance(n).leases;
@@ -188,6 +193,13 @@ impl Explorer {
             Some(successor) => self.write(state, request_key(LeaseId(0xabc), successor), successor),
             None => self.write(state, request_key(holder, LeaseId(0xabc)), holder),
         }
+    }
+
+    /// An operator pauses the lock. The lease may expire at once, so the pause ends at any time.
+    fn pause(&self, state: &mut State) {
+        let lease = LeaseId(0xa00);
+        state.etcd.change(|etcd| etcd.grant(lease, 0, STORE_NOW));
+        self.write(state, pause_key(), lease);
     }
 
     fn write(&self, state: &mut State, key: Vec<u8>, lease: LeaseId) {

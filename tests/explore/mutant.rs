@@ -54,10 +54,22 @@ pub(crate) enum Mutant {
     FailsBackFromEquals,
     /// The renewals of a standby count from the answer, so it starts its command however old the latest one is.
     StartsOnStaleWait,
+    /// Joining a free lock does not compare that there is no pause.
+    JoinIgnoresPause,
+    /// The claim does not compare that there is no pause.
+    ClaimIgnoresPause,
+    /// The claim that a read follows does not compare that there is no pause.
+    ClaimByReadIgnoresPause,
+    /// The handover does not compare that there is no pause.
+    HandOverIgnoresPause,
+    /// The eviction does not compare that there is no pause.
+    EvictIgnoresPause,
+    /// A leader obeys requests during a pause.
+    ObeysWhilePaused,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
@@ -76,6 +88,12 @@ impl Mutant {
         Self::ClaimIgnoresPriorities,
         Self::StartsPastPriorities,
         Self::FailsBackFromEquals,
+        Self::JoinIgnoresPause,
+        Self::ClaimIgnoresPause,
+        Self::ClaimByReadIgnoresPause,
+        Self::HandOverIgnoresPause,
+        Self::EvictIgnoresPause,
+        Self::ObeysWhilePaused,
     ];
 }
 
@@ -129,6 +147,8 @@ fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
     let joins = takes_a_free_lock && puts(&txn) >= 2;
     let claims = takes_a_free_lock && !joins;
     let hands_over = !takes_a_free_lock && puts_holder && puts(&txn) == 2;
+    let evicts = txn.then.contains(&Op::Delete(holder.clone()));
+    let ignore_pause = |txn: &mut Txn| txn.when.retain(|it| *it != Compare::Absent(Range::Key(lock.pause())));
     match mutant {
         Mutant::HandOverWithoutHolder if hands_over => {
             txn.when.retain(|compare| !matches!(compare, Compare::Unchanged(key, _) if *key == holder));
@@ -138,6 +158,11 @@ fn transaction(mutant: Mutant, lock: &LockName, mut txn: Txn) -> Txn {
         }
         Mutant::JoinIgnoresMarkers if joins => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
         Mutant::ClaimIgnoresMarkers if claims => txn.when.retain(|compare| *compare != Compare::Absent(lock.markers())),
+        Mutant::JoinIgnoresPause if joins => ignore_pause(&mut txn),
+        Mutant::ClaimIgnoresPause if claims => ignore_pause(&mut txn),
+        Mutant::ClaimByReadIgnoresPause if claims => txn.otherwise.iter_mut().for_each(|by_read| ignore_pause(by_read)),
+        Mutant::HandOverIgnoresPause if hands_over => ignore_pause(&mut txn),
+        Mutant::EvictIgnoresPause if evicts => ignore_pause(&mut txn),
         Mutant::HandOverPastOthers if hands_over => {
             txn.when.retain(|compare| !matches!(compare, Compare::Older(range, _) if *range == lock.foreign_entries()));
         }
@@ -196,6 +221,10 @@ impl Explorer {
             Mutant::FailsBackFromEquals => {
                 let own = lock.priority(own);
                 snapshot.keys.iter_mut().filter(|kv| kv.key == own).for_each(|kv| kv.value = b"9".to_vec());
+            }
+            Mutant::ObeysWhilePaused => {
+                let leads = state.etcd.get(&lock.holder()).is_some_and(|kv| kv.lease == Some(own));
+                snapshot.keys.retain(|kv| !leads || kv.key != lock.pause());
             }
             Mutant::IgnoresMarkers => snapshot.keys.retain(|kv| !lock.markers().contains(&kv.key)),
             Mutant::FeedsWhileRequested => {

@@ -63,6 +63,9 @@ impl Explorer {
     /// Judges a transaction of an instance that has changed something: the keys before it, and after.
     pub(crate) fn judge_commit(&self, state: &mut State, author: usize, txn: &Txn, before: &Shared<Etcd>) {
         let holder = |etcd: &Etcd| etcd.get(LOCK.as_bytes()).cloned();
+        if is_paused(before) && holder(before) != holder(&state.etcd) {
+            state.violate(Violation::ChangedWhilePaused);
+        }
         let (Some(old), new) = (holder(before), holder(&state.etcd)) else { return };
         if new.as_ref() == Some(&old) {
             return;
@@ -114,6 +117,14 @@ impl Explorer {
     }
 }
 
+pub(crate) fn pause_key() -> Vec<u8> {
+    format!("{LOCK}/~pause").into_bytes()
+}
+
+pub(crate) fn is_paused(etcd: &Etcd) -> bool {
+    etcd.get(&pause_key()).is_some()
+}
+
 /// Returns the queue: the leases of its entries, the head first.
 fn queue(etcd: &Etcd) -> Vec<(LeaseId, &KeyValue)> {
     let mut entries: Vec<_> = etcd
@@ -140,10 +151,11 @@ fn holds(etcd: &Etcd, lease: LeaseId) -> bool {
     has_key && queue(etcd).iter().any(|(owner, _)| *owner == lease)
 }
 
-/// Returns whether a request to this holder exists whose owner has an entry.
+/// Returns whether a request to this holder exists whose owner has an entry, and there is no pause.
 pub(crate) fn has_request(etcd: &Etcd, holder: LeaseId) -> bool {
     let queue = queue(etcd);
-    requests(etcd, holder).any(|lease| lease != holder && queue.iter().any(|(entry, _)| *entry == lease))
+    !is_paused(etcd)
+        && requests(etcd, holder).any(|lease| lease != holder && queue.iter().any(|(entry, _)| *entry == lease))
 }
 
 /// Returns the owners of the requests to this holder, whether or not they count.

@@ -123,6 +123,12 @@ pub(crate) fn small() -> Vec<(&'static str, Setup)> {
             "an operator requests a handover while an evicted holder runs",
             Setup::new(2, 2).only(&[Kind::Go, Kind::Resign]).force(&[0]),
         ),
+        (
+            "an operator pauses the lock beside any other event of an instance",
+            Setup::new(2, 2)
+                .only(&[Kind::Pause, Kind::Exit, Kind::Terminate, Kind::CrashGatekeeper, Kind::Resign, Kind::Restart])
+                .at_most(Kind::Pause, 1),
+        ),
     ]
 }
 
@@ -148,6 +154,11 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
             Setup::new(2, 1).only(&[Go]).priorities(&[0, 1])
         }
         Mutant::FailsBackFromEquals => Setup::new(2, 0).priorities(&[1, 1]).failing_back(),
+        Mutant::JoinIgnoresPause => Setup::new(2, 1).only(&[Pause]),
+        Mutant::ClaimIgnoresPause | Mutant::ClaimByReadIgnoresPause => Setup::new(2, 2).only(&[Pause, CrashGatekeeper]),
+        Mutant::HandOverIgnoresPause => Setup::new(2, 2).only(&[Pause, Exit]),
+        Mutant::EvictIgnoresPause => Setup::new(2, 2).only(&[Pause, Go]).force(&[0]),
+        Mutant::ObeysWhilePaused => Setup::new(2, 2).only(&[Pause, Resign]),
         Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
     };
     setup.warm = matches!(mutant, Mutant::CountsFromAnswer | Mutant::StartsOnStaleWait);

@@ -50,6 +50,7 @@ pub(crate) enum Violation {
     OutOfTurn,
     PassedPriority,
     StoppedWithoutReason,
+    ChangedWhilePaused,
     KeysLeft,
     Busy,
     Duel,
@@ -67,6 +68,7 @@ impl fmt::Display for Violation {
                 "a command starts although an instance with a higher priority waited for the free lock"
             }
             Self::StoppedWithoutReason => "a leader steps down without a reason",
+            Self::ChangedWhilePaused => "the holder changes while the lock is paused",
             Self::Busy => "an instance is busy for ever",
             Self::Duel => "instances take leadership from each other for ever",
             Self::KeysLeft => "an instance has ended, and its keys are left",

@@ -170,6 +170,7 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
             Kind::Exit => format!("the main process of {}'s command exits by itself; its descendants run on", name(n)),
             Kind::Terminate => format!("{} receives SIGTERM", name(n)),
             Kind::Resign => format!("an operator requests a handover from {} to {}", name(n), name(k)),
+            Kind::Pause => "an operator pauses the lock".to_owned(),
             Kind::Stray => format!("FAULT: somebody writes a handover request that {} must not obey", name(n)),
             Kind::Restart => format!("{} is started again", name(n)),
             Kind::Go => "the Go tool takes the free lock and starts its command".to_owned(),

@@ -214,6 +214,10 @@ impl Mutated {
             Some(Mutant::HandOverPastOthers) if is_hand_over(&self.lock, &txn) => {
                 txn.when.retain(|compare| !matches!(compare, Compare::Older(..)));
             }
+            Some(Mutant::IgnoresPause) => {
+                let no_pause = Compare::Absent(Range::Key(self.lock.pause()));
+                txn.when.retain(|compare| *compare != no_pause);
+            }
             Some(Mutant::JoinOverwrites) if puts(&txn) == 2 && txn.otherwise.is_some() => txn.when.clear(),
             _ => {}
         }

@@ -116,6 +116,11 @@ fn a_leader_that_obeys_a_request_without_an_entry_is_found() {
 }
 
 #[test]
+fn an_instance_that_becomes_leader_during_a_pause_is_found() {
+    is_found(Mutant::IgnoresPause, Profile::Any, "while the lock is paused");
+}
+
+#[test]
 fn a_join_that_overwrites_the_holder_key_is_found() {
     is_found(Mutant::JoinOverwrites, Profile::Mixed, "while the command of");
 }

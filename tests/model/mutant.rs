@@ -17,6 +17,8 @@ pub(crate) enum Mutant {
     ObeysRequestsToOthers,
     /// A leader obeys requests whose owner has no queue entry.
     ObeysWithoutEntry,
+    /// Nothing compares that there is no pause.
+    IgnoresPause,
     /// Joining writes the holder key even if it exists.
     JoinOverwrites,
     /// Renewals feed the guard while a handover request exists.

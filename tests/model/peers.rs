@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use etcd_await_election::core::{
-    kv::{Compare, Op, Outcome, Range, Txn},
+    kv::{Change, Compare, Op, Outcome, Range, Txn},
     names::LeaseId,
 };
 
@@ -116,6 +116,46 @@ pub(crate) fn foreign(world: &Rc<World>, n: usize) {
             }
             ask_etcd(&world).await;
             world.net.change(|etcd| etcd.revoke(lease));
+        }
+    });
+}
+
+/// An operator who pauses the lock, and ends the pause by hand or lets its lease expire. Meanwhile no instance becomes leader.
+pub(crate) fn pauses(world: &Rc<World>) {
+    let world = Rc::clone(world);
+    let sim = world.sim.clone();
+    sim.spawn(&Process::new("pauses"), async move {
+        let lock = &world.machines[0].config.lock;
+        let (pause, holder) = (lock.pause(), lock.holder());
+        while world.troubled.get() {
+            world.sim.sleep(world.sim.between(SECOND, 12 * SECOND)).await;
+            ask_etcd(&world).await;
+            let lease = grant(&world, world.sim.between(3 * SECOND, 20 * SECOND));
+            let put = Txn {
+                when: vec![Compare::Absent(Range::Key(pause.clone()))],
+                then: vec![Op::Put(pause.clone(), b"{}".to_vec(), lease)],
+                otherwise: None,
+            };
+            let Ok(Outcome::Then(revision)) = world.net.change(|etcd| etcd.commit(&put)) else { continue };
+            world.sim.log(|| "       operator pauses the lock".to_owned());
+            let end = world.sim.now() + world.sim.between(SECOND, 25 * SECOND);
+            let exists = || world.net.etcd().get(&pause).is_some();
+            while world.troubled.get() && exists() && world.sim.now() < end {
+                world.sim.sleep(50 * MS).await;
+            }
+            ask_etcd(&world).await;
+            world.net.change(|etcd| etcd.revoke(lease));
+            // It may have ended before, by its lease or another operator.
+            let ended = world.net.etcd().changes(&Range::Key(pause.clone()), revision + 1).into_iter().next();
+            let Some(Change::Deleted(_, ended)) = ended else { continue };
+            for change in world.net.etcd().changes(&Range::Key(holder.clone()), revision + 1) {
+                match change {
+                    Change::Put(kv) if kv.mod_revision < ended && !kv.value.starts_with(b"go") => {
+                        world.oracle.violate(format!("{} becomes leader while the lock is paused", kv.identity()));
+                    }
+                    _ => {}
+                }
+            }
         }
     });
 }

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) go_retry: Time,
     pub(crate) foreign: usize,
     pub(crate) operator: bool,
+    /// Whether an operator pauses the lock now and then.
+    pub(crate) pauses: bool,
     /// Whether machines 0 and 1 have the same identity.
     pub(crate) twins: bool,
     pub(crate) forces: u64,
@@ -79,6 +81,7 @@ impl Plan {
                 stubborn: if profile == Profile::Late { 40 } else { *sim.pick(&[0, 10, 40]) },
                 slowest: *sim.pick(&[50 * MS, SECOND, 8 * SECOND]),
             },
+            pauses: profile != Profile::Late && sim.chance(30),
         }
     }
 

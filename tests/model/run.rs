@@ -89,6 +89,9 @@ impl Run<'_> {
         if plan.operator {
             peers::operator(world);
         }
+        if plan.pauses {
+            peers::pauses(world);
+        }
         chaos::unleash(world, plan);
         // Faults may last beyond the end of the chaos; they all end now.
         self.until(plan.chaos + 2 * SECOND, || false)?;

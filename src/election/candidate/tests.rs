@@ -278,6 +278,72 @@ fn a_leader_reads_who_is_next_if_another_instance_has_a_priority() {
     }
 }
 
+const PAUSE: (&str, &str, i64, i64) = ("L/~pause", r#"{"version":1,"until":1}"#, 0xf0, 15);
+
+fn pauses(actions: &[Action]) -> Vec<bool> {
+    let paused = actions.iter().filter_map(|action| match action {
+        Action::Progress(Progress::Paused(pause)) => Some(pause.is_some()),
+        _ => None,
+    });
+    paused.collect()
+}
+
+fn pause_change() -> Vec<Change> {
+    snapshot(&[PAUSE]).keys.into_iter().map(|kv| Change::Put(KeyValue { mod_revision: 21, ..kv })).collect()
+}
+
+#[test]
+fn the_head_of_a_paused_queue_takes_the_lock_when_the_pause_is_over() {
+    let own = ("L/~entry/1", "me", 1, 5);
+    let mut head = Driven::new(config());
+    head.join(1);
+    assert_eq!(pauses(&head.answer(Answer::Read(snapshot(&[own, PAUSE])))), [true]);
+    assert!(!head.requests.iter().any(|(_, request)| matches!(request, Request::Commit(_))), "{:?}", head.requests);
+    let actions = head.answer(Answer::Changes(vec![Change::Deleted("L/~pause".into(), 21)]));
+    assert_eq!(pauses(&actions), [false]);
+    head.answer(Answer::Read(Snapshot { revision: 21, ..snapshot(&[own]) }));
+    assert!(started(&head.answer(Answer::Committed(Outcome::Then(22)))));
+}
+
+#[test]
+fn the_end_of_a_pause_wakes_only_the_first_two_of_the_queue() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let queue = [("L/~entry/8", "b", 8, 3), ("L/~entry/9", "a", 9, 4), ("L/~entry/1", "me", 1, 5)];
+    driven.answer(Answer::Read(snapshot(&queue)));
+    assert_eq!(pauses(&driven.answer(Answer::Changes(pause_change()))), [true]);
+    assert_eq!(pauses(&driven.answer(Answer::Changes(vec![Change::Deleted("L/~pause".into(), 22)]))), [false]);
+    assert!(driven.requests.iter().all(|(_, request)| matches!(request, Request::Watch { .. })), "nothing is read");
+}
+
+#[test]
+fn a_leader_goes_on_during_a_pause_whatever_is_requested() {
+    let mut leader = Driven::new(config());
+    leader.lead();
+    let mut keys = vec![("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5), ("L/~entry/2", "b", 2, 6), PAUSE];
+    keys.push(("L/~force/2", "b", 2, 16));
+    let actions = leader.answer(Answer::Renewed { sent: leader.now, read: snapshot(&keys) });
+    assert_eq!(pauses(&actions), [true]);
+    assert!(actions.iter().any(|action| matches!(action, Action::Order(Order::Feed(_)))), "{actions:?}");
+    // The request is obeyed after the pause.
+    keys.remove(3);
+    let after = Snapshot { revision: 22, ..snapshot(&keys) };
+    assert_eq!(pauses(&leader.answer(Answer::Renewed { sent: leader.now, read: after.clone() })), [false]);
+    leader.answer(Answer::Read(after));
+    assert!(matches!(leader.candidate.phase, Phase::Stopping(_)));
+}
+
+/// An answer that was under way is older than what the watch has shown.
+#[test]
+fn the_pause_is_reported_once() {
+    let mut leader = Driven::new(config());
+    leader.lead();
+    leader.wake();
+    assert_eq!(pauses(&leader.answer(Answer::Changes(pause_change()))), [true]);
+    let older = snapshot(&[("L/~entry/1", "me", 1, 5), ("L", "me", 1, 5)]);
+    assert!(pauses(&leader.answer(Answer::Renewed { sent: leader.now, read: older })).is_empty());
+}
+
 /// The renewal counts from when it was sent, and may be too old when the read is answered.
 #[test]
 fn a_command_is_not_started_after_a_stale_renewal() {

@@ -10,6 +10,7 @@ use crate::core::{
 use crate::election::{
     context::{Context, Shift},
     next::{Handle, Next, Then},
+    paused,
     protocol::{Answer, Consistency, Event, Reading, Request, RequestId},
     term::Term,
     transactions,
@@ -94,6 +95,11 @@ impl HandingOver {
     fn found(&mut self, read: Snapshot, context: &mut Context<'_>) -> Option<Next> {
         let lock = context.shared.lock();
         let view = View::new(lock, read);
+        if view.pause.is_some() {
+            paused::read(&view, context);
+            tracing::info!("releasing the lock without a handover, as it is paused");
+            return Some(self.give_up());
+        }
         let successor = view.successor_of(self.term.lease).filter(|_| view.is_led_by(self.term.lease));
         let Some(successor) = successor else { return Some(self.give_up()) };
         let txn = transactions::hand_over(lock, &self.term, &successor, view.revision);

@@ -6,6 +6,7 @@ use crate::election::{
     candidacy::{Candidacy, Failback},
     context::{Context, OwnLease, Shift},
     next::{Handle, Next, Then},
+    pause,
     progress::Progress,
     protocol::{Action, Answer, Event, Request, RequestId},
     transactions,
@@ -57,7 +58,11 @@ impl Joining {
 
     fn enter(context: &mut Context<'_>) -> Self {
         context.act(Action::ForgetCluster);
-        context.shared.cluster_lost = false;
+        if std::mem::take(&mut context.shared.cluster_lost) {
+            // Its revisions are those of the other cluster.
+            context.shared.paused = pause::Known::default();
+            context.report(Progress::Paused(None));
+        }
         context.act(Action::NewLease);
         Self::Numbering
     }

@@ -19,6 +19,7 @@ use crate::election::{
     end::{End, note, signaled},
     loss::Loss,
     next::{Elected, Handle, Lost, Next},
+    paused,
     progress::Progress,
     protocol::{Answer, Event, Request, RequestId},
     term::Term,
@@ -93,7 +94,8 @@ impl Leading {
         let requests = Inquiry::requests_for(self.term.lease, &read.names, context.shared.lock());
         let view = View::new(context.shared.lock(), read);
         self.next = Successor::read(&view, self.term.lease, context.shared.lock());
-        if requests.is_empty() {
+        paused::read(&view, context);
+        if requests.is_empty() || view.pause.is_some() {
             self.confirm(sent, context);
         } else {
             self.inquire(requests, Some(sent), context);
@@ -129,6 +131,7 @@ impl Leading {
             Observed::Loss(loss) => return Some(self.lose(loss)),
             Observed::Changed(changes) => {
                 self.next.observed(&changes, self.term.lease, context.shared.lock());
+                paused::changed(&changes, context);
                 let puts = changes.into_iter().filter_map(|change| match change {
                     Change::Put(kv) => Some(KeyOnly::from(kv)),
                     Change::Deleted(..) => None,
@@ -137,8 +140,9 @@ impl Leading {
             }
             Observed::Read(read) => {
                 self.requested(&read.names, context);
-                self.next =
-                    Successor::read(&View::new(context.shared.lock(), read), self.term.lease, context.shared.lock());
+                let view = View::new(context.shared.lock(), read);
+                paused::read(&view, context);
+                self.next = Successor::read(&view, self.term.lease, context.shared.lock());
             }
         }
         None

@@ -12,7 +12,7 @@ use crate::election::{
     context::{Context, Shift},
     demand::Demand,
     next::{Handle, Next, Then},
-    position,
+    paused, position,
     progress::Progress,
     protocol::{Answer, Consistency, Event, Reading, Request, RequestId},
     step,
@@ -87,6 +87,7 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
     }
     position::report(&mut candidacy, &view, position, entry, context);
     fail_back(&mut candidacy, &view, entry, context);
+    paused::read(&view, context);
     if let Some(holder) = view.holder.as_ref().filter(|_| view.is_led_by(lease)) {
         if !view.markers.is_empty() {
             // Before a handover, too: its successor may start without another read.
@@ -99,7 +100,7 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
             tracing::info!("{whose:?} made a handover request: handing over before the command is started");
             // The owner of the request may have lost its entry but not yet its lease.
             context.shared.config.timing.retry_period()
-        } else if let Some(preferred) = preferred(&view, entry, holder, context) {
+        } else if let Some(preferred) = preferred(&view, entry, holder, context).filter(|_| view.pause.is_none()) {
             let (whose, priority) = (preferred.kv.identity(), preferred.priority);
             tracing::info!("{whose:?} has a higher priority, {priority}: handing over before the command is started");
             REREAD_PAUSE
@@ -112,7 +113,8 @@ fn decide(mut candidacy: Candidacy, view: View, context: &mut Context<'_>) -> Ne
         return Next::HandOver { term, next: None, then: Then::Join(Duration::ZERO), otherwise };
     }
     if context.shared.config.acquire_timeout == Some(Duration::ZERO) && position::waits(&view, position) {
-        tracing::error!("the lock is held by another instance: giving up, as ACQUIRE_TIMEOUT is 0");
+        let why = if view.holder.is_none() && position == 0 { "paused" } else { "held by another instance" };
+        tracing::error!("the lock is {why}: giving up, as ACQUIRE_TIMEOUT is 0");
         return Next::leave(Exit::GaveUp);
     }
     if let Some((step, txn)) = step::next(&view, position, entry, context.shared) {

@@ -14,8 +14,9 @@ use crate::election::{
     candidacy::{Candidacy, Failback, REREAD_PAUSE},
     context::{Context, Shift},
     demand::Demand,
+    keys,
     next::{Handle, Next},
-    position,
+    paused, position,
     protocol::{Answer, Event, Reading, Request, RequestId},
     step::Step,
     term::Term,
@@ -55,6 +56,10 @@ impl Waiting {
             [Some(&entry.kv), ahead, view.holder.as_ref()].into_iter().flatten().cloned().map(KeyOnly::from).collect();
         let holder = Range::Key(lock.holder());
         let mut gets: Vec<_> = ranges.iter().chain([&holder]).cloned().map(Get::names).collect();
+        let pause = Range::Key(lock.pause());
+        expected.extend(view.pause.clone().map(KeyOnly::from));
+        gets.push(Get::names(pause.clone()));
+        ranges.push(pause);
         let is_next = position < 2;
         let fails_back = candidacy.failback == Failback::Due;
         if is_next || fails_back || context.shared.demand == Demand::OfEveryLeader {
@@ -112,7 +117,20 @@ impl Waiting {
         (versions(names) != self.expected).then(|| Next::Verify(self.candidacy.clone(), None))
     }
 
-    fn changed(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
+    /// Handles changes. The pause alone does not concern a candidate further back, so that its end does not wake the whole queue.
+    fn changed(&mut self, changes: &[Change], context: &mut Context<'_>) -> Option<Next> {
+        let pause = context.shared.lock().pause();
+        if paused::changed(changes, context) && !self.is_next && changes.iter().all(|change| change.key() == pause) {
+            self.expected.retain(|(key, _)| *key != pause);
+            if let Some(Change::Put(kv)) = changes.last() {
+                self.expected.insert((pause, kv.mod_revision));
+            }
+            return None;
+        }
+        Some(self.after(changes, context))
+    }
+
+    fn after(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
         // With a request of its own, it first reads the requests of others that come before it.
         if self.candidacy.is_fresh(context) && context.shared.demand == Demand::None {
             if let Some(term) = self.handed_over(changes, context) {
@@ -120,7 +138,10 @@ impl Waiting {
             }
             if self.is_freed(changes, context) {
                 let config = &context.shared.config;
-                let txn = transactions::claim(&config.lock, &config.identity, &self.entry, None);
+                // An operator may have made a request to the leader for this candidate.
+                let to = self.ahead.as_ref().and_then(|ahead| ahead.lease);
+                let request = to.map(|to| keys::Request { to: Some(to), lease: self.candidacy.lease });
+                let txn = transactions::claim(&config.lock, &config.identity, &self.entry, request.as_slice());
                 return Next::Claim(self.candidacy.clone(), self.entry.kv.clone(), Step::Claim, txn);
             }
         }
@@ -133,7 +154,8 @@ impl Waiting {
         let is_deleted =
             |key: &[u8]| matches!(changes.iter().rfind(|change| change.key() == key), Some(Change::Deleted(..)));
         let ahead = self.ahead.as_ref().filter(|_| self.is_next);
-        ahead.is_some_and(|ahead| is_deleted(&ahead.key)) && is_deleted(&context.shared.lock().holder())
+        let is_free = ahead.is_some_and(|ahead| is_deleted(&ahead.key)) && is_deleted(&context.shared.lock().holder());
+        is_free && context.shared.paused.pause.is_none()
     }
 
     /// Returns the term of this candidate if one transaction wrote the leader's entry and the holder key for its lease. That
@@ -172,7 +194,7 @@ impl Handle for Waiting {
                 self.candidacy.log_expired();
                 Some(Next::join_again())
             }
-            Event::Answer(_, Answer::Changes(changes)) if !changes.is_empty() => Some(self.changed(&changes, context)),
+            Event::Answer(_, Answer::Changes(changes)) if !changes.is_empty() => self.changed(&changes, context),
             Event::Answer(id, Answer::Failed { failure, .. })
                 if self.renewal == Some(id) || matches!(failure, StoreError::AccessDenied(_)) =>
             {

@@ -175,7 +175,7 @@ fn joining_with_a_priority() {
 fn claiming() {
     let request = Request { to: None, lease: LeaseId(3) };
     let read = "E3=me@3:6.6";
-    let with = |request| move |read: &Keys| claim(&lock(), "me", &read.entry(3), request);
+    let with = |request: Option<Request>| move |read: &Keys| claim(&lock(), "me", &read.entry(3), request.as_slice());
     for (what, now, own, expected) in [
         ("claim a free lock", read, None, "E3=me@3:6.6 L=me@3:50.50"),
         ("claim with a holder present", "E3=me@3:6.6 L=go@9:7.7", None, ""),
@@ -216,10 +216,10 @@ fn an_outcome_alone_starts_the_command_only_if_a_read_would_show_nothing_more() 
         ("both", "L/~priority/3=1@3:6.6 L/~priority/2=1@2:5.5", by_read),
     ] {
         let mut now = keys(&format!("{read} {also}"));
-        assert_eq!(now.apply(&claim(&lock(), "me", &now.entry(3), None)), expected, "beside {what}");
+        assert_eq!(now.apply(&claim(&lock(), "me", &now.entry(3), &[])), expected, "beside {what}");
     }
     let mut negative = keys("E3=me@3:6.6 L/~priority/3=-1@3:6.6");
-    assert_eq!(negative.apply(&claim(&lock(), "me", &negative.entry(3), None)), by_read, "others may have 0");
+    assert_eq!(negative.apply(&claim(&lock(), "me", &negative.entry(3), &[])), by_read, "others may have 0");
 }
 
 #[test]
@@ -328,4 +328,30 @@ fn handing_over_on_request() {
     let withdrawn = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7 E3=c@3:8.8";
     case("to the owner of a request that was withdrawn", read, withdrawn, make, "");
     case("beside an eviction marker", read, &format!("{read} L/~ousted/9=go@9:9.9"), make, "");
+}
+
+#[test]
+fn nobody_becomes_leader_during_a_pause() {
+    let pause = "L/~pause={}@f0:9.9";
+    let is_refused = |read: &str, make: &dyn Fn(&Keys) -> Txn| {
+        let mut now = keys(&format!("{read} {pause}"));
+        let outcome = now.apply(&make(&keys(read)));
+        assert_eq!(keys(read).apply(&make(&keys(read))), Outcome::Then(REVISION), "without the pause");
+        outcome
+    };
+    let join = |_: &Keys| join(&lock(), "me", LeaseId(3), 0);
+    assert_eq!(is_refused("", &join), Outcome::Otherwise(REVISION));
+    case("join during a pause", "", pause, join, &format!("{pause} E3=me@3:50.50"));
+    let claim = |read: &Keys| claim(&lock(), "me", &read.entry(3), &[]);
+    assert_eq!(is_refused("E3=me@3:6.6", &claim), Outcome::Nothing);
+    let leader = "E1=a@1:5.5 L=a@1:5.6 E2=b@2:7.7";
+    let to_next = |read: &Keys| hand_over_to_next(&lock(), &read.term(), &read.entry(2));
+    assert_eq!(is_refused(leader, &to_next), Outcome::Nothing);
+    let to_successor = |read: &Keys| {
+        hand_over(&lock(), &read.term(), &read.view().successor_of(LeaseId(1)).expect("a successor"), REVISION)
+    };
+    assert_eq!(is_refused(leader, &to_successor), Outcome::Nothing);
+    assert_eq!(is_refused(&format!("{leader} L/~resign/1/2=b@2:8.8"), &to_successor), Outcome::Nothing);
+    let evict = |read: &Keys| evict(&lock(), "me", &read.entry(3), &read.view().holder.expect("a holder"));
+    assert_eq!(is_refused("E3=me@3:6.6 L=go@9:5.5", &evict), Outcome::Nothing);
 }

@@ -76,6 +76,17 @@ pub(super) const METRICS: &[Metric] = &[
             timestamp(it, since)
         },
     ),
+    gauge("etcd_await_election_paused", "1 if the lock is paused, as this instance read it last, otherwise 0.", |it| {
+        one(flag(it.status.pause.is_some()))
+    }),
+    gauge(
+        "etcd_await_election_pause_end_timestamp_seconds",
+        "When the pause was to end, as the operator wrote it. Absent if the lock is not paused.",
+        |it| {
+            let until = it.status.pause.as_ref().and_then(|pause| pause.until);
+            until.map_or_else(Vec::new, |until| one(Value::Whole(i64::try_from(until).unwrap_or(i64::MAX))))
+        },
+    ),
     gauge("etcd_await_election_healthy", "1 if /healthz returns 200, otherwise 0.", |it| {
         one(flag(it.status.is_alive(it.now)))
     }),

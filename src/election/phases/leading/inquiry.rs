@@ -1,4 +1,5 @@
-//! Whether a handover request counts: only while its owner has a queue entry, as leadership cannot be handed over to it otherwise.
+//! Whether a handover request counts: only while its owner has a queue entry, and not during a pause, as leadership cannot be handed
+//! over to it otherwise.
 
 use crate::{
     core::{
@@ -43,8 +44,10 @@ impl Inquiry {
     pub(super) fn begin(mut requests: Vec<Made>, confirms: Option<Instant>, context: &mut Context<'_>) -> Self {
         requests.sort_unstable();
         requests.truncate(Get::FEW);
-        let entries = requests.iter().map(|(_, lease)| Get::key(context.shared.lock().entry(*lease))).collect();
-        let request = context.request(Request::Read(Reading::Keys(entries), Consistency::Linearizable));
+        let lock = context.shared.lock();
+        let entries = requests.iter().map(|(_, lease)| Get::key(lock.entry(*lease)));
+        let gets = entries.chain([Get::key(lock.pause())]).collect();
+        let request = context.request(Request::Read(Reading::Keys(gets), Consistency::Linearizable));
         Self { request, requests, confirms, waiting: None }
     }
 
@@ -63,9 +66,12 @@ impl Inquiry {
         self.waiting.map(|(requests, confirms)| Self::begin(requests, confirms, context))
     }
 
-    /// Returns the identity of the owner of the oldest request that counts.
+    /// Returns the identity of the owner of the oldest request that counts. During a pause none does: no other command could start.
     pub(super) fn owner(&self, read: Snapshot, lock: &LockName) -> Option<Vec<u8>> {
         let view = View::new(lock, read);
+        if view.pause.is_some() {
+            return None;
+        }
         let owner = self.requests.iter().find_map(|(_, lease)| view.entry_of(*lease));
         owner.map(|(_, entry)| entry.kv.value.clone())
     }

@@ -53,7 +53,7 @@ impl Observation {
     fn watch(term: &Term, revision: i64, context: &mut Context<'_>) -> Self {
         let lock = context.shared.lock();
         // The own entry is among them.
-        let mut ranges = vec![Range::Key(lock.holder()), lock.own_entries()];
+        let mut ranges = vec![Range::Key(lock.holder()), Range::Key(lock.pause()), lock.own_entries()];
         ranges.extend(lock.requests_to(term.lease));
         Self::Watching(context.request(Request::Watch { ranges, from: revision + 1 }))
     }
