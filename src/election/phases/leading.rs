@@ -106,7 +106,7 @@ impl Leading {
     fn inquire(&mut self, requests: Vec<Made>, confirms: Option<Instant>, context: &mut Context<'_>) {
         match &mut self.inquiry {
             Some(inquiry) => inquiry.add(requests, confirms),
-            None => self.inquiry = Some(Inquiry::begin(requests, confirms, context)),
+            None => self.inquiry = Some(Inquiry::begin(self.term.lease, requests, confirms, context)),
         }
     }
 

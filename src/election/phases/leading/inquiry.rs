@@ -19,8 +19,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Inquiry {
     pub(super) request: RequestId,
-    /// The requests, the oldest first.
-    requests: Vec<Made>,
+    /// The lease of this leader.
+    holder: LeaseId,
     /// When the renewal was sent that is confirmed if no request counts.
     pub(super) confirms: Option<Instant>,
     /// What the next read is about.
@@ -41,14 +41,21 @@ impl Inquiry {
     }
 
     /// Reads the entries of the owners of these requests.
-    pub(super) fn begin(mut requests: Vec<Made>, confirms: Option<Instant>, context: &mut Context<'_>) -> Self {
+    pub(super) fn begin(
+        holder: LeaseId,
+        mut requests: Vec<Made>,
+        confirms: Option<Instant>,
+        context: &mut Context<'_>,
+    ) -> Self {
         requests.sort_unstable();
         requests.truncate(Get::FEW);
         let lock = context.shared.lock();
         let entries = requests.iter().map(|(_, lease)| Get::key(lock.entry(*lease)));
-        let gets = entries.chain([Get::key(lock.pause())]).collect();
+        // One that was withdrawn meanwhile does not count.
+        let made = lock.requests_to(holder).map(Get::names);
+        let gets = entries.chain(made).chain([Get::key(lock.pause())]).collect();
         let request = context.request(Request::Read(Reading::Keys(gets), Consistency::Linearizable));
-        Self { request, requests, confirms, waiting: None }
+        Self { request, holder, confirms, waiting: None }
     }
 
     /// Reads these after the present read.
@@ -63,17 +70,14 @@ impl Inquiry {
 
     /// Begins the next read, if there is one.
     pub(super) fn next(self, context: &mut Context<'_>) -> Option<Self> {
-        self.waiting.map(|(requests, confirms)| Self::begin(requests, confirms, context))
+        let holder = self.holder;
+        self.waiting.map(|(requests, confirms)| Self::begin(holder, requests, confirms, context))
     }
 
-    /// Returns the identity of the owner of the oldest request that counts. During a pause none does: no other command could start.
+    /// Returns the identity of the owner of the oldest request that counts.
     pub(super) fn owner(&self, read: Snapshot, lock: &LockName) -> Option<Vec<u8>> {
         let view = View::new(lock, read);
-        if view.pause.is_some() {
-            return None;
-        }
-        let owner = self.requests.iter().find_map(|(_, lease)| view.entry_of(*lease));
-        owner.map(|(_, entry)| entry.kv.value.clone())
+        view.requester(self.holder).map(|requester| requester.entry.kv.value.clone())
     }
 
     pub(super) fn shift(&mut self, shift: Shift<'_>) {
