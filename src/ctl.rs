@@ -6,6 +6,9 @@ pub mod install;
 mod interrupt;
 pub mod list;
 pub mod pages;
+pub mod pause;
+pub mod resign;
+pub mod resume;
 mod screen;
 pub mod show;
 pub mod watch;
@@ -15,7 +18,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::core::{exit_code::Exit, start_error::StartError};
+use crate::core::{exit_code::Exit, start_error::StartError, text};
 
 /// Prints a text to stdout.
 ///
@@ -24,6 +27,11 @@ use crate::core::{exit_code::Exit, start_error::StartError};
 pub fn print(text: &dyn Display) -> Result<Exit, StartError> {
     let mut stdout = io::stdout().lock();
     printed(write!(stdout, "{text}").and_then(|()| stdout.flush()))
+}
+
+/// Prints one JSON object on one line to stdout.
+fn print_json(object: &serde_json::Value) -> Result<Exit, StartError> {
+    print(&format_args!("{}\n", text::escaped_json(&object.to_string())))
 }
 
 /// Returns how a command ends that has written to stdout. That nobody reads any more is no error: a reader such as `head` closes it.

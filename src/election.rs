@@ -39,6 +39,7 @@ mod end;
 pub mod keys;
 mod loss;
 mod next;
+pub mod operator;
 pub mod pause;
 mod paused;
 mod phases;

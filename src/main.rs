@@ -8,7 +8,7 @@ use std::{
 
 use etcd_await_election::{
     core::{exit_code::Exit, start_error::StartError},
-    ctl::{healthcheck, install, list, pages, print, show, watch},
+    ctl::{healthcheck, install, list, pages, pause, print, resign, resume, show, watch},
     gatekeeper,
     guard::{self, signals::Original},
     log::{self, Style},
@@ -55,6 +55,9 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         Mode::Show { lock, etcd, json, watch: true } => runtime::run(watch::watch(&lock, &etcd, json))?,
         Mode::Show { lock, etcd, json, watch: false } => runtime::run(show::show(&lock, &etcd, json))?,
         Mode::List { prefix, etcd, json } => runtime::run(list::list(&prefix, &etcd, json))?,
+        Mode::Pause { one, length, reason } => runtime::run(pause::pause(&one, length, reason))?,
+        Mode::Resume(one) => runtime::run(resume::resume(&one))?,
+        Mode::Resign { one, to, timeout } => runtime::run(resign::resign(&one, to.as_deref(), timeout))?,
         Mode::HealthCheck(endpoint) => Ok(healthcheck::run(&endpoint)),
         Mode::Install { folder, json } => install::install(&folder, json),
         Mode::Pages(folder) => pages::write(&folder).map(|()| Exit::Command(0)).map_err(|error| {

@@ -15,6 +15,7 @@ mod variables;
 use std::{
     ffi::{OsStr, OsString},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args as _, Command, CommandFactory as _, error::ErrorKind};
@@ -29,10 +30,21 @@ pub use self::{
 };
 pub(crate) use self::{address::is_host, config::TARGET, files::read_within_limits};
 use self::{
-    args::{CTL, CtlArgs, GateArgs, LogArgs, Verb},
+    args::{CTL, CtlArgs, GateArgs, LogArgs, OneLockArgs, Verb},
     sources::Sources,
 };
 use crate::{core::exit_code::Exit, core::names::LockName, core::start_error::StartError};
+
+/// What an operator command is about.
+#[derive(Debug)]
+pub struct OneLock {
+    /// The lock.
+    pub lock: LockName,
+    /// Where etcd is.
+    pub etcd: EtcdConfig,
+    /// Print for programs.
+    pub json: bool,
+}
 
 /// The role of this run.
 #[derive(Debug)]
@@ -60,6 +72,26 @@ pub enum Mode {
         etcd: EtcdConfig,
         /// Print for programs.
         json: bool,
+    },
+    /// Keep instances from becoming leader.
+    Pause {
+        /// The lock.
+        one: OneLock,
+        /// How long.
+        length: Duration,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// End a pause.
+    Resume(OneLock),
+    /// Move leadership to a standby.
+    Resign {
+        /// The lock.
+        one: OneLock,
+        /// The identity of the standby.
+        to: Option<String>,
+        /// When to withdraw the request.
+        timeout: Duration,
     },
     /// Ask this status endpoint whether the instance is healthy.
     HealthCheck(StatusEndpoint),
@@ -185,12 +217,16 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
     sources.read_instance_file(&mut remarks)?;
     let sources = &*sources;
     let needed: &[&str] = match sources.verb().as_str() {
-        "ctl show" | "ctl list" => &WHERE_ETCD_IS,
+        "ctl show" | "ctl list" | "ctl pause" | "ctl resume" | "ctl resign" => &WHERE_ETCD_IS,
         "ctl healthcheck" => &["status_endpoint"],
         _ => &[],
     };
     sources.require(&sources.verb(), sources.missing(needed))?;
     let args: CtlArgs = sources.values()?;
+    let mut one_lock = |args: OneLockArgs| -> Result<_, StartError> {
+        let etcd = EtcdConfig::new(args.etcd, sources, &mut remarks)?;
+        Ok((OneLock { lock: args.lock.lock_name, etcd, json: args.json }, LogConfig::new(args.log)))
+    };
     let (mode, log) = match args.verb {
         Verb::Show(show) => {
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
@@ -202,6 +238,18 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
         Verb::List(list) => {
             let etcd = EtcdConfig::new(list.etcd, sources, &mut remarks)?;
             (Mode::List { prefix: list.prefix, etcd, json: list.json }, LogConfig::new(list.log))
+        }
+        Verb::Pause { length, reason, one } => {
+            let (one, log) = one_lock(*one)?;
+            (Mode::Pause { one, length, reason }, log)
+        }
+        Verb::Resume { one } => {
+            let (one, log) = one_lock(*one)?;
+            (Mode::Resume(one), log)
+        }
+        Verb::Resign { to, timeout, one } => {
+            let (one, log) = one_lock(*one)?;
+            (Mode::Resign { one, to, timeout }, log)
         }
         Verb::Healthcheck { status, log, .. } => match status.status_endpoint {
             Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 /// How the program ends. The exit code of the command is passed on unchanged. The program's own codes are those of `sysexits.h`
-/// and the next two, which shells and most commands do not use.
+/// and the next four, which shells and most commands do not use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exit {
     /// The command ended with this code; also 0 for an operator command that succeeded, and for `--help`.
@@ -36,6 +36,10 @@ pub enum Exit {
     Lost,
     /// 80: another living instance uses the same identity and took leadership over. Under systemd the program first waits.
     IdentityTaken,
+    /// 81: the state of the lock does not allow what an operator's command was to do. Nothing was changed.
+    Refused,
+    /// 82: the handover that an operator requested has not happened.
+    NotHandedOver,
 }
 
 impl Exit {
@@ -58,13 +62,15 @@ impl Exit {
             Self::Config => 78,
             Self::Lost => 79,
             Self::IdentityTaken => 80,
+            Self::Refused => 81,
+            Self::NotHandedOver => 82,
         }
     }
 }
 
 impl Exit {
     /// All exit codes, in the order of the table in docs/operations.md.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Command(0),
         Self::Signal(0),
         Self::NotExecutable,
@@ -80,6 +86,8 @@ impl Exit {
         Self::Config,
         Self::Lost,
         Self::IdentityTaken,
+        Self::Refused,
+        Self::NotHandedOver,
     ];
 
     /// Returns the code and its meaning, for the help and docs/operations.md.
@@ -112,6 +120,11 @@ impl Exit {
                 "another living instance uses the same identity and took leadership over; under systemd the program first \
                  waits for 5 minutes",
             ),
+            Self::Refused => (
+                "81",
+                "the state of the lock does not allow what the operator's command was to do; nothing was changed",
+            ),
+            Self::NotHandedOver => ("82", "`ctl resign` requested a handover, and it did not happen"),
         }
     }
 }

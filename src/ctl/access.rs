@@ -35,6 +35,12 @@ pub(super) async fn within_limit<T>(
     }
 }
 
+/// Adds to the error that etcd does not answer how to see what has happened.
+pub(super) fn unsure(error: &StartError, hint: &str) -> StartError {
+    let hint = if error.exit == Exit::Unavailable { format!("; {hint}") } else { String::new() };
+    StartError::new(error.exit, format!("{error}{hint}"))
+}
+
 /// Returns the error for an operator whom etcd denies access.
 pub(super) fn denied(error: &StoreError) -> StartError {
     let remedy = match error {

@@ -13,7 +13,7 @@ use crate::{
         start_error::StartError,
         text,
     },
-    election::{keys::Request, view::View},
+    election::{keys::Request, pause::Pause, view::View},
     etcd::{Endpoint, pages::read_lock, store::Store as _},
     settings::EtcdConfig,
 };
@@ -38,11 +38,17 @@ pub(super) async fn read_at(lock: &LockName, client: &Client) -> Result<(LockSta
     let requests = lock.requests().map(Get::names);
     let read = async |store: &Endpoint| read_lock(lock, &requests, async |gets: &[Get]| store.read(gets).await).await;
     let view = View::new(lock, client.hedged(read).await?);
-    let ttl_left = match view.holder.as_ref().and_then(|holder| holder.lease) {
-        Some(lease) => client.hedged(async |store| store.time_to_live(lease).await).await?,
-        None => None,
-    };
-    Ok((LockState::new(lock, &view, ttl_left), view.revision))
+    let holders_ttl = ttl_left(view.holder.as_ref(), client).await?;
+    let pauses_ttl = ttl_left(view.pause.as_ref(), client).await?;
+    Ok((LockState::new(lock, &view, holders_ttl, pauses_ttl), view.revision))
+}
+
+/// Returns the time left of the lease of a key; `None` if it has none, or it has expired.
+pub(super) async fn ttl_left(kv: Option<&KeyValue>, client: &Client) -> Result<Option<Duration>, StoreError> {
+    match kv.and_then(|kv| kv.lease) {
+        Some(lease) => client.hedged(async |store| store.time_to_live(lease).await).await,
+        None => Ok(None),
+    }
 }
 
 /// The state of a lock in etcd at one moment. The names of the fields are those of the JSON output.
@@ -52,6 +58,8 @@ pub struct LockState {
     pub lock: String,
     /// Its holder; `None` if the lock is free.
     pub holder: Option<Holder>,
+    /// The pause; `None` if the lock is not paused.
+    pub pause: Option<PauseState>,
     /// The standbys and other clients that wait, in the order of the queue, without the holder.
     pub queue: Vec<Waiting>,
     /// The identities of evicted holders, whose commands may still run.
@@ -75,6 +83,26 @@ pub struct Holder {
     pub priority: i32,
 }
 
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PauseState {
+    /// What the operator wrote.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// The time left of its lease, in whole seconds in JSON; `None` for a key without a lease, which never ends by itself.
+    #[serde(rename = "ttl_left_seconds", serialize_with = "seconds")]
+    pub ttl_left: Option<Duration>,
+}
+
+impl fmt::Display for PauseState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ttl_left {
+            Some(left) => write!(f, "paused for another {}s, {}", left.as_secs(), self.pause),
+            None => write!(f, "paused without a lease, {}", self.pause),
+        }
+    }
+}
+
 /// An entry of the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Waiting {
@@ -93,7 +121,7 @@ pub struct Waiting {
 }
 
 impl LockState {
-    fn new(lock: &LockName, view: &View, ttl_left: Option<Duration>) -> Self {
+    fn new(lock: &LockName, view: &View, ttl_left: Option<Duration>, pauses_ttl: Option<Duration>) -> Self {
         let holder = view.holder.as_ref().map(|holder| Holder {
             identity: holder.identity(),
             token: holder.mod_revision,
@@ -119,9 +147,11 @@ impl LockState {
             foreign: !entry.ours,
             priority: entry.priority,
         });
+        let pause = view.pause.as_ref();
         Self {
             lock: lock.to_string(),
             holder,
+            pause: pause.map(|kv| PauseState { pause: Pause::read(&kv.value), ttl_left: pauses_ttl }),
             queue: queue.collect(),
             evicted: view.markers.iter().map(KeyValue::identity).collect(),
         }
@@ -151,19 +181,20 @@ impl LockState {
     /// Returns the state after this time, if nothing has changed: the lease is not renewed.
     pub(super) fn later(&self, by: Duration) -> Self {
         let mut later = self.clone();
-        if let Some(left) = later.holder.as_mut().and_then(|holder| holder.ttl_left.as_mut()) {
-            *left = left.saturating_sub(by);
-        }
+        later.times_left().for_each(|left| *left = left.saturating_sub(by));
         later
     }
 
     /// Returns what does not change by itself.
     pub(super) fn without_time(&self) -> Self {
         let mut state = self.clone();
-        if let Some(left) = state.holder.as_mut().and_then(|holder| holder.ttl_left.as_mut()) {
-            *left = Duration::ZERO;
-        }
+        state.times_left().for_each(|left| *left = Duration::ZERO);
         state
+    }
+
+    fn times_left(&mut self) -> impl Iterator<Item = &mut Duration> {
+        let holder = self.holder.iter_mut().map(|holder| &mut holder.ttl_left);
+        holder.chain(self.pause.iter_mut().map(|pause| &mut pause.ttl_left)).flatten()
     }
 
     /// Returns the state on one line.
@@ -184,7 +215,8 @@ impl LockState {
         }
         let queue = if waiting.is_empty() { "nobody waits".to_owned() } else { format!("waiting: {waiting}") };
         let evicted = self.evicted.iter().map(|identity| format!("; evicted by force: {}", text::escaped(identity)));
-        format!("lock {}: {holder}; {queue}{}", text::escaped(&self.lock), evicted.collect::<String>())
+        let pause = self.pause.as_ref().map_or_else(String::new, |pause| format!("; paused {}", pause.pause));
+        format!("lock {}: {holder}; {queue}{}{pause}", text::escaped(&self.lock), evicted.collect::<String>())
     }
 
     /// Returns a table. Identities are cut as far as necessary for this number of columns, so that their notes are visible.
@@ -219,6 +251,9 @@ impl fmt::Display for LockState {
                 };
                 writeln!(f, "held by {}, fencing token {}, {ttl}", holder.name(), holder.token)?;
             }
+        }
+        if let Some(pause) = &self.pause {
+            writeln!(f, "{pause}")?;
         }
         for identity in &self.evicted {
             writeln!(f, "evicted by force, its command may still run: {}", text::escaped(identity))?;
@@ -308,6 +343,10 @@ mod tests {
                 },
             ],
             evicted: vec!["old".into()],
+            pause: Some(PauseState {
+                pause: Pause::read(br#"{"until":1795619045,"by":"root@a","reason":"disk"}"#),
+                ttl_left: Some(Duration::from_secs(60)),
+            }),
         }
     }
 
@@ -315,6 +354,7 @@ mod tests {
     fn the_table() {
         let expected = "lock db\n\
              held by node-1, fencing token 42, lease 7b1d, 12s left\n\
+             paused for another 60s, until Wed, 25 Nov 2026 15:04:05 GMT by root@a: disk\n\
              evicted by force, its command may still run: old\n\
              \n\
              NEXT  IDENTITY    LEASE  NOTE\n\
@@ -340,7 +380,8 @@ mod tests {
     fn one_line_has_all_that_changes_except_the_time() {
         let state = state();
         let expected = "lock db: held by node-1, fencing token 42; waiting: node-2 (requests a handover), a\\u{1b}[2J \
-             (priority -1), x (another etcd client); evicted by force: old";
+             (priority -1), x (another etcd client); evicted by force: old; \
+             paused until Wed, 25 Nov 2026 15:04:05 GMT by root@a: disk";
         assert_eq!(state.summary(), expected);
         assert_eq!(state.without_time(), state.later(Duration::from_secs(3)).without_time());
         let json: serde_json::Value =
@@ -364,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_free_lock() {
-        let free = LockState { lock: "db".into(), holder: None, queue: vec![], evicted: vec![] };
+        let free = LockState { lock: "db".into(), holder: None, queue: vec![], evicted: vec![], pause: None };
         assert_eq!(free.to_string(), "lock db\nnobody holds it\nnobody waits\n");
     }
 
@@ -387,5 +428,6 @@ mod tests {
         assert_eq!(json["queue"][2]["foreign"], true);
         assert_eq!(json["ousted"][0], "old");
         assert_eq!((&json["holder"]["priority"], &json["queue"][1]["priority"]), (&0.into(), &(-1).into()));
+        assert_eq!((&json["pause"]["ttl_left_seconds"], &json["pause"]["reason"]), (&60.into(), &"disk".into()));
     }
 }

@@ -128,11 +128,11 @@ fn become_leader(lock: &LockName, identity: impl Into<Vec<u8>>, lease: LeaseId, 
     txn
 }
 
-fn unchanged(kv: &KeyValue) -> Compare {
+pub(super) fn unchanged(kv: &KeyValue) -> Compare {
     Compare::Unchanged(kv.key.clone(), kv.mod_revision)
 }
 
-fn absent(key: &[u8]) -> Compare {
+pub(super) fn absent(key: &[u8]) -> Compare {
     Compare::Absent(Range::Key(key.to_vec()))
 }
 

@@ -245,6 +245,37 @@ pub(super) enum Verb {
     /// Print the locks that have instances of this program, with the leader and the number of those that wait. A lock that is used only by
     /// the Go tool or by other etcd clients cannot be told from their other keys, and is not listed.
     List(Box<ListArgs>),
+    /// Keep every instance from becoming leader for some time. The command of the leader goes on; if it ends, no other starts.
+    Pause {
+        /// How long, such as 90s, 30m, 2h or 1d; at most 7d. A longer pause replaces a shorter one.
+        #[arg(long = "for", value_name = "TIME", value_parser = quoted(values::pause_length))]
+        length: Duration,
+
+        /// Why, for the log and the status of all instances.
+        #[arg(long, value_name = "TEXT", value_parser = quoted(values::reason))]
+        reason: Option<String>,
+
+        #[command(flatten)]
+        one: Box<OneLockArgs>,
+    },
+    /// End a pause.
+    Resume {
+        #[command(flatten)]
+        one: Box<OneLockArgs>,
+    },
+    /// Move leadership to a standby: the leader stops its command and hands over. Waits until that has happened.
+    Resign {
+        /// Identity of the standby. If unset: the next standby in the queue.
+        #[arg(long, value_name = "IDENTITY", value_parser = quoted(values::name))]
+        to: Option<String>,
+
+        /// Withdraw the request if the leader has not handed over within this time.
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = quoted(values::duration))]
+        timeout: Duration,
+
+        #[command(flatten)]
+        one: Box<OneLockArgs>,
+    },
     /// Check the health of the instance that serves the status endpoint; exits with 0 if it is healthy, else with 1.
     Healthcheck {
         #[command(flatten)]
@@ -285,6 +316,22 @@ pub(super) struct ShowArgs {
     /// Show it until Ctrl-C is pressed, and follow its changes: as a table on a terminal, otherwise with one line for each change.
     #[arg(long)]
     pub(super) watch: bool,
+
+    #[command(flatten)]
+    pub(super) instance: InstanceArgs,
+    #[command(flatten)]
+    pub(super) lock: LockArgs,
+    #[command(flatten)]
+    pub(super) etcd: EtcdArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OneLockArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
 
     #[command(flatten)]
     pub(super) instance: InstanceArgs,

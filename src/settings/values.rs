@@ -55,6 +55,37 @@ pub(super) fn priority(text: &str) -> Result<i32, &'static str> {
     text.parse().map_err(|_| "is not a valid priority; use a whole number from -2147483648 to 2147483647")
 }
 
+/// A duration, also in hours and days, for a pause: it must outlive a maintenance and not be forgotten.
+pub(super) fn pause_length(text: &str) -> Result<Duration, String> {
+    const DAY: u64 = 24 * 60 * 60;
+    const LONGEST: Duration = Duration::from_secs(7 * DAY);
+    let units = [("h", 60 * 60), ("d", DAY)];
+    let found = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)));
+    let length = match found {
+        Some((number, seconds)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+            Duration::from_secs(seconds.unwrap_or(u64::MAX))
+        }
+        Some(_) => return Err("is not a valid duration; use 90s, 30m, 2h or 1d".to_owned()),
+        None => duration(text).map_err(|_| "is not a valid duration; use 90s, 30m, 2h or 1d")?,
+    };
+    // etcd grants leases of whole seconds.
+    match Duration::from_secs(length.as_secs() + u64::from(length.subsec_nanos() > 0)) {
+        Duration::ZERO => Err("is too short; use at least 1s".to_owned()),
+        length if length > LONGEST => Err("is too long; use at most 7d, and extend the pause later".to_owned()),
+        length => Ok(length),
+    }
+}
+
+/// The reason of a pause.
+pub(super) fn reason(text: &str) -> Result<String, &'static str> {
+    const LONGEST: usize = 256;
+    match name(text)? {
+        text if text.chars().count() > LONGEST => Err("is longer than 256 characters; use a shorter text"),
+        text => Ok(text),
+    }
+}
+
 /// `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 pub(super) fn signal(text: &str) -> Result<i32, &'static str> {
     let name = text.to_ascii_uppercase();
@@ -207,6 +238,25 @@ mod tests {
         }
         for text in ["9000000001", "99999999999999999999", "18446744073709551615m"] {
             assert!(duration(text).expect_err(text).starts_with("is too long"), "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_a_pause() {
+        for (text, seconds) in [("90", 90), ("1500ms", 2), ("30m", 1800), ("2h", 7200), ("7d", 604_800)] {
+            assert_eq!(pause_length(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for (text, why) in [
+            ("0", "is too short"),
+            ("0h", "is too short"),
+            ("8d", "is too long"),
+            ("99999999999999999999h", "is too long"),
+            ("h", "is not a valid"),
+            ("+1h", "is not a valid"),
+            ("1h30m", "is not a valid"),
+            ("", "is not a valid"),
+        ] {
+            assert!(pause_length(text).expect_err(text).starts_with(why), "{text}");
         }
     }
 
