@@ -12,6 +12,7 @@ const FLAPS: &str = "EtcdAwaitElectionLeadershipFlaps";
 const TWO_LEAD: &str = "EtcdAwaitElectionMoreThanOneLeads";
 const NOT_SEEN: &str = "EtcdAwaitElectionLeaderNotSeen";
 const ENDS_SOON: &str = "EtcdAwaitElectionCertificateEndsSoon";
+const PAUSED: &str = "EtcdAwaitElectionPausedForLong";
 const UNREADABLE: &str = "EtcdAwaitElectionCertificateUnreadable";
 
 fn world() -> World {
@@ -92,6 +93,29 @@ fn two_leaders() {
     prometheus.clears(TWO_LEAD);
     world.verdict();
     other.verdict();
+}
+
+/// That nobody leads is the purpose of a pause.
+#[test]
+fn a_pause() {
+    let world = world();
+    let a = world.candidate("a").start();
+    a.leads();
+    let b = world.candidate("b").start();
+    b.waits();
+    let prometheus = Prometheus::start(world.directory());
+    prometheus.scrape(&[&a, &b]);
+    prometheus.is_quiet(2);
+    let key = format!("{}/~pause", world.lock());
+    world.cluster().etcdctl().put(key.as_bytes(), b"{\"until\":4102444800}", None);
+    prometheus.fires(PAUSED);
+    a.terminate();
+    prometheus.sees("count_over_time((job_lock:etcd_await_election_leaders:sum == 0)[10s:500ms]) > 6");
+    assert_eq!(prometheus.firing(), Ok(vec![PAUSED.to_owned()]));
+    world.cluster().etcdctl().must(&["del", &key]);
+    b.leads();
+    prometheus.clears(PAUSED);
+    world.verdict();
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Prometheus {
     }
 
     /// Returns the names of the alerts that fire.
-    fn firing(&self) -> Result<Vec<String>, String> {
+    pub(super) fn firing(&self) -> Result<Vec<String>, String> {
         let result = self.query("count by (alertname) (ALERTS{alertstate=\"firing\"})")?;
         let names = result.split("alertname=\"").skip(1).filter_map(|rest| rest.split('"').next());
         Ok(names.map(str::to_owned).collect())
