@@ -1,8 +1,12 @@
 //! Leadership goes to the highest priority.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use harness::Timing;
+use harness::{Candidate, Random, Timing};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::shared_world;
 
@@ -141,5 +145,54 @@ fn equals_never_compete() {
     let (a, b) = crate::leader_and_standby(setup("a"), setup("b"));
     crate::undisturbed(&a, Duration::from_secs(4));
     b.waits();
+    world.verdict();
+}
+
+/// One or two of three hosts crash, again and again. Whenever one of them comes back, the highest priority leads after FAILBACK, and
+/// leadership moves no more often than that takes.
+#[test]
+fn the_highest_priority_that_lives_leads_through_random_crashes() {
+    const ROUNDS: usize = 4;
+    let failback = Duration::from_secs(1);
+    let world = shared_world();
+    let start = |host: usize| {
+        let setup = world.candidate(["low", "middle", "high"][host]).timing(TIMING);
+        setup.set("PRIORITY", (10 * host).to_string()).set("FAILBACK", "1").set("ON_LOSS", "campaign").start()
+    };
+    let mut hosts: Vec<_> = (0..3).map(|host| Some(start(host))).collect();
+    // Both processes are killed, so that the lease has to expire.
+    let crash = |host: &Candidate| {
+        let guard = host.guard_pid();
+        host.kill();
+        let _ = kill(Pid::from_raw(guard), Signal::SIGKILL);
+    };
+    let highest = |hosts: &[Option<_>]| hosts.iter().rposition(Option::is_some).expect("one lives");
+    let lead = |host: &Option<Arc<Candidate>>, limit| host.as_ref().expect("it lives").leads_within(limit);
+    lead(&hosts[2], Timing::START + failback);
+    let mut terms = world.journal().lives().len();
+    let mut random = Random::new(5);
+    for _ in 0..ROUNDS {
+        let leader = highest(&hosts);
+        let some = 1 + random.index(6);
+        for host in (0..3).filter(|host| some & (1 << host) != 0) {
+            crash(&hosts[host].take().expect("it lives"));
+        }
+        if hosts[leader].is_none() {
+            // The head of the queue hands over before it starts anything, so it is one term whoever is the head.
+            lead(&hosts[highest(&hosts)], TIMING.latest_failover() + Timing::SWIFT);
+            terms += 1;
+        }
+        while let Some(host) = hosts.iter().position(Option::is_none) {
+            let leader = highest(&hosts);
+            hosts[host] = Some(start(host));
+            if host > leader {
+                lead(&hosts[host], Timing::START + failback);
+                terms += 1;
+            } else {
+                hosts[host].as_ref().expect("it lives").waits();
+            }
+        }
+        assert_eq!(world.journal().lives().len(), terms, "{}", world.journal().timeline());
+    }
     world.verdict();
 }
