@@ -58,7 +58,7 @@
 //! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
 //! log          lines on stderr, written without blocking
 //! settings     flags and variables to a typed, checked and complete configuration
-//! system       clock, processes and runtime
+//! system       clock, processes, signal masks and runtime
 //! core         instants, timing, limits, names, data model of etcd, texts, exit codes, start errors: no IO, no tokio
 //! ```
 

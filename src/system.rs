@@ -1,5 +1,6 @@
-//! The clock of the machine, processes and the asynchronous runtime.
+//! The clock of the machine, processes, signal masks and the asynchronous runtime.
 
 pub mod clock;
 pub mod fork;
+pub mod mask;
 pub mod runtime;

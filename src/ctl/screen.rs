@@ -13,6 +13,8 @@ use nix::{
     unistd::{getpgrp, tcgetpgrp},
 };
 
+use crate::system::runtime;
+
 /// Where to print.
 pub(super) enum Screen {
     /// The alternate screen of a terminal. Dropping it restores the terminal.
@@ -59,7 +61,7 @@ impl Screen {
 
     /// Prints one line to a stream. A reader that does not read blocks a thread of its own, so that a signal still ends the command.
     pub(super) async fn line(text: String) -> io::Result<()> {
-        tokio::task::spawn_blocking(move || write(&(text + "\n"))).await?
+        runtime::spawn_blocking(move || write(&(text + "\n"))).await?
     }
 
     /// Returns an error if the reader of stdout has closed it, which a write would report only at the next change.

@@ -19,6 +19,8 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use crate::system::mask::Mask;
+
 /// The signal mask and dispositions that this process was started with.
 #[derive(Clone, Copy, Debug)]
 pub struct Original {
@@ -30,7 +32,7 @@ impl Original {
     /// Saves them. Must be called first in `main`, before any signal is blocked.
     #[must_use]
     pub fn save() -> Self {
-        let mask = Mask::NONE.change(libc::SIG_BLOCK);
+        let mask = Mask::current();
         let mut ignored: SigSet = Signal::iterator().filter(|signal| is_ignored(*signal)).collect();
         if !PIPE_IS_IGNORED.load(Ordering::Relaxed) {
             ignored.remove(Signal::SIGPIPE);
@@ -54,40 +56,7 @@ impl Original {
         for signal in [Signal::SIGPIPE, Signal::SIGCHLD] {
             set_ignored(signal, self.ignored.contains(signal));
         }
-        self.mask.change(libc::SIG_SETMASK);
-    }
-}
-
-/// A set of signals in the layout of the kernel, one bit for each. The sets of the C libraries leave out the signals that they
-/// use themselves (32 and 33, musl also 34), but such a signal ends the process if it is not blocked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mask(u64);
-
-impl Mask {
-    const NONE: Self = Self(0);
-
-    const fn without(self, signal: Signal) -> Self {
-        Self(self.0 & !(1 << (signal as i32 - 1)))
-    }
-
-    /// Changes the mask of this thread as `how` says, and returns the one before. Async-signal-safe.
-    fn change(self, how: i32) -> Self {
-        let mut before = 0u64;
-        // SAFETY: both sets are as long as is said, and live through the call, which fails on nothing else.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const self.0, &raw mut before, size_of::<u64>());
-        }
-        Self(before)
-    }
-
-    /// Converts the set for functions of the C library that pass it to the kernel unchanged.
-    fn to_sigset(self) -> SigSet {
-        // SAFETY: all zeros is the empty set, and each C library's type begins with the kernel's set.
-        unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            (&raw mut set).cast::<u64>().write_unaligned(self.0);
-            SigSet::from_sigset_t_unchecked(set)
-        }
+        self.mask.set();
     }
 }
 
@@ -121,7 +90,7 @@ static LOOK_AT_SIGPIPE: extern "C" fn() = look_at_sigpipe;
 /// All signals except two kinds. Signals of faults such as SIGSEGV end a process even if they are blocked. A blocked SIGPIPE
 /// would become pending although it is ignored, and be forwarded: a client of the status endpoint that closes its connection
 /// would end the command.
-const BLOCKABLE: Mask = Mask(u64::MAX)
+const BLOCKABLE: Mask = Mask::ALL
     .without(Signal::SIGSEGV)
     .without(Signal::SIGBUS)
     .without(Signal::SIGFPE)

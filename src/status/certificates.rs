@@ -15,6 +15,7 @@ use webpki::{EndEntityCert, Error, KeyUsage};
 use crate::{
     core::clock::Clock,
     settings::{self, TlsFiles},
+    system::runtime,
 };
 
 /// The pause between two reads of the files, less than the usual time between two scrapes.
@@ -60,7 +61,7 @@ impl Watcher {
         loop {
             let paths = self.paths.clone();
             // On a thread of its own, because a file system that hangs must not stop the election.
-            let mut read = tokio::task::spawn_blocking(move || paths.iter().map(read).collect());
+            let mut read = runtime::spawn_blocking(move || paths.iter().map(read).collect());
             let files = match clock.before(clock.now() + LIMIT, &mut read).await {
                 Some(files) => files,
                 None => {

@@ -1,16 +1,35 @@
 //! The asynchronous runtime of this process.
 
+use std::time::Duration;
+
+use tokio::task::{self, JoinHandle};
+
+use super::mask::Mask;
 use crate::core::start_error::StartError;
 
-/// Runs `future` to its end on a runtime of this thread.
+/// Runs `future` to its end on a runtime of this thread. Its other threads block the same signals.
 ///
 /// # Errors
 /// If the runtime cannot be created.
 pub fn run<T>(future: impl Future<Output = T>) -> Result<T, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(StartError::no_room("the runtime"))?;
+    let mask = Mask::current();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().thread_keep_alive(Duration::MAX).on_thread_start(move || mask.set());
+    let runtime = builder.build().map_err(StartError::no_room("the runtime"))?;
     let done = runtime.block_on(future);
     // Does not wait for a pending DNS lookup.
     runtime.shutdown_background();
     Ok(done)
+}
+
+/// Runs work that may block on a thread of its own, which is kept for more.
+///
+/// When a thread is started, a C library unblocks the signals that it uses itself, in both threads. Each of them would end this
+/// process.
+#[expect(clippy::disallowed_methods, reason = "the only place")]
+pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let mask = Mask::current();
+    let handle = task::spawn_blocking(work);
+    mask.set();
+    handle
 }
