@@ -316,6 +316,17 @@ fn the_end_of_a_pause_wakes_only_the_first_two_of_the_queue() {
     assert!(driven.requests.iter().all(|(_, request)| matches!(request, Request::Watch { .. })), "nothing is read");
 }
 
+/// It may evict a holder that cannot be asked to hand over.
+#[test]
+fn the_end_of_a_pause_wakes_a_candidate_with_a_demand_wherever_it_waits() {
+    let mut driven = Driven::new(ElectionConfig { force: true, ..config() });
+    driven.join(1);
+    let queue = [("L", "go", 7, 2), ("L/~entry/8", "b", 8, 3), ("L/~entry/9", "a", 9, 4), ("L/~entry/1", "me", 1, 5)];
+    driven.answer(Answer::Read(snapshot(&[&queue[..], &[PAUSE, ("L/~force/1", "me", 1, 16)]].concat())));
+    driven.answer(Answer::Changes(vec![Change::Deleted("L/~pause".into(), 22)]));
+    assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "{:?}", driven.requests);
+}
+
 #[test]
 fn a_leader_goes_on_during_a_pause_whatever_is_requested() {
     let mut leader = Driven::new(config());

@@ -117,10 +117,12 @@ impl Waiting {
         (versions(names) != self.expected).then(|| Next::Verify(self.candidacy.clone(), None))
     }
 
-    /// Handles changes. The pause alone does not concern a candidate further back, so that its end does not wake the whole queue.
+    /// Handles changes. The pause alone does not concern a candidate further back without a demand, so that its end does not wake the
+    /// whole queue.
     fn changed(&mut self, changes: &[Change], context: &mut Context<'_>) -> Option<Next> {
         let pause = context.shared.lock().pause();
-        if paused::changed(changes, context) && !self.is_next && changes.iter().all(|change| change.key() == pause) {
+        let concerns_it = self.is_next || context.shared.demand != Demand::None;
+        if paused::changed(changes, context) && !concerns_it && changes.iter().all(|change| change.key() == pause) {
             self.expected.retain(|(key, _)| *key != pause);
             if let Some(Change::Put(kv)) = changes.last() {
                 self.expected.insert((pause, kv.mod_revision));
