@@ -32,7 +32,7 @@ pub enum Exit {
     NoPermission,
     /// 78: a file or an address of the configuration cannot be used.
     Config,
-    /// 79: leadership was lost, or asked for by another instance, and the command was ended.
+    /// 79: leadership was lost, or another instance or an operator requested it; the command was ended.
     Lost,
     /// 80: another living instance uses the same identity and took leadership over. Under systemd the program first waits.
     IdentityTaken,
@@ -114,7 +114,9 @@ impl Exit {
                 ("77", "etcd denied access: wrong password or missing permission; or TLS verification failed")
             }
             Self::Config => ("78", "a file or an address of the configuration cannot be used"),
-            Self::Lost => ("79", "leadership was lost, or asked for by another instance; the command was ended"),
+            Self::Lost => {
+                ("79", "leadership was lost, or another instance or an operator requested it; the command was ended")
+            }
             Self::IdentityTaken => (
                 "80",
                 "another living instance uses the same identity and took leadership over; under systemd the program first \

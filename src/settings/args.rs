@@ -265,7 +265,7 @@ pub(super) enum Verb {
     },
     /// Move leadership to a standby: the leader stops its command and hands over. Waits until that has happened.
     Resign {
-        /// Identity of the standby. If unset: the next standby in the queue.
+        /// Identity of the standby. If unset: the standby with the highest priority, and of these the oldest.
         #[arg(long, value_name = "IDENTITY", value_parser = quoted(values::name))]
         to: Option<String>,
 
