@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use nix::libc;
 use tokio::task::{self, JoinHandle};
 
 use super::mask::Mask;
 use crate::core::start_error::StartError;
 
-/// Runs `future` to its end on a runtime of this thread. Its other threads block the same signals.
+/// Runs `future` to its end on a runtime of this thread. Its other threads block the same signals, and those that the thread that
+/// starts them has blocked since.
 ///
 /// # Errors
 /// If the runtime cannot be created.
 pub fn run<T>(future: impl Future<Output = T>) -> Result<T, StartError> {
     let mask = Mask::current();
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().thread_keep_alive(Duration::MAX).on_thread_start(move || mask.set());
+    builder.enable_all().thread_keep_alive(Duration::MAX).on_thread_start(move || {
+        mask.change(libc::SIG_BLOCK);
+    });
     let runtime = builder.build().map_err(StartError::no_room("the runtime"))?;
     let done = runtime.block_on(future);
     // Does not wait for a pending DNS lookup.
