@@ -39,19 +39,25 @@ use nix::{
 
 pub use self::{
     handle::{Guarded, Handle, Reaper},
-    protocol::{CommandEnd, Guard, Order, Reason, Report},
+    protocol::{CommandEnd, Guard, Order, Program, Reason, Report},
     release::{Awaited, Revoke},
     spawn::{exec, not_executed, resolve},
 };
-use self::{process::Equipment, signals::Original, switch::Switch};
+use self::{
+    process::Equipment,
+    signals::Original,
+    switch::{Hooks, Switch},
+};
 use crate::{core::names::LockName, log::Style};
 
 /// The settings of the guard, which are the same in all terms.
 pub struct GuardSetup {
-    /// The file to execute, as [`resolve`] found it.
-    pub program: PathBuf,
-    /// The command and its arguments as they were given. The first element becomes `argv[0]`.
-    pub command: Vec<OsString>,
+    /// The command.
+    pub command: Executable,
+    /// The hook before the command.
+    pub on_elected: Option<Executable>,
+    /// The hook after the command.
+    pub on_stopped: Option<Executable>,
     /// The lock, for the command's environment.
     pub lock: LockName,
     /// The signal that asks the command to stop.
@@ -68,6 +74,15 @@ pub struct GuardSetup {
     pub revoke: Revoke,
 }
 
+/// A program to execute.
+#[derive(Clone, Debug)]
+pub struct Executable {
+    /// The file to execute, as [`resolve`] found it.
+    pub file: PathBuf,
+    /// The program and its arguments as they were given. The first element becomes `argv[0]`.
+    pub words: Vec<OsString>,
+}
+
 /// Forks the guard. Must be called before the runtime or any thread exists. The signals of this thread are blocked
 /// afterwards.
 ///
@@ -77,11 +92,12 @@ pub struct GuardSetup {
 pub fn start(setup: GuardSetup) -> io::Result<Guarded> {
     tree::check_proc()?;
     let (ours, theirs) = wire::pair()?;
+    let hooks = Hooks { on_elected: setup.on_elected.is_some(), on_stopped: setup.on_stopped.is_some() };
     let equipment = Equipment {
-        switch: Switch::new(setup.stop_signal, setup.stop_grace),
-        command: spawn::Command::new(
-            &setup.program,
-            &setup.command,
+        switch: Switch::new(setup.stop_signal, setup.stop_grace, hooks),
+        programs: spawn::Programs::new(
+            setup.command,
+            [setup.on_elected, setup.on_stopped],
             setup.lock.to_string(),
             setup.original,
             setup.stderr,

@@ -50,7 +50,9 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
         tracing::warn!("{remark}");
     }
     match mode {
-        Mode::PassThrough(command) => Err(guard::not_executed(&command[0], guard::exec(&command, &original))),
+        Mode::PassThrough(command) => {
+            Err(guard::not_executed("the command", &command[0], guard::exec(&command, &original)))
+        }
         Mode::Gate(config) => gatekeeper::start(&config, style, stderr, original),
         Mode::Show { lock, etcd, json, watch: true } => runtime::run(watch::watch(&lock, &etcd, json))?,
         Mode::Show { lock, etcd, json, watch: false } => runtime::run(show::show(&lock, &etcd, json))?,

@@ -25,7 +25,7 @@ pub use self::{
     args::{definition, synopsis},
     config::{Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, Password, TlsFiles},
     sources::either,
-    values::{LogFormat, NotifyReady, OnLoss, Secret},
+    values::{CommandLine, LogFormat, NotifyReady, OnLoss, Secret},
     variables::Variables,
 };
 pub(crate) use self::{address::is_host, config::TARGET, files::read_within_limits};

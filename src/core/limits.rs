@@ -39,6 +39,17 @@ pub const SILENT_GUARD_SLACK: Duration = Duration::from_millis(100);
 /// exit codes. Container engines delay restarts by themselves.
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5 * 60);
 
+/// The longest pause after a failed ON_ELECTED.
+const LONGEST_PREPARATION_PAUSE: Duration = Duration::from_secs(60);
+
+/// Returns how long an instance stays out of the queue after ON_ELECTED has failed, after `failures` others in a row: each time twice as
+/// long.
+#[must_use]
+pub fn preparation_pause(retry_period: Duration, failures: u8) -> Duration {
+    let factor = 1u32.checked_shl(failures.into()).unwrap_or(u32::MAX);
+    retry_period.saturating_mul(factor).min(LONGEST_PREPARATION_PAUSE.max(retry_period))
+}
+
 const fn is_less(shorter: Duration, longer: Duration) -> bool {
     shorter.as_nanos() < longer.as_nanos()
 }
@@ -61,10 +72,12 @@ impl Timing {
         self.end_limit() * 3 / 5
     }
 
-    /// Returns how long the program may take from a shutdown request to its exit, if the kernel can kill the process tree.
+    /// Returns how long the program may take from a shutdown request to its exit, if the kernel can kill the process tree. ON_STOPPED
+    /// has the time until the lease could have expired.
     #[must_use]
-    pub fn stop_limit(&self) -> Duration {
-        self.stop_grace().saturating_add(ROOM_FOR_THE_END)
+    pub fn stop_limit(&self, has_on_stopped: bool) -> Duration {
+        let on_stopped = if has_on_stopped { Self::latest_death(self.lease()) } else { Duration::ZERO };
+        self.stop_grace().saturating_add(on_stopped).saturating_add(ROOM_FOR_THE_END)
     }
 }
 
@@ -87,14 +100,23 @@ mod tests {
             let kill_at = timing.deadlines(sent, s(lease)).kill_at;
             prop_assert!(kill_at + 2 * SILENT_GUARD_SLACK < sent + s(lease));
             prop_assert!(timing.handover_limit() < timing.end_limit());
-            prop_assert!(timing.stop_limit() >= timing.stop_grace() + 2 * timing.end_limit());
+            prop_assert!(timing.stop_limit(false) >= timing.stop_grace() + 2 * timing.end_limit());
         }
+    }
+
+    #[test]
+    fn the_pause_after_a_failed_preparation_doubles_up_to_a_minute() {
+        let s = Duration::from_secs;
+        let pauses = [0, 1, 2, 4, 5, 30, 200, 255].map(|failures| preparation_pause(s(2), failures));
+        assert_eq!(pauses, [s(2), s(4), s(8), s(32), s(60), s(60), s(60), s(60)]);
+        assert_eq!(preparation_pause(s(90), 3), s(90));
     }
 
     #[test]
     fn the_default_stop_limit_is_what_the_units_allow() {
         let s = Duration::from_secs;
         let timing = Timing::new(s(15), s(10), s(2), s(10)).expect("the defaults");
-        assert_eq!((timing.end_limit(), timing.handover_limit(), timing.stop_limit()), (s(5), s(3), s(20)));
+        assert_eq!((timing.end_limit(), timing.handover_limit(), timing.stop_limit(false)), (s(5), s(3), s(20)));
+        assert_eq!(timing.stop_limit(true), s(34));
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) paused: pause::Known,
     /// The signal that requested a shutdown.
     pub(super) shutdown: Option<Signal>,
+    /// How many times in a row ON_ELECTED has failed.
+    pub(super) failed_preparations: u8,
     /// Whether the guard was lost while no command ran.
     pub(super) guard_lost: bool,
     /// The leader that was logged last.
@@ -70,6 +72,7 @@ impl Shared {
             in_term: false,
             paused: pause::Known::default(),
             shutdown: None,
+            failed_preparations: 0,
             guard_lost: false,
             logged_leader: String::new(),
             campaign_began: now,

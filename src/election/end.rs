@@ -12,8 +12,8 @@ use super::{
     view::Entry,
 };
 use crate::{
-    core::{exit_code::Exit, names::shown},
-    guard::{CommandEnd, Order, Reason, Report},
+    core::{exit_code::Exit, limits::preparation_pause, names::shown, timing::show},
+    guard::{CommandEnd, Order, Program, Reason, Report},
     settings::OnLoss,
 };
 
@@ -32,9 +32,19 @@ impl End {
     /// Hands over, and then exits or campaigns again.
     pub(super) fn after(self, term: Term, next: Option<Entry>, context: &mut Context<'_>) -> Next {
         context.shared.led_lost_cluster = self == Self::Lost(Loss::AnotherCluster);
-        // The cause may still exist.
-        let failed_to_start = self == Self::Command(CommandEnd::NotStarted);
-        let pause = if failed_to_start { context.shared.config.timing.retry_period() } else { Duration::ZERO };
+        let period = context.shared.config.timing.retry_period();
+        let pause = match self {
+            // The cause may still exist.
+            Self::Command(CommandEnd::NotStarted) => period,
+            Self::Command(CommandEnd::OnElectedFailed) => {
+                let pause = preparation_pause(period, context.shared.failed_preparations);
+                context.shared.failed_preparations = context.shared.failed_preparations.saturating_add(1);
+                let shown = show(pause);
+                tracing::warn!("ON_ELECTED failed: giving up leadership, and joining the queue again in {shown}");
+                pause
+            }
+            _ => Duration::ZERO,
+        };
         let then = self.exit(context).map_or(Then::Campaign(pause), Then::Exit);
         match (then, context.shared.shutdown) {
             (Then::Exit(_), _) => {}
@@ -53,7 +63,7 @@ impl End {
             Self::Command(CommandEnd::NotFound) => Some(Exit::NotFound),
             Self::Command(CommandEnd::NotExecutable) => Some(Exit::NotExecutable),
             // Its first deadlines had passed, or no process could be created.
-            Self::Command(CommandEnd::NotStarted) => None,
+            Self::Command(CommandEnd::NotStarted | CommandEnd::OnElectedFailed) => None,
             Self::GuardLost => Some(Exit::Guard),
             Self::Lost(Loss::Requested(by)) if config.identity_is_explicit && by == config.identity.as_bytes() => {
                 let by = shown(&by);
@@ -74,11 +84,17 @@ pub(super) fn note(report: Report, context: &mut Context<'_>) {
     match report {
         Report::Started(pid) => {
             tracing::info!(pid, "command started");
+            context.shared.failed_preparations = 0;
             context.report(Progress::Started);
         }
+        Report::Starting(hook @ (Program::OnElected | Program::OnStopped)) => tracing::info!("running {hook}"),
+        Report::Starting(Program::Command) => {}
         Report::Fed(deadlines) => context.report(Progress::Fed(deadlines)),
         Report::Ending(Reason::StopGrace) => {
             tracing::warn!("the command did not exit within STOP_GRACE: killing its process tree");
+        }
+        Report::Ending(Reason::OnStoppedLimit) => {
+            tracing::warn!("ON_STOPPED did not exit before the lease could have expired: killing its process tree");
         }
         Report::Ended(end) => tracing::info!("the command {end}"),
         Report::TreeExited(_) => context.report(Progress::Exited),

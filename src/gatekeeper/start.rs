@@ -1,6 +1,6 @@
 //! Starts the gatekeeper and its guard from a configuration.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{ffi::OsString, os::fd::OwnedFd, time::Duration};
 
 use futures_util::stream;
 use nix::sys::signal::Signal;
@@ -14,11 +14,11 @@ use crate::{
     core::{exit_code::Exit, limits::RESTART_PAUSE, start_error::StartError},
     etcd::{self, client::RequestTimeouts},
     guard::{
-        self, GuardSetup, Guarded,
+        self, Executable, GuardSetup, Guarded,
         signals::{Original, Signals},
     },
     log::{self, Style},
-    settings::Config,
+    settings::{CommandLine, Config},
     status::{certificates::Watcher, http, systemd},
     system::{clock::BootClock, runtime},
 };
@@ -29,11 +29,15 @@ use crate::{
 /// # Errors
 /// If the command cannot be executed, a file of the configuration cannot be used, or the machine lacks resources.
 pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: Original) -> Result<Exit, StartError> {
-    let program = guard::resolve(&config.command[0]).map_err(|errno| guard::not_executed(&config.command[0], errno))?;
+    let command = executable(&config.command, "the command")?;
+    let hook = |hook: &Option<CommandLine>, name| hook.as_ref().map(|hook| executable(hook.words(), name)).transpose();
+    let on_elected = hook(&config.on_elected, "the command of ON_ELECTED")?;
+    let on_stopped = hook(&config.on_stopped, "the command of ON_STOPPED")?;
     let signals = Signals::open().map_err(StartError::no_room("the signal handling"))?;
     let setup = GuardSetup {
-        program,
-        command: config.command.clone(),
+        command,
+        on_elected,
+        on_stopped,
         lock: config.election.lock.clone(),
         stop_signal: config.stop_signal,
         stop_grace: config.election.timing.stop_grace(),
@@ -47,6 +51,11 @@ pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: O
     // After the fork, or the guard would hold the port after the gatekeeper is killed.
     let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
     runtime::run(campaign(config, guarded, signals, original, endpoint))?
+}
+
+fn executable(words: &[OsString], what: &str) -> Result<Executable, StartError> {
+    let file = guard::resolve(&words[0]).map_err(|errno| guard::not_executed(what, &words[0], errno))?;
+    Ok(Executable { file, words: words.to_vec() })
 }
 
 async fn campaign(
@@ -82,7 +91,12 @@ async fn campaign(
         tokio::spawn(certificates.run(BootClock));
     }
     let mut lifecycle = instance.lifecycle();
-    let systemd = tokio::spawn(systemd::run(status, config.notify_ready, timing.stop_limit(), BootClock));
+    let systemd = tokio::spawn(systemd::run(
+        status,
+        config.notify_ready,
+        timing.stop_limit(config.on_stopped.is_some()),
+        BootClock,
+    ));
     run::log_timing(&config.election);
     let restart_pause = if systemd::has_notify_socket() { RESTART_PAUSE } else { Duration::ZERO };
     let settings = RunSettings { stop_signal: config.stop_signal, restart_pause };

@@ -51,7 +51,11 @@ impl Liveness {
         let Some(term) = &mut self.term else { return };
         match report {
             Report::Fed(Deadlines { kill_at, .. }) => term.kill_at = *kill_at,
-            Report::Ending(Reason::KillDeadline | Reason::StopGrace) => term.killing = Some(now),
+            Report::Ending(Reason::KillDeadline | Reason::StopGrace | Reason::OnStoppedLimit) => {
+                term.killing = Some(now)
+            }
+            // The process tree that was killed has exited. The next one must be dead by the deadline.
+            Report::Starting(_) => term.killing = None,
             _ => {}
         }
         if term.killing.is_some() {
@@ -93,7 +97,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{core::names::LeaseId, guard::CommandEnd};
+    use crate::{
+        core::names::LeaseId,
+        guard::{CommandEnd, protocol::Program},
+    };
 
     fn at(milliseconds: u64) -> Instant {
         Instant::from_boot(Duration::from_millis(milliseconds))
@@ -123,6 +130,17 @@ mod tests {
         assert!(!liveness.is_overdue(at(17_000)) && liveness.is_overdue(at(17_001)));
         liveness.heard(&Report::Ending(Reason::StopGrace), at(17_000));
         assert_eq!(liveness.due(), Some(at(20_000)));
+    }
+
+    #[test]
+    fn the_next_program_of_a_term_has_its_deadline_only() {
+        let mut liveness = started();
+        liveness.heard(&Report::Ending(Reason::StopGrace), at(13_000));
+        assert_eq!(liveness.due(), Some(at(16_000)));
+        liveness.heard(&Report::Starting(Program::OnStopped), at(13_500));
+        assert_eq!(liveness.due(), Some(at(14_100)));
+        liveness.heard(&Report::Ending(Reason::OnStoppedLimit), at(14_000));
+        assert_eq!(liveness.due(), Some(at(17_000)));
     }
 
     #[test]

@@ -25,10 +25,10 @@ use nix::{
 
 use super::{
     cgroup::Cgroup,
-    protocol::{CommandEnd, Order, Reason, Report},
+    protocol::{CommandEnd, Order, Program, Reason, Report},
     release::Release,
     signals::Signals,
-    spawn::{Command, Executed, Spawned, end_of},
+    spawn::{Executed, Programs, Spawned, end_of},
     switch::{Action, Event, Switch},
     terminal::Terminal,
     tree::{self, Tree},
@@ -43,7 +43,7 @@ use crate::{
 /// The parts of the guard that are created before the fork.
 pub(super) struct Equipment {
     pub(super) switch: Switch,
-    pub(super) command: Command,
+    pub(super) programs: Programs,
     pub(super) release: Release,
     pub(super) terminal: Terminal,
     pub(super) log: Style,
@@ -66,12 +66,14 @@ struct Process {
     line: Line<Report>,
     signals: Signals,
     timer: TimerFd,
-    command: Command,
+    programs: Programs,
     release: Release,
     terminal: Terminal,
     log: Style,
     tree: Tree,
-    /// The command's main process, until it is reaped.
+    /// The program that was started last.
+    program: Program,
+    /// Its main process, until it is reaped.
     main: Option<Spawned>,
     /// Why `execve` failed, until that child is reaped.
     not_executed: Option<CommandEnd>,
@@ -92,7 +94,7 @@ impl Process {
     const INBOX: usize = 512;
 
     fn new(equipment: Equipment, socket: OwnedFd, cgroup: Option<Cgroup>) -> io::Result<Self> {
-        let Equipment { switch, command, release, terminal, log } = equipment;
+        let Equipment { switch, programs, release, terminal, log } = equipment;
         // Orphans of the command become children of this process, so that it can reap and kill them.
         prctl::set_child_subreaper(true)?;
         let _ = prctl::set_name(c"await-guard");
@@ -103,11 +105,12 @@ impl Process {
             line: Line::new(socket),
             signals: Signals::open()?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
-            command,
+            programs,
             release,
             terminal,
             log,
             tree: Tree::new(cgroup),
+            program: Program::Command,
             main: None,
             not_executed: None,
             logged: Logged::default(),
@@ -222,15 +225,19 @@ impl Process {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
-            Action::Start { token, lease } => {
+            Action::Begin { token, lease } => {
                 self.logged = Logged::default();
-                match self.command.start(token, lease, &self.terminal, self.tree.cgroup()) {
+                self.programs.begin_term(token, lease);
+            }
+            Action::Run(program) => {
+                self.program = program;
+                match self.programs.start(program, &self.terminal, self.tree.cgroup()) {
                     Ok(spawned) => {
                         self.log.trace("guard", format_args!("forked {}", spawned.pid));
                         self.main = Some(spawned);
                     }
                     Err(error) => {
-                        self.log.warn("guard", &format!("could not start the command: {error}"));
+                        self.log.warn("guard", &format!("could not start {program}: {error}"));
                         return Some(Event::MainEnded(CommandEnd::NotStarted));
                     }
                 }
@@ -245,6 +252,7 @@ impl Process {
                 self.log_denied(denied);
             }
             Action::Report(report) => return self.report(report),
+            Action::WarnFailed(hook, end) => self.log.warn("guard", &format!("{hook} failed: it {end}")),
             Action::WarnNotExited(tried) => self.log.warn("guard", &format!(
                 "could not kill the process tree within {}s: a process waits in an uninterruptible system call or runs \
                  as another user; the lease is kept",
@@ -275,6 +283,7 @@ impl Process {
                     Reason::RenewDeadline => "no renewal was confirmed in time: stopping the command",
                     Reason::KillDeadline => "lease about to expire: killing the command and its process tree",
                     Reason::StopGrace => "the stop grace has passed: killing the process tree of the command",
+                    Reason::OnStoppedLimit => "the time for ON_STOPPED has passed: killing its process tree",
                     Reason::GatekeeperGone => "the gatekeeper is gone: stopping the command",
                 },
             );
@@ -313,7 +322,8 @@ impl Process {
                     }
                     _ => "",
                 };
-                self.log.warn("guard", &format!("could not execute the command: {}{hint}", errno.desc()));
+                let program = self.program;
+                self.log.warn("guard", &format!("could not execute {program}: {}{hint}", errno.desc()));
             }
             Executed::Unknown => {}
         }
@@ -333,7 +343,10 @@ impl Process {
                     if self.tree.has_exited() {
                         self.handle(Event::TreeExited);
                     }
-                    return;
+                    // The next program of the term runs now, unless its fork failed: no SIGCHLD would wake the loop.
+                    if !self.switch.is_busy() || self.main.is_some() || !self.tree.has_exited() {
+                        return;
+                    }
                 }
             }
         }

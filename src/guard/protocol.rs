@@ -28,18 +28,41 @@ pub enum Order {
     Dismiss,
 }
 
+/// The programs that the guard runs in a term, one after the other: each starts when the process tree of the one before has exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// The hook before the command.
+    OnElected,
+    /// The command.
+    Command,
+    /// The hook after the command.
+    OnStopped,
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OnElected => "ON_ELECTED",
+            Self::Command => "the command",
+            Self::OnStopped => "ON_STOPPED",
+        })
+    }
+}
+
 /// A message from the guard to the gatekeeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Report {
+    /// This program is about to be started. Not sent for a command without [`Program::OnElected`].
+    Starting(Program),
     /// The command runs with this process id.
     Started(i32),
     /// The present deadlines, after a start or a feed.
     Fed(Deadlines),
     /// The guard has sent the stop signal or SIGKILL for this reason, without an order.
     Ending(Reason),
-    /// The main process of the command has ended. The rest of the process tree is being stopped.
+    /// The main process of the command has ended, or the command is not started. The rest of the process tree is being stopped.
     Ended(CommandEnd),
-    /// The process tree has exited.
+    /// The process trees of all programs of the term have exited, and no other program follows.
     TreeExited(CommandEnd),
     /// The guard was lost, and the gatekeeper has ended the process tree.
     GuardLost,
@@ -54,6 +77,8 @@ pub enum Reason {
     KillDeadline,
     /// The stop grace passed before the process tree had exited.
     StopGrace,
+    /// The time for [`Program::OnStopped`] passed before its process tree had exited.
+    OnStoppedLimit,
     /// The gatekeeper has died.
     GatekeeperGone,
 }
@@ -69,8 +94,10 @@ pub enum CommandEnd {
     NotFound,
     /// It was not started: the file cannot be executed.
     NotExecutable,
-    /// It was not started: its deadlines had already passed, or a limit of the system prevented the fork.
+    /// It was not started: its deadlines had already passed, a stop began before, or a limit of the system prevented the fork.
     NotStarted,
+    /// It was not started: [`Program::OnElected`] failed.
+    OnElectedFailed,
 }
 
 impl std::fmt::Display for CommandEnd {
@@ -82,6 +109,7 @@ impl std::fmt::Display for CommandEnd {
             Self::NotFound => f.write_str("was not found"),
             Self::NotExecutable => f.write_str("cannot be executed"),
             Self::NotStarted => f.write_str("could not be started"),
+            Self::OnElectedFailed => f.write_str("was not started, as ON_ELECTED failed"),
         }
     }
 }

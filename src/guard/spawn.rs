@@ -5,7 +5,7 @@
 use std::{
     env,
     ffi::{CStr, CString, OsStr, OsString},
-    io,
+    fs, io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
@@ -22,8 +22,9 @@ use nix::{
 };
 
 use super::{
+    Executable,
     cgroup::{self, Cgroup},
-    protocol::CommandEnd,
+    protocol::{CommandEnd, Program},
     signals::Original,
     terminal::Terminal,
 };
@@ -69,14 +70,14 @@ pub(super) const fn exit_of(errno: Errno) -> Exit {
     }
 }
 
-/// Returns the error for a command that cannot be executed.
-pub fn not_executed(command: &OsStr, errno: Errno) -> StartError {
+/// Returns the error for `what`, a command that cannot be executed.
+pub fn not_executed(what: &str, command: &OsStr, errno: Errno) -> StartError {
     let exit = exit_of(errno);
     let why = match exit {
         Exit::NotFound => "was not found".to_owned(),
         _ => format!("cannot be executed: {}", errno.desc()),
     };
-    StartError::new(exit, format!("the command {} {why}", command.display()))
+    StartError::new(exit, format!("{what} {} {why}", command.display()))
 }
 
 /// Executes `command` in this process, with the signal mask and dispositions that this process was started with. Returns only if
@@ -89,42 +90,38 @@ pub fn exec(command: &[OsString], original: &Original) -> Errno {
         Err(errno) => return errno,
     };
     let environment = env::vars_os().filter_map(|(name, value)| variable(&name, &value).ok());
-    let Ok(image) = Image::new(&program, command, environment.collect()) else { return Errno::EINVAL };
-    image.execute(original)
+    let environment: Vec<_> = environment.collect();
+    let Ok(image) = Image::new(&program, command) else { return Errno::EINVAL };
+    image.pointers(&environment).execute(original)
 }
 
-/// A program with its arguments and environment.
+/// A program with its arguments.
 #[derive(Debug)]
 pub(super) struct Image {
     program: CString,
     arguments: Vec<CString>,
     /// `/bin/sh program arguments…`, which is executed for a script without `#!`, as `execvp` does.
     shell: Vec<CString>,
-    environment: Vec<CString>,
 }
 
 impl Image {
-    pub(super) fn new(program: &Path, arguments: &[OsString], environment: Vec<CString>) -> io::Result<Self> {
+    pub(super) fn new(program: &Path, arguments: &[OsString]) -> io::Result<Self> {
         let program = CString::new(program.as_os_str().as_bytes())?;
         let arguments = arguments.iter().map(|a| CString::new(a.as_bytes())).collect::<Result<Vec<_>, _>>()?;
         let mut shell = vec![SHELL.to_owned(), program.clone()];
         shell.extend(arguments.iter().skip(1).cloned());
-        Ok(Self { program, arguments, shell, environment })
+        Ok(Self { program, arguments, shell })
     }
 
     /// Returns the null-terminated lists that `execve` takes.
-    fn pointers(&self) -> Pointers<'_> {
+    fn pointers<'a>(&'a self, environment: &'a [CString]) -> Pointers<'a> {
         let list = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect();
         Pointers {
             image: self,
             arguments: list(&self.arguments),
             shell: list(&self.shell),
-            environment: list(&self.environment),
+            environment: list(environment),
         }
-    }
-
-    fn execute(&self, original: &Original) -> Errno {
-        self.pointers().execute(original)
     }
 }
 
@@ -141,7 +138,7 @@ impl Pointers<'_> {
     /// Async-signal-safe.
     fn execute(&self, original: &Original) -> Errno {
         original.restore();
-        // SAFETY: each list ends with a null pointer, and its strings live in `image`, which `self` borrows.
+        // SAFETY: each list ends with a null pointer, and its strings are borrowed as long as `self` lives.
         unsafe {
             libc::execve(self.image.program.as_ptr(), self.arguments.as_ptr(), self.environment.as_ptr());
             if Errno::last() == Errno::ENOEXEC {
@@ -156,18 +153,23 @@ pub(super) fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
     Ok(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat())?)
 }
 
-/// The command that the guard starts in each term.
+/// The programs that the guard starts in each term.
 #[derive(Debug)]
-pub(super) struct Command {
-    image: Image,
-    /// The number of variables in the image that are the same in all terms. Those of the term follow.
+pub(super) struct Programs {
+    command: Image,
+    on_elected: Option<Image>,
+    on_stopped: Option<Image>,
+    /// The stdin of the hooks: the terminal or pipe is for the command only.
+    no_input: Option<OwnedFd>,
+    environment: Vec<CString>,
+    /// The number of variables that are the same in all terms. Those of the term follow.
     inherited: usize,
     lock: String,
     original: Original,
     stderr: Option<OwnedFd>,
 }
 
-impl Command {
+impl Programs {
     /// Variables that are not passed to the command: the password, and those of systemd that are meant for this program only.
     const WITHHELD: [&str; 4] = ["ETCD_AWAIT_ELECTION_PASSWORD", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
     const OURS: [&str; 5] = [
@@ -179,8 +181,8 @@ impl Command {
     ];
 
     pub(super) fn new(
-        program: &Path,
-        command: &[OsString],
+        command: Executable,
+        [on_elected, on_stopped]: [Option<Executable>; 2],
         lock: String,
         original: Original,
         stderr: Option<OwnedFd>,
@@ -191,29 +193,49 @@ impl Command {
             .collect::<io::Result<Vec<_>>>()?;
         // A lock name with a NUL byte must be refused now, not when the command is started.
         CString::new(lock.as_str())?;
-        let inherited = environment.len();
-        Ok(Self { image: Image::new(program, command, environment)?, inherited, lock, original, stderr })
+        let has_hook = on_elected.is_some() || on_stopped.is_some();
+        let image = |Executable { file, words }: Executable| Image::new(&file, &words);
+        Ok(Self {
+            command: image(command)?,
+            on_elected: on_elected.map(image).transpose()?,
+            on_stopped: on_stopped.map(image).transpose()?,
+            no_input: has_hook.then(|| fs::File::open("/dev/null")).transpose()?.map(OwnedFd::from),
+            inherited: environment.len(),
+            environment,
+            lock,
+            original,
+            stderr,
+        })
     }
 
-    /// Forks and executes the command in its own process group, which is put into the foreground if this program is there.
-    pub(super) fn start(
-        &mut self,
-        token: i64,
-        lease: LeaseId,
-        terminal: &Terminal,
-        cgroup: Option<&Cgroup>,
-    ) -> io::Result<Spawned> {
+    /// Sets the environment of the programs of a term.
+    pub(super) fn begin_term(&mut self, token: i64, lease: LeaseId) {
         let token = token.to_string();
         let ours = [&token, &self.lock, &lease.to_string(), &self.lock, &token];
-        self.image.environment.truncate(self.inherited);
+        self.environment.truncate(self.inherited);
         for (name, value) in Self::OURS.iter().zip(ours) {
-            self.image.environment.push(variable(name.as_ref(), value.as_ref())?);
+            // None of them contains a NUL byte: the lock was checked, and the others are numbers.
+            self.environment.extend(variable(name.as_ref(), value.as_ref()));
         }
-        let foreground = terminal.is_ours();
-        let prepared = self.image.pointers();
-        let original = self.original;
-        let stderr = self.stderr.as_ref().map(AsRawFd::as_raw_fd);
-        spawn(&prepared, &original, Own { foreground, stderr, cgroup: cgroup.map(Cgroup::entrance) })
+    }
+
+    /// Forks and executes a program in its own process group. That of the command is put into the foreground if this program is there.
+    pub(super) fn start(&self, program: Program, terminal: &Terminal, cgroup: Option<&Cgroup>) -> io::Result<Spawned> {
+        let is_command = program == Program::Command;
+        let image = match program {
+            Program::OnElected => self.on_elected.as_ref(),
+            Program::Command => Some(&self.command),
+            Program::OnStopped => self.on_stopped.as_ref(),
+        };
+        let prepared = image.ok_or(Errno::ENOENT)?.pointers(&self.environment);
+        let raw = |fd: &Option<OwnedFd>| fd.as_ref().map(AsRawFd::as_raw_fd);
+        let own = Own {
+            foreground: is_command && terminal.is_ours(),
+            stdin: raw(&self.no_input).filter(|_| !is_command),
+            stderr: raw(&self.stderr),
+            cgroup: cgroup.map(Cgroup::entrance),
+        };
+        spawn(&prepared, &self.original, own)
     }
 }
 
@@ -222,6 +244,8 @@ impl Command {
 struct Own {
     /// Whether its process group is put into the foreground.
     foreground: bool,
+    /// The stdin of a hook.
+    stdin: Option<RawFd>,
     /// The stderr that this program was started with.
     stderr: Option<RawFd>,
     cgroup: Option<RawFd>,
@@ -254,9 +278,11 @@ fn become_image(prepared: &Pointers<'_>, original: &Original, own: Own, parent: 
     if let Some(entrance) = own.cgroup {
         cgroup::enter(entrance);
     }
-    if let Some(stderr) = own.stderr {
-        // SAFETY: async-signal-safe; both are open.
-        unsafe { libc::dup2(stderr, 2) };
+    for (own, number) in [(own.stdin, 0), (own.stderr, 2)] {
+        if let Some(own) = own {
+            // SAFETY: async-signal-safe; the descriptor is open.
+            unsafe { libc::dup2(own, number) };
+        }
     }
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
     if own.foreground {

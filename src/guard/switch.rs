@@ -2,12 +2,15 @@
 //!
 //! With each event the deadlines are compared with `now` before anything else is decided. Only a feed moves them first, as it
 //! says how long the lock is held; after `kill_at` it is too late for that, and the command is killed.
+//!
+//! A term has up to three [`Program`]s. One rule applies to all: the next begins, and the term ends, only when the process tree of
+//! the present one has exited. So leadership is not given up before, as [`Report::TreeExited`] and [`Action::Release`] follow then.
 
 use std::time::Duration;
 
 use nix::libc::{SIGCONT, SIGTERM};
 
-use super::protocol::{CommandEnd, Order, Reason, Report};
+use super::protocol::{CommandEnd, Order, Program, Reason, Report};
 use crate::core::{
     clock::{Instant, Shift},
     limits::GUARD_BEAT,
@@ -24,9 +27,9 @@ pub enum Event {
     Order(Order),
     /// The gatekeeper has closed its end of the socket or sent an invalid message.
     GatekeeperGone,
-    /// The command was executed with this process id.
+    /// The program was executed with this process id.
     Started(i32),
-    /// The main process of the command was reaped or could not be started.
+    /// The main process of the program was reaped or could not be started.
     MainEnded(CommandEnd),
     /// The process tree has exited.
     TreeExited,
@@ -35,21 +38,25 @@ pub enum Event {
 /// What the guard has to do, in this order: the command is stopped before that is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Fork and execute the command. [`Event::Started`] follows if that succeeds, and [`Event::MainEnded`] in any case.
-    Start {
-        /// The fencing token, for the command's environment.
+    /// Set the environment of the programs that run in this term.
+    Begin {
+        /// The fencing token.
         token: i64,
-        /// The lease, for the command's environment.
+        /// The lease.
         lease: LeaseId,
     },
-    /// Send this signal to the main process of the command.
+    /// Fork and execute this program. [`Event::Started`] follows if that succeeds, and [`Event::MainEnded`] in any case.
+    Run(Program),
+    /// Send this signal to the main process of the program.
     Signal(i32),
-    /// Send SIGTERM and SIGCONT to every process that the command left behind.
+    /// Send SIGTERM and SIGCONT to every process that the program left behind.
     StopTree,
     /// Send SIGKILL to every process of the tree.
     KillTree,
     /// Send a report to the gatekeeper.
     Report(Report),
+    /// Log that a hook failed.
+    WarnFailed(Program, CommandEnd),
     /// Log that the process tree has not exited this long after SIGKILL.
     WarnNotExited(Duration),
     /// Prepare to revoke the lease, but do not revoke it. The cluster that has it is `None` if the gatekeeper did not report it.
@@ -60,11 +67,21 @@ pub enum Action {
     Exit,
 }
 
+/// Which hooks run in each term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hooks {
+    /// Whether there is a [`Program::OnElected`].
+    pub on_elected: bool,
+    /// Whether there is a [`Program::OnStopped`].
+    pub on_stopped: bool,
+}
+
 /// The state of the guard: whether a command runs, its deadlines, and how far a stop has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Switch {
     stop_signal: i32,
     stop_grace: Duration,
+    hooks: Hooks,
     lease: Option<LeaseId>,
     cluster: Option<u64>,
     duty: Duty,
@@ -84,14 +101,19 @@ enum Duty {
     Done,
 }
 
-/// One term: from the start of the command until its process tree has exited.
+/// One term: from the start of its first program until the process tree of its last one has exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Term {
     deadlines: Deadlines,
-    /// When the stop grace ends. It is set once, when the stop begins.
+    program: Program,
+    /// How the main process of the program ended, if it has.
+    main: Option<CommandEnd>,
+    /// When the program is killed, unless `kill_at` is earlier: the stop grace after its stop began.
     grace_until: Option<Instant>,
     killing: Option<Killing>,
-    /// How the main process ended, if it has.
+    /// Whether the command must not be started any more.
+    is_ending: bool,
+    /// How the command ended, or why it is not started.
     end: Option<CommandEnd>,
 }
 
@@ -116,8 +138,8 @@ impl Switch {
 
     /// A switch without a command.
     #[must_use]
-    pub const fn new(stop_signal: i32, stop_grace: Duration) -> Self {
-        Self { stop_signal, stop_grace, lease: None, cluster: None, duty: Duty::Serving, term: None }
+    pub const fn new(stop_signal: i32, stop_grace: Duration, hooks: Hooks) -> Self {
+        Self { stop_signal, stop_grace, hooks, lease: None, cluster: None, duty: Duty::Serving, term: None }
     }
 
     /// Handles `event` and the deadlines that have passed by `now`, and returns what to do.
@@ -139,7 +161,7 @@ impl Switch {
             Event::Order(order) => self.obey(order, now, &mut actions),
             Event::GatekeeperGone => self.gatekeeper_gone(now, &mut actions),
             Event::Started(pid) => self.started(pid, &mut actions),
-            Event::TreeExited => self.tree_exited(&mut actions),
+            Event::TreeExited => self.tree_exited(now, &mut actions),
         }
         actions
     }
@@ -187,7 +209,8 @@ impl Switch {
         } else if now >= term.deadlines.kill_at {
             term.kill(Reason::KillDeadline, now, actions);
         } else if term.grace_until.is_some_and(|until| now >= until) {
-            term.kill(Reason::StopGrace, now, actions);
+            let of_hook = term.program == Program::OnStopped;
+            term.kill(if of_hook { Reason::OnStoppedLimit } else { Reason::StopGrace }, now, actions);
         } else if now >= term.deadlines.stop_at && term.grace_until.is_none() {
             self.stop(now, actions);
             actions.push(Action::Report(Report::Ending(Reason::RenewDeadline)));
@@ -229,8 +252,18 @@ impl Switch {
         if now >= deadlines.stop_at || now >= deadlines.kill_at {
             return actions.push(Action::Report(Report::TreeExited(CommandEnd::NotStarted)));
         }
-        self.term = Some(Term { deadlines, grace_until: None, killing: None, end: None });
-        actions.push(Action::Start { token, lease });
+        let first = if self.hooks.on_elected { Program::OnElected } else { Program::Command };
+        let term = self.term.insert(Term {
+            deadlines,
+            program: first,
+            main: None,
+            grace_until: None,
+            killing: None,
+            is_ending: false,
+            end: None,
+        });
+        actions.push(Action::Begin { token, lease });
+        term.run(first, actions);
     }
 
     /// Moves the deadlines. A feed that waited in the socket while this process was frozen is still valid, as it says how long the
@@ -252,17 +285,20 @@ impl Switch {
     /// Sends the stop signal and starts the stop grace; returns false if a stop had begun before.
     fn stop(&mut self, now: Instant, actions: &mut Vec<Action>) -> bool {
         let Some(term) = &mut self.term else { return false };
+        term.is_ending = true;
         if term.grace_until.is_some() || term.killing.is_some() {
             return false;
         }
         term.grace_until = Some(now + self.stop_grace);
+        // The stop signal is that of the command only.
+        let signal = if term.program == Program::Command { self.stop_signal } else { SIGTERM };
         // A command that was stopped by SIGSTOP does not act on the signal before SIGCONT.
-        actions.extend([Action::Signal(self.stop_signal), Action::Signal(SIGCONT)]);
+        actions.extend([Action::Signal(signal), Action::Signal(SIGCONT)]);
         true
     }
 
     fn forward(&self, signal: i32, actions: &mut Vec<Action>) {
-        if self.term.is_some_and(|term| term.end.is_none()) {
+        if self.term.is_some_and(|term| term.program == Program::Command && term.main.is_none()) {
             actions.push(Action::Signal(signal));
         }
     }
@@ -284,27 +320,47 @@ impl Switch {
 
     fn started(&self, pid: i32, actions: &mut Vec<Action>) {
         if let Some(term) = &self.term {
-            actions.extend([Action::Report(Report::Started(pid)), Action::Report(Report::Fed(term.deadlines))]);
+            if term.program == Program::Command {
+                actions.push(Action::Report(Report::Started(pid)));
+            }
+            actions.push(Action::Report(Report::Fed(term.deadlines)));
         }
     }
 
     fn main_ended(&mut self, end: CommandEnd, now: Instant, actions: &mut Vec<Action>) {
         let Some(term) = &mut self.term else { return };
-        if term.end.is_some() {
+        if term.main.is_some() {
             return;
         }
-        term.end = Some(end);
+        term.main = Some(end);
         if term.killing.is_none() {
             actions.push(Action::StopTree);
             // If a stop had begun, the rest of the process tree has the rest of the grace.
-            term.grace_until.get_or_insert(now + self.stop_grace);
+            let until = now + self.stop_grace;
+            term.grace_until = Some(term.grace_until.map_or(until, |earlier| earlier.min(until)));
         }
-        actions.push(Action::Report(Report::Ended(end)));
+        let has_failed = end != CommandEnd::Exited(0);
+        match term.program {
+            Program::Command => term.end(end, actions),
+            Program::OnElected if has_failed && !term.is_ending => {
+                actions.push(Action::WarnFailed(Program::OnElected, end));
+                term.end(CommandEnd::OnElectedFailed, actions);
+            }
+            Program::OnStopped if has_failed => actions.push(Action::WarnFailed(Program::OnStopped, end)),
+            Program::OnElected | Program::OnStopped => {}
+        }
     }
 
-    fn tree_exited(&mut self, actions: &mut Vec<Action>) {
+    fn tree_exited(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(term) = &mut self.term else { return };
         // If the main process has not ended, this event is from before the start.
-        let Some(end) = self.term.and_then(|term| term.end) else { return };
+        if term.main.is_none() {
+            return;
+        }
+        if let Some(next) = term.next_program(self.hooks, now) {
+            return term.run(next, actions);
+        }
+        let end = term.end.unwrap_or(CommandEnd::NotStarted);
         self.term = None;
         actions.push(Action::Report(Report::TreeExited(end)));
         self.exit_if_idle(actions);
@@ -324,6 +380,37 @@ impl Switch {
 }
 
 impl Term {
+    /// Returns the program that follows when the process tree of the present one has exited; `None` if the term ends. After `kill_at`
+    /// none does, as a feed does not move it any more.
+    fn next_program(&self, hooks: Hooks, now: Instant) -> Option<Program> {
+        if now >= self.deadlines.kill_at {
+            return None;
+        }
+        let may_start = !self.is_ending && self.main == Some(CommandEnd::Exited(0)) && now < self.deadlines.stop_at;
+        match self.program {
+            Program::OnElected if may_start => Some(Program::Command),
+            Program::OnElected | Program::Command => hooks.on_stopped.then_some(Program::OnStopped),
+            Program::OnStopped => None,
+        }
+    }
+
+    /// Begins a program. No process of the term is left.
+    fn run(&mut self, program: Program, actions: &mut Vec<Action>) {
+        // A feed does not prolong ON_STOPPED: it has what is left until `kill_at` now.
+        let grace_until = (program == Program::OnStopped).then_some(self.deadlines.kill_at);
+        let has_hook = program != Program::Command || self.program == Program::OnElected;
+        *self = Self { program, main: None, grace_until, killing: None, ..*self };
+        // Before the start, as the gatekeeper takes over from a silent guard at the deadline of what runs.
+        actions.extend(has_hook.then_some(Action::Report(Report::Starting(program))));
+        actions.push(Action::Run(program));
+    }
+
+    /// Notes how the command ended, or why it is not started.
+    fn end(&mut self, end: CommandEnd, actions: &mut Vec<Action>) {
+        (self.is_ending, self.end) = (true, Some(end));
+        actions.push(Action::Report(Report::Ended(end)));
+    }
+
     fn kill(&mut self, reason: Reason, now: Instant, actions: &mut Vec<Action>) {
         // The report comes second, as it may take time.
         actions.extend([Action::KillTree, Action::Report(Report::Ending(reason))]);

@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
 };
 
-use super::protocol::{CommandEnd, Order, Reason, Report};
+use super::protocol::{CommandEnd, Order, Program, Reason, Report};
 use crate::core::{clock::Instant, names::LeaseId, timing::Deadlines};
 
 /// An encoded message: its kind and four numbers, of which unused ones are zero.
@@ -195,9 +195,10 @@ impl Message for Report {
         match *self {
             Self::Started(pid) => pack(1, [bits(i64::from(pid))]),
             Self::Fed(Deadlines { stop_at, kill_at }) => pack(2, [nanos(stop_at), nanos(kill_at)]),
-            Self::Ending(reason) => pack(3, [REASONS.iter().position(|r| *r == reason).map_or(u64::MAX, |i| i as u64)]),
+            Self::Ending(reason) => pack(3, [place(&REASONS, &reason)]),
             Self::Ended(end) => pack(4, encode_end(end)),
             Self::TreeExited(end) => pack(5, encode_end(end)),
+            Self::Starting(program) => pack(6, [place(&PROGRAMS, &program)]),
             // The guard never sends this. Its encoding is invalid, which has the same meaning at the other end.
             Self::GuardLost => pack(0, []),
         }
@@ -210,6 +211,7 @@ impl Message for Report {
             (3, [reason, 0, 0, 0]) => Self::Ending(*REASONS.get(usize::try_from(reason).ok()?)?),
             (4, [kind, value, 0, 0]) => Self::Ended(decode_end(kind, value)?),
             (5, [kind, value, 0, 0]) => Self::TreeExited(decode_end(kind, value)?),
+            (6, [program, 0, 0, 0]) => Self::Starting(*PROGRAMS.get(usize::try_from(program).ok()?)?),
             _ => return None,
         })
     }
@@ -224,7 +226,14 @@ impl Message for Report {
     }
 }
 
-const REASONS: [Reason; 4] = [Reason::RenewDeadline, Reason::KillDeadline, Reason::StopGrace, Reason::GatekeeperGone];
+const REASONS: [Reason; 5] =
+    [Reason::RenewDeadline, Reason::KillDeadline, Reason::StopGrace, Reason::GatekeeperGone, Reason::OnStoppedLimit];
+const PROGRAMS: [Program; 3] = [Program::OnElected, Program::Command, Program::OnStopped];
+
+/// Returns the place of a value in the list of all values.
+fn place<T: PartialEq>(all: &[T], value: &T) -> u64 {
+    all.iter().position(|other| other == value).map_or(u64::MAX, |place| place as u64)
+}
 
 fn encode_end(end: CommandEnd) -> [u64; 2] {
     match end {
@@ -233,6 +242,7 @@ fn encode_end(end: CommandEnd) -> [u64; 2] {
         CommandEnd::NotFound => [3, 0],
         CommandEnd::NotExecutable => [4, 0],
         CommandEnd::NotStarted => [5, 0],
+        CommandEnd::OnElectedFailed => [6, 0],
     }
 }
 
@@ -244,6 +254,7 @@ fn decode_end(kind: u64, value: u64) -> Option<CommandEnd> {
         (3, 0) => CommandEnd::NotFound,
         (4, 0) => CommandEnd::NotExecutable,
         (5, 0) => CommandEnd::NotStarted,
+        (6, 0) => CommandEnd::OnElectedFailed,
         _ => return None,
     })
 }
@@ -314,6 +325,7 @@ mod tests {
             Just(CommandEnd::NotFound),
             Just(CommandEnd::NotExecutable),
             Just(CommandEnd::NotStarted),
+            Just(CommandEnd::OnElectedFailed),
         ]
     }
 
@@ -324,6 +336,7 @@ mod tests {
             proptest::sample::select(REASONS.to_vec()).prop_map(Report::Ending),
             any_end().prop_map(Report::Ended),
             any_end().prop_map(Report::TreeExited),
+            proptest::sample::select(PROGRAMS.to_vec()).prop_map(Report::Starting),
         ]
     }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::{
     address::{self, EndpointList, StatusEndpoint},
-    values::{self, LogFormat, NotifyReady, OnLoss, Secret, quoted},
+    values::{self, CommandLine, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
 use crate::core::{exit_code::Exit, names::LockName};
 
@@ -191,6 +191,20 @@ pub(super) struct CommandArgs {
         value_parser = quoted(values::signal)
     )]
     pub(super) stop_signal: i32,
+
+    /// Command to run in every term before the command, with the same environment. If it fails, the command is not started, and
+    /// leadership is handed over. It is split like a shell's words and executed without a shell.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_ON_ELECTED", value_name = "CMD", value_parser = quoted(CommandLine::parse)
+    )]
+    pub(super) on_elected: Option<CommandLine>,
+
+    /// Command to run when the command has exited with all its descendants, before leadership is handed over. It is killed shortly before
+    /// the lease could expire.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_ON_STOPPED", value_name = "CMD", value_parser = quoted(CommandLine::parse)
+    )]
+    pub(super) on_stopped: Option<CommandLine>,
 
     /// When to notify systemd that the service is ready: at once if the settings are valid, when this instance is in the queue,
     /// or when the command has been started.

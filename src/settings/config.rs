@@ -14,7 +14,7 @@ use super::{
     args::{ElectionArgs, EtcdArgs, GateArgs, LogArgs, TimingArgs},
     files,
     sources::{Sources, either},
-    values::{LogFormat, NotifyReady, OnLoss, Secret},
+    values::{CommandLine, LogFormat, NotifyReady, OnLoss, Secret},
 };
 use crate::core::{exit_code::Exit, names::LockName, start_error::StartError, timing::Timing};
 
@@ -27,6 +27,10 @@ pub struct Config {
     pub etcd: EtcdConfig,
     /// The command: program and arguments, never empty.
     pub command: Vec<OsString>,
+    /// The hook before the command.
+    pub on_elected: Option<CommandLine>,
+    /// The hook after the command.
+    pub on_stopped: Option<CommandLine>,
     /// The signal that the command is stopped with.
     pub stop_signal: i32,
     /// The address of the status endpoint, if it is served.
@@ -190,6 +194,8 @@ impl Config {
                 priority: args.election.priority,
                 failback: args.election.failback,
             },
+            on_elected: args.command.on_elected,
+            on_stopped: args.command.on_stopped,
             stop_signal: args.command.stop_signal,
             status_endpoint: args.status.status_endpoint,
             notify_ready: args.command.notify_ready,

@@ -1,6 +1,6 @@
 //! The parsers of single values. Each says what would be right in words that follow the value: "'x' is not a valid duration; …".
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{ffi::OsString, fmt::Display, str::FromStr, time::Duration};
 
 use clap::ValueEnum;
 use nix::{libc, sys::signal::Signal};
@@ -173,6 +173,29 @@ pub(super) fn filter(text: &str) -> Result<Targets, &'static str> {
     text.parse().map_err(|_| WRONG)
 }
 
+/// A program with its arguments, split like the words of a shell: quotes and backslashes, but neither variables nor patterns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine(Vec<OsString>);
+
+impl CommandLine {
+    /// Parses `/usr/bin/mount "/srv/my data"`.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let words =
+            shlex::split(text).ok_or("is not a valid command line; close the quote, or double the last backslash")?;
+        match words.first() {
+            None => Err("has no command; use a program and its arguments"),
+            Some(program) if program.is_empty() => Err("has an empty program name; use a program and its arguments"),
+            Some(_) => Ok(Self(words.into_iter().map(OsString::from).collect())),
+        }
+    }
+
+    /// Returns the words, of which there is at least one.
+    #[must_use]
+    pub fn words(&self) -> &[OsString] {
+        &self.0
+    }
+}
+
 /// What to do when leadership was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum OnLoss {
@@ -223,6 +246,22 @@ mod tests {
         }
         for text in ["", "0", "0x", "+1", "x", "14841639068965178418", "1 "] {
             assert!(cluster_id(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn command_lines() {
+        for (text, words) in [
+            ("/bin/true", &["/bin/true"][..]),
+            (r#" sh  -c 'echo "$A" | cat' "#, &["sh", "-c", r#"echo "$A" | cat"#]),
+            (r#"mount "/srv/my data" /srv/it\'s"#, &["mount", "/srv/my data", "/srv/it's"]),
+            ("a ''", &["a", ""]),
+        ] {
+            let parsed = CommandLine::parse(text).expect("a command line");
+            assert_eq!(parsed.words(), words.iter().map(OsString::from).collect::<Vec<_>>(), "{text}");
+        }
+        for text in ["", "  ", "# nothing", "'a", "a \"b", "a \\", "'' a"] {
+            assert!(CommandLine::parse(text).is_err(), "{text}");
         }
     }
 

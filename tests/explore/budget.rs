@@ -25,9 +25,9 @@ pub(crate) enum Kind {
     Cut,
     /// A serializable read shows an earlier state.
     Stale,
-    /// A command does not react to SIGTERM.
+    /// A command or a hook does not react to SIGTERM, and a hook hangs.
     Stubborn,
-    /// A command exits by itself.
+    /// A command exits by itself, or a hook fails.
     Exit,
     /// An instance receives SIGTERM.
     Terminate,

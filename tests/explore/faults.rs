@@ -96,7 +96,8 @@ impl Explorer {
         if instance.command.tree == Tree::Main && !instance.command.stopping {
             add(Kind::Exit);
         }
-        if instance.command.runs() && instance.command.stopping && !instance.command.stubborn {
+        let command = &instance.command;
+        if command.runs() && (command.stopping || command.is_hook()) && !command.stubborn {
             add(Kind::Stubborn);
         }
         if instance.is_over() {
@@ -135,7 +136,10 @@ impl Explorer {
             Kind::Cut => self.update(state, n, |instance| instance.cut = true),
             Kind::Stale => self.read_stale(state, n, k),
             Kind::Stubborn => self.update(state, n, |instance| instance.command.stubborn = true),
-            Kind::Exit => self.turn(state, n, |turn| turn.instance.command.end(CommandEnd::Exited(0))),
+            Kind::Exit => self.turn(state, n, |turn| {
+                let code = u8::from(turn.instance.command.is_hook());
+                turn.instance.command.end(CommandEnd::Exited(code));
+            }),
             Kind::Terminate => {
                 let signal = Signal { number: SIGTERM, meaning: Meaning::Shutdown };
                 self.turn(state, n, |turn| turn.handle(Event::Signal(signal)));
@@ -145,7 +149,7 @@ impl Explorer {
             Kind::Stray => self.stray(state, n, k),
             Kind::Restart => {
                 let leases = state.instance(n).leases;
-                state.instances[n] = Some(Shared::new(Instance::start(&self.setup.configs[n], leases)));
+                state.instances[n] = Instance::start(&self.setup, n, leases).map(Shared::new);
                 self.turn(state, n, |_| {});
             }
             Kind::Go => self.go_starts(state, false),

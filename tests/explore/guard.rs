@@ -3,7 +3,7 @@
 use etcd_await_election::{
     core::{names::LeaseId, timing::Deadlines},
     guard::{
-        CommandEnd, Order,
+        CommandEnd, Order, Program,
         switch::{Action, Event, Switch},
     },
 };
@@ -18,8 +18,10 @@ use crate::explore::{
 /// What a guard has done that concerns others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deed {
-    /// It has started the command with this token.
+    /// It has started the first program of a term with this token.
     Started(i64),
+    /// It has started the next program of a term.
+    WentOn,
     /// It revokes the lease of its dead gatekeeper.
     Releases(LeaseId),
 }
@@ -104,19 +106,26 @@ impl Instance {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let Some(guard) = &mut self.guard else { return };
+            let mut begins = None;
             for action in guard.switch.on(event, NOW) {
                 match action {
-                    Action::Start { token, .. } => {
-                        story::tell(|| format!("{}'s guard starts the command with token {token}", story::speaker()));
-                        self.command = Command { tree: Tree::Main, executed: true, ..Command::NONE };
-                        deeds.push(Deed::Started(token));
+                    Action::Begin { token, .. } => begins = Some(token),
+                    Action::Run(program) => {
+                        story::tell(|| format!("{}'s guard starts {program}", story::speaker()));
+                        self.command = Command { program, tree: Tree::Main, executed: true, ..Command::NONE };
+                        deeds.push(begins.take().map_or(Deed::WentOn, Deed::Started));
                     }
                     Action::Signal(SIGTERM) if self.command.tree == Tree::Main => {
-                        story::tell(|| format!("{}'s guard sends SIGTERM to the command", story::speaker()));
+                        let program = self.command.program;
+                        story::tell(|| format!("{}'s guard sends SIGTERM to {program}", story::speaker()));
                         self.command.stopping = true;
                     }
-                    Action::Signal(_) | Action::WarnNotExited(_) | Action::PrepareRelease(_) => {}
+                    Action::Signal(_)
+                    | Action::WarnFailed(..)
+                    | Action::WarnNotExited(_)
+                    | Action::PrepareRelease(_) => {}
                     Action::StopTree => self.command.stopping = self.command.runs(),
+                    Action::KillTree if self.spares_on_stopped && self.command.program == Program::OnStopped => {}
                     Action::KillTree => self.command.kill(),
                     Action::Report(report) => {
                         if self.gatekeeper.is_some() {

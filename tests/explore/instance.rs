@@ -12,7 +12,7 @@ use etcd_await_election::{
         Candidate,
         protocol::{Answer, Request, RequestId},
     },
-    guard::{CommandEnd, Order, Report, liveness::Liveness, switch::Switch},
+    guard::{CommandEnd, Order, Program, Report, liveness::Liveness, switch::Switch},
 };
 
 use crate::explore::shared::Shared;
@@ -25,6 +25,8 @@ pub(crate) struct Instance {
     /// `None` after its exit or its death.
     pub(crate) guard: Option<Guard>,
     pub(crate) command: Command,
+    /// Whether its guard does not kill ON_STOPPED, as a mutant does not.
+    pub(crate) spares_on_stopped: bool,
     /// The requests without an end, in the order of their numbers.
     pub(crate) flights: Vec<Flight>,
     pub(crate) watches: Vec<Watch>,
@@ -90,13 +92,14 @@ pub(crate) struct Guard {
     pub(crate) frozen: bool,
 }
 
-/// The command: a main process, and descendants that exit after it.
+/// The command or a hook: a main process, and descendants that exit after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Command {
+    pub(crate) program: Program,
     pub(crate) tree: Tree,
     /// Whether its living processes have received SIGTERM.
     pub(crate) stopping: bool,
-    /// Whether they do not react to it.
+    /// Whether they do not react to it. A hook does not exit by itself either.
     pub(crate) stubborn: bool,
     /// Whether the guard has not noticed the execution.
     pub(crate) executed: bool,
@@ -112,8 +115,18 @@ pub(crate) enum Tree {
 }
 
 impl Command {
-    pub(crate) const NONE: Self =
-        Self { tree: Tree::Exited, stopping: false, stubborn: false, executed: false, ended: None };
+    pub(crate) const NONE: Self = Self {
+        program: Program::Command,
+        tree: Tree::Exited,
+        stopping: false,
+        stubborn: false,
+        executed: false,
+        ended: None,
+    };
+
+    pub(crate) fn is_hook(&self) -> bool {
+        self.program != Program::Command
+    }
 
     pub(crate) fn runs(&self) -> bool {
         self.tree != Tree::Exited

@@ -114,6 +114,7 @@ impl Explorer {
 fn is_reached(state: &State) -> bool {
     let runs = |(_, instance): (usize, &Instance)| {
         instance.command.tree == Tree::Main
+            && !instance.command.is_hook()
             && !instance.command.stopping
             && instance.lease().is_none_or(|lease| !has_request(&state.etcd, lease))
     };

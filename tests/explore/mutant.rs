@@ -10,7 +10,7 @@ use etcd_await_election::{
         Candidate, keys,
         protocol::{Answer, Event, Reading, Request},
     },
-    guard::{Order, Report},
+    guard::{CommandEnd, Order, Program, Report},
 };
 
 use crate::explore::{sim::NOW, state::State, steps::Explorer};
@@ -66,10 +66,14 @@ pub(crate) enum Mutant {
     EvictIgnoresPause,
     /// A leader obeys requests during a pause.
     ObeysWhilePaused,
+    /// Leadership is handed over when the command has exited, and not when ON_STOPPED has.
+    ReleasesBeforeOnStopped,
+    /// ON_STOPPED is not killed at the kill deadline.
+    SparesOnStopped,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
@@ -94,6 +98,8 @@ impl Mutant {
         Self::HandOverIgnoresPause,
         Self::EvictIgnoresPause,
         Self::ObeysWhilePaused,
+        Self::ReleasesBeforeOnStopped,
+        Self::SparesOnStopped,
     ];
 }
 
@@ -102,6 +108,9 @@ pub(crate) fn events(mutant: Option<Mutant>, leads: bool, event: Event) -> Vec<E
     match event {
         Event::Report(Report::Ended(end)) if mutant == Some(Mutant::ReleasesEarly) => {
             vec![event, Event::Report(Report::TreeExited(end))]
+        }
+        Event::Report(Report::Starting(Program::OnStopped)) if mutant == Some(Mutant::ReleasesBeforeOnStopped) => {
+            vec![event, Event::Report(Report::TreeExited(CommandEnd::Exited(0)))]
         }
         Event::Answer(id, answer) if mutant == Some(Mutant::StartsOnStaleWait) && !leads => {
             vec![Event::Answer(

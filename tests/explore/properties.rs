@@ -33,6 +33,10 @@ impl Explorer {
                 state.token = token;
                 let deposed = token <= state.deposed;
                 self.update(state, n, |instance| instance.fate.deposed = deposed);
+                self.judge(state, n, Deed::WentOn);
+            }
+            Deed::WentOn => {
+                let deposed = state.instance(n).fate.deposed;
                 let is_beyond = state.instance(n).fate.beyond;
                 let others = || state.instances().filter(|(other, it)| *other != n && it.command.runs());
                 if others().any(|(_, other)| !is_beyond && !other.fate.beyond) {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_await_election::{
     core::timing::Timing,
+    guard::switch::Hooks,
     settings::{ElectionConfig, OnLoss},
 };
 
@@ -21,6 +22,7 @@ impl Setup {
         Self {
             configs: (0..instances).map(|n| Arc::new(config(n))).collect(),
             budget: Budget::of(faults, &Kind::ALL),
+            hooks: Hooks::default(),
             warm: false,
             beyond: false,
             mutant: None,
@@ -75,6 +77,13 @@ impl Setup {
         self
     }
 
+    /// Gives all instances both hooks.
+    #[must_use]
+    pub(crate) fn with_hooks(mut self) -> Self {
+        self.hooks = Hooks { on_elected: true, on_stopped: true };
+        self
+    }
+
     /// Lets instances exit after a loss.
     #[must_use]
     pub(crate) fn exiting(mut self) -> Self {
@@ -107,6 +116,7 @@ pub(crate) fn small() -> Vec<(&'static str, Setup)> {
         ("two instances, one with FORCE_ACQUIRE, one fault", Setup::new(2, 1).force(&[0])),
         ("two instances with FORCE_ACQUIRE, one fault", Setup::new(2, 1).force(&[0, 1])),
         ("two instances with one identity, one fault", Setup::new(2, 1).with_same_identity()),
+        ("two instances with ON_ELECTED and ON_STOPPED, one fault", Setup::new(2, 1).with_hooks()),
         ("three instances without faults", Setup::new(3, 0)),
         ("two instances with different priorities, one fault", Setup::new(2, 1).priorities(&[0, 1])),
         ("two instances that fail back, one fault", Setup::new(2, 1).priorities(&[0, 1]).failing_back()),
@@ -160,6 +170,8 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::EvictIgnoresPause => Setup::new(2, 2).only(&[Pause, Go]).force(&[0]),
         Mutant::ObeysWhilePaused => Setup::new(2, 2).only(&[Pause, Resign]),
         Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
+        Mutant::ReleasesBeforeOnStopped => Setup::new(2, 1).only(&[Exit, Terminate]).with_hooks(),
+        Mutant::SparesOnStopped => Setup::new(2, 2).only(&[CrashGatekeeper, Stubborn]).with_hooks(),
     };
     setup.warm = matches!(mutant, Mutant::CountsFromAnswer | Mutant::StartsOnStaleWait);
     setup.mutant = Some(mutant);

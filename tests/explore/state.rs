@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use etcd_await_election::{
     core::{names::LeaseId, timing::Timing},
     election::Candidate,
-    guard::{liveness::Liveness, switch::Switch},
+    guard::{
+        liveness::Liveness,
+        switch::{Hooks, Switch},
+    },
     settings::ElectionConfig,
 };
 use nix::libc::SIGTERM;
@@ -81,6 +84,7 @@ impl fmt::Display for Violation {
 pub(crate) struct Setup {
     pub(crate) configs: Vec<Arc<ElectionConfig>>,
     pub(crate) budget: Budget,
+    pub(crate) hooks: Hooks,
     /// Whether faults begin only when a command runs and all other instances wait.
     pub(crate) warm: bool,
     /// Whether faults beyond the limits of the guarantee happen as well.
@@ -91,10 +95,7 @@ pub(crate) struct Setup {
 impl State {
     /// Returns the state before the first step: all instances have just been started.
     pub(crate) fn new(setup: &Setup) -> Self {
-        let instances = std::array::from_fn(|n| {
-            let config = setup.configs.get(n)?;
-            Some(Shared::new(Instance::start(config, 0)))
-        });
+        let instances = std::array::from_fn(|n| Instance::start(setup, n, 0).map(Shared::new));
         Self {
             etcd: Shared::new(Etcd::new()),
             previous: None,
@@ -123,10 +124,11 @@ impl State {
 
 impl Instance {
     /// Starts both processes. `leases` is the number of leases of earlier runs.
-    pub(crate) fn start(config: &Arc<ElectionConfig>, leases: u8) -> Self {
+    pub(crate) fn start(setup: &Setup, n: usize, leases: u8) -> Option<Self> {
+        let config = setup.configs.get(n)?;
         let timing: &Timing = &config.timing;
         let candidate = Candidate::new(Arc::clone(config), Duration::ZERO, NOW);
-        Self {
+        Some(Self {
             gatekeeper: Some(Gatekeeper {
                 candidate: Shared::new(candidate),
                 liveness: Liveness::default(),
@@ -135,8 +137,9 @@ impl Instance {
                 renewals: None,
                 opens_from: None,
             }),
-            guard: Some(Guard::new(Switch::new(SIGTERM, timing.stop_grace()))),
+            guard: Some(Guard::new(Switch::new(SIGTERM, timing.stop_grace(), setup.hooks))),
             command: Command::NONE,
+            spares_on_stopped: setup.mutant == Some(Mutant::SparesOnStopped),
             flights: Vec::new(),
             watches: Vec::new(),
             cut: false,
@@ -145,7 +148,7 @@ impl Instance {
             leases,
             revoked: None,
             fate: Fate::default(),
-        }
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use etcd_await_election::{
 use crate::explore::{
     budget::Kind,
     faults::Fault,
-    instance::{GuardState, Instance, Stage, When},
+    instance::{GuardState, Instance, Stage, Tree, When},
     liveness::Known,
     network::Part,
     peers::Peer,
@@ -48,7 +48,7 @@ pub(crate) enum Step {
     Changes(usize, usize, bool),
     /// The gatekeeper takes over from a guard that has died or is overdue.
     LoseGuard(usize),
-    /// The main process of the command, or the rest of the process tree, exits.
+    /// The main process of the command or the hook, or the rest of the process tree, exits.
     Exits(usize),
     /// etcd applies a request whose sender does not wait for it.
     Orphan(usize),
@@ -114,7 +114,9 @@ impl Explorer {
             if can_lose_guard(instance) {
                 steps.push(Step::LoseGuard(n));
             }
-            if instance.command.runs() && instance.command.stopping && !instance.command.stubborn {
+            let command = &instance.command;
+            let finishes = command.is_hook() && command.tree == Tree::Main;
+            if command.runs() && (command.stopping || finishes) && !command.stubborn {
                 steps.push(Step::Exits(n));
             }
         }
@@ -180,7 +182,10 @@ impl Explorer {
             Step::LoseGuard(n) => self.turn(state, n, |turn| {
                 turn.lose_guard();
             }),
-            Step::Exits(n) => self.turn(state, n, |turn| turn.instance.command.end(CommandEnd::Signaled(15))),
+            Step::Exits(n) => self.turn(state, n, |turn| {
+                let end = if turn.instance.command.stopping { CommandEnd::Signaled(15) } else { CommandEnd::Exited(0) };
+                turn.instance.command.end(end);
+            }),
             Step::Orphan(k) => {
                 if state.orphans[k].when == When::Late {
                     state.budget.spend(Kind::Late);

@@ -10,6 +10,7 @@ use std::{
 use etcd_await_election::{
     core::kv::Op,
     election::protocol::{Answer, Request},
+    guard::Program,
 };
 
 use tracing::{
@@ -139,8 +140,10 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
         Step::Changes(n, ..) => format!("{}'s watch shows changes, or has broken", name(n)),
         Step::LoseGuard(n) => format!("{} takes over from its guard", name(n)),
         Step::Exits(n) => match state.instance(n).command.tree {
-            Tree::Main => format!("the main process of {}'s command exits; its descendants run on", name(n)),
-            _ => format!("the descendants of {}'s command exit", name(n)),
+            Tree::Main => {
+                format!("the main process of {}'s {} exits; its descendants run on", name(n), program(state, n))
+            }
+            _ => format!("the descendants of {}'s {} exit", name(n), program(state, n)),
         },
         Step::Orphan(k) => {
             let orphan = &state.orphans[k];
@@ -166,8 +169,14 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
             Kind::Late => String::new(),
             Kind::Cut => format!("FAULT: {} is cut off from etcd", name(n)),
             Kind::Stale => format!("FAULT: {} reads an earlier state", name(n)),
-            Kind::Stubborn => format!("FAULT: {}'s command does not react to SIGTERM", name(n)),
-            Kind::Exit => format!("the main process of {}'s command exits by itself; its descendants run on", name(n)),
+            Kind::Stubborn => format!("FAULT: {}'s {} hangs and does not react to SIGTERM", name(n), program(state, n)),
+            Kind::Exit => {
+                format!(
+                    "the main process of {}'s {} exits by itself; its descendants run on",
+                    name(n),
+                    program(state, n)
+                )
+            }
             Kind::Terminate => format!("{} receives SIGTERM", name(n)),
             Kind::Resign => format!("an operator requests a handover from {} to {}", name(n), name(k)),
             Kind::Pause => "an operator pauses the lock".to_owned(),
@@ -181,6 +190,14 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
             let time = explorer.next_instant(state).unwrap_or_default();
             format!("{time:?} pass")
         }
+    }
+}
+
+fn program(state: &State, n: usize) -> &'static str {
+    match state.instance(n).command.program {
+        Program::OnElected => "ON_ELECTED",
+        Program::Command => "command",
+        Program::OnStopped => "ON_STOPPED",
     }
 }
 

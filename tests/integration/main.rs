@@ -16,6 +16,7 @@ mod foreign_keys;
 mod freeze;
 mod go_peer;
 mod handover;
+mod hooks;
 mod identity;
 mod input;
 mod log;

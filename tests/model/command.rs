@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use etcd_await_election::guard::{CommandEnd, switch::Event};
+use etcd_await_election::guard::{CommandEnd, Program, switch::Event};
 use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use crate::{
@@ -37,6 +37,10 @@ pub(crate) struct Tree {
     alive: RefCell<BTreeMap<i32, Option<Time>>>,
     main: Cell<Option<i32>>,
     next_pid: Cell<i32>,
+    /// The token of the term.
+    token: Cell<i64>,
+    /// Whether the first program of the term has not been started.
+    is_first: Cell<bool>,
     /// The receiver of exits: the guard, while it lives.
     reaper: RefCell<Option<UnboundedSender<Event>>>,
     gone: Notify,
@@ -52,6 +56,8 @@ impl Tree {
             alive: RefCell::default(),
             main: Cell::default(),
             next_pid: Cell::new(100),
+            token: Cell::default(),
+            is_first: Cell::default(),
             reaper: RefCell::default(),
             gone: Notify::new(),
         })
@@ -75,14 +81,24 @@ impl Tree {
         }
     }
 
-    /// Forks and executes the command for `reaper`.
-    pub(crate) fn start(self: &Rc<Self>, token: i64, reaper: &UnboundedSender<Event>) {
+    /// The next program is the first one with this token.
+    pub(crate) fn begin(&self, token: i64) {
+        self.token.set(token);
+        self.is_first.set(true);
+    }
+
+    /// Forks and executes a program for `reaper`. To the oracle a hook is a command as well.
+    pub(crate) fn start(self: &Rc<Self>, program: Program, reaper: &UnboundedSender<Event>) {
         *self.reaper.borrow_mut() = Some(reaper.clone());
-        if self.habits.get().ends > 0 && self.sim.chance(1) {
+        if program == Program::Command && self.habits.get().ends > 0 && self.sim.chance(1) {
             self.tell(Event::MainEnded(CommandEnd::NotFound));
             return self.tell(Event::TreeExited);
         }
-        self.oracle.start(&self.name, token);
+        if self.is_first.take() {
+            self.oracle.start(&self.name, self.token.get());
+        } else {
+            self.oracle.go_on(&self.name, self.token.get());
+        }
         let main = self.fork();
         self.main.set(Some(main));
         let habits = self.habits.get();
@@ -93,6 +109,16 @@ impl Tree {
                 tree.later(tree.sim.between(0, 3 * SECOND), main, |tree| {
                     tree.fork();
                 });
+            }
+            if program != Program::Command {
+                // ON_STOPPED may hang.
+                let hangs = program == Program::OnStopped && tree.sim.chance(20);
+                let code = u8::from(tree.sim.chance(10));
+                let life = tree.sim.between(MS, SECOND);
+                if !hangs {
+                    tree.later(life, main, move |tree| tree.end(main, CommandEnd::Exited(code)));
+                }
+                return;
             }
             if tree.sim.chance(habits.ends) {
                 let code = u8::try_from(tree.sim.between(0, 3)).expect("small");

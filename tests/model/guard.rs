@@ -16,7 +16,7 @@ use etcd_await_election::{
     guard::{
         Guard, Order, Report,
         liveness::Liveness,
-        switch::{Action, Event, Switch},
+        switch::{Action, Event, Hooks, Switch},
     },
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -31,6 +31,7 @@ use crate::{
 pub(crate) struct GuardProcess {
     pub(crate) clock: MachineClock,
     pub(crate) stop_grace: Duration,
+    pub(crate) hooks: Hooks,
     pub(crate) tree: Rc<Tree>,
     pub(crate) events: UnboundedReceiver<Event>,
     pub(crate) own: UnboundedSender<Event>,
@@ -42,7 +43,7 @@ pub(crate) struct GuardProcess {
 
 impl GuardProcess {
     pub(crate) async fn run(mut self) {
-        let mut switch = Switch::new(15, self.stop_grace);
+        let mut switch = Switch::new(15, self.stop_grace, self.hooks);
         loop {
             let wake = switch.next_wake();
             let event = tokio::select! {
@@ -55,9 +56,13 @@ impl GuardProcess {
             }
             for action in switch.on(event, self.clock.now()) {
                 match action {
-                    Action::Start { token, .. } => self.tree.start(token, &self.own),
+                    Action::Begin { token, .. } => self.tree.begin(token),
+                    Action::Run(program) => self.tree.start(program, &self.own),
                     Action::Signal(15) => self.tree.terminate(),
-                    Action::Signal(_) | Action::WarnNotExited(_) | Action::PrepareRelease(_) => {}
+                    Action::Signal(_)
+                    | Action::WarnFailed(..)
+                    | Action::WarnNotExited(_)
+                    | Action::PrepareRelease(_) => {}
                     Action::StopTree => self.tree.terminate_rest(),
                     Action::KillTree => self.tree.kill(),
                     // The gatekeeper may have ended.

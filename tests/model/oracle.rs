@@ -72,6 +72,12 @@ impl Oracle {
         self.add(name, Running { kind: Kind::Ours, deposed: token <= self.deposed.get() });
     }
 
+    /// Another program of the same term starts.
+    pub(crate) fn go_on(&self, name: &str, token: i64) {
+        self.sim.log(|| format!("{name} NEXT PROGRAM STARTS"));
+        self.add(name, Running { kind: Kind::Ours, deposed: token <= self.deposed.get() });
+    }
+
     /// The command of a peer starts.
     pub(crate) fn begin(&self, name: &str, kind: Kind) {
         self.add(name, Running { kind, deposed: false });

@@ -4,6 +4,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use etcd_await_election::{
     core::timing::Timing,
+    guard::switch::Hooks,
     settings::{ElectionConfig, OnLoss},
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Plan {
     pub(crate) twins: bool,
     pub(crate) forces: u64,
     pub(crate) habits: Habits,
+    pub(crate) hooks: Hooks,
 }
 
 impl Plan {
@@ -75,6 +77,11 @@ impl Plan {
             operator: mixed || sim.chance(40),
             twins: sim.chance(15),
             forces: *sim.pick(&[0, 10, 40]),
+            hooks: *sim.pick(&[
+                Hooks::default(),
+                Hooks { on_elected: true, on_stopped: true },
+                Hooks { on_elected: false, on_stopped: true },
+            ]),
             habits: Habits {
                 ends: if mixed { 100 } else { *sim.pick(&[0, 30, 90]) },
                 lives: (SECOND / 2, *sim.pick(&[3 * SECOND, 30 * SECOND])),
@@ -119,6 +126,7 @@ impl Plan {
             oracle: Rc::new(Oracle::new(sim)),
             machines: (0..self.machines).map(machine).collect(),
             habits: Rc::new(Cell::new(self.habits)),
+            hooks: self.hooks,
             mutant,
             forces: Cell::new(self.forces),
             troubled: Cell::new(true),

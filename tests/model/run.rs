@@ -8,6 +8,7 @@ use std::{
 use etcd_await_election::{
     core::kv::{Change, Op, Txn},
     election::{keys::Request, view::View},
+    guard::switch::Hooks,
 };
 
 use crate::{
@@ -112,10 +113,12 @@ impl Run<'_> {
     }
 
     /// A lease with the extension of a raft election and etcd's expiry interval, a stopping command, a few retry
-    /// periods, and a supervisor's restart.
+    /// periods, and a supervisor's restart. A hook may hang as long as a lease.
     fn liveness_bound(&self) -> Time {
         let timing = &self.plan.timing;
-        self.lease() + 3 * SECOND / 2 + micros(timing.stop_grace()) + 4 * micros(timing.retry_period()) + 3 * SECOND
+        let bound = self.lease() + 3 * SECOND / 2 + micros(timing.stop_grace()) + 3 * SECOND;
+        let hooks = if self.plan.hooks == Hooks::default() { 0 } else { self.lease() };
+        bound + 4 * micros(timing.retry_period()) + hooks
     }
 
     /// Advances time until `end`, or until `done`; returns whether it was done.

@@ -14,6 +14,7 @@ use etcd_await_election::{
         store::Store as _,
     },
     gatekeeper::{self, RunSettings, lifecycle::Instance as Gatekeeper},
+    guard::switch::Hooks,
     settings::ElectionConfig,
 };
 use futures_util::stream;
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) oracle: Rc<Oracle>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) habits: Rc<Cell<Habits>>,
+    pub(crate) hooks: Hooks,
     pub(crate) mutant: Option<Mutant>,
     /// The percentage of instances that start with FORCE_ACQUIRE.
     pub(crate) forces: Cell<u64>,
@@ -108,6 +110,7 @@ impl World {
         let process = GuardProcess {
             clock: place.clock.clone(),
             stop_grace: place.config.timing.stop_grace(),
+            hooks: self.hooks,
             tree: Rc::clone(&tree),
             events,
             own: orders.clone(),

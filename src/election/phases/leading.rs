@@ -21,7 +21,7 @@ use crate::election::{
     next::{Elected, Handle, Lost, Next},
     paused,
     progress::Progress,
-    protocol::{Answer, Event, Request, RequestId},
+    protocol::{Answer, Event, Meaning, Request, RequestId},
     term::Term,
     view::View,
 };
@@ -30,7 +30,7 @@ use crate::{
         clock::Instant,
         kv::{Change, KeyOnly, Snapshot, StoreError},
     },
-    guard::{CommandEnd, Order, Reason, Report},
+    guard::{CommandEnd, Order, Program, Reason, Report},
 };
 
 /// An instance that leads.
@@ -44,6 +44,8 @@ pub(crate) struct Leading {
     denial: Option<StoreError>,
     observation: Observation,
     inquiry: Option<Inquiry>,
+    /// Whether ON_ELECTED runs.
+    is_preparing: bool,
     /// How the main process of the command ended.
     ended: Option<CommandEnd>,
 }
@@ -75,6 +77,7 @@ impl Leading {
             renewals,
             denial: None,
             inquiry: None,
+            is_preparing: false,
             ended: None,
         }
     }
@@ -192,10 +195,15 @@ impl Leading {
         note(report, context);
         match report {
             Report::Ending(Reason::RenewDeadline | Reason::KillDeadline) => Some(self.lose(Loss::NotRenewed)),
+            Report::Starting(program) => {
+                self.is_preparing = program == Program::OnElected;
+                None
+            }
             Report::Ended(end) => {
                 self.ended = Some(end);
                 // A command that could not be started is tried again in another term.
-                context.report(Progress::Ended { again: end == CommandEnd::NotStarted });
+                let again = matches!(end, CommandEnd::NotStarted | CommandEnd::OnElectedFailed);
+                context.report(Progress::Ended { again });
                 None
             }
             Report::TreeExited(end) => Some(self.end(End::Command(self.ended.unwrap_or(end)), context)),
@@ -214,6 +222,11 @@ impl Handle for Leading {
         match event {
             Event::Answer(id, answer) => return self.answered(id, answer, context),
             Event::Report(report) => return self.reported(report, context),
+            Event::Signal(signal) if self.is_preparing && signal.meaning == Meaning::Interrupt => {
+                // The command, which could decide what it means, does not run yet.
+                context.shut_down(signal);
+                context.order(Order::Stop);
+            }
             Event::Signal(signal) => {
                 let is_stopping = self.ended.is_some() || context.shared.shutdown.is_some();
                 signaled(signal, is_stopping, context);

@@ -29,7 +29,9 @@ impl Stopping {
         let end = match report {
             Report::TreeExited(_) => self.0.ended.map_or_else(|| End::Lost(self.0.loss.clone()), End::Command),
             Report::GuardLost => End::GuardLost,
-            Report::Started(_) | Report::Fed(_) | Report::Ending(_) | Report::Ended(_) => return None,
+            Report::Starting(_) | Report::Started(_) | Report::Fed(_) | Report::Ending(_) | Report::Ended(_) => {
+                return None;
+            }
         };
         // The loss may be a request of another instance, which comes before the next in the queue.
         Some(end.after(self.0.term.clone(), None, context))

@@ -80,10 +80,18 @@ pub(super) fn ending(mut run: Command, directory: &Path) -> (ExitStatus, String)
     (status, fs::read_to_string(output).expect("UTF-8"))
 }
 
+pub(super) fn executable(words: &[&str]) -> Executable {
+    Executable {
+        file: resolve(words[0].as_ref()).unwrap_or_else(|_| words[0].into()),
+        words: words.iter().map(Into::into).collect(),
+    }
+}
+
 pub(super) fn setup(command: &[&str]) -> GuardSetup {
     GuardSetup {
-        program: resolve(command[0].as_ref()).unwrap_or_else(|_| command[0].into()),
-        command: command.iter().map(Into::into).collect(),
+        command: executable(command),
+        on_elected: None,
+        on_stopped: None,
         lock: "a/lock".parse().expect("a name"),
         stop_signal: SIGTERM,
         stop_grace: ms(300),

@@ -22,6 +22,7 @@ use crate::engine::{Machine, Suite};
 
 on_each_suite! {
     the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_main_process
+    the_configuration_of_nginx_is_checked_where_nginx_starts
     the_postgres_of_debian_does_not_outlive_gatekeeper_and_guard
     the_cron_of_debian_runs_its_jobs_only_on_the_leading_host
     without_etcd_a_gated_service_delays_neither_a_boot_nor_dpkg
@@ -206,6 +207,25 @@ fn the_nginx_of_debian_is_reloaded_where_it_runs_and_the_gatekeeper_stays_the_ma
 
     nginx.a.must("systemctl stop nginx.service");
     nginx.answers(&nginx.b, Timing::SWIFT, listens);
+    nginx.verdict();
+}
+
+/// The unit checks it in `ExecStartPre=`, which would keep a standby from waiting. The drop-in has the check in `ON_ELECTED`.
+fn the_configuration_of_nginx_is_checked_where_nginx_starts(suite: Suite) {
+    let nginx = Service::gating(suite, "nginx.service", "nginx.conf", |line| line.starts_with("nginx: "), "");
+    let listens = |host: &Machine| TcpStream::connect((host.ip(), 80)).is_ok();
+    nginx.answers(&nginx.a, Timing::SWIFT, listens);
+    nginx.b.must("echo nonsense >>/etc/nginx/nginx.conf && systemctl restart nginx.service");
+    nginx.says(&nginx.b, "a leads");
+
+    nginx.a.must("systemctl stop nginx.service");
+    nginx.b.until(
+        PATIENCE,
+        "journalctl --unit=nginx.service | grep --quiet 'ON_ELECTED failed: it ended with exit code 1'",
+    );
+    assert!(!listens(&nginx.b) && nginx.processes(&nginx.b).is_empty());
+    nginx.b.must("sed -i '$d' /etc/nginx/nginx.conf");
+    nginx.answers(&nginx.b, PATIENCE, listens);
     nginx.verdict();
 }
 
