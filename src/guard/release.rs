@@ -78,23 +78,12 @@ impl Release {
 
     /// Revokes `lease` and returns whether that succeeded. Must only be called when the process tree has exited.
     pub(super) fn revoke(&mut self, lease: LeaseId) -> io::Result<bool> {
-        let revoker = self.revoker.take().map_or_else(|| self.fork(), Ok)?;
-        send(revoker.as_raw_fd(), &lease.0.to_ne_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
         let until = Instant::now() + REVOCATION;
-        loop {
-            match recv(revoker.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => return Ok(length > 0),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let left = until.saturating_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            // At most one second at a time, as the clock of `poll` stands still during suspend.
-            let step = PollTimeout::try_from(left.min(Duration::from_secs(1))).unwrap_or(PollTimeout::ZERO);
-            let _ = poll(&mut [PollFd::new(revoker.as_fd(), PollFlags::POLLIN)], step);
+        if let Some(answer) = self.revoker.take().and_then(|prepared| ask(&prepared, lease, until).ok()) {
+            return Ok(answer);
         }
+        // The prepared revoker has died, for example because memory was short while the command was being stopped.
+        ask(&self.fork()?, lease, until)
     }
 
     fn fork(&self) -> io::Result<OwnedFd> {
@@ -118,8 +107,30 @@ impl Release {
         let _ = prctl::set_name(c"await-revoker");
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         // The guard may have died before the line above.
-        if Pid::parent() == guard && (self.revoke)(self.cluster, Awaited(socket.as_fd())) {
-            let _ = send(socket.as_raw_fd(), &[1], MsgFlags::MSG_NOSIGNAL);
+        if Pid::parent() == guard {
+            let answer = u8::from((self.revoke)(self.cluster, Awaited(socket.as_fd())));
+            let _ = send(socket.as_raw_fd(), &[answer], MsgFlags::MSG_NOSIGNAL);
         }
+    }
+}
+
+/// Has the revoker revoke `lease`, and returns whether that succeeded by `until`; an error if the revoker died without an answer.
+fn ask(revoker: &OwnedFd, lease: LeaseId, until: Instant) -> io::Result<bool> {
+    send(revoker.as_raw_fd(), &lease.0.to_ne_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+    loop {
+        let mut answer = [0];
+        match recv(revoker.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => return Ok(answer == [1]),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let left = until.saturating_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // At most one second at a time, as the clock of `poll` stands still during suspend.
+        let step = PollTimeout::try_from(left.min(Duration::from_secs(1))).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut [PollFd::new(revoker.as_fd(), PollFlags::POLLIN)], step);
     }
 }

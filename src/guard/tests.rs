@@ -22,6 +22,7 @@ use nix::{
         signal::{Signal, kill},
         wait::{WaitStatus, waitpid},
     },
+    unistd::Pid,
 };
 
 use self::scene::*;
@@ -365,10 +366,7 @@ fn after_a_killed_gatekeeper_the_command_is_dead_and_the_lease_revoked() {
 /// Returns a revoker that writes what it knows before and after it learns the lease.
 fn revoker(directory: PathBuf) -> impl Fn(Option<u64>, Awaited<'_>) -> bool {
     move |cluster, awaited| {
-        let write = |name: &str, text: String| {
-            fs::write(directory.join("new"), text).expect("write");
-            fs::rename(directory.join("new"), directory.join(name)).expect("rename");
-        };
+        let write = |name: &str, text: String| write(&directory, name, &text);
         let is_dead = |name: &str| is_dead(pid_in(&directory.join(name)));
         let cluster = cluster.map_or_else(String::new, |id| id.to_string());
         write("prepared", format!("cluster {cluster}, command is dead: {}", is_dead("command")));
@@ -379,7 +377,62 @@ fn revoker(directory: PathBuf) -> impl Fn(Option<u64>, Awaited<'_>) -> bool {
     }
 }
 
-/// A revoker that hangs delays neither the stop nor the kill. A guard whose revoker has died exits.
+/// It is killed while it waits for the process tree to exit, or when it has learned the lease.
+#[test]
+fn a_revoker_that_dies_is_replaced() {
+    const NAME: &str = "a_revoker_that_dies_is_replaced";
+    if let Some(directory) = env::var_os(DIRECTORY) {
+        let directory = PathBuf::from(directory);
+        let script = format!("trap '' TERM; until test -e {}; do sleep 0.02; done", directory.join("go").display());
+        let revoke: Revoke = Box::new({
+            let directory = directory.clone();
+            move |_, awaited| {
+                let write = |name: &str, text: &str| write(&directory, name, text);
+                write("revoker", &Pid::this().to_string());
+                let Ok(Some(lease)) = crate::system::runtime::run(awaited.lease()) else { return false };
+                if env::var_os("DIES_LATE").is_some() && !directory.join("learned").exists() {
+                    write("learned", "");
+                    kill(Pid::this(), Signal::SIGKILL).expect("killed");
+                }
+                write("revoked", &format!("{lease} by {}", Pid::this()));
+                true
+            }
+        });
+        let setup = GuardSetup { revoke, stop_grace: Duration::from_secs(60), ..shell(&script) };
+        with_guard(setup, async |handle, guard| {
+            handle.order(Order::Lease(Some(LEASE)));
+            started(handle, within(60_000, 70_000)).await;
+            write(&directory, "guard", &guard.to_string());
+            rest_of_term(handle).await;
+        });
+        return;
+    }
+    for dies_late in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name);
+        let mut gatekeeper = second_run(NAME, "", directory.path());
+        gatekeeper.stdout(Stdio::null()).stderr(Stdio::null()).envs(dies_late.then_some(("DIES_LATE", "1")));
+        let mut gatekeeper = gatekeeper.spawn().expect("runs");
+        let guard = pid_in(&at("guard"));
+        gatekeeper.kill().expect("killed");
+        gatekeeper.wait().expect("reaped");
+        let revoker = pid_in(&at("revoker"));
+        if !dies_late {
+            kill(revoker, Signal::SIGKILL).expect("killed");
+            eventually("the revoker is dead", || is_dead(revoker).then_some(()));
+        }
+        assert!(!is_dead(guard) && !at("revoked").exists(), "the command runs");
+        write(directory.path(), "go", "");
+
+        let revoked = eventually("the lease revoked", || fs::read_to_string(at("revoked")).ok());
+        let other = pid_in(&at("revoker"));
+        assert_eq!(revoked, format!("2a by {other}"));
+        assert_ne!(other, revoker);
+        eventually("the guard has exited", || is_dead(guard).then_some(()));
+    }
+}
+
+/// A revoker that hangs delays neither the stop nor the kill. A guard whose revokers have died exits.
 #[test]
 fn the_command_is_ended_in_time_whatever_the_revoker_does() {
     const NAME: &str = "the_command_is_ended_in_time_whatever_the_revoker_does";

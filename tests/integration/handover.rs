@@ -2,10 +2,13 @@
 //!
 //! The lease of these instances is 15 s, so a takeover within [`Timing::SWIFT`] did not wait for it.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use harness::{Behavior, Cluster, End, Timing};
-use nix::sys::signal::Signal;
+use harness::{Behavior, Cluster, End, Timing, eventually, process};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{between, shared_world, world_on};
 
@@ -110,6 +113,26 @@ fn after_sigkill_of_the_gatekeeper_the_guard_kills_a_command_that_ignores_sigter
     world.verdict();
 }
 
+/// The guard has prepared a process that will revoke the lease. If that one is killed, too, the guard forks another one.
+#[test]
+fn after_sigkill_of_the_gatekeeper_and_of_the_revoker_the_lease_is_revoked() {
+    let world = shared_world();
+    let timing = Timing { grace: Duration::from_secs(1), ..Timing::LONG };
+    let (a, b) = crate::leader_and_standby(
+        world.candidate("a").timing(timing).behavior(Behavior::stubborn()),
+        world.candidate("b"),
+    );
+    let guard = a.guard_pid();
+    a.kill();
+    let revoker = eventually(timing.grace, "the guard has a revoker", || {
+        let is_revoker = |pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"await-revoker\n");
+        process::children(guard).into_iter().find(is_revoker).ok_or_else(|| "no such child".to_owned())
+    });
+    kill(Pid::from_raw(revoker), Signal::SIGKILL).expect("killed");
+    b.leads_within(timing.grace + Timing::SWIFT);
+    world.verdict();
+}
+
 #[test]
 fn a_standby_takes_over_at_once_after_sigkill_of_the_guard() {
     let world = shared_world();
@@ -130,7 +153,7 @@ fn a_standby_takes_over_after_the_lease_if_gatekeeper_and_guard_are_killed() {
     );
     let guard = a.guard_pid();
     a.kill();
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(guard), Signal::SIGKILL);
+    let _ = kill(Pid::from_raw(guard), Signal::SIGKILL);
     a.command_exits_within(Timing::SWIFT);
     b.leads_within(Timing::SHORT.latest_failover());
     world.verdict();
@@ -140,7 +163,7 @@ fn a_standby_takes_over_after_the_lease_if_gatekeeper_and_guard_are_killed() {
 fn a_command_killed_by_another_process_is_not_restarted() {
     let world = shared_world();
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
-    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(a.command_pid()), Signal::SIGKILL);
+    let _ = kill(Pid::from_raw(a.command_pid()), Signal::SIGKILL);
     assert_eq!(a.wait_exit(Timing::SWIFT), End::Code(137));
     b.leads_within(Timing::SWIFT);
     assert_eq!(a.lives().len(), 1);

@@ -173,6 +173,12 @@ pub(super) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     panic!("never: {what}");
 }
 
+/// Writes a file that a reader finds complete.
+pub(super) fn write(directory: &Path, name: &str, text: &str) {
+    fs::write(directory.join("new"), text).expect("write");
+    fs::rename(directory.join("new"), directory.join(name)).expect("rename");
+}
+
 pub(super) fn pid_in(file: &Path) -> Pid {
     eventually("a process id", || fs::read_to_string(file).ok()?.trim().parse().ok().map(Pid::from_raw))
 }
