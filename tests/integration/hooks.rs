@@ -2,7 +2,7 @@
 //!
 //! Both write to the journal as the command does, so the oracle finds a hook that runs beside another term.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 
 use harness::{Behavior, Candidate, End, Setup, Timing, World, eventually};
 use nix::{
@@ -112,6 +112,31 @@ fn on_stopped_runs_after_the_command_has_exited_or_was_killed() {
 }
 
 #[test]
+fn on_stopped_runs_after_a_command_that_cannot_be_started() {
+    let world = shared_world();
+    let script = world.directory().join("script");
+    fs::write(&script, "#!/nonexistent/interpreter\n").expect("a file");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+    let (end, a) = with_hooks(&world, "a").command([&script]).run();
+    assert_eq!(end, End::Code(127));
+    assert_eq!(ran(&world, "a"), BOTH);
+    assert!(a.stderr().contains("could not execute the command"), "{}", a.stderr());
+    world.verdict();
+}
+
+/// Nothing is handed over, and the next leader does not wait for it: a limit of the guarantee.
+#[test]
+fn on_stopped_runs_after_an_operator_has_revoked_the_lease() {
+    let world = shared_world();
+    let a = with_hooks(&world, "a").start();
+    a.logs("command started");
+    world.cluster().etcdctl().revoke(world.holder().lease);
+    assert_eq!(a.wait_exit(HANDOVER), End::Code(79));
+    assert_eq!(ran(&world, "a"), BOTH);
+    world.verdict();
+}
+
+#[test]
 fn on_stopped_runs_after_the_stop_grace() {
     let world = shared_world();
     let stubborn = with_hooks(&world, "a").timing(SHORT_GRACE).behavior(Behavior::stubborn());
@@ -143,6 +168,52 @@ fn on_stopped_runs_after_the_gatekeeper_was_killed_and_not_after_the_guard_was()
     let a = after(&world, with_hooks(&world, "a"), HANDOVER, |a| a.signal_guard(Signal::SIGKILL));
     assert_eq!(a.wait_exit(Timing::START), End::Code(70));
     assert_eq!(ran(&world, "a"), ["on-elected"]);
+    world.verdict();
+}
+
+#[test]
+fn on_stopped_runs_after_the_gatekeeper_was_killed_during_on_elected() {
+    let world = shared_world();
+    let runs_on = hook(&world, "on-elected", &Behavior::default());
+    let a = with_hooks(&world, "a").set("ON_ELECTED", runs_on).start();
+    a.leads();
+    let b = with_hooks(&world, "b").start();
+    b.waits();
+    a.kill();
+    b.leads_within(HANDOVER);
+    assert_eq!(ran(&world, "a"), BOTH);
+    assert!(!a.stderr().contains("command started"), "{}", a.stderr());
+    world.verdict();
+}
+
+#[test]
+fn on_stopped_does_not_run_after_the_guard_was_frozen_or_both_were_killed() {
+    let both: fn(&Candidate) = |a| {
+        let guard = a.guard_pid();
+        // So that it does nothing between the two kills.
+        a.signal_guard(Signal::SIGSTOP);
+        a.kill();
+        let _ = kill(Pid::from_raw(guard), Signal::SIGKILL);
+    };
+    for ending in [|a: &Candidate| a.signal_guard(Signal::SIGSTOP), both] {
+        let world = shared_world();
+        after(&world, with_hooks(&world, "a").timing(Timing::SHORT), Timing::SHORT.latest_failover(), ending);
+        assert_eq!(ran(&world, "a"), BOTH[..1]);
+        world.verdict();
+    }
+}
+
+/// It is killed with its guard, and leadership is not given up before.
+#[test]
+fn an_on_stopped_whose_guard_is_killed_is_dead_before_the_next_leader_starts() {
+    let world = shared_world();
+    let runs_on = hook(&world, "on-stopped", &Behavior { children: 1, daemon: true, ..Behavior::stubborn() });
+    let a = after(&world, with_hooks(&world, "a").set("ON_STOPPED", runs_on), HANDOVER, |a| {
+        a.terminate();
+        has_run(&world, "a", &BOTH);
+        a.signal_guard(Signal::SIGKILL);
+    });
+    a.wait_exit(Timing::START);
     world.verdict();
 }
 

@@ -19,7 +19,7 @@ const ON_SUITES: [&str; 2] = ["packages", "systemd"];
 
 /// Lists how the names of those tests begin whose result does not depend on the version of systemd or dpkg: they test the lease,
 /// the guard, or scripts that other tests run on each suite. With `--differing` they run on the first suite only.
-const SAME_EVERYWHERE: [&str; 13] = [
+const SAME_EVERYWHERE: [&str; 14] = [
     "a_command_is_split_into_words",
     "a_command_that_ignores_sigterm",
     "a_host_paused_for",
@@ -33,6 +33,7 @@ const SAME_EVERYWHERE: [&str; 13] = [
     "installation_and_upgrade_do_not_stop_a_leader",
     "on_a_stop_the_command_receives_only",
     "removal_without_etcd",
+    "the_configuration_of_nginx",
 ];
 
 /// The programs and files that this machine needs, with their Debian packages.
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn what_differing_leaves_to_one_suite_are_tests() {
         let folder = tools::root().join("tests/machines");
-        let files = ["systemd.rs", "packages/reload.rs", "packages/removal.rs"];
+        let files = ["systemd.rs", "systemd/services.rs", "packages/reload.rs", "packages/removal.rs"];
         let read = |file| fs::read_to_string(folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let sources = files.map(read).concat();
         for test in SAME_EVERYWHERE {
