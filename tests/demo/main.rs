@@ -27,8 +27,15 @@ fn main() -> ExitCode {
     println!("Starting three members of etcd, with TLS …");
     let world = World::new(Cluster::shared(), Path::new(env!("CARGO_BIN_EXE_etcd-await-election")));
     let proxies: Vec<_> = world.cluster().members().iter().map(Proxy::of).collect();
-    let start = |name: &str| world.candidate(name).timing(TIMING).start();
-    let stage = Stage::new();
+    let notes = world.directory().join("hooks");
+    let instance = |name: &str| {
+        ["ON_ELECTED", "ON_STOPPED"].into_iter().fold(world.candidate(name).timing(TIMING), |instance, hook| {
+            let note = format!("{name} runs {hook} (token $ETCD_AWAIT_ELECTION_FENCING_TOKEN)");
+            instance.set(hook, format!("sh -c 'echo \"{note}\" >>{}'", notes.display()))
+        })
+    };
+    let start = |name: &str| instance(name).start();
+    let stage = Stage::new(&notes);
 
     stage.announce("three instances start: one becomes the leader, the others wait in the queue");
     let anna = start("anna");
@@ -37,7 +44,7 @@ fn main() -> ExitCode {
     let bert = start("bert");
     stage.follow(&bert);
     bert.waits();
-    let cleo = world.candidate("cleo").timing(TIMING).via(&proxies).start();
+    let cleo = instance("cleo").via(&proxies).start();
     stage.follow(&cleo);
     cleo.waits();
     stage.pause();

@@ -1,9 +1,10 @@
-//! The output of the demo: a line whenever the state of an instance changes.
+//! The output of the demo: a line whenever the state of an instance changes or a hook runs.
 
 use std::{
     collections::BTreeMap,
     fs,
     io::{IsTerminal as _, stdout},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,14 +26,21 @@ pub(crate) struct Stage {
 
 struct Shared {
     begun: Instant,
+    /// The file to which hooks append lines.
+    notes: PathBuf,
     cast: Mutex<BTreeMap<String, Arc<Candidate>>>,
     closed: AtomicBool,
 }
 
 impl Stage {
-    /// Creates a stage without instances.
-    pub(crate) fn new() -> Self {
-        let shared = Arc::new(Shared { begun: Instant::now(), cast: Mutex::default(), closed: AtomicBool::new(false) });
+    /// Creates a stage without instances, which shows the lines of the file `notes`.
+    pub(crate) fn new(notes: &Path) -> Self {
+        let shared = Arc::new(Shared {
+            begun: Instant::now(),
+            notes: notes.to_owned(),
+            cast: Mutex::default(),
+            closed: AtomicBool::new(false),
+        });
         let watcher = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.watch()
@@ -69,12 +77,21 @@ impl Shared {
     }
 
     fn watch(&self) {
-        let mut shown = String::new();
-        while !self.closed.load(Ordering::Relaxed) {
+        let (mut shown, mut noted) = (String::new(), 0);
+        loop {
+            let is_last = self.closed.load(Ordering::Relaxed);
             let now = self.states();
+            let notes = fs::read_to_string(&self.notes).unwrap_or_default();
+            for note in notes.lines().skip(noted) {
+                println!("{}    {note}", self.time());
+            }
+            noted = notes.lines().count();
             if now != shown {
                 println!("{}    {now}", self.time());
                 shown = now;
+            }
+            if is_last {
+                return;
             }
             thread::sleep(Duration::from_millis(10));
         }
