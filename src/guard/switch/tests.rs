@@ -266,6 +266,16 @@ fn cleaning() -> Switch {
     switch
 }
 
+/// What a hook costs where it is not set.
+#[test]
+fn without_hooks_a_term_has_one_program_and_no_further_report() {
+    let mut switch = running();
+    let end = CommandEnd::Exited(3);
+    assert_eq!(switch.on(Event::MainEnded(end), at(2)), [Action::StopTree, report(Report::Ended(end))]);
+    assert_eq!(switch.on(Event::TreeExited, at(3)), [report(Report::TreeExited(end))]);
+    assert!(!switch.is_busy() && switch.next_wake().is_none());
+}
+
 #[test]
 fn hooks_run_before_and_after_the_command_and_the_tree_has_exited_after_the_last() {
     let mut switch = cleaning();
