@@ -50,7 +50,7 @@ pub(crate) struct Field {
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// The time from the queue entry until its watch is open and synchronized: etcd looks for lagging watches ten times a
 /// second.
-const SETTLE: Duration = Duration::from_millis(300);
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
 
 impl Field {
     /// Creates a new lock.

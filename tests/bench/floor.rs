@@ -7,17 +7,21 @@ use etcd_client::{
     WatchOptions, WatchStream,
 };
 use harness::{Cluster, journal::now, scratch::Scratch};
-use tokio::{runtime::Runtime, time::timeout};
+use tokio::{
+    runtime::Runtime,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    contestant::{execute, probe_program},
+    contestant::{SETTLE, execute, probe_program},
     wait::{Failure, ms},
 };
 
 /// Two clients, connected to the first member, which the program also prefers.
 pub(crate) struct Floor {
     runtime: Runtime,
-    endpoint: String,
+    /// The first member, and the one that makes a majority with it.
+    endpoints: [String; 2],
     tls: TlsOptions,
     giver: Client,
     taker: Client,
@@ -30,16 +34,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 impl Floor {
     pub(crate) fn new(cluster: &Cluster) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(said)?;
-        let endpoint = cluster.member(0).endpoint();
+        let endpoints = [0, 1].map(|member| cluster.member(member).endpoint());
         let certificates = cluster.certificates();
         let read = |path: &std::path::Path| fs::read(path).map_err(said);
         let client = &certificates.client;
         let tls = TlsOptions::new()
             .ca_certificate(Certificate::from_pem(read(&certificates.ca)?))
             .identity(Identity::from_pem(read(&client.cert)?, read(&client.key)?));
-        let connect = || runtime.block_on(connect(&endpoint, &tls));
+        let connect = || runtime.block_on(connect(&endpoints[0], &tls));
         let (giver, taker) = (connect()?, connect()?);
-        Ok(Self { runtime, endpoint, tls, giver, taker, probes: Scratch::new("floor") })
+        Ok(Self { runtime, endpoints, tls, giver, taker, probes: Scratch::new("floor") })
     }
 
     /// Returns the number of keys with a prefix.
@@ -49,12 +53,18 @@ impl Floor {
         Ok(runtime.block_on(within(giver.get(prefix, Some(options))))?.count())
     }
 
-    /// Connects, grants a lease, creates a key and executes the command; returns the milliseconds.
-    pub(crate) fn start(&mut self, key: &str) -> Result<f64, Failure> {
+    /// Connects, grants a lease, creates a key and executes the command; returns the milliseconds. With `vote`, it first asks a
+    /// majority of the members which cluster they belong to, as the program does.
+    pub(crate) fn start(&mut self, key: &str, vote: bool) -> Result<f64, Failure> {
         let begun = now();
-        let Self { runtime, endpoint, tls, probes, .. } = self;
+        let Self { runtime, endpoints, tls, probes, .. } = self;
         let (mut client, lease) = runtime.block_on(async {
-            let mut client = connect(endpoint, tls).await?;
+            let mut client = if vote {
+                let (first, second) = tokio::join!(asked(&endpoints[0], tls), asked(&endpoints[1], tls));
+                second.and(first)?
+            } else {
+                connect(&endpoints[0], tls).await?
+            };
             let lease = within(client.lease_grant(15, None)).await?.id();
             create(&mut client, key, lease).await?;
             Ok::<_, Failure>((client, lease))
@@ -65,13 +75,14 @@ impl Floor {
     }
 
     /// One client deletes a key; the other one sees it in its watch, creates it and executes the command. Returns the
-    /// milliseconds.
+    /// milliseconds. Both, and etcd, are idle before, as while instances wait: right after another request all are faster.
     pub(crate) fn hand_over(&mut self, key: &str) -> Result<f64, Failure> {
         let Self { runtime, giver, taker, probes, .. } = self;
         let (begun, lease) = runtime.block_on(async {
             let lease = within(taker.lease_grant(15, None)).await?.id();
             create(giver, key, 0).await?;
             let mut watch = watch(taker, key).await?;
+            sleep(SETTLE).await;
             let begun = now();
             // The second client does not wait for the response of the first one.
             let (deleted, taken) = tokio::join!(within(giver.delete(key, None)), async {
@@ -89,6 +100,13 @@ impl Floor {
 
 async fn connect(endpoint: &str, tls: &TlsOptions) -> Result<Client, Failure> {
     within(Client::connect([endpoint], Some(ConnectOptions::new().with_tls(tls.clone())))).await
+}
+
+/// Connects, and asks for the cluster.
+async fn asked(endpoint: &str, tls: &TlsOptions) -> Result<Client, Failure> {
+    let mut client = connect(endpoint, tls).await?;
+    within(client.status()).await?;
+    Ok(client)
 }
 
 /// Creates a key that must not exist.

@@ -76,6 +76,7 @@ fn bench(options: &Options) -> Result<(), Failure> {
     for part in options.times() {
         cases.push(match part {
             "start" => times::start(&cluster, &mut floor, runs),
+            "vote" => times::start_after_vote(&cluster, &mut floor, runs),
             "exit" => times::hand_over(&cluster, &mut floor, runs, Ending::Exit),
             "sigterm" => times::hand_over(&cluster, &mut floor, runs, Ending::Terminate),
             "killed" => times::killed(&cluster, &mut floor, few),

@@ -7,13 +7,13 @@ use crate::wait::Failure;
 const USAGE: &str = "\
 cargo xtask bench [OPTION …]
   --runs N              how often each time is taken (25); what waits for a lease, a fifth of it
-  --parts A,B           only these of: start exit sigterm killed cut-off force pass-through stages fleet
+  --parts A,B           only these of: start vote exit sigterm killed cut-off force pass-through stages fleet
   --waiting A,B         how many wait in the fleets (1,10,50,100)
   --waiting-etcdctl N   the largest fleet of etcdctl lock: its processes are large (50)
   --publish             write the tables to docs/benchmarks.md and the plot to docs/benchmarks.svg";
 
 /// The parts that are times, in the order in which they are taken.
-const TIMES: [&str; 7] = ["pass-through", "start", "exit", "sigterm", "killed", "cut-off", "force"];
+const TIMES: [&str; 8] = ["pass-through", "start", "vote", "exit", "sigterm", "killed", "cut-off", "force"];
 
 /// The options of the bench.
 #[derive(Debug)]

@@ -17,23 +17,36 @@ const ALL: [Contestant; 3] = [Contestant::Program, Contestant::Etcdctl, Contesta
 /// The lease of runs that wait for its expiry.
 const SHORT: Timing = Timing::SHORT;
 
+const TO_COMMAND: &str = "executed → the command's first instruction";
+
 /// Measures the time from the execution to the command's first instruction, with a free lock.
 pub(crate) fn start(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
-    let mut fields = Fields::new(cluster, Timing::LONG);
-    let mut number = 0;
-    let case = Case::new("start", "Start", "executed → the command's first instruction", &ALL)
+    let case = Case::new("start", "Start", TO_COMMAND, &ALL)
         .note(Contestant::Bare, "connect, grant, create the key, execute")
-        .goals(&[Goal::Times(Contestant::Etcdctl, 0.6)])
-        .run(runs, |contestant| {
-            number += 1;
-            let Some(field) = fields.of(contestant) else { return floor.start(&format!("bare/start/{number}")) };
-            field.next_lock();
-            let instance = field.start();
-            let started = instance.started()?;
-            instance.terminate();
-            instance.gone()?;
-            Ok(ms(instance.begun, started))
-        });
+        .goals(&[Goal::Times(Contestant::Etcdctl, 0.6), Goal::Times(Contestant::Bare, 1.4)]);
+    run_starts(case, cluster, floor, runs, false)
+}
+
+/// Measures the same beside a minimal client that asks a majority of the members for their cluster, as the program does.
+pub(crate) fn start_after_vote(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize) -> Case {
+    let case = Case::new("vote", "Start, bare with a vote", TO_COMMAND, &[Contestant::Program, Contestant::Bare])
+        .note(Contestant::Bare, "connect to two members, ask both for their cluster, grant, create the key, execute");
+    run_starts(case, cluster, floor, runs, true)
+}
+
+fn run_starts(case: Case, cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, vote: bool) -> Case {
+    let mut fields = Fields::new(cluster, Timing::LONG);
+    let (key, mut number) = (case.key, 0);
+    let case = case.run(runs, |contestant| {
+        number += 1;
+        let Some(field) = fields.of(contestant) else { return floor.start(&format!("bare/{key}/{number}"), vote) };
+        field.next_lock();
+        let instance = field.start();
+        let started = instance.started()?;
+        instance.terminate();
+        instance.gone()?;
+        Ok(ms(instance.begun, started))
+    });
     fields.close();
     case
 }
@@ -51,7 +64,7 @@ pub(crate) fn hand_over(cluster: &Arc<Cluster>, floor: &mut Floor, runs: usize, 
         Ending::Exit => ("exit", "Handover after exit"),
         Ending::Terminate => ("sigterm", "Handover after SIGTERM"),
     };
-    let goals = [Goal::Times(Contestant::Etcdctl, 1.0), Goal::Times(Contestant::Bare, 2.0)];
+    let goals = [Goal::Times(Contestant::Etcdctl, 1.0), Goal::Times(Contestant::Bare, 1.0)];
     let mut pairs = [Pair::new(cluster, Contestant::Program), Pair::new(cluster, Contestant::Etcdctl)];
     let mut number = 0;
     let case = Case::new(key, title, "the command's last instruction → the next one's first", &ALL)
