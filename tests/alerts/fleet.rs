@@ -2,13 +2,17 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use harness::{Candidate, Cluster, Timing, World, eventually};
+use harness::{Candidate, Cluster, Proxy, Timing, World, eventually};
 
 use crate::prometheus::Prometheus;
+
+/// Also on a loaded machine, no leader loses leadership.
+const TIMING: Timing = Timing::MEDIUM;
 
 const NOBODY_LEADS: &str = "EtcdAwaitElectionNobodyLeads";
 const NOT_READY: &str = "EtcdAwaitElectionStandbyNotReady";
 const FLAPS: &str = "EtcdAwaitElectionLeadershipFlaps";
+const LATE: &str = "EtcdAwaitElectionRenewalsLate";
 const TWO_LEAD: &str = "EtcdAwaitElectionMoreThanOneLeads";
 const NOT_SEEN: &str = "EtcdAwaitElectionLeaderNotSeen";
 const ENDS_SOON: &str = "EtcdAwaitElectionCertificateEndsSoon";
@@ -23,7 +27,7 @@ fn world() -> World {
 /// Returns the instance whose command runs.
 #[track_caller]
 fn leader(fleet: &[Arc<Candidate>]) -> &Candidate {
-    eventually(Timing::START + Timing::SHORT.latest_failover_with_election(), "an instance leads", || {
+    eventually(Timing::START + TIMING.latest_failover_with_election(), "an instance leads", || {
         let leader = fleet.iter().find(|candidate| candidate.end().is_none() && !candidate.living().is_empty());
         leader.map(AsRef::as_ref).ok_or_else(|| "none".to_owned())
     })
@@ -32,8 +36,7 @@ fn leader(fleet: &[Arc<Candidate>]) -> &Candidate {
 #[test]
 fn a_dead_leader_without_etcd_and_flapping_leadership() {
     let world = world();
-    let fleet: Vec<_> =
-        (0..6).map(|number| world.candidate(&number.to_string()).timing(Timing::SHORT).start()).collect();
+    let fleet: Vec<_> = (0..6).map(|number| world.candidate(&number.to_string()).timing(TIMING).start()).collect();
     let everyone: Vec<&Candidate> = fleet.iter().map(AsRef::as_ref).collect();
     let prometheus = Prometheus::start(world.directory());
     prometheus.scrape(&everyone);
@@ -65,7 +68,8 @@ fn a_dead_leader_without_etcd_and_flapping_leadership() {
     for _ in 0..4 {
         let leader = leader(&fleet);
         let token = leader.leads();
-        prometheus.sees(&format!("etcd_await_election_fencing_token == {token}"));
+        // A token that no rule has recorded is no change.
+        prometheus.sees(&format!("job_lock:etcd_await_election_fencing_token:max == {token}"));
         leader.terminate();
         leader.wait_exit(Timing::START);
     }
@@ -115,6 +119,22 @@ fn a_pause() {
     world.cluster().etcdctl().must(&["del", &key]);
     b.leads();
     prometheus.clears(PAUSED);
+    world.verdict();
+}
+
+#[test]
+fn late_renewals() {
+    let world = world();
+    let proxies = world.proxies();
+    let a = world.candidate("a").timing(TIMING).via(&proxies).start();
+    a.leads();
+    let prometheus = Prometheus::start(world.directory());
+    prometheus.scrape(&[&a]);
+    prometheus.is_quiet(1);
+    proxies.iter().for_each(|proxy| proxy.delay(TIMING.retry));
+    prometheus.fires(LATE);
+    proxies.iter().for_each(Proxy::heal);
+    prometheus.clears(LATE);
     world.verdict();
 }
 

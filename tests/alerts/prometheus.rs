@@ -12,7 +12,7 @@ use harness::{Candidate, Process, address::Address, eventually};
 
 const PORT: u16 = 28_090;
 /// The limit for an alert: a few scrapes and evaluations, or the longest window of a shortened rule.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running Prometheus that scrapes instances and evaluates the rules that ship, with shorter times.
 pub(super) struct Prometheus {
@@ -130,7 +130,7 @@ impl Prometheus {
 fn shortened(rules: &str) -> String {
     let line = |line: &str| match line.split_once("for: ") {
         Some((indent, time)) if indent.trim().is_empty() && time.ends_with(['m', 'h']) => format!("{indent}for: 1s\n"),
-        _ => format!("{}\n", line.replace("[15m]", "[20s]").replace("[5m]", "[20s]")),
+        _ => format!("{}\n", line.replace("[15m]", "[30s]").replace("[5m]", "[20s]")),
     };
     let shortened: String = rules.lines().map(line).collect();
     for left in ["m]", "h]", "m\n", "h\n"] {

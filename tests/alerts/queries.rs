@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{prometheus, read};
 
 /// The words of queries that are not names of metrics.
-const WORDS: [&str; 16] = [
+const WORDS: [&str; 17] = [
     "and",
     "by",
     "changes",
@@ -19,6 +19,7 @@ const WORDS: [&str; 16] = [
     "max",
     "min",
     "on",
+    "or",
     "rate",
     "sum",
     "time",
