@@ -107,15 +107,24 @@ fn a_pause() {
     a.leads();
     let b = world.candidate("b").start();
     b.waits();
+    let proxies = world.proxies();
+    let c = world.candidate("c").timing(TIMING).via(&proxies).start();
+    c.waits();
     let prometheus = Prometheus::start(world.directory());
-    prometheus.scrape(&[&a, &b]);
-    prometheus.is_quiet(2);
+    prometheus.scrape(&[&a, &b, &c]);
+    prometheus.is_quiet(3);
     let key = format!("{}/~pause", world.lock());
     world.cluster().etcdctl().put(key.as_bytes(), b"{\"until\":4102444800}", None);
     prometheus.fires(PAUSED);
+    // What c reads last is that the lock is paused.
+    c.logs("paused until");
+    proxies.iter().for_each(Proxy::black_hole);
+    prometheus.fires(NOT_READY);
     a.terminate();
     prometheus.sees("count_over_time((job_lock:etcd_await_election_leaders:sum == 0)[10s:500ms]) > 6");
-    assert_eq!(prometheus.firing(), Ok(vec![PAUSED.to_owned()]));
+    let mut firing = prometheus.firing().expect("Prometheus answers");
+    firing.sort();
+    assert_eq!(firing, [PAUSED, NOT_READY]);
     world.cluster().etcdctl().must(&["del", &key]);
     b.leads();
     prometheus.clears(PAUSED);
