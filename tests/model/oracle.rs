@@ -38,6 +38,8 @@ pub(crate) struct Oracle {
     token: Cell<i64>,
     /// Terms with a token up to this one have lost leadership, also those that have not started their command yet.
     deposed: Cell<i64>,
+    /// The priorities that an operator has deleted, by the end of their keys: a handover may have been decided before.
+    deleted_priorities: RefCell<BTreeMap<String, i32>>,
     terms: Cell<u64>,
     /// The number of stop signals to commands.
     stops: Cell<u64>,
@@ -53,6 +55,7 @@ impl Oracle {
             running: RefCell::default(),
             token: Cell::new(0),
             deposed: Cell::new(0),
+            deleted_priorities: RefCell::default(),
             terms: Cell::new(0),
             stops: Cell::new(0),
             started: RefCell::default(),
@@ -101,8 +104,11 @@ impl Oracle {
         self.running.borrow_mut().remove(name);
     }
 
-    /// An operator deletes a key on which the present leadership depends.
-    pub(crate) fn depose(&self, revision: i64) {
+    /// An operator deletes a key, on which the present leadership may depend.
+    pub(crate) fn depose(&self, deleted: Option<&KeyValue>, revision: i64) {
+        if let Some((kv, at)) = deleted.and_then(|kv| Some((kv, name_of(kv).find("/~priority/")?))) {
+            self.deleted_priorities.borrow_mut().insert(name_of(kv).split_off(at), number_in(kv));
+        }
         self.deposed.set(revision);
         self.running.borrow_mut().values_mut().for_each(|running| running.deposed = true);
     }
@@ -112,9 +118,8 @@ impl Oracle {
     pub(crate) fn handed_over(&self, before: &[KeyValue], then: &[Op]) {
         let put = |kv: &&KeyValue| then.iter().any(|op| matches!(op, Op::Put(key, ..) if *key == kv.key));
         let heir = then.iter().find_map(|op| if let Op::Put(_, _, lease) = op { Some(*lease) } else { None });
-        let name = |kv: &KeyValue| String::from_utf8_lossy(&kv.key).into_owned();
         let is_entry = |kv: &&KeyValue| {
-            let (name, lease) = (name(kv), kv.lease.map(|lease| lease.to_string()).unwrap_or_default());
+            let (name, lease) = (name_of(kv), kv.lease.map(|lease| lease.to_string()).unwrap_or_default());
             kv.lease.is_some()
                 && (name.contains("/~entry/")
                     || name.rsplit_once('/').is_some_and(|(_, hex)| hex == lease && !name.contains('~')))
@@ -127,17 +132,20 @@ impl Oracle {
         let old: Option<LeaseId> = queue[place].lease;
         // It may be a late copy of its own join.
         let others = queue[place..].iter().filter(|entry| entry.lease != old);
-        let priority = |entry: &KeyValue| {
+        let deleted = self.deleted_priorities.borrow();
+        let priority = |entry: &KeyValue, before_deletion: bool| {
             let key = format!("/~priority/{}", entry.lease.map(|lease| lease.to_string()).unwrap_or_default());
-            let kv = before.iter().find(|kv| name(kv).ends_with(&key));
-            kv.map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse::<i32>().expect("a number"))
+            let present = before.iter().find(|kv| name_of(kv).ends_with(&key)).map(number_in);
+            present.or_else(|| deleted.get(&key).copied().filter(|_| before_deletion)).unwrap_or(0)
         };
         // The highest priority before any other etcd client, and of these the oldest.
-        let standbys: Vec<_> = others.take_while(|entry| name(entry).contains("/~entry/")).collect();
-        let next = standbys.iter().rev().max_by_key(|entry| priority(entry));
-        let is_next = next.is_some_and(|next| next.lease == Some(heir));
+        let standbys: Vec<_> = others.take_while(|entry| name_of(entry).contains("/~entry/")).collect();
+        let is_next = [false, true].into_iter().any(|before_deletion| {
+            let next = standbys.iter().rev().max_by_key(|entry| priority(entry, before_deletion));
+            next.is_some_and(|next| next.lease == Some(heir))
+        });
         let asks = |kv: &KeyValue| {
-            let (name, old) = (name(kv), old.map(|old| old.to_string()).unwrap_or_default());
+            let (name, old) = (name_of(kv), old.map(|old| old.to_string()).unwrap_or_default());
             name.ends_with(&format!("/~force/{heir}")) || name.ends_with(&format!("/~resign/{old}/{heir}"))
         };
         if !is_next && !before.iter().any(asks) {
@@ -177,6 +185,14 @@ impl Oracle {
     pub(crate) fn violation(&self) -> Option<String> {
         self.violation.borrow().clone()
     }
+}
+
+fn name_of(kv: &KeyValue) -> String {
+    String::from_utf8_lossy(&kv.key).into_owned()
+}
+
+fn number_in(kv: &KeyValue) -> i32 {
+    String::from_utf8_lossy(&kv.value).parse().expect("a number")
 }
 
 /// Formats a change in etcd.

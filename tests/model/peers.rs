@@ -180,7 +180,8 @@ pub(crate) fn operator(world: &Rc<World>) {
             let key = if world.sim.chance(50) { config.lock.holder() } else { world.sim.pick(&keys).clone() };
             world.sim.log(|| format!("       operator deletes {}", String::from_utf8_lossy(&key)));
             let revision = world.net.etcd().revision;
-            world.oracle.depose(revision);
+            let deleted = world.net.etcd().keys().find(|kv| kv.key == key).cloned();
+            world.oracle.depose(deleted.as_ref(), revision);
             let delete = Txn { when: vec![], then: vec![Op::Delete(key)], otherwise: None };
             let _ = world.net.change(|etcd| etcd.commit(&delete));
         }
