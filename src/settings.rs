@@ -223,21 +223,22 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
     };
     sources.require(&sources.verb(), sources.missing(needed))?;
     let args: CtlArgs = sources.values()?;
+    let quiet = |log| LogConfig::of_one_result(log, sources);
     let mut one_lock = |args: OneLockArgs| -> Result<_, StartError> {
         let etcd = EtcdConfig::new(args.etcd, sources, &mut remarks)?;
-        Ok((OneLock { lock: args.lock.lock_name, etcd, json: args.json }, LogConfig::new(args.log)))
+        Ok((OneLock { lock: args.lock.lock_name, etcd, json: args.json }, quiet(args.log)))
     };
     let (mode, log) = match args.verb {
         Verb::Show(show) => {
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
             (
                 Mode::Show { lock: show.lock.lock_name, etcd, json: show.json, watch: show.watch },
-                LogConfig::new(show.log),
+                if show.watch { LogConfig::new(show.log) } else { quiet(show.log) },
             )
         }
         Verb::List(list) => {
             let etcd = EtcdConfig::new(list.etcd, sources, &mut remarks)?;
-            (Mode::List { prefix: list.prefix, etcd, json: list.json }, LogConfig::new(list.log))
+            (Mode::List { prefix: list.prefix, etcd, json: list.json }, quiet(list.log))
         }
         Verb::Pause { length, reason, one } => {
             let (one, log) = one_lock(*one)?;
@@ -252,10 +253,10 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
             (Mode::Resign { one, to, timeout }, log)
         }
         Verb::Healthcheck { status, log, .. } => match status.status_endpoint {
-            Some(endpoint) => (Mode::HealthCheck(endpoint), LogConfig::new(log)),
+            Some(endpoint) => (Mode::HealthCheck(endpoint), quiet(log)),
             None => return Err(sources.refuse("status_endpoint", "it is missing")),
         },
-        Verb::Install { folder, json, log } => (Mode::Install { folder, json }, LogConfig::new(log)),
+        Verb::Install { folder, json, log } => (Mode::Install { folder, json }, quiet(log)),
         Verb::Pages { folder } => (Mode::Pages(folder), LogConfig::default()),
     };
     Ok(Invocation { mode, log, remarks })

@@ -232,7 +232,8 @@ pub(super) struct StatusArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(super) struct LogArgs {
-    /// Log level: off, error, warn, info, debug or trace; or a list of target=level, separated by commas.
+    /// Log level: off, error, warn, info, debug or trace; or a list of target=level, separated by commas. If unset, the operator
+    /// commands log warnings only, except ctl show --watch.
     #[arg(
         long, env = "ETCD_AWAIT_ELECTION_LOG", value_name = "FILTER", default_value = "warn,etcd_await_election=info",
         value_parser = quoted(values::filter)
@@ -259,13 +260,13 @@ pub(super) enum Verb {
     /// Print the locks that have instances of this program, with the leader and the number of those that wait. A lock that is used only by
     /// the Go tool or by other etcd clients cannot be told from their other keys, and is not listed.
     List(Box<ListArgs>),
-    /// Keep every instance from becoming leader for some time. The command of the leader goes on; if it ends, no other starts.
+    /// Keep every instance from becoming leader for some time. The command of the leader goes on; if it ends, no other one is started.
     Pause {
-        /// How long, such as 90s, 30m, 2h or 1d; at most 7d. A longer pause replaces a shorter one.
+        /// How long the pause lasts: 90s, 30m, 2h or 1d; at most 7d. A longer pause replaces a shorter one.
         #[arg(long = "for", value_name = "TIME", value_parser = quoted(values::pause_length))]
         length: Duration,
 
-        /// Why, for the log and the status of all instances.
+        /// The reason, which the logs and the status of all instances show.
         #[arg(long, value_name = "TEXT", value_parser = quoted(values::reason))]
         reason: Option<String>,
 
@@ -400,13 +401,14 @@ pub fn definition() -> Command {
     presented(definition.next_line_help(true).after_help(exit_codes_help()))
 }
 
-/// Returns the own arguments of an operator command, such as `[NAME] [--json]`. Settings are listed elsewhere.
+/// Returns the own arguments of an operator command, such as `--for TIME [--json]`. Settings are listed elsewhere.
 #[must_use]
 pub fn synopsis(verb: &Command) -> String {
     let own = verb.get_arguments().filter(|arg| arg.get_env().is_none());
     own.map(|arg| {
         let value = arg.get_value_names().and_then(|names| names.first()).filter(|_| arg.get_action().takes_values());
         match (arg.get_long(), value) {
+            (Some(flag), Some(value)) if arg.is_required_set() => format!(" --{flag} {value}"),
             (Some(flag), Some(value)) => format!(" [--{flag} {value}]"),
             (Some(flag), None) => format!(" [--{flag}]"),
             (None, Some(value)) if arg.is_required_set() => format!(" {value}"),

@@ -78,6 +78,14 @@ impl LogConfig {
     pub(super) fn new(args: LogArgs) -> Self {
         Self { filter: without_dns(args.log), format: args.log_format }
     }
+
+    /// Returns the configuration of a command that prints one result: an operator asks for more if he needs it.
+    pub(super) fn of_one_result(mut args: LogArgs, sources: &Sources) -> Self {
+        if !sources.is_given("log") {
+            args.log = Targets::new().with_default(LevelFilter::WARN);
+        }
+        Self::new(args)
+    }
 }
 
 /// Leaves out what hickory says about each odd packet and each line of `resolv.conf` that it does not know: it would say so in every
