@@ -32,7 +32,7 @@ use crate::{
         text::escaped,
         timing::show,
     },
-    election::{operator, view::View},
+    election::{keys::Request, operator, view::View},
     etcd::{Endpoint, pages::read_lock, store::Store as _},
     settings::OneLock,
     system::clock::BootClock,
@@ -100,8 +100,9 @@ enum End {
 
 /// Makes the request, or finds the same request of another operator.
 async fn make(lock: &LockName, client: &Client, to: Option<&str>) -> Result<Result<Handover, String>, StoreError> {
+    let mut sent = None;
     loop {
-        let view = read(lock, client).await?;
+        let view = read(lock, client, sent).await?;
         let choice = match choose(&view, to) {
             Ok(choice) => choice,
             Err(why) => return Ok(Err(why)),
@@ -114,6 +115,7 @@ async fn make(lock: &LockName, client: &Client, to: Option<&str>) -> Result<Resu
         if let Some(revision) = view.request(choice.request).map(|key| key.mod_revision) {
             return made(choice, revision);
         }
+        sent = Some(choice.request);
         let txn = operator::request(lock, &choice.holder, &choice.standby, choice.request);
         match client.commit(&txn).await {
             Ok(kv::Outcome::Then(revision)) => return made(choice, revision),
@@ -126,10 +128,11 @@ async fn make(lock: &LockName, client: &Client, to: Option<&str>) -> Result<Resu
     }
 }
 
-/// Reads the lock with all requests.
-async fn read(lock: &LockName, client: &Client) -> Result<View, StoreError> {
-    let requests = lock.requests().map(Get::names);
-    let read = async |store: &Endpoint| read_lock(lock, &requests, async |gets: &[Get]| store.read(gets).await).await;
+/// Reads the lock with the first requests, and with this one in any case.
+async fn read(lock: &LockName, client: &Client, request: Option<Request>) -> Result<View, StoreError> {
+    let mut also = lock.requests().map(Get::names).to_vec();
+    also.extend(request.map(|request| Get { values: false, ..Get::key(lock.request(request)) }));
+    let read = async |store: &Endpoint| read_lock(lock, &also, async |gets: &[Get]| store.read(gets).await).await;
     Ok(View::new(lock, client.hedged(read).await?))
 }
 
@@ -161,7 +164,7 @@ impl Handover {
         loop {
             let mut revision = self.revision;
             // etcd may deny access for some time; the timeout is the end.
-            if let Ok(view) = read(&self.lock, client).await {
+            if let Ok(view) = read(&self.lock, client, Some(self.choice.request)).await {
                 if let Some(outcome) = judge(&view, &self.choice) {
                     return (outcome, seen.saturating_since(self.begun));
                 }
@@ -196,7 +199,7 @@ impl Handover {
         let withdrawn = async {
             loop {
                 let answer = client.commit(&operator::delete(&self.key, self.revision)).await;
-                if let Ok(view) = read(&self.lock, client).await
+                if let Ok(view) = read(&self.lock, client, Some(self.choice.request)).await
                     && answer.is_ok()
                 {
                     break after_withdrawal(&view, &self.choice);
@@ -217,11 +220,18 @@ impl Handover {
         took: Duration,
         end: Option<End>,
     ) -> Result<Exit, StartError> {
-        let is_moved = |by_standby: bool| by_standby || !self.is_named;
+        if end.is_none() && !matches!(outcome, Outcome::Led { by_standby: true, .. }) {
+            // What is left of the request would be obeyed after the pause, or stay as long as the standby.
+            let _ = self.withdraw(client).await;
+        }
         let (from, standby) = (self.from(), self.standby());
         let why = match outcome {
-            Outcome::Led { identity, token, by_standby } if is_moved(by_standby) => {
-                return self.succeed(one, &identity, token, took);
+            Outcome::Led { identity, token, by_standby: true } => {
+                return self.succeed(one, "handed over", &identity, token, took);
+            }
+            // An older request was served, or the leader was lost.
+            Outcome::Led { identity, token, .. } if !self.is_named && identity != self.choice.holder.identity() => {
+                return self.succeed(one, "leadership moved", &identity, token, took);
             }
             Outcome::Led { identity, .. } => format!("{} leads now, and not {standby}", escaped(&identity)),
             Outcome::Free => format!("{from} does not lead any more, and nobody leads yet"),
@@ -235,20 +245,23 @@ impl Handover {
                 "etcd does not answer; the request may remain, and {from} obeys it as long as the lease of {standby} exists"
             ),
         };
-        if end.is_none() {
-            // What is left of the request would be obeyed after the pause, or stay as long as the standby.
-            let _ = self.withdraw(client).await;
-        }
         let lock = escaped(self.lock.as_str());
         let (exit, reason) = match end {
             Some(End::Signal(signal)) => (Exit::Signal(signal), "interrupted: ".to_owned()),
             Some(End::Timeout(timeout)) => (Exit::NotHandedOver, format!("no handover within {}: ", show(timeout))),
             None => (Exit::NotHandedOver, String::new()),
         };
-        Err(StartError::new(exit, format!("leadership of {lock} was not handed over to {standby}: {reason}{why}")))
+        Err(StartError::new(exit, format!("could not move leadership of {lock} to {standby}: {reason}{why}")))
     }
 
-    fn succeed(&self, one: &OneLock, identity: &str, token: i64, took: Duration) -> Result<Exit, StartError> {
+    fn succeed(
+        &self,
+        one: &OneLock,
+        what: &str,
+        identity: &str,
+        token: i64,
+        took: Duration,
+    ) -> Result<Exit, StartError> {
         let from = self.choice.holder.identity();
         if one.json {
             return super::print_json(&json!({
@@ -257,7 +270,7 @@ impl Handover {
             }));
         }
         super::print(&format_args!(
-            "handed over from {} to {} in {} ms, token {token}\n",
+            "{what} from {} to {} in {} ms, token {token}\n",
             escaped(&from),
             escaped(identity),
             took.as_millis()

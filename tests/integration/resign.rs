@@ -11,7 +11,7 @@ fn resign(world: &World, flags: &[&str]) -> Setup {
     let operator = world
         .candidate("operator")
         .unset("STATUS_ENDPOINT")
-        .set("LOG", "warn")
+        .unset("LOG")
         .command::<&str>([])
         .flag("ctl")
         .flag("resign");
@@ -31,6 +31,16 @@ fn refused(world: &World, flags: &[&str], code: i32, why: &str) {
     assert_eq!(end, End::Code(code), "{} {}", operator.stdout(), operator.stderr());
     let last = operator.stderr().lines().last().unwrap_or_default().to_owned();
     assert!(operator.stdout().is_empty() && last.contains(why), "{why}: {}", operator.stderr());
+}
+
+#[track_caller]
+fn requests_are_made(world: &World, count: usize) {
+    let prefix = format!("{}/~resign/", world.lock());
+    eventually(Timing::START, "the request was made", || {
+        let keys = world.keys()?;
+        let made = keys.iter().filter(|key| key.name.starts_with(&prefix)).count();
+        if made == count { Ok(()) } else { Err(format!("{keys:?}")) }
+    });
 }
 
 #[track_caller]
@@ -76,6 +86,8 @@ fn it_says_why_nobody_can_take_over() {
     refused(&world, &[], 81, "no standby can take over: nobody waits");
     refused(&world, &["--to=a"], 81, "a leads already");
     refused(&world, &["--to=x"], 81, "no standby has the identity x; there is none");
+    let (end, operator) = resign(&world, &["--to="]).run();
+    assert!(end == End::Code(64) && operator.stderr().contains("'' is blank"), "{}", operator.stderr());
     let lease = etcdctl.grant(Duration::from_secs(600));
     etcdctl.put(format!("{}/{lease:x}", world.lock()).as_bytes(), b"other", Some(lease));
     refused(
@@ -123,7 +135,7 @@ fn a_request_is_withdrawn_if_it_is_interrupted_or_takes_too_long() {
     operator.signal(Signal::SIGINT);
     assert_eq!(operator.wait_exit(Timing::SWIFT), End::Code(130));
     let told = operator.stderr();
-    assert!(told.contains("was not handed over to b: interrupted: the request is withdrawn, and a leads"), "{told}");
+    assert!(told.contains("to b: interrupted: the request is withdrawn, and a leads"), "{told}");
     no_request_remains(&world);
     refused(&world, &["--timeout=1"], 82, "no handover within 1s: the request is withdrawn, and a leads");
     no_request_remains(&world);
@@ -139,13 +151,7 @@ fn it_reports_what_has_happened_instead() {
     let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
     let c = world.candidate("c").start();
     c.waits();
-    let request = format!("{}/~resign/", world.lock());
-    let is_made = || {
-        eventually(Timing::START, "the request was made", || {
-            let keys = world.keys()?;
-            if keys.iter().any(|key| key.name.starts_with(&request)) { Ok(()) } else { Err(format!("{keys:?}")) }
-        });
-    };
+    let is_made = || requests_are_made(&world, 1);
     a.pause();
     let operator = resign(&world, &["--to=c"]).start();
     is_made();
@@ -172,6 +178,52 @@ fn it_reports_what_has_happened_instead() {
     b.leads_within(Timing::SWIFT);
     assert_eq!(operator.wait_exit(Timing::SWIFT), End::Code(0), "{}", operator.stderr());
     assert!(operator.stdout().starts_with("handed over from a to b in "), "{}", operator.stdout());
+    no_request_remains(&world);
+    world.verdict();
+}
+
+/// The leader obeys the oldest request.
+#[test]
+fn nothing_remains_of_a_request_if_another_standby_takes_over() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
+    let c = world.candidate("c").start();
+    c.waits();
+    a.pause();
+    let first = resign(&world, &["--to=c"]).start();
+    requests_are_made(&world, 1);
+    let second = resign(&world, &[]).start();
+    requests_are_made(&world, 2);
+    a.resume();
+    c.leads_within(Timing::SWIFT);
+    for (operator, begin) in [(first, "handed over from a to c in "), (second, "leadership moved from a to c in ")] {
+        assert_eq!(operator.wait_exit(Timing::SWIFT), End::Code(0), "{}", operator.stderr());
+        assert!(operator.stdout().starts_with(begin), "{}", operator.stdout());
+    }
+    no_request_remains(&world);
+    assert!(b.lives().is_empty());
+    world.verdict();
+}
+
+/// Another operator finds it, also among more requests than one read returns.
+#[test]
+fn a_request_remains_if_the_command_is_killed() {
+    let world = shared_world();
+    let (a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
+    let others = format!("{}/~resign/1/", world.lock());
+    (0x100..0x140).for_each(|n| world.cluster().etcdctl().put(format!("{others}{n:x}").as_bytes(), b"x", None));
+    a.pause();
+    let killed = resign(&world, &[]).start();
+    killed.logs_within(Timing::START, "waiting until a has stopped its command");
+    killed.kill();
+    assert_eq!(killed.wait_exit(Timing::SWIFT), End::Signal(Signal::SIGKILL as i32));
+    let next = resign(&world, &[]).start();
+    next.logs_within(Timing::START, "waiting until a has stopped its command");
+    requests_are_made(&world, 65);
+    a.resume();
+    b.leads_within(Timing::SWIFT);
+    assert_eq!(next.wait_exit(Timing::SWIFT), End::Code(0), "{}", next.stderr());
+    world.cluster().etcdctl().must(&["del", "--prefix", &others]);
     no_request_remains(&world);
     world.verdict();
 }
