@@ -28,7 +28,7 @@ const EVERYONE_EXECUTES: u32 = 0o755;
 /// # Errors
 /// If it cannot be read, or not be written there.
 pub fn install(folder: &Path, json: bool) -> Result<Exit, StartError> {
-    let refuse = |why: String| StartError::new(Exit::CannotCreate, format!("ctl install: {why}"));
+    let refuse = |why: String| StartError::new(Exit::CannotCreate, why);
     let copy = copy(Path::new(SELF), folder).map_err(refuse)?;
     let version = env!("CARGO_PKG_VERSION");
     let line = if json {

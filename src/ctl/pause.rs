@@ -31,7 +31,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(100);
 /// Pauses a lock, or extends a pause.
 ///
 /// # Errors
-/// If the lock is paused for longer already, etcd denies access, or it does not answer in time.
+/// If the lock is already paused for longer, etcd denies access, or it does not answer in time.
 pub async fn pause(
     OneLock { lock, etcd, json }: &OneLock,
     length: Duration,
@@ -40,7 +40,15 @@ pub async fn pause(
     let client = access::client(etcd)?;
     let pause = Pause::new(time_of_day().as_secs(), length, operator_name(), reason);
     let lease = client.new_lease();
-    let made = access::within_limit(&client, make(lock, &client, &pause, length, lease)).await;
+    let make = async {
+        let made = make(lock, &client, &pause, length, lease).await;
+        if !matches!(made, Ok(Ok(_))) {
+            // Otherwise it would exist as long as the pause.
+            let _ = client.revoke(lease).await;
+        }
+        made
+    };
+    let made = access::within_limit(&client, make).await;
     let made = made.map_err(|error| access::unsure(&error, "`ctl show` shows whether the lock is paused"))?;
     let Made { previous, leader } = match made {
         Ok(made) => made,
@@ -48,7 +56,7 @@ pub async fn pause(
             let left = left.map_or_else(String::new, |left| format!(" for another {}", show(left)));
             let lock = escaped(lock.as_str());
             let why =
-                format!("could not pause {lock}: it is paused{left} already, {pause}; end that with ctl resume first");
+                format!("could not pause {lock}: it is already paused{left}, {pause}; end that with ctl resume first");
             return Err(StartError::new(Exit::Refused, why));
         }
     };
@@ -98,13 +106,12 @@ async fn make(
         let present = read.iter().position(|kv| kv.key == lock.pause()).map(|index| read.swap_remove(index));
         if present.as_ref().is_some_and(|kv| kv.lease == Some(lease)) {
             // The previous attempt was applied.
-            break Ok(Ok(Made { previous: replaced(previous, client).await?, leader }));
+            break Ok(Ok(Made { previous: replaced(previous, client).await, leader }));
         }
         if let Some(kv) = &present {
             // A lease that has expired since the read does not count.
             let left = ttl_left(Some(kv), client).await?.or_else(|| kv.lease.map(|_| Duration::ZERO));
             if left.is_none_or(|left| left > length) {
-                client.revoke(lease).await?;
                 break Ok(Err(Longer { pause: Pause::read(&kv.value), left }));
             }
         }
@@ -112,7 +119,7 @@ async fn make(
         let txn = operator::pause(lock, previous.as_ref(), pause.value(), lease);
         match client.commit(&txn).await {
             // Another operator may replace it from now on.
-            Ok(Outcome::Then(_)) => break Ok(Ok(Made { previous: replaced(previous, client).await?, leader })),
+            Ok(Outcome::Then(_)) => break Ok(Ok(Made { previous: replaced(previous, client).await, leader })),
             // The next read shows what has changed, or whether it was applied.
             Ok(_) => {}
             Err(denied @ StoreError::AccessDenied(_)) => return Err(denied),
@@ -122,12 +129,13 @@ async fn make(
 }
 
 /// Revokes the lease of a pause that was replaced or ended, and returns that pause.
-pub(super) async fn replaced(previous: Option<KeyValue>, client: &Client) -> Result<Option<Pause>, StoreError> {
-    let Some(kv) = previous else { return Ok(None) };
+pub(super) async fn replaced(previous: Option<KeyValue>, client: &Client) -> Option<Pause> {
+    let kv = previous?;
     if let Some(lease) = kv.lease {
-        client.revoke(lease).await?;
+        // It can have other keys, which this user may not delete. It expires in any case.
+        let _ = client.revoke(lease).await;
     }
-    Ok(Some(Pause::read(&kv.value)))
+    Some(Pause::read(&kv.value))
 }
 
 /// Returns who runs this: `USER@HOST`, with the user who has called sudo.

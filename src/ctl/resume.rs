@@ -44,12 +44,12 @@ async fn end(lock: &LockName, client: &Client) -> Result<Option<Pause>, StoreErr
     let mut last: Option<KeyValue> = None;
     loop {
         let mut read = client.hedged(async |store| store.read(std::slice::from_ref(&get)).await).await?;
-        let Some(kv) = read.keys.pop() else { return replaced(last, client).await };
+        let Some(kv) = read.keys.pop() else { return Ok(replaced(last, client).await) };
         let txn = operator::delete(&kv.key, kv.mod_revision);
         last = Some(kv);
         match client.commit(&txn).await {
             // Another operator may pause it again from now on.
-            Ok(Outcome::Then(_)) => return replaced(last, client).await,
+            Ok(Outcome::Then(_)) => return Ok(replaced(last, client).await),
             Ok(_) => {}
             Err(denied @ StoreError::AccessDenied(_)) => return Err(denied),
             Err(_) => BootClock.sleep(RETRY).await,

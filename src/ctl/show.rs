@@ -147,11 +147,15 @@ impl LockState {
             foreign: !entry.ours,
             priority: entry.priority,
         });
-        let pause = view.pause.as_ref();
+        let pause = view.pause.as_ref().map(|kv| PauseState {
+            pause: Pause::read(&kv.value),
+            // The key of a lease that has expired since exists as long as etcd has not revoked the lease.
+            ttl_left: pauses_ttl.or_else(|| kv.lease.map(|_| Duration::ZERO)),
+        });
         Self {
             lock: lock.to_string(),
             holder,
-            pause: pause.map(|kv| PauseState { pause: Pause::read(&kv.value), ttl_left: pauses_ttl }),
+            pause,
             queue: queue.collect(),
             evicted: view.markers.iter().map(KeyValue::identity).collect(),
         }
@@ -305,6 +309,7 @@ fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{kv::Snapshot, names::LeaseId};
 
     fn state() -> LockState {
         LockState {
@@ -401,6 +406,18 @@ mod tests {
         let shown = state.to_string();
         assert!(shown.contains("held by node-1, priority 10, fencing token 42"), "{shown}");
         assert!(shown.contains("7b20   priority 7, requests a handover\n"), "{shown}");
+    }
+
+    #[test]
+    fn only_a_pause_key_without_a_lease_is_shown_as_such() {
+        let lock: LockName = "db".parse().expect("a name");
+        let shown = |lease| {
+            let pause = KeyValue { key: lock.pause(), value: b"{}".into(), create_revision: 1, mod_revision: 1, lease };
+            let view = View::new(&lock, Snapshot { revision: 1, keys: vec![pause], ..Snapshot::default() });
+            LockState::new(&lock, &view, None, None).to_string()
+        };
+        assert!(shown(None).contains("paused without a lease"), "{}", shown(None));
+        assert!(shown(Some(LeaseId(7))).contains("paused for another 0s"), "{}", shown(Some(LeaseId(7))));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn note(kv: Option<&KeyValue>, revision: i64, context: &mut Context<'_>) {
         return;
     }
     match &pause {
-        Some(pause) => tracing::warn!("paused {pause}; no instance becomes leader of {}", context.shared.lock()),
+        Some(pause) => tracing::warn!("{} is paused {pause}; no instance becomes its leader", context.shared.lock()),
         None => tracing::info!("the pause of {} is over", context.shared.lock()),
     }
     context.shared.paused = Known { pause: pause.clone(), revision };

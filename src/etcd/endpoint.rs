@@ -130,7 +130,7 @@ impl Endpoint {
     /// If the request fails.
     pub async fn time_to_live(&self, lease: LeaseId) -> Result<Option<Duration>, StoreError> {
         let answer = self.call(async |client| client.lease_time_to_live(lease.0, None).await).await?;
-        Ok(u64::try_from(answer.ttl()).ok().filter(|left| *left > 0).map(Duration::from_secs))
+        Ok(u64::try_from(answer.ttl()).ok().map(Duration::from_secs))
     }
 
     /// Sends a request after verifying that the endpoint belongs to the cluster in use.

@@ -67,6 +67,49 @@ fn a_user_without_permission_can_keep_a_foreign_lease_alive_only_on_an_old_etcd(
     world.verdict();
 }
 
+/// Each verb with the rights that docs/operations.md names, and no others.
+#[test]
+fn an_operator_needs_only_the_documented_rights() {
+    let world = world_on(cluster());
+    let (_a, b) = crate::leader_and_standby(world.candidate("a"), world.candidate("b"));
+    let (lock, root) = (world.lock(), world.cluster().etcdctl_as_root());
+    let (below, pause) = (format!("{lock}/"), format!("{lock}/~pause"));
+    for (user, rights) in [
+        ("reader", [["read", lock, ""], ["read", &below, "--prefix"]]),
+        ("pauser", [["read", lock, ""], ["readwrite", &pause, ""]]),
+        ("mover", [["readwrite", lock, ""], ["readwrite", &below, "--prefix"]]),
+    ] {
+        root.must(&["role", "add", user]);
+        for [right, key, prefix] in rights {
+            let words = ["role", "grant-permission", user, right, key, prefix];
+            root.must(words.split(|word| word.is_empty()).next().expect("words"));
+        }
+        root.must(&["user", "add", &format!("{user}:{user}")]);
+        root.must(&["user", "grant-role", user, user]);
+    }
+    let run = |user: &str, flags: &[&str], code: i32| {
+        let operator =
+            world.candidate("operator").unset("STATUS_ENDPOINT").unset("LOG").command::<&str>([]).flag("ctl");
+        let operator = flags.iter().fold(operator.set("USER", user).set("PASSWORD", user), harness::Setup::flag);
+        let (end, operator) = operator.run();
+        assert_eq!(end, End::Code(code), "{user} {flags:?}: {}", operator.stderr());
+        operator.stdout()
+    };
+    let leases = root.leases().expect("etcd answers").len();
+    run("reader", &["show"], 0);
+    run("reader", &["pause", "--for=1h"], 77);
+    run("reader", &["resign"], 77);
+    run("pauser", &["show"], 77);
+    run("pauser", &["resign"], 77);
+    run("pauser", &["pause", "--for=1h"], 0);
+    run("reader", &["show"], 0);
+    run("pauser", &["resume"], 0);
+    assert_eq!(root.leases().expect("etcd answers").len(), leases, "those of pauses are revoked");
+    assert!(run("mover", &["resign"], 0).starts_with("handed over from a to b in "));
+    b.leads();
+    world.verdict();
+}
+
 /// A restarted member has forgotten all tokens.
 #[test]
 fn the_program_logs_in_again_when_etcd_has_forgotten_its_token() {

@@ -11,13 +11,8 @@ const TIMING: Timing = Timing::SHORT;
 const LONG: &str = "--for=1h";
 
 fn ctl(world: &World, verb: &str, flags: &[&str]) -> Setup {
-    let operator = world
-        .candidate("operator")
-        .unset("STATUS_ENDPOINT")
-        .set("LOG", "warn")
-        .command::<&str>([])
-        .flag("ctl")
-        .flag(verb);
+    let operator =
+        world.candidate("operator").unset("STATUS_ENDPOINT").unset("LOG").command::<&str>([]).flag("ctl").flag(verb);
     flags.iter().fold(operator, Setup::flag)
 }
 
@@ -65,7 +60,7 @@ fn a_leader_that_exits_during_a_pause_has_no_successor_until_it_is_over() {
     assert!(said.starts_with(&format!("paused {} until ", world.lock())), "{said}");
     assert!(said.ends_with(": disk replacement; a goes on, and no other instance takes over\n"), "{said}");
     for each in [&a, &b, &c] {
-        each.logs(": disk replacement; no instance becomes leader of ");
+        each.logs(": disk replacement; no instance becomes its leader");
         let status = each.http("GET", "/").expect("an answer").body;
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         assert_eq!(status["pause"]["reason"], "disk replacement", "{status}");
@@ -156,7 +151,10 @@ fn a_pause_is_extended_and_not_shortened_and_leaves_nothing_behind() {
     let first = must(&world, "pause", &["--for=30m", "--reason=one"]);
     assert!(first.ends_with(": one; no instance takes the lock\n"), "{first}");
     let why = refused(&world, "pause", &["--for=10m", "--reason=two"], 81);
-    assert!(why.contains("it is paused for another") && why.contains(": one; end that with ctl resume first"), "{why}");
+    assert!(
+        why.contains("it is already paused for another") && why.contains(": one; end that with ctl resume first"),
+        "{why}"
+    );
     let second: serde_json::Value =
         serde_json::from_str(&must(&world, "pause", &["--for=1d", "--reason=three", "--json"])).expect("JSON");
     assert_eq!((&second["replaced"]["reason"], &second["pause"]["reason"]), (&"one".into(), &"three".into()));
@@ -174,7 +172,7 @@ fn a_pause_is_extended_and_not_shortened_and_leaves_nothing_behind() {
     // What an operator writes with another program pauses the lock as well, also without a lease.
     etcdctl.must(&["put", &format!("{}/~pause", world.lock()), "maintenance"]);
     let why = refused(&world, "pause", &[LONG], 81);
-    assert!(why.contains("it is paused already, until an unknown time"), "{why}");
+    assert!(why.contains("it is already paused, until an unknown time"), "{why}");
     let a = world.candidate("a").start();
     a.waits();
     must(&world, "resume", &[]);
