@@ -45,6 +45,8 @@ pub struct Status {
     pub lock: String,
     /// This instance's identity.
     pub identity: String,
+    /// This instance's priority.
+    pub priority: i32,
     /// The phase of the election.
     pub phase: Phase,
     /// The identity that the holder key had when it was last read; it can be this instance's own.
@@ -95,6 +97,7 @@ impl Status {
         Self {
             lock,
             identity,
+            priority: 0,
             phase: Phase::Joining,
             leader: None,
             leader_since: None,
@@ -209,6 +212,7 @@ pub(crate) mod tests {
     /// Returns a leader that renewed its lease of 15 s at 100: its command is stopped at 110 and killed at 114.
     pub(crate) fn leader() -> Status {
         Status {
+            priority: 7,
             phase: Phase::Running,
             leader: Some("me".into()),
             leader_since: Some(at(90)),

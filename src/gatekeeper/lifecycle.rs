@@ -141,7 +141,10 @@ impl<C: Clock> Instance<C> {
     /// Creates an instance that has not joined yet.
     #[must_use]
     pub fn new(config: &ElectionConfig, clock: C) -> Self {
-        let status = Status::new(config.lock.to_string(), config.identity.clone(), config.timing.lease());
+        let status = Status {
+            priority: config.priority,
+            ..Status::new(config.lock.to_string(), config.identity.clone(), config.timing.lease())
+        };
         Self { clock, lifecycle: watch::Sender::new(Lifecycle::Joining), status: watch::Sender::new(status) }
     }
 

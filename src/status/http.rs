@@ -234,6 +234,7 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("state", json!(status.phase.name())),
         ("lock", json!(status.lock)),
         ("identity", json!(status.identity)),
+        ("priority", json!(status.priority)),
         ("fencing_token", json!(status.token)),
         ("ttl_seconds", json!(status.ttl.as_secs())),
         ("queue_number", json!(number)),

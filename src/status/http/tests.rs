@@ -98,6 +98,7 @@ fn the_root_is_json_whatever_the_names_are() {
     for field in ["lock", "identity", "leader"] {
         assert_eq!(parsed[field], evil);
     }
+    assert_eq!(parsed["priority"], 7);
     let parsed: Value = serde_json::from_str(&root_json(&standby(), at(103))).expect("JSON");
     assert_eq!((&parsed["queue_number"], &parsed["queue_behind"]), (&json!(2), &json!("b")));
     assert_eq!((&parsed["seconds_since_renewal"], &parsed["fencing_token"]), (&json!(3), &Value::Null));

@@ -52,6 +52,9 @@ pub(super) const METRICS: &[Metric] = &[
             _ => one(Value::Whole(0)),
         },
     ),
+    gauge("etcd_await_election_priority", "The priority of this instance, as PRIORITY sets it.", |it| {
+        one(Value::Whole(it.status.priority.into()))
+    }),
     gauge(
         "etcd_await_election_lock_held",
         "1 if the lock is held by an instance or another client, 0 if it is free, as this instance read it last. Absent while etcd \

@@ -33,6 +33,7 @@ fn a_leader_in_both_formats() {
             "# TYPE etcd_await_election_info gauge",
             "etcd_await_election_phase{phase=\"running\"} 1",
             "etcd_await_election_phase{phase=\"waiting\"} 0",
+            "etcd_await_election_priority 7",
             "etcd_await_election_lock_held 1",
             "etcd_await_election_leader_info{leader=\"me\"} 1",
             "etcd_await_election_leader_change_timestamp_seconds 1000090.0",
