@@ -89,6 +89,14 @@ fn notify_ready_elected_waits_for_leadership() {
     );
     eventually(Timing::SWIFT, "STATUS=", || systemd.heard("STATUS="));
     assert!(systemd.heard("READY=1").is_err(), "{:?}", systemd.heard);
+    let (etcdctl, pause) = (world.cluster().etcdctl(), format!("{}/~pause", world.lock()));
+    let standby = format!("STATUS=standby for {}: number 1 in the queue behind a; a leads", world.lock());
+    etcdctl.put(pause.as_bytes(), b"{}", None);
+    eventually(Timing::SWIFT, "the pause", || systemd.heard(&format!("{standby}; paused until an unknown time")));
+    systemd.heard.clear();
+    etcdctl.must(&["del", &pause]);
+    eventually(Timing::SWIFT, "the end of the pause", || systemd.heard(&standby));
+    assert!(systemd.heard.iter().all(|line| !line.contains("paused")), "{:?}", systemd.heard);
     a.terminate();
     b.leads_within(Timing::SWIFT);
     eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));

@@ -153,6 +153,14 @@ impl Hosts {
         });
     }
 
+    /// Runs an operator command as root on the first host.
+    #[track_caller]
+    fn ctl(&self, verb: &str, flags: &str) {
+        let folder = "/etc/etcd-await-election";
+        let tls = format!("--cacert {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client-key.pem");
+        self.a.must(&format!("{} ctl {verb} --env-file {SETTINGS} {flags} {tls}", gated::PROGRAM));
+    }
+
     /// The command that runs on the first host.
     fn on_a(&self) -> Life {
         self.gated.runs_since(0, PATIENCE, Some("a"))
@@ -219,6 +227,11 @@ fn a_stop_uses_the_stop_signal_of_the_command_and_hands_over(suite: Suite) {
     let slow = Behavior { daemon: true, ..Behavior::slow(Duration::from_secs(2)) };
     let hosts = Hosts::gating(suite, "stop", &slow, "");
     let life = hosts.on_a();
+    hosts.ctl("pause", "--for 1h");
+    for host in [&hosts.a, &hosts.b] {
+        hosts.says(host, "; paused until ");
+    }
+    hosts.ctl("resume", "");
     let fault = now();
     hosts.a.must(&format!("systemctl stop {UNIT}"));
     hosts.moves_to_b(fault, "stop", slow.slow_stop + Timing::SWIFT);
