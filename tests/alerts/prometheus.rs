@@ -66,19 +66,26 @@ impl Prometheus {
     /// Waits until an alert fires.
     #[track_caller]
     pub(super) fn fires(&self, alert: &str) {
-        self.waits_for(alert, true);
+        self.waits_for(alert, true, || ());
+    }
+
+    /// Does this again and again until an alert fires.
+    #[track_caller]
+    pub(super) fn fires_while(&self, alert: &str, step: impl FnMut()) {
+        self.waits_for(alert, true, step);
     }
 
     /// Waits until an alert does not fire any more.
     #[track_caller]
     pub(super) fn clears(&self, alert: &str) {
-        self.waits_for(alert, false);
+        self.waits_for(alert, false, || ());
     }
 
     #[track_caller]
-    fn waits_for(&self, alert: &str, fires: bool) {
+    fn waits_for(&self, alert: &str, fires: bool, mut step: impl FnMut()) {
         let what = format!("{alert} {}", if fires { "fires" } else { "clears" });
         eventually(LIMIT, &what, || {
+            step();
             let firing = self.firing()?;
             if firing.iter().any(|name| name == alert) == fires { Ok(()) } else { Err(format!("firing: {firing:?}")) }
         });
@@ -101,10 +108,12 @@ impl Prometheus {
     /// Waits until a query has a result.
     #[track_caller]
     pub(super) fn sees(&self, query: &str) {
-        eventually(LIMIT, query, || match self.query(query)?.as_str() {
-            "" => Err("no result".to_owned()),
-            _ => Ok(()),
-        });
+        eventually(LIMIT, query, || if self.has(query)? { Ok(()) } else { Err("no result".to_owned()) });
+    }
+
+    /// Returns whether a query has a result.
+    pub(super) fn has(&self, query: &str) -> Result<bool, String> {
+        Ok(!self.query(query)?.is_empty())
     }
 
     /// Returns the names of the alerts that fire.
