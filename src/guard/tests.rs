@@ -157,7 +157,7 @@ fn orphans_are_asked_to_stop_at_any_depth() {
 
 #[test]
 fn a_fork_bomb_is_ended() {
-    in_own_process("a_fork_bomb_is_ended", |directory| {
+    alone_in_own_process("a_fork_bomb_is_ended", |directory| {
         // Each process starts the next, in a session of its own, and ends. So many that it would take a minute: a test
         // that fails must not leave it to the machine for ever.
         let bomb = directory.join("bomb");
@@ -461,6 +461,8 @@ fn the_command_is_ended_in_time_whatever_the_revoker_does() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut gatekeeper = second_run(NAME, "", directory.path())
             .env("REVOKER", revoker)
+            // It takes a second on a busy machine, and both revokers panic.
+            .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -698,7 +700,7 @@ fn a_hook_that_hangs_is_dead_at_the_deadline() {
                 assert!(reports.contains(&Report::Ending(Reason::KillDeadline)), "{reports:?}");
                 assert_eq!(reports.last(), Some(&Report::TreeExited(killed)));
                 let late = Instant::now().saturating_since(deadlines.kill_at);
-                assert!(late > Duration::ZERO && late < ms(1000), "{late:?} after the deadline");
+                assert!(late > Duration::ZERO && late < ms(2000), "{late:?} after the deadline");
             });
         }
     });

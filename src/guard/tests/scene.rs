@@ -4,7 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    sync::LazyLock,
+    sync::{LazyLock, PoisonError, RwLock},
     thread,
 };
 
@@ -25,6 +25,9 @@ pub(super) const DIRECTORY: &str = "GUARD_TEST_DIRECTORY";
 pub(super) static ORIGINAL: LazyLock<Original> = LazyLock::new(Original::save);
 pub(super) const LEASE: LeaseId = LeaseId(0x2a);
 
+/// Shared by tests that make assertions about time; exclusive for one that keeps the whole machine busy.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Returns the second run of the test `name`, started from a shell after `shell`, with a shared directory.
 pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
     let mut command = Command::new("sh");
@@ -38,7 +41,14 @@ pub(super) fn second_run(name: &str, shell: &str, directory: &Path) -> Command {
     command
 }
 
+/// Runs it beside no other test of [`in_own_process`].
+pub(super) fn alone_in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    in_own_process_from("", name, gatekeeper);
+}
+
 pub(super) fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     in_own_process_from("", name, |directory| {
         // The tests may run with signals ignored, as by nohup, and a shell cannot undo that.
         for default in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
