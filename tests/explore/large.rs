@@ -18,6 +18,12 @@ pub(crate) fn large() -> Vec<(&'static str, Setup)> {
             setup.beyond = true;
             setup
         }),
+        (
+            "two instances with ON_ELECTED and ON_STOPPED, two faults of processes or the network",
+            Setup::new(2, 2)
+                .only(&[CrashGatekeeper, CrashGuard, FreezeGatekeeper, FreezeGuard, Cut, Stubborn, Exit, Terminate])
+                .with_hooks(),
+        ),
         ("two instances, two faults", Setup::new(2, 2)),
     ]
 }

@@ -16,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask explore [--small | --large | --mutants |
   --faults N         1 unless given; faults of any kind in all
   --kinds A,B:1      Only faults of these kinds, at most this many of a kind; all kinds unless given
   --force A,B        These instances have FORCE_ACQUIRE
+  --hooks            All instances have ON_ELECTED and ON_STOPPED
   --same-identity    All instances have one identity
   --exit             Instances exit after a loss (ON_LOSS=exit)
   --warm             Faults begin only when a command runs
@@ -83,6 +84,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
                 }
                 changes.push(Box::new(move |setup| Ok(setup.force(&numbers))));
             }
+            "--hooks" => changes.push(Box::new(|setup| Ok(setup.with_hooks()))),
             "--same-identity" => changes.push(Box::new(|setup| Ok(setup.with_same_identity()))),
             "--exit" => changes.push(Box::new(|setup| Ok(setup.exiting()))),
             "--warm" => changes.push(Box::new(|setup| Ok(Setup { warm: true, ..setup }))),
