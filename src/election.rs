@@ -26,6 +26,9 @@
 //! | releasing | revoked → joining or exit | lost → exit | no further term | | limit → joining or exit |
 //! | resting | | | exit | | exit |
 //!
+//! While the check of the command fails, a leader steps down as soon as a standby can take over. An instance whose host is not eligible
+//! leaves the queue in the first four phases, and joins again when it is; a leader is not asked.
+//!
 //! In the first four phases ACQUIRE_TIMEOUT and a denied access lead to releasing, too. A phase that is left cancels its requests;
 //! an answer that comes later is ignored.
 //!

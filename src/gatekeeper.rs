@@ -2,6 +2,7 @@
 //!
 //! [`lifecycle`] has the state of the instance, and `run` drives the candidate.
 
+mod health;
 pub mod lifecycle;
 mod requests;
 mod revocation;

@@ -9,9 +9,12 @@
 //!         ◀── Report ──           (decides)  (waits, reaps, acts)
 //! ```
 //!
+//! [`checker`] is another process, which runs check commands in a process tree of its own.
+//!
 //! Both processes are subreapers, so if one dies, the descendants belong to the other, which ends them: the guard when its
 //! socket is closed ([`wire`]), the gatekeeper when the guard is lost ([`handle`]).
 
+pub mod checker;
 pub mod handle;
 pub mod liveness;
 mod protocol;

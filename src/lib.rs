@@ -55,6 +55,7 @@
 //! status       the lifecycle as HTTP, metrics and systemd show it
 //! etcd         etcd client: hedging, rotation, vote; endpoint, watch, TLS, login, names, conversions
 //! election     candidate and its phases, transactions, view, keys: no IO, no clock, no runtime
+//! probe        asks URLs, ports and check commands whether something works
 //! guard        dead man's switch: protocol, switch, liveness | process, spawn, signals, tree
 //! log          lines on stderr, written without blocking
 //! settings     flags and variables to a typed, checked and complete configuration
@@ -71,6 +72,7 @@ pub mod etcd;
 pub mod gatekeeper;
 pub mod guard;
 pub mod log;
+pub mod probe;
 pub mod settings;
 pub mod status;
 pub mod system;

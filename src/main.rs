@@ -54,8 +54,10 @@ fn run(Invocation { mode, log, remarks }: Invocation, original: Original) -> Res
             Err(guard::not_executed("the command", &command[0], guard::exec(&command, &original)))
         }
         Mode::Gate(config) => gatekeeper::start(&config, style, stderr, original),
-        Mode::Show { lock, etcd, json, watch: true } => runtime::run(watch::watch(&lock, &etcd, json))?,
-        Mode::Show { lock, etcd, json, watch: false } => runtime::run(show::show(&lock, &etcd, json))?,
+        Mode::Show { lock, etcd, json, watch: true, .. } => runtime::run(watch::watch(&lock, &etcd, json))?,
+        Mode::Show { lock, etcd, status, json, watch: false } => {
+            runtime::run(show::show(&lock, &etcd, status.as_ref(), json))?
+        }
         Mode::List { prefix, etcd, json } => runtime::run(list::list(&prefix, &etcd, json))?,
         Mode::Pause { one, length, reason } => runtime::run(pause::pause(&one, length, reason))?,
         Mode::Resume(one) => runtime::run(resume::resume(&one))?,

@@ -8,6 +8,7 @@ mod config;
 mod env_file;
 mod files;
 mod instance;
+mod probe;
 mod sources;
 mod values;
 mod variables;
@@ -23,7 +24,10 @@ use clap::{Args as _, Command, CommandFactory as _, error::ErrorKind};
 pub use self::{
     address::StatusEndpoint,
     args::{definition, synopsis},
-    config::{Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, Password, TlsFiles},
+    config::{
+        Checks, Config, Credentials, Discovery, ElectionConfig, Endpoints, EtcdConfig, LogConfig, Password, TlsFiles,
+    },
+    probe::{HttpProbe, Probe},
     sources::either,
     values::{CommandLine, LogFormat, NotifyReady, OnLoss, Secret},
     variables::Variables,
@@ -59,6 +63,8 @@ pub enum Mode {
         lock: LockName,
         /// Where etcd is.
         etcd: EtcdConfig,
+        /// Where the instance on this host serves its status, if that is known.
+        status: Option<StatusEndpoint>,
         /// Print for programs.
         json: bool,
         /// Follow its changes.
@@ -232,7 +238,13 @@ fn ctl(sources: &mut Sources, mut remarks: Vec<String>) -> Result<Invocation, St
         Verb::Show(show) => {
             let etcd = EtcdConfig::new(show.etcd, sources, &mut remarks)?;
             (
-                Mode::Show { lock: show.lock.lock_name, etcd, json: show.json, watch: show.watch },
+                Mode::Show {
+                    lock: show.lock.lock_name,
+                    etcd,
+                    status: show.status.status_endpoint,
+                    json: show.json,
+                    watch: show.watch,
+                },
                 if show.watch { LogConfig::new(show.log) } else { quiet(show.log) },
             )
         }

@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use self::renewals::Renewals;
 use crate::{
-    core::{clock::Instant, text, timing::Deadlines},
+    core::{
+        clock::Instant,
+        text,
+        timing::{Deadlines, show},
+    },
     election::pause::Pause,
 };
 
@@ -73,6 +77,14 @@ pub struct Status {
     pub started: bool,
     /// The process tree of this term's command has exited.
     pub exited: bool,
+    /// Whether the check of the command succeeds, if that is known.
+    pub command_healthy: Option<bool>,
+    /// The check of the command fails, and no standby can take over.
+    pub stranded: bool,
+    /// Whether this host may lead, if that is checked and known.
+    pub eligible: Option<bool>,
+    /// How long this instance stays out of the queue after its command was sick.
+    pub stays_out: Option<Duration>,
     /// Events since the start of the program.
     pub counters: Counters,
 }
@@ -84,6 +96,8 @@ pub struct Counters {
     pub elections: u64,
     /// Terms that ended by a loss of leadership.
     pub losses: u64,
+    /// Terms that ended because the check of the command failed.
+    pub sick_terms: u64,
     /// Renewals confirmed.
     pub renewals: Renewals,
     /// Renewals that were not confirmed within a retry period.
@@ -111,6 +125,10 @@ impl Status {
             ending: false,
             started: false,
             exited: false,
+            command_healthy: None,
+            stranded: false,
+            eligible: None,
+            stays_out: None,
             counters: Counters::default(),
         }
     }
@@ -154,6 +172,13 @@ impl Status {
     pub fn summary(&self) -> String {
         let lock = &self.lock;
         let summary = match &self.phase {
+            Phase::Joining | Phase::Released if self.stays_out.is_some() => {
+                let pause = show(self.stays_out.unwrap_or_default());
+                format!("not in the queue for {lock}: the check of the command failed here; staying out for {pause}")
+            }
+            Phase::Joining if self.eligible == Some(false) => {
+                format!("not in the queue for {lock}: this host is not eligible")
+            }
             Phase::Joining => format!("joining the election for {lock}"),
             Phase::Waiting { number, behind } => {
                 let behind = behind.as_ref().map(|behind| format!(" behind {behind}")).unwrap_or_default();
@@ -161,6 +186,10 @@ impl Status {
                 format!("standby for {lock}: number {number} in the queue{behind}{leader}")
             }
             Phase::Elected => format!("elected for {lock}: the command has not been started yet"),
+            Phase::Running if self.command_healthy == Some(false) => {
+                let nobody = if self.stranded { "; no standby can take over" } else { "" };
+                format!("leader of {lock}: the command runs, but its check fails{nobody}")
+            }
             Phase::Running => format!("leader of {lock}: the command runs"),
             Phase::Stopping if self.exited => format!("leader of {lock}: the command has exited, handing over"),
             Phase::Stopping => format!("leader of {lock}: stopping the command"),
@@ -222,7 +251,7 @@ pub(crate) mod tests {
             elected_at: Some(at(90)),
             beat: Some(at(100)),
             started: true,
-            counters: Counters { elections: 1, losses: 0, renewals: renewals(5), late_renewals: 2 },
+            counters: Counters { elections: 1, renewals: renewals(5), late_renewals: 2, ..Counters::default() },
             ..Status::new("db".into(), "me".into(), Duration::from_secs(15))
         }
     }
@@ -303,6 +332,15 @@ pub(crate) mod tests {
         let expected =
             "leader of db: the command runs; paused until Wed, 25 Nov 2026 15:04:05 GMT by root@a: disk\\nfull";
         assert_eq!(paused.summary(), expected);
+        let sick = Status { command_healthy: Some(false), ..leader() };
+        assert_eq!(sick.summary(), "leader of db: the command runs, but its check fails");
+        let stranded = Status { stranded: true, ..sick };
+        assert!(stranded.summary().ends_with("but its check fails; no standby can take over"));
+        let ineligible = Status { eligible: Some(false), ..joining() };
+        assert_eq!(ineligible.summary(), "not in the queue for db: this host is not eligible");
+        assert!(!ineligible.is_ready(at(101)) && ineligible.is_alive(at(101)));
+        let out = Status { phase: Phase::Released, stays_out: Some(Duration::from_secs(60)), ..leader() };
+        assert!(out.summary().ends_with("the check of the command failed here; staying out for 60s"));
         let evil = Status { leader: Some("x\nREADY=1\u{202e}".into()), ..standby() };
         assert!(evil.summary().ends_with("x\\nREADY=1\\u{202e} leads"), "{}", evil.summary());
     }

@@ -50,6 +50,11 @@ pub fn preparation_pause(retry_period: Duration, failures: u8) -> Duration {
     retry_period.saturating_mul(factor).min(LONGEST_PREPARATION_PAUSE.max(retry_period))
 }
 
+/// How long a leader stays out of the queue after its command was sick; twice as long each further time, until its check succeeds.
+pub const SICK_PAUSE: Duration = Duration::from_secs(60);
+/// The longest such time.
+pub const LONGEST_SICK_PAUSE: Duration = Duration::from_secs(30 * 60);
+
 const fn is_less(shorter: Duration, longer: Duration) -> bool {
     shorter.as_nanos() < longer.as_nanos()
 }

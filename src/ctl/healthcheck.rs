@@ -31,19 +31,36 @@ pub fn run(endpoint: &StatusEndpoint) -> Exit {
     }
 }
 
+/// Returns the state of the instance in one line. Blocks for at most a second.
+///
+/// # Errors
+/// If it does not answer.
+pub(super) fn state(endpoint: &StatusEndpoint) -> Result<String, String> {
+    let answer = ask(endpoint, "/readyz", Duration::from_secs(1));
+    answer.map(|(_, summary)| text::escaped(&summary).into_owned())
+}
+
 fn check(endpoint: &StatusEndpoint, timeout: Duration) -> Result<String, String> {
+    match ask(endpoint, "/healthz", timeout)? {
+        (true, summary) => Ok(summary),
+        (false, summary) => Err(summary),
+    }
+}
+
+/// Returns whether the answer to a request is 200 and not 503, and its text.
+fn ask(endpoint: &StatusEndpoint, path: &str, timeout: Duration) -> Result<(bool, String), String> {
     if endpoint.port == 0 {
         return Err("the status endpoint has port 0, so its actual port is not known; set a fixed port".to_owned());
     }
     let deadline = Instant::now() + timeout;
-    let answer = addresses(endpoint).and_then(|addresses| request(&connect(&addresses, deadline)?, deadline));
+    let answer = addresses(endpoint).and_then(|addresses| request(&connect(&addresses, deadline)?, path, deadline));
     let answer = answer.map_err(|error| format!("{endpoint} does not answer: {error}"))?;
     let mut head_and_body = answer.splitn(2, "\r\n\r\n");
     let head = head_and_body.next().unwrap_or_default();
     let summary = head_and_body.next().unwrap_or_default().trim();
     match head.lines().next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1)) {
-        Some("200") => Ok(summary.to_owned()),
-        Some("503") => Err(summary.to_owned()),
+        Some("200") => Ok((true, summary.to_owned())),
+        Some("503") => Ok((false, summary.to_owned())),
         Some(code) => Err(format!("{endpoint} answers with status code {code}; does another program use the port?")),
         None => Err(format!("{endpoint} does not answer in HTTP; does another program use the port?")),
     }
@@ -72,11 +89,11 @@ fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<TcpStream>
     Err(last)
 }
 
-/// Returns the answer to `GET /healthz` in HTTP/1.0, which ends with the connection.
-fn request(mut stream: &TcpStream, deadline: Instant) -> io::Result<String> {
+/// Returns the answer to a `GET` request in HTTP/1.0, which ends with the connection.
+fn request(mut stream: &TcpStream, path: &str, deadline: Instant) -> io::Result<String> {
     const MAX_LENGTH: usize = 64 << 10;
     stream.set_write_timeout(Some(left(deadline)?))?;
-    stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     while answer.len() < MAX_LENGTH {

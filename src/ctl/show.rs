@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::access::{self, Client};
+use super::{
+    access::{self, Client},
+    healthcheck,
+};
 use crate::{
     core::{
         exit_code::Exit,
@@ -15,16 +18,24 @@ use crate::{
     },
     election::{keys::Request, pause::Pause, view::View},
     etcd::{Endpoint, pages::read_lock, store::Store as _},
-    settings::EtcdConfig,
+    settings::{EtcdConfig, StatusEndpoint},
 };
 
 /// Prints the state of a lock to stdout.
 ///
 /// # Errors
 /// If etcd denies access or does not answer in time, or the output cannot be written.
-pub async fn show(lock: &LockName, config: &EtcdConfig, json: bool) -> Result<Exit, StartError> {
+pub async fn show(
+    lock: &LockName,
+    config: &EtcdConfig,
+    status: Option<&StatusEndpoint>,
+    json: bool,
+) -> Result<Exit, StartError> {
     let client = access::client(config)?;
-    let state = access::within_limit(&client, read(lock, &client)).await?;
+    // etcd knows nothing of an instance that is not in the queue.
+    let instance = status.map(|endpoint| healthcheck::state(endpoint).unwrap_or_else(|why| why));
+    let mut state = access::within_limit(&client, read(lock, &client)).await?;
+    state.this_instance = instance;
     if json { super::print(&format_args!("{}\n", state.json())) } else { super::print(&state) }
 }
 
@@ -65,6 +76,9 @@ pub struct LockState {
     /// The identities of evicted holders, whose commands may still run.
     #[serde(rename = "ousted")]
     pub evicted: Vec<String>,
+    /// The state of the instance on this host, if its status endpoint is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub this_instance: Option<String>,
 }
 
 /// The holder of a lock.
@@ -158,6 +172,7 @@ impl LockState {
             pause,
             queue: queue.collect(),
             evicted: view.markers.iter().map(KeyValue::identity).collect(),
+            this_instance: None,
         }
     }
 
@@ -263,7 +278,8 @@ impl fmt::Display for LockState {
             writeln!(f, "evicted by force, its command may still run: {}", text::escaped(identity))?;
         }
         if self.queue.is_empty() {
-            return writeln!(f, "nobody waits");
+            writeln!(f, "nobody waits")?;
+            return self.this_instance.iter().try_for_each(|state| writeln!(f, "\nthis instance: {state}"));
         }
         let names: Vec<_> = self.queue.iter().map(|waiting| text::escaped(&waiting.identity)).collect();
         let name = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("IDENTITY".len());
@@ -274,7 +290,7 @@ impl fmt::Display for LockState {
             let row = format!("{:>4}  {identity:name$}  {:lease$}  {note}", waiting.number, waiting.lease);
             writeln!(f, "{}", row.trim_end())?;
         }
-        Ok(())
+        self.this_instance.iter().try_for_each(|state| writeln!(f, "\nthis instance: {state}"))
     }
 }
 
@@ -352,6 +368,7 @@ mod tests {
                 pause: Pause::read(br#"{"until":1795619045,"by":"root@a","reason":"disk"}"#),
                 ttl_left: Some(Duration::from_secs(60)),
             }),
+            this_instance: None,
         }
     }
 
@@ -422,8 +439,18 @@ mod tests {
 
     #[test]
     fn a_free_lock() {
-        let free = LockState { lock: "db".into(), holder: None, queue: vec![], evicted: vec![], pause: None };
+        let free = LockState {
+            lock: "db".into(),
+            holder: None,
+            queue: vec![],
+            evicted: vec![],
+            pause: None,
+            this_instance: None,
+        };
         assert_eq!(free.to_string(), "lock db\nnobody holds it\nnobody waits\n");
+        let seen = LockState { this_instance: Some("not in the queue".into()), ..free };
+        assert!(seen.to_string().ends_with("nobody waits\n\nthis instance: not in the queue\n"));
+        assert!(seen.json().contains("\"this_instance\":\"not in the queue\""));
     }
 
     #[test]

@@ -83,6 +83,10 @@ impl Candidate {
             self.shared.cluster_lost = true;
         }
         let mut context = Context { shared: &mut self.shared, now, actions: &mut actions };
+        if let Event::Eligible(eligible) = event {
+            context.shared.eligible = eligible;
+            context.report(Progress::Eligible(eligible));
+        }
         self.phase.handle(event, &mut context);
         if self.next_wake().is_some_and(|due| due <= now) {
             // A deadline that has passed is not put off by other events.
@@ -225,6 +229,11 @@ fn campaigning(phase: &mut Phase, event: Event, context: &mut Context<'_>) -> Op
             let limit = show(context.shared.acquire_limit());
             tracing::error!("not elected within {limit} (ACQUIRE_TIMEOUT {timeout}): giving up");
             Some(Next::leave(Exit::GaveUp))
+        }
+        // Its queue entry would block all behind it.
+        Event::Eligible(false) if context.shared.lease.is_some() => {
+            tracing::info!("leaving the queue until this host is eligible");
+            Some(Next::join_again())
         }
         event => phase.on(event, context),
     }

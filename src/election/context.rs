@@ -12,6 +12,7 @@ use crate::{
     core::{
         clock::{self, Instant},
         kv::{Get, KeyValue, Range},
+        limits::LONGEST_SICK_PAUSE,
         names::{LeaseId, LockName},
     },
     guard::Order,
@@ -36,6 +37,10 @@ pub(super) struct Shared {
     pub(super) in_term: bool,
     /// The pause, as far as it is known. No decision but a choice of the next request depends on it.
     pub(super) paused: pause::Known,
+    /// Whether this host may lead, as far as it was told since the latest term.
+    pub(super) eligible: bool,
+    /// How long it stays out of the queue if its command is sick again; zero after a success.
+    sick_pause: Duration,
     /// The signal that requested a shutdown.
     pub(super) shutdown: Option<Signal>,
     /// How many times in a row ON_ELECTED has failed.
@@ -64,13 +69,14 @@ impl Shared {
         let mut shared = Self {
             demand: Demand::at_start(&config),
             ttl: config.timing.lease(),
-            config,
             restart_pause,
             lease: None,
             cluster_lost: false,
             led_lost_cluster: false,
             in_term: false,
             paused: pause::Known::default(),
+            eligible: !config.asks_eligibility,
+            sick_pause: Duration::ZERO,
             shutdown: None,
             failed_preparations: 0,
             guard_lost: false,
@@ -78,6 +84,7 @@ impl Shared {
             campaign_began: now,
             give_up_at: None,
             requests: Requests::default(),
+            config,
         };
         shared.begin_campaign(now);
         shared
@@ -94,6 +101,23 @@ impl Shared {
     pub(super) fn acquire_limit(&self) -> Duration {
         let timeout = self.config.acquire_timeout.unwrap_or(Duration::MAX);
         if timeout.is_zero() { self.config.timing.renew_deadline() } else { timeout }
+    }
+
+    /// Forgets whether this host may lead, which is not asked during the term that begins.
+    pub(super) fn forget_eligibility(&mut self) {
+        self.eligible = !self.config.asks_eligibility;
+    }
+
+    /// Notes that the check of the command succeeds.
+    pub(super) fn forget_sickness(&mut self) {
+        self.sick_pause = Duration::ZERO;
+    }
+
+    /// Returns how long this instance stays out of the queue after its command was sick.
+    pub(super) fn pause_after_sickness(&mut self) -> Duration {
+        let pause = self.sick_pause.max(self.config.sick_pause);
+        self.sick_pause = (pause * 2).min(LONGEST_SICK_PAUSE);
+        pause
     }
 
     pub(super) fn lock(&self) -> &LockName {

@@ -43,12 +43,18 @@ impl End {
                 tracing::warn!("ON_ELECTED failed: giving up leadership, and joining the queue again in {shown}");
                 pause
             }
+            Self::Lost(Loss::Sick) => context.shared.pause_after_sickness(),
             _ => Duration::ZERO,
         };
+        let is_sick = self == Self::Lost(Loss::Sick);
         let then = self.exit(context).map_or(Then::Campaign(pause), Then::Exit);
         match (then, context.shared.shutdown) {
             (Then::Exit(_), _) => {}
             (_, Some(signal)) => tracing::info!("received {signal} while stepping down: not campaigning again"),
+            (_, None) if is_sick => {
+                tracing::warn!("staying out of the queue for {}, as the command was sick", show(pause));
+                context.report(Progress::StaysOut(pause));
+            }
             (_, None) => tracing::info!("campaigning again"),
         }
         Next::HandOver { term, next, then, otherwise: then }
@@ -73,6 +79,8 @@ impl End {
                 );
                 Some(Exit::IdentityTaken)
             }
+            // Otherwise a service manager would restart it at once, and it could lead again.
+            Self::Lost(Loss::Sick) => None,
             Self::Lost(_) if config.on_loss == OnLoss::Campaign => None,
             Self::Lost(_) => Some(Exit::Lost),
         }

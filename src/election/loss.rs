@@ -17,6 +17,8 @@ pub(super) enum Loss {
     EntryChanged,
     /// The instance with this identity made a handover request. The exit code depends on all bytes of the identity.
     Requested(Vec<u8>),
+    /// The check of the command fails, and a standby can take over.
+    Sick,
     /// Most endpoints report another etcd cluster than the one with the lock.
     AnotherCluster,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Loss {
             Self::HolderChanged(Some(by)) => write!(f, "the holder key was rewritten by {by:?}"),
             Self::EntryChanged => f.write_str("the queue entry was deleted or rewritten"),
             Self::Requested(by) => write!(f, "{:?} made a handover request", shown(by)),
+            Self::Sick => f.write_str("the check of the command fails, and a standby can take over"),
             Self::AnotherCluster => f.write_str("most endpoints belong to another etcd cluster"),
         }
     }

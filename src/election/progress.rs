@@ -53,6 +53,14 @@ pub enum Progress {
         /// Whether another term follows.
         again: bool,
     },
+    /// The check of the command succeeds, or fails.
+    Healthy(bool),
+    /// The check of the command fails, and no standby can take over.
+    Stranded,
+    /// This host may lead, or not.
+    Eligible(bool),
+    /// It stays out of the queue for this time, as its command was sick.
+    StaysOut(Duration),
     /// The process tree has exited.
     Exited,
     /// It is not in the queue any more: the lease was revoked or will expire.

@@ -32,6 +32,10 @@ pub enum Event {
     Report(Report),
     /// This process received a signal.
     Signal(Signal),
+    /// The check of the command fails or, after that, succeeds. No decision about a renewal or a stop waits for it.
+    Healthy(bool),
+    /// This host may lead, or it may not. It is not asked while this instance leads.
+    Eligible(bool),
     /// Most endpoints belong to another etcd cluster by now. What was read before says nothing about that one.
     ClusterLost,
 }

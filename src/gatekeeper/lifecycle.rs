@@ -42,6 +42,15 @@ pub struct Leadership {
     command: Command,
 }
 
+/// What the checks ask about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Whether this host may lead.
+    Host,
+    /// Whether the command of the term with this token works.
+    Command(i64),
+}
+
 /// The state of the command of a term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
@@ -57,6 +66,15 @@ impl Lifecycle {
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         !matches!(self, Self::Joining | Self::Evicting | Self::Leading(Leadership { command: Command::Starting, .. }))
+    }
+
+    /// Returns what the checks ask about; `None` while the command starts or stops.
+    pub(super) const fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::Joining | Self::Waiting { .. } | Self::Released => Some(Subject::Host),
+            Self::Leading(Leadership { command: Command::Running, token, .. }) => Some(Subject::Command(*token)),
+            Self::Evicting | Self::Leading(_) => None,
+        }
     }
 
     fn after(self, progress: &Progress, now: Instant) -> Self {
@@ -114,7 +132,10 @@ fn record(status: &mut Status, progress: &Progress, now: Instant) {
             }
         }
         Progress::Paused(pause) => status.pause.clone_from(pause),
-        Progress::Elected { .. } => status.counters.elections += 1,
+        Progress::Elected { .. } => {
+            status.counters.elections += 1;
+            (status.command_healthy, status.stranded) = (None, false);
+        }
         Progress::Started => status.started = true,
         Progress::Lost => status.counters.losses += 1,
         Progress::Ended { again } => status.ending |= !again,
@@ -125,7 +146,15 @@ fn record(status: &mut Status, progress: &Progress, now: Instant) {
             status.leader_since = None;
             status.renewed_at = None;
         }
-        Progress::Joining | Progress::Waiting { .. } | Progress::Evicting | Progress::Fed(_) | Progress::Exited => {}
+        Progress::Healthy(healthy) => (status.command_healthy, status.stranded) = (Some(*healthy), false),
+        Progress::Stranded => status.stranded = true,
+        Progress::Eligible(eligible) => status.eligible = Some(*eligible),
+        Progress::StaysOut(pause) => {
+            status.stays_out = Some(*pause);
+            status.counters.sick_terms += 1;
+        }
+        Progress::Joining => status.stays_out = None,
+        Progress::Waiting { .. } | Progress::Evicting | Progress::Fed(_) | Progress::Exited => {}
     }
 }
 
@@ -201,6 +230,9 @@ fn derive(status: &mut Status, lifecycle: &Lifecycle) {
     status.token = leading.map(|leading| leading.token);
     status.deadlines = leading.and_then(|leading| leading.deadlines);
     status.elected_at = leading.map(|leading| leading.since);
+    if leading.is_none() {
+        (status.command_healthy, status.stranded) = (None, false);
+    }
     status.exited = leading.is_some_and(|leading| leading.command == Command::Exited);
 }
 

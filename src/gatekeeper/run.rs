@@ -4,6 +4,7 @@ use std::{collections::VecDeque, io::IsTerminal as _, pin::pin, sync::Arc, time:
 
 use futures_util::{Stream, StreamExt as _};
 use nix::sys::signal;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{lifecycle::Instance, requests::Requests};
 use crate::{
@@ -42,6 +43,7 @@ pub async fn run<S: Store, C: Clock>(
     settings: RunSettings,
     guard: &impl Guard,
     signals: impl Stream<Item = i32>,
+    mut checks: Option<UnboundedReceiver<Event>>,
     instance: &Instance<C>,
 ) -> Exit {
     // In the same task as the election, so that the heartbeat stops if the election is not driven.
@@ -62,7 +64,7 @@ pub async fn run<S: Store, C: Clock>(
         biased;
         // First, as its log line explains those that follow.
         () = heartbeat => unreachable!("the heartbeat never ends"),
-        exit = drive(etcd, config, settings, guard, signals, instance) => exit,
+        exit = drive(etcd, config, settings, guard, signals, checks.as_mut(), instance) => exit,
         never = etcd.keep_endpoints_current() => never,
     }
 }
@@ -73,6 +75,7 @@ async fn drive<S: Store, C: Clock>(
     settings: RunSettings,
     guard: &impl Guard,
     signals: impl Stream<Item = i32>,
+    mut checks: Option<&mut UnboundedReceiver<Event>>,
     instance: &Instance<C>,
 ) -> Exit {
     let clock = etcd.clock();
@@ -122,6 +125,12 @@ async fn drive<S: Store, C: Clock>(
                 None => std::future::pending().await,
             }
         };
+        let checked = async {
+            match &mut checks {
+                Some(checks) => checks.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         let event = tokio::select! {
             biased;
             report = guard.report(), if !guard_is_lost => {
@@ -134,6 +143,8 @@ async fn drive<S: Store, C: Clock>(
             (id, answer) = requests.next() => Event::Answer(id, answer),
             () = etcd.membership().is_lost(), if !cluster_is_lost => continue,
             () = woken => Event::Woken,
+            // Last, as everything else is more urgent.
+            Some(event) = checked => event,
         };
         events.push_back(event);
     }

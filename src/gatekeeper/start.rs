@@ -1,11 +1,13 @@
 //! Starts the gatekeeper and its guard from a configuration.
 
-use std::{ffi::OsString, os::fd::OwnedFd, time::Duration};
+use std::{ffi::OsString, io, os::fd::OwnedFd, time::Duration};
 
 use futures_util::stream;
 use nix::sys::signal::Signal;
+use tokio::sync::mpsc;
 
 use super::{
+    health,
     lifecycle::{Instance, Lifecycle},
     revocation,
     run::{self, RunSettings},
@@ -15,10 +17,12 @@ use crate::{
     etcd::{self, client::RequestTimeouts},
     guard::{
         self, Executable, GuardSetup, Guarded,
+        checker::{self, Checker},
         signals::{Original, Signals},
     },
     log::{self, Style},
-    settings::{CommandLine, Config},
+    probe::Prober,
+    settings::{Checks, CommandLine, Config, Probe},
     status::{certificates::Watcher, http, systemd},
     system::{clock::BootClock, runtime},
 };
@@ -46,11 +50,28 @@ pub fn start(config: &Config, style: Style, stderr: Option<OwnedFd>, original: O
         stderr,
         revoke: revocation::revoker(config.etcd.clone()),
     };
+    let checker = match &config.checks {
+        // Before the guard, which must not be known to the checker.
+        Some(checks) => {
+            start_checker(checks, original).map_err(StartError::no_room("the process that runs check commands"))?
+        }
+        None => None,
+    };
     let guarded = guard::start(setup).map_err(StartError::no_room("the guard"))?;
     log::writer::release_stdout();
     // After the fork, or the guard would hold the port after the gatekeeper is killed.
     let endpoint = config.status_endpoint.as_ref().map(http::bind).transpose()?;
-    runtime::run(campaign(config, guarded, signals, original, endpoint))?
+    runtime::run(campaign(config, guarded, checker, signals, original, endpoint))?
+}
+
+/// Starts the process that runs check commands, if there are any.
+fn start_checker(checks: &Checks, original: Original) -> io::Result<Option<Checker>> {
+    let command = |probe: &Option<Probe>| match probe {
+        Some(Probe::Command(command)) => Some(command.words().to_vec()),
+        _ => None,
+    };
+    let commands = [command(&checks.command), command(&checks.host)];
+    commands.iter().any(Option::is_some).then(|| checker::start(commands.clone(), checks.timeout, original)).transpose()
 }
 
 fn executable(words: &[OsString], what: &str) -> Result<Executable, StartError> {
@@ -61,6 +82,7 @@ fn executable(words: &[OsString], what: &str) -> Result<Executable, StartError> 
 async fn campaign(
     config: &Config,
     guarded: Guarded,
+    checker: Option<Checker>,
     signals: Signals,
     original: Original,
     endpoint: Option<http::Server>,
@@ -97,12 +119,23 @@ async fn campaign(
         timing.stop_limit(config.on_stopped.is_some()),
         BootClock,
     ));
+    let checks = match &config.checks {
+        Some(checks) => {
+            let checker = checker.map(Checker::into_handle).transpose();
+            let checker = checker.map_err(StartError::no_room("the process that runs check commands"))?;
+            let (events, received) = mpsc::unbounded_channel();
+            let prober = Prober::new(checks.timeout, checker, BootClock);
+            tokio::spawn(health::watch(checks.clone(), prober, instance.lifecycle(), BootClock, events));
+            Some(received)
+        }
+        None => None,
+    };
     run::log_timing(&config.election);
     let restart_pause = if systemd::has_notify_socket() { RESTART_PAUSE } else { Duration::ZERO };
     let settings = RunSettings { stop_signal: config.stop_signal, restart_pause };
     let exit = tokio::select! {
         biased;
-        exit = run::run(&cluster, &config.election, settings, &handle, signals, &instance) => exit,
+        exit = run::run(&cluster, &config.election, settings, &handle, signals, checks, &instance) => exit,
         () = async {
             // Not before, or these requests could delay the start of the command. The sender lives as long as the instance.
             let _ = lifecycle.wait_for(Lifecycle::is_settled).await;

@@ -169,6 +169,14 @@ pub(super) struct Programs {
     stderr: Option<OwnedFd>,
 }
 
+/// Returns the environment that this program was started with, without what is not meant for other programs.
+fn inherited() -> io::Result<Vec<CString>> {
+    env::vars_os()
+        .filter(|(name, _)| !Programs::WITHHELD.iter().chain(&Programs::OURS).any(|ours| name == ours))
+        .map(|(name, value)| variable(&name, &value))
+        .collect()
+}
+
 impl Programs {
     /// Variables that are not passed to the command: the password, and those of systemd that are meant for this program only.
     const WITHHELD: [&str; 4] = ["ETCD_AWAIT_ELECTION_PASSWORD", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
@@ -187,10 +195,7 @@ impl Programs {
         original: Original,
         stderr: Option<OwnedFd>,
     ) -> io::Result<Self> {
-        let environment = env::vars_os()
-            .filter(|(name, _)| !Self::WITHHELD.iter().chain(&Self::OURS).any(|ours| name == ours))
-            .map(|(name, value)| variable(&name, &value))
-            .collect::<io::Result<Vec<_>>>()?;
+        let environment = inherited()?;
         // A lock name with a NUL byte must be refused now, not when the command is started.
         CString::new(lock.as_str())?;
         let has_hook = on_elected.is_some() || on_stopped.is_some();
@@ -237,6 +242,14 @@ impl Programs {
         };
         spawn(&prepared, &self.original, own)
     }
+}
+
+/// Forks and executes a check command in its own process group, with the standard streams of this process.
+pub(super) fn start_check(command: &[OsString], original: &Original) -> io::Result<Spawned> {
+    let program = resolve(&command[0])?;
+    let image = Image::new(&program, command)?;
+    let own = Own { foreground: false, stdin: None, stderr: None, cgroup: None };
+    spawn(&image.pointers(&inherited()?), original, own)
 }
 
 /// What the child does not share with this process, beside its process group.

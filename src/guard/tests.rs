@@ -4,6 +4,7 @@
 //! the test starts its own executable once more for this test only ([`scene::in_own_process`]). The second run, recognized by a
 //! variable, is the gatekeeper and makes the assertions; the first run passes if the second one did.
 
+mod checks;
 mod scene;
 
 use std::{

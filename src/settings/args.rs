@@ -10,6 +10,7 @@ use tracing_subscriber::filter::Targets;
 
 use super::{
     address::{self, EndpointList, StatusEndpoint},
+    probe::{self, Probe},
     values::{self, CommandLine, LogFormat, NotifyReady, OnLoss, Secret, quoted},
 };
 use crate::core::{exit_code::Exit, names::LockName};
@@ -38,6 +39,8 @@ pub(super) struct GateArgs {
     pub(super) timing: TimingArgs,
     #[command(flatten)]
     pub(super) command: CommandArgs,
+    #[command(flatten)]
+    pub(super) checks: CheckArgs,
     #[command(flatten)]
     pub(super) status: StatusArgs,
     #[command(flatten)]
@@ -218,6 +221,53 @@ pub(super) struct CommandArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Checks")]
+pub(super) struct CheckArgs {
+    /// Check that the command works while it runs: http://, https:// or tcp://HOST:PORT, or a command that exits with 0. It is split into
+    /// words as by a shell and executed without one. If the check fails, another instance takes over, if one can.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_CHECK", value_name = "URL|COMMAND", value_parser = quoted(probe::probe),
+        value_hint = ValueHint::Url
+    )]
+    pub(super) check: Option<Probe>,
+
+    /// Campaign only while this host may lead: a URL or a command, as for the check. It is not asked while this instance leads.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_ELIGIBLE", value_name = "URL|COMMAND", value_parser = quoted(probe::probe),
+        value_hint = ValueHint::Url
+    )]
+    pub(super) eligible: Option<Probe>,
+
+    /// Time from the start of one check to the start of the next.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_CHECK_INTERVAL", value_name = "TIME", default_value = "5",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) check_interval: Duration,
+
+    /// How long one check may take; at most CHECK_INTERVAL.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_CHECK_TIMEOUT", value_name = "TIME", default_value = "2",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) check_timeout: Duration,
+
+    /// How many checks in a row have to fail before this has an effect.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_CHECK_FAILURES", value_name = "NUMBER", default_value = "3",
+        value_parser = quoted(values::count)
+    )]
+    pub(super) check_failures: u32,
+
+    /// How long the command may take to start: until its check has succeeded once or this time has passed, failures do not count.
+    #[arg(
+        long, env = "ETCD_AWAIT_ELECTION_CHECK_START", value_name = "TIME", default_value = "5m",
+        value_parser = quoted(values::duration)
+    )]
+    pub(super) check_start: Duration,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Status")]
 pub(super) struct StatusArgs {
     /// Address to serve status, health checks and metrics at; :PORT listens on all interfaces.
@@ -338,6 +388,8 @@ pub(super) struct ShowArgs {
     pub(super) lock: LockArgs,
     #[command(flatten)]
     pub(super) etcd: EtcdArgs,
+    #[command(flatten)]
+    pub(super) status: StatusArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

@@ -11,12 +11,19 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::{
     address::StatusEndpoint,
-    args::{ElectionArgs, EtcdArgs, GateArgs, LogArgs, TimingArgs},
+    args::{CheckArgs, ElectionArgs, EtcdArgs, GateArgs, LogArgs, TimingArgs},
     files,
+    probe::Probe,
     sources::{Sources, either},
     values::{CommandLine, LogFormat, NotifyReady, OnLoss, Secret},
 };
-use crate::core::{exit_code::Exit, names::LockName, start_error::StartError, timing::Timing};
+use crate::core::{
+    exit_code::Exit,
+    limits::SICK_PAUSE,
+    names::LockName,
+    start_error::StartError,
+    timing::{Timing, show},
+};
 
 /// The configuration of a run with an election.
 #[derive(Clone, Debug)]
@@ -33,6 +40,8 @@ pub struct Config {
     pub on_stopped: Option<CommandLine>,
     /// The signal that the command is stopped with.
     pub stop_signal: i32,
+    /// The checks, if there are any.
+    pub checks: Option<Checks>,
     /// The address of the status endpoint, if it is served.
     pub status_endpoint: Option<StatusEndpoint>,
     /// When to notify systemd that the service is ready.
@@ -60,6 +69,27 @@ pub struct ElectionConfig {
     pub priority: i32,
     /// How long to be a standby before a handover is requested from a leader with a lower priority; `None` for ever.
     pub failback: Option<Duration>,
+    /// Whether this instance campaigns only after it was told that its host is eligible.
+    pub asks_eligibility: bool,
+    /// How long a leader stays out of the queue after its command was sick; twice as long each further time.
+    pub sick_pause: Duration,
+}
+
+/// What is checked, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Whether the command works, while it runs.
+    pub command: Option<Probe>,
+    /// Whether this host may lead, while it does not.
+    pub host: Option<Probe>,
+    /// The time from the start of one check to the start of the next.
+    pub interval: Duration,
+    /// How long one check may take; at most the interval.
+    pub timeout: Duration,
+    /// How many failures in a row count.
+    pub failures: u32,
+    /// How long failures of a command do not count unless it has succeeded.
+    pub start: Duration,
 }
 
 /// What to log and how.
@@ -190,6 +220,7 @@ impl Config {
     ) -> Result<(Self, LogConfig), StartError> {
         let timing = timing(&args.timing, args.command.stop_grace, sources)?;
         check_force(&args.election, sources, remarks)?;
+        let checks = checks(args.checks, sources)?;
         let config = Self {
             election: ElectionConfig {
                 lock: args.lock.lock_name,
@@ -201,10 +232,13 @@ impl Config {
                 on_loss: args.election.on_loss,
                 priority: args.election.priority,
                 failback: args.election.failback,
+                asks_eligibility: checks.as_ref().is_some_and(|checks| checks.host.is_some()),
+                sick_pause: SICK_PAUSE,
             },
             on_elected: args.command.on_elected,
             on_stopped: args.command.on_stopped,
             stop_signal: args.command.stop_signal,
+            checks,
             status_endpoint: args.status.status_endpoint,
             notify_ready: args.command.notify_ready,
             // Files are read last, as that can block on a mounted disk, and a misspelled setting should be reported at once.
@@ -279,6 +313,36 @@ fn endpoints(
 fn timing(args: &TimingArgs, stop_grace: Duration, sources: &Sources) -> Result<Timing, StartError> {
     let timing = Timing::new(args.lease_duration, args.renew_deadline, args.retry_period, stop_grace);
     timing.map_err(|error| StartError::new(Exit::Usage, error.describe(|name| sources.spelled(name))))
+}
+
+/// Returns the checks; `None` if nothing is checked.
+fn checks(args: CheckArgs, sources: &Sources) -> Result<Option<Checks>, StartError> {
+    pair("check_start", "check", sources)?;
+    if args.check.is_none() && args.eligible.is_none() {
+        for setting in ["check_interval", "check_timeout", "check_failures"] {
+            pair(setting, "check", sources)?;
+        }
+        return Ok(None);
+    }
+    for (setting, time) in [("check_interval", args.check_interval), ("check_timeout", args.check_timeout)] {
+        if time.is_zero() {
+            return Err(sources.refuse(setting, "must be more than 0"));
+        }
+    }
+    if args.check_timeout > args.check_interval {
+        let interval = sources.spelled("check_interval");
+        return Err(
+            sources.refuse("check_timeout", format!("must be at most {}, {interval}", show(args.check_interval)))
+        );
+    }
+    Ok(Some(Checks {
+        command: args.check,
+        host: args.eligible,
+        interval: args.check_interval,
+        timeout: args.check_timeout,
+        failures: args.check_failures,
+        start: args.check_start,
+    }))
 }
 
 fn check_force(args: &ElectionArgs, sources: &Sources, remarks: &mut Vec<String>) -> Result<(), StartError> {

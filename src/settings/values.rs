@@ -109,6 +109,12 @@ pub(super) fn signal(text: &str) -> Result<i32, &'static str> {
     }
 }
 
+/// How many failures count: at least one.
+pub(super) fn count(text: &str) -> Result<u32, &'static str> {
+    let count = text.parse().ok().filter(|count| *count > 0 && text.bytes().all(|byte| byte.is_ascii_digit()));
+    count.ok_or("is not a valid number; use 1 or more")
+}
+
 /// True for any value except the words that mean no.
 #[expect(clippy::unnecessary_wraps, reason = "a parser")]
 pub(super) fn yes(text: &str) -> Result<bool, String> {

@@ -241,6 +241,8 @@ fn root_json(status: &Status, now: Instant) -> String {
         ("queue_behind", json!(behind)),
         ("seconds_since_renewal", seconds_since(status.renewed_at)),
         ("seconds_since_election", seconds_since(status.elected_at)),
+        ("eligible", json!(status.eligible)),
+        ("command_healthy", json!(status.command_healthy)),
         ("healthy", Value::Bool(status.is_alive(now))),
         ("ready", Value::Bool(status.is_ready(now))),
         ("pause", json!(status.pause)),

@@ -130,7 +130,10 @@ impl Notified {
         let ready = match self.notify_ready {
             NotifyReady::Started => !status.ending,
             // Also not after Released: an instance that never joined the queue revokes its lease, too.
-            NotifyReady::Campaigning => !matches!(status.phase, Phase::Joining | Phase::Released),
+            // A host that is not eligible must not delay the boot.
+            NotifyReady::Campaigning => {
+                status.eligible == Some(false) || !matches!(status.phase, Phase::Joining | Phase::Released)
+            }
             // Not the phase Running: a command that exits at once can leave it before the status is read.
             NotifyReady::Elected => status.started,
         };

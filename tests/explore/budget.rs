@@ -45,10 +45,14 @@ pub(crate) enum Kind {
     GoForce,
     /// Another etcd client joins the queue.
     Foreign,
+    /// The check of a running command begins to fail.
+    Sick,
+    /// A host is not eligible any more.
+    Ineligible,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::CrashGatekeeper,
         Self::CrashGuard,
         Self::FreezeGatekeeper,
@@ -70,6 +74,8 @@ impl Kind {
         Self::Go,
         Self::GoForce,
         Self::Foreign,
+        Self::Sick,
+        Self::Ineligible,
     ];
 }
 

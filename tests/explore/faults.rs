@@ -15,7 +15,7 @@ use crate::explore::{
     instance::{Instance, Orphan, Stage, Tree, When},
     network::Part,
     peers::{Foreign, Go},
-    properties::{is_paused, pause_key},
+    properties::{has_standby, is_paused, pause_key},
     shared::Shared,
     sim::{NOW, STORE_NOW},
     state::{State, owner},
@@ -100,6 +100,12 @@ impl Explorer {
         if command.runs() && (command.stopping || command.is_hook()) && !command.stubborn {
             add(Kind::Stubborn);
         }
+        if awake && instance.command.tree == Tree::Main && !instance.command.stopping && !instance.fate.sick {
+            add(Kind::Sick);
+        }
+        if awake && instance.eligible && instance.told.is_some() {
+            add(Kind::Ineligible);
+        }
         if instance.is_over() {
             add(Kind::Restart);
         }
@@ -152,6 +158,13 @@ impl Explorer {
                 state.instances[n] = Instance::start(&self.setup, n, leases).map(Shared::new);
                 self.turn(state, n, |_| {});
             }
+            Kind::Sick => self.turn(state, n, |turn| {
+                turn.instance.fate.sick = true;
+                let lease = turn.instance.lease();
+                turn.instance.fate.reason |= lease.is_some_and(|lease| has_standby(&turn.state.etcd, lease));
+                turn.handle(Event::Healthy(false));
+            }),
+            Kind::Ineligible => self.turn(state, n, |turn| turn.instance.eligible = false),
             Kind::Go => self.go_starts(state, false),
             Kind::GoForce => self.go_starts(state, true),
             Kind::Foreign => self.foreign_joins(state),

@@ -76,11 +76,21 @@ impl Turn<'_> {
                 self.report();
             } else if gatekeeper.candidate.next_wake().is_some_and(|wake| wake <= NOW) {
                 self.handle(Event::Woken);
+            } else if self.is_asked() {
+                self.instance.told = Some(self.instance.eligible);
+                self.handle(Event::Eligible(self.instance.eligible));
             } else {
                 return;
             }
         }
         self.state.violate(Violation::Busy);
+    }
+
+    /// Returns whether the check of this host has something new to tell. It is not asked while this instance leads.
+    fn is_asked(&self) -> bool {
+        self.explorer.setup.configs[self.n].asks_eligibility
+            && self.instance.told != Some(self.instance.eligible)
+            && self.instance.candidate().is_some_and(|candidate| !candidate.leads())
     }
 
     /// Sends the renewals of a leader that are due, whether or not earlier ones are answered.
@@ -192,7 +202,10 @@ impl Turn<'_> {
                 }
                 gatekeeper.opens_from = revision;
                 let reason = has_reason(&self.state.etcd, lease);
-                self.instance.fate = Fate { reason, deposed: false, beyond: self.instance.fate.beyond };
+                self.instance.fate = Fate { reason, beyond: self.instance.fate.beyond, ..Fate::default() };
+                if self.instance.told.take() == Some(false) {
+                    self.state.violate(Violation::IneligibleInQueue);
+                }
             }
             Order::Stop if !self.instance.fate.reason => self.state.violate(Violation::StoppedWithoutReason),
             _ => {}

@@ -42,6 +42,10 @@ pub(crate) struct Instance {
     pub(crate) revoked: Option<LeaseId>,
     /// What has happened to the present term from outside.
     pub(crate) fate: Fate,
+    /// Whether its host is eligible.
+    pub(crate) eligible: bool,
+    /// What its candidate was told about that since its latest term.
+    pub(crate) told: Option<bool>,
 }
 
 /// What has happened to the present term from outside.
@@ -49,6 +53,8 @@ pub(crate) struct Instance {
 pub(crate) struct Fate {
     /// There was a reason to step down.
     pub(crate) reason: bool,
+    /// The check of the command fails.
+    pub(crate) sick: bool,
     /// Its keys were deleted by somebody else, so others may lead.
     pub(crate) deposed: bool,
     /// Both of its processes had a fault at once.

@@ -9,7 +9,7 @@ use std::{
 use crate::explore::{
     budget::Budget,
     instance::{Instance, Tree, When},
-    properties::has_request,
+    properties::{has_request, has_standby},
     sim::STORE_NOW,
     state::State,
     steps::{Explorer, Step},
@@ -37,7 +37,8 @@ impl Known {
 }
 
 impl Explorer {
-    /// Returns whether the way without faults from here leads to a running command. Each handover request that counts is obeyed on it.
+    /// Returns whether the way without faults from here leads to a running command. Each handover request that counts is obeyed on it,
+    /// and a sick leader hands over if it can.
     pub(crate) fn leads_to_command(&self, state: &State) -> bool {
         if is_reached(state) {
             return true;
@@ -93,6 +94,7 @@ impl Explorer {
                 instance.thaw();
                 instance.heal();
                 instance.command.stubborn = false;
+                instance.eligible = true;
                 instance.flights.iter_mut().for_each(|flight| flight.delayed = false);
                 instance.watches.iter_mut().for_each(|watch| watch.lags = false);
             });
@@ -116,7 +118,9 @@ fn is_reached(state: &State) -> bool {
         instance.command.tree == Tree::Main
             && !instance.command.is_hook()
             && !instance.command.stopping
-            && instance.lease().is_none_or(|lease| !has_request(&state.etcd, lease))
+            && instance.lease().is_none_or(|lease| {
+                !(has_request(&state.etcd, lease) || instance.fate.sick && has_standby(&state.etcd, lease))
+            })
     };
     state.instances().any(runs) || state.instances().all(|(_, instance)| instance.gatekeeper.is_none())
 }
@@ -127,6 +131,7 @@ impl Instance {
             || self.gatekeeper.as_ref().is_some_and(|it| it.frozen)
             || self.guard.as_ref().is_some_and(|it| it.frozen)
             || self.command.stubborn
+            || !self.eligible
             || self.flights.iter().any(|flight| flight.delayed)
             || self.watches.iter().any(|watch| watch.lags)
     }

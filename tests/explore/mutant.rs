@@ -70,10 +70,16 @@ pub(crate) enum Mutant {
     ReleasesBeforeOnStopped,
     /// ON_STOPPED is not killed at the kill deadline.
     SparesOnStopped,
+    /// A leader whose check fails steps down although no standby can take over.
+    StepsDownAlone,
+    /// A leader whose check fails does not step down.
+    IgnoresSickness,
+    /// An instance campaigns although its host is not eligible.
+    JoinsIneligible,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::ReleasesEarly,
         Self::CountsFromAnswer,
         Self::HandOverWithoutHolder,
@@ -100,6 +106,9 @@ impl Mutant {
         Self::ObeysWhilePaused,
         Self::ReleasesBeforeOnStopped,
         Self::SparesOnStopped,
+        Self::StepsDownAlone,
+        Self::IgnoresSickness,
+        Self::JoinsIneligible,
     ];
 }
 
@@ -123,6 +132,8 @@ pub(crate) fn events(mutant: Option<Mutant>, leads: bool, event: Event) -> Vec<E
                 },
             )]
         }
+        Event::Healthy(false) if mutant == Some(Mutant::IgnoresSickness) => vec![],
+        Event::Eligible(false) if mutant == Some(Mutant::JoinsIneligible) => vec![Event::Eligible(true)],
         event => vec![event],
     }
 }
@@ -246,6 +257,19 @@ impl Explorer {
                     if let Some(request) = lock.request_of(&name.key).filter(|request| request.lease != own) {
                         name.key = lock.request(keys::Request { to: request.to.map(|_| own), ..request });
                     }
+                }
+            }
+            Mutant::StepsDownAlone => {
+                let Reading::Keys(gets) = reading else { return };
+                if gets.iter().any(|get| get.range == lock.own_entries()) {
+                    let (lease, revision) = (LeaseId(0xabc), snapshot.revision);
+                    snapshot.keys.push(KeyValue {
+                        key: lock.entry(lease),
+                        value: b"made up".to_vec(),
+                        create_revision: revision,
+                        mod_revision: revision,
+                        lease: Some(lease),
+                    });
                 }
             }
             Mutant::ObeysWithoutEntry => {

@@ -99,7 +99,8 @@ impl Explorer {
                 continue;
             }
             let Some(lease) = instance.lease() else { continue };
-            if has_reason(&state.etcd, lease) {
+            let can_hand_over = instance.fate.sick && has_standby(&state.etcd, lease);
+            if can_hand_over || has_reason(&state.etcd, lease) {
                 self.update(state, n, |instance| instance.fate.reason = true);
             }
         }
@@ -117,6 +118,18 @@ impl Explorer {
         };
         if state.instances().any(left) {
             state.violate(Violation::KeysLeft);
+        }
+        // It may take the time of a request to leave.
+        let stays = |(_, instance): (usize, &Instance)| {
+            let is_settled = instance.is_awake() && !instance.cut && instance.flights.is_empty();
+            let leads = instance.candidate().is_some_and(Candidate::leads);
+            is_settled
+                && !leads
+                && instance.told == Some(false)
+                && instance.lease().is_some_and(|lease| state.etcd.keys().any(|kv| kv.lease == Some(lease)))
+        };
+        if state.instances().any(stays) {
+            state.violate(Violation::IneligibleInQueue);
         }
     }
 }
@@ -160,6 +173,12 @@ pub(crate) fn has_request(etcd: &Etcd, holder: LeaseId) -> bool {
     let queue = queue(etcd);
     !is_paused(etcd)
         && requests(etcd, holder).any(|lease| lease != holder && queue.iter().any(|(entry, _)| *entry == lease))
+}
+
+/// Returns whether another instance waits that the owner of this lease can hand over to.
+pub(crate) fn has_standby(etcd: &Etcd, holder: LeaseId) -> bool {
+    let prefix = format!("{LOCK}/~entry/");
+    etcd.keys().any(|kv| kv.key.starts_with(prefix.as_bytes()) && kv.lease != Some(holder))
 }
 
 /// Returns the owners of the requests to this holder, whether or not they count.

@@ -84,6 +84,13 @@ impl Setup {
         self
     }
 
+    /// Lets all instances ask whether their hosts are eligible.
+    #[must_use]
+    pub(crate) fn asking(mut self) -> Self {
+        self.configs.iter_mut().for_each(|config| Arc::make_mut(config).asks_eligibility = true);
+        self
+    }
+
     /// Lets instances exit after a loss.
     #[must_use]
     pub(crate) fn exiting(mut self) -> Self {
@@ -105,6 +112,8 @@ fn config(n: usize) -> ElectionConfig {
         on_loss: OnLoss::Campaign,
         priority: 0,
         failback: None,
+        asks_eligibility: false,
+        sick_pause: Duration::from_secs(2),
     }
 }
 
@@ -128,6 +137,11 @@ pub(crate) fn small() -> Vec<(&'static str, Setup)> {
         (
             "three instances with different priorities, one of which ends",
             Setup::new(3, 1).only(&[Kind::Exit, Kind::CrashGatekeeper]).priorities(&[0, 1, 2]),
+        ),
+        ("two instances on hosts that may not be eligible, one fault", Setup::new(2, 1).asking()),
+        (
+            "a sick command, a host that is not eligible, SIGTERM and an exit",
+            Setup::new(2, 2).only(&[Kind::Sick, Kind::Ineligible, Kind::Terminate, Kind::Exit]).asking(),
         ),
         (
             "an operator requests a handover while an evicted holder runs",
@@ -169,6 +183,9 @@ pub(crate) fn of_mutant(mutant: Mutant) -> Setup {
         Mutant::HandOverIgnoresPause => Setup::new(2, 2).only(&[Pause, Exit]),
         Mutant::EvictIgnoresPause => Setup::new(2, 2).only(&[Pause, Go]).force(&[0]),
         Mutant::ObeysWhilePaused => Setup::new(2, 2).only(&[Pause, Resign]),
+        Mutant::StepsDownAlone => Setup::new(1, 1).only(&[Sick]),
+        Mutant::IgnoresSickness => Setup::new(2, 1).only(&[Sick]),
+        Mutant::JoinsIneligible => Setup::new(2, 1).only(&[Ineligible]).asking(),
         Mutant::StartsOnStaleWait => Setup::new(2, 2).only(&[Cut, Delay]).at_most(Cut, 1).at_most(Delay, 1),
         Mutant::ReleasesBeforeOnStopped => Setup::new(2, 1).only(&[Exit, Terminate]).with_hooks(),
         Mutant::SparesOnStopped => Setup::new(2, 2).only(&[CrashGatekeeper, Stubborn]).with_hooks(),

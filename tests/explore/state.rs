@@ -54,6 +54,7 @@ pub(crate) enum Violation {
     PassedPriority,
     StoppedWithoutReason,
     ChangedWhilePaused,
+    IneligibleInQueue,
     KeysLeft,
     Busy,
     Duel,
@@ -72,6 +73,7 @@ impl fmt::Display for Violation {
             }
             Self::StoppedWithoutReason => "a leader steps down without a reason",
             Self::ChangedWhilePaused => "the holder changes while the lock is paused",
+            Self::IneligibleInQueue => "an instance whose host is not eligible is in the queue",
             Self::Busy => "an instance is busy for ever",
             Self::Duel => "instances take leadership from each other for ever",
             Self::KeysLeft => "an instance has ended, and its keys are left",
@@ -148,6 +150,8 @@ impl Instance {
             leases,
             revoked: None,
             fate: Fate::default(),
+            eligible: true,
+            told: None,
         })
     }
 }

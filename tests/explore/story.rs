@@ -184,6 +184,8 @@ fn describe(explorer: &Explorer, state: &State, step: Step) -> String {
             Kind::Restart => format!("{} is started again", name(n)),
             Kind::Go => "the Go tool takes the free lock and starts its command".to_owned(),
             Kind::GoForce => "the Go tool deletes the holder key, takes the lock and starts its command".to_owned(),
+            Kind::Sick => format!("the check of {}'s command begins to fail", name(n)),
+            Kind::Ineligible => format!("{} is not eligible any more", name(n)),
             Kind::Foreign => "another etcd client joins the queue".to_owned(),
         },
         Step::Pass => {

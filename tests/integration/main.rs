@@ -3,6 +3,7 @@
 mod assumptions;
 mod auth;
 mod backup;
+mod checks;
 mod cluster;
 mod endurance;
 mod environment;

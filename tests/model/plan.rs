@@ -114,6 +114,8 @@ impl Plan {
                     priority: *sim.pick(&[0, 0, 0, 0, 1, 2, -1]),
                     // It would add terms before that of a forced start, whose time is judged. The exploration covers it.
                     failback: None,
+                    asks_eligibility: false,
+                    sick_pause: Duration::from_secs(60),
                 },
                 current: None.into(),
                 started: Cell::default(),

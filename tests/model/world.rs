@@ -130,7 +130,7 @@ impl World {
             let etcd = world.cluster(machine);
             let settings = RunSettings { stop_signal: 15, restart_pause: Duration::ZERO };
             let signals = stream::poll_fn(move |context| signals_out.poll_recv(context));
-            let exit = gatekeeper::run(&etcd, &config, settings, &handle, signals, &instance).await;
+            let exit = gatekeeper::run(&etcd, &config, settings, &handle, signals, None, &instance).await;
             world.ended(machine, Some(exit));
         });
     }

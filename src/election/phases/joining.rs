@@ -26,6 +26,8 @@ use crate::{
 pub(crate) enum Joining {
     /// It joins at this instant.
     Pausing(Instant),
+    /// It joins as soon as this host is eligible.
+    Ineligible,
     /// At this instant the lease of the leader in the previous cluster must have expired.
     Outlasting(Instant),
     /// It waits for the ID of its next lease.
@@ -57,6 +59,9 @@ impl Joining {
     }
 
     fn enter(context: &mut Context<'_>) -> Self {
+        if !context.shared.eligible {
+            return Self::Ineligible;
+        }
         context.act(Action::ForgetCluster);
         if std::mem::take(&mut context.shared.cluster_lost) {
             // Its revisions are those of the other cluster.
@@ -120,6 +125,8 @@ impl Handle for Joining {
         match (&*self, event) {
             (Self::Pausing(until), Event::Woken) if context.now >= *until => *self = Self::begin(context),
             (Self::Outlasting(until), Event::Woken) if context.now >= *until => *self = Self::enter(context),
+            (Self::Ineligible, Event::Eligible(true)) => *self = Self::begin(context),
+            (Self::Numbering, Event::Eligible(false)) => *self = Self::Ineligible,
             (Self::Numbering, Event::NewLease(lease)) => *self = Self::grant(lease, context),
             (Self::Granting(..) | Self::Entering(..), Event::ClusterLost) => return Some(Next::join_again()),
             (&Self::Granting(lease, _), Event::Answer(_, Answer::Granted { sent, ttl })) => {
@@ -149,21 +156,21 @@ impl Handle for Joining {
     fn next_wake(&self) -> Option<Instant> {
         match self {
             Self::Pausing(until) | Self::Outlasting(until) => Some(*until),
-            Self::Numbering | Self::Granting(..) | Self::Entering(..) => None,
+            Self::Ineligible | Self::Numbering | Self::Granting(..) | Self::Entering(..) => None,
         }
     }
 
     fn requests(&self) -> Vec<RequestId> {
         match self {
             Self::Granting(_, request) | Self::Entering(_, request) => vec![*request],
-            Self::Pausing(_) | Self::Outlasting(_) | Self::Numbering => vec![],
+            Self::Pausing(_) | Self::Ineligible | Self::Outlasting(_) | Self::Numbering => vec![],
         }
     }
 
     fn shift(&mut self, shift: Shift<'_>) {
         match self {
             Self::Pausing(until) | Self::Outlasting(until) => shift.instant(until),
-            Self::Numbering => {}
+            Self::Ineligible | Self::Numbering => {}
             Self::Granting(_, request) => shift.request(request),
             Self::Entering(candidacy, request) => {
                 candidacy.shift(shift);

@@ -3,6 +3,7 @@
 mod inquiry;
 mod lateness;
 mod observation;
+mod sickness;
 mod successor;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use self::{
     inquiry::{Inquiry, Made},
     lateness::Lateness,
     observation::{Observation, Observed},
+    sickness::Sickness,
     successor::Successor,
 };
 use crate::election::{
@@ -46,6 +48,8 @@ pub(crate) struct Leading {
     inquiry: Option<Inquiry>,
     /// Whether ON_ELECTED runs.
     is_preparing: bool,
+    /// What is known about a successor while the check of the command fails.
+    sickness: Option<Sickness>,
     /// How the main process of the command ended.
     ended: Option<CommandEnd>,
 }
@@ -63,6 +67,7 @@ impl Leading {
         let deadlines = config.timing.deadlines(renewed, term.ttl);
         let period = config.timing.retry_period();
         (context.shared.demand, context.shared.in_term) = (Demand::None, true);
+        context.shared.forget_eligibility();
         context.order(Order::Start { deadlines, token: term.token, lease: term.lease });
         context.report(Progress::Elected { token: term.token });
         let begin = context.now + DELAY_AFTER_START;
@@ -78,6 +83,7 @@ impl Leading {
             denial: None,
             inquiry: None,
             is_preparing: false,
+            sickness: None,
             ended: None,
         }
     }
@@ -98,6 +104,9 @@ impl Leading {
         let view = View::new(context.shared.lock(), read);
         self.next = Successor::read(&view, self.term.lease, context.shared.lock());
         paused::read(&view, context);
+        if self.must_step_down(context) {
+            return Some(self.lose(Loss::Sick));
+        }
         if requests.is_empty() || view.pause.is_some() {
             self.confirm(sent, context);
         } else {
@@ -148,7 +157,29 @@ impl Leading {
                 self.next = Successor::read(&view, self.term.lease, context.shared.lock());
             }
         }
-        None
+        self.must_step_down(context).then(|| self.lose(Loss::Sick))
+    }
+
+    /// Notes whether the check of the command succeeds. While the command is being stopped, that changes nothing.
+    fn checked(&mut self, healthy: bool, context: &mut Context<'_>) {
+        context.report(Progress::Healthy(healthy));
+        if healthy {
+            self.sickness = None;
+            context.shared.forget_sickness();
+        } else if self.sickness.is_none() && !self.is_stopping(context) {
+            self.sickness = Some(Sickness::begin(&self.term, context));
+        }
+    }
+
+    /// Returns whether the command is sick and a standby can take over, by the latest read or change. Only an answer of etcd leads to this:
+    /// while etcd does not answer, nobody can take over, nor while the lock is paused.
+    fn must_step_down(&self, context: &Context<'_>) -> bool {
+        let is_paused = context.shared.paused.pause.is_some();
+        self.sickness.is_some() && !is_paused && self.next.exists() && !self.is_stopping(context)
+    }
+
+    const fn is_stopping(&self, context: &Context<'_>) -> bool {
+        self.ended.is_some() || context.shared.shutdown.is_some()
     }
 
     fn requested(&mut self, names: &[KeyOnly], context: &mut Context<'_>) {
@@ -185,6 +216,21 @@ impl Leading {
             }
             inquiry.confirms.iter().for_each(|sent| self.confirm(*sent, context));
             self.inquiry = inquiry.next(context);
+            return None;
+        }
+        if self.sickness.as_mut().is_some_and(|sickness| sickness.is_answered(id)) {
+            let Answer::Read(read) = answer else { return None };
+            if let Err(loss) = self.term.check(&read.keys, context.shared.lock()) {
+                return Some(self.lose(loss));
+            }
+            let view = View::new(context.shared.lock(), read);
+            paused::read(&view, context);
+            self.next = Successor::read(&view, self.term.lease, context.shared.lock());
+            if self.must_step_down(context) {
+                return Some(self.lose(Loss::Sick));
+            }
+            tracing::warn!("no standby can take over: the command keeps running, although its check fails");
+            context.report(Progress::Stranded);
             return None;
         }
         let observed = self.observation.answered(answer, &self.term, context);
@@ -228,7 +274,7 @@ impl Handle for Leading {
                 context.order(Order::Stop);
             }
             Event::Signal(signal) => {
-                let is_stopping = self.ended.is_some() || context.shared.shutdown.is_some();
+                let is_stopping = self.is_stopping(context);
                 signaled(signal, is_stopping, context);
             }
             Event::ClusterLost => return Some(self.lose(Loss::AnotherCluster)),
@@ -236,7 +282,8 @@ impl Handle for Leading {
                 self.lateness.woken(context);
                 self.observation.woken(&self.term, context);
             }
-            Event::NewLease(_) => {}
+            Event::Healthy(healthy) => self.checked(healthy, context),
+            Event::NewLease(_) | Event::Eligible(_) => {}
         }
         None
     }
@@ -247,7 +294,8 @@ impl Handle for Leading {
 
     fn requests(&self) -> Vec<RequestId> {
         let inquiry = self.inquiry.as_ref().map(|inquiry| inquiry.request);
-        [Some(self.renewals), inquiry, self.observation.request()].into_iter().flatten().collect()
+        let sickness = self.sickness.as_ref().and_then(Sickness::request);
+        [Some(self.renewals), inquiry, self.observation.request(), sickness].into_iter().flatten().collect()
     }
 
     fn shift(&mut self, shift: Shift<'_>) {
@@ -255,5 +303,6 @@ impl Handle for Leading {
         self.lateness.shift(shift);
         self.observation.shift(shift);
         self.inquiry.iter_mut().for_each(|inquiry| inquiry.shift(shift));
+        self.sickness.iter_mut().for_each(|sickness| sickness.shift(shift));
     }
 }

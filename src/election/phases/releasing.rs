@@ -81,7 +81,7 @@ impl Released {
             _ if context.shared.guard_lost => Exit::Guard,
             (Then::Join(pause), None) => return Next::Join(pause),
             (Then::Campaign(pause), None) => {
-                context.shared.begin_campaign(context.now);
+                context.shared.begin_campaign(context.now + pause);
                 return Next::Join(pause);
             }
         };

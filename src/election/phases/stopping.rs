@@ -43,7 +43,12 @@ impl Handle for Stopping {
         match event {
             Event::Report(report) => return self.reported(report, context),
             Event::Signal(signal) => signaled(signal, true, context),
-            Event::Woken | Event::NewLease(_) | Event::Answer(..) | Event::ClusterLost => {}
+            Event::Woken
+            | Event::NewLease(_)
+            | Event::Answer(..)
+            | Event::Healthy(_)
+            | Event::Eligible(_)
+            | Event::ClusterLost => {}
         }
         None
     }

@@ -115,6 +115,8 @@ async fn another_cluster_is_not_joined_at_once_if_the_loss_is_seen_together_with
         on_loss: OnLoss::Exit,
         priority: 0,
         failback: None,
+        asks_eligibility: false,
+        sick_pause: Duration::from_secs(60),
     };
     let names = ["a", "b", "c"];
     let membership = Rc::new(Membership::of(names.map(str::to_owned), None));
@@ -124,7 +126,7 @@ async fn another_cluster_is_not_joined_at_once_if_the_loss_is_seen_together_with
     let instance = Instance::new(&config, BootClock);
     let settings = RunSettings { stop_signal: 15, restart_pause: Duration::ZERO };
     tokio::select! {
-        exit = run(&etcd, &config, settings, &Idle, stream::pending(), &instance) => panic!("it exited: {exit:?}"),
+        exit = run(&etcd, &config, settings, &Idle, stream::pending(), None, &instance) => panic!("it exited: {exit:?}"),
         () = BootClock.sleep(Duration::from_millis(500)) => {}
     }
     assert_eq!(leases.get(), 1, "the second lease would be in the other cluster");

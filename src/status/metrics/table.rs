@@ -96,6 +96,16 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("etcd_await_election_ready", "1 if /readyz returns 200, otherwise 0.", |it| {
         one(flag(it.status.is_ready(it.now)))
     }),
+    gauge(
+        "etcd_await_election_eligible",
+        "1 if this host may lead, by ELIGIBLE, otherwise 0. Absent if it is not set, and before the first answer.",
+        |it| it.status.eligible.map_or_else(Vec::new, |eligible| one(flag(eligible))),
+    ),
+    gauge(
+        "etcd_await_election_command_healthy",
+        "1 if the command that runs here works, by CHECK, otherwise 0. Absent if it is not set, on a standby, and before the first success.",
+        |it| it.status.command_healthy.map_or_else(Vec::new, |healthy| one(flag(healthy))),
+    ),
     gauge("etcd_await_election_fencing_token", "The fencing token; 0 if this instance does not hold the lock.", |it| {
         one(Value::Whole(it.status.token.unwrap_or(0)))
     }),
@@ -155,6 +165,11 @@ pub(super) const METRICS: &[Metric] = &[
     counter("etcd_await_election_losses", "How often this instance lost leadership.", |it| {
         one(Value::Count(it.status.counters.losses))
     }),
+    counter(
+        "etcd_await_election_sick_terms",
+        "How often this instance handed over because the check of its command failed.",
+        |it| one(Value::Count(it.status.counters.sick_terms)),
+    ),
     counter("etcd_await_election_renewals", "How many renewals were confirmed while this instance led.", |it| {
         one(Value::Count(it.status.counters.renewals.count()))
     }),

@@ -19,15 +19,19 @@ pub(super) enum Successor {
     None,
     /// This one.
     Next(Entry),
+    /// There is one, and others have priorities.
+    Unchosen,
 }
 
 impl Successor {
     /// Returns what a read of the next entry and of the priorities shows.
     pub(super) fn read(view: &View, lease: LeaseId, lock: &LockName) -> Self {
-        if view.has_priorities_beside(lease, lock) {
-            return Self::Unknown;
+        let next = view.next_of(lease).filter(|next| next.ours);
+        match (next, view.has_priorities_beside(lease, lock)) {
+            (Some(_), true) => Self::Unchosen,
+            (None, true) => Self::Unknown,
+            (next, false) => next.cloned().map_or(Self::None, Self::Next),
         }
-        view.next_of(lease).filter(|next| next.ours).cloned().map_or(Self::None, Self::Next)
     }
 
     /// Notes changes of the queue entries of this program. An entry that is created is the youngest one, so it is next only if there
@@ -43,16 +47,22 @@ impl Successor {
                     }
                 }
                 (Self::Next(next), change) if change.key() == next.kv.key => *self = Self::Unknown,
+                (Self::Unchosen, Change::Deleted(..)) => *self = Self::Unknown,
                 _ => {}
             }
         }
+    }
+
+    /// Returns whether there is a standby, as far as is known.
+    pub(super) const fn exists(&self) -> bool {
+        matches!(self, Self::Next(_) | Self::Unchosen)
     }
 
     /// Returns the entry of the next standby, if it is known.
     pub(super) fn entry(&self) -> Option<Entry> {
         match self {
             Self::Next(entry) => Some(entry.clone()),
-            Self::Unknown | Self::None => None,
+            Self::Unknown | Self::None | Self::Unchosen => None,
         }
     }
 }
