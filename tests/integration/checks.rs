@@ -13,7 +13,7 @@ use std::{
 };
 
 use harness::{
-    Behavior, Candidate, End, Setup, Timing, process,
+    Behavior, Candidate, End, Proxy, Setup, Timing, process,
     wait::{eventually, scaled, throughout},
 };
 
@@ -138,6 +138,46 @@ fn a_check_that_fails_while_the_command_stops_changes_nothing() {
     world.verdict();
 }
 
+/// Nobody can take over while etcd does not answer, so the command keeps running until it does.
+#[test]
+fn a_check_that_fails_while_etcd_is_dark_hands_over_when_it_answers() {
+    let world = shared_world();
+    let folder = tempfile::tempdir().expect("a folder");
+    let switch = Switch::new(folder.path(), "check");
+    let proxies: Vec<_> = world.cluster().members().iter().map(Proxy::of).collect();
+    let cut_off = checked(world.candidate("a"), &switch.check()).via(&proxies);
+    let (a, b) = crate::leader_and_standby(cut_off, world.candidate("b"));
+    is_healthy(&a);
+    proxies.iter().for_each(Proxy::black_hole);
+    switch.set("exit 1");
+    a.logs("the command is sick");
+    undisturbed(&a, DETECTED);
+    proxies.iter().for_each(Proxy::heal);
+    b.leads_within(Timing::LONG.renew);
+    a.logs("stepping down: the check of the command fails, and a standby can take over");
+    world.verdict();
+}
+
+/// The term ends for the request, so the instance does not stay out.
+#[test]
+fn a_check_that_fails_while_a_handover_is_under_way_changes_nothing() {
+    let world = shared_world();
+    let folder = tempfile::tempdir().expect("a folder");
+    let switch = Switch::new(folder.path(), "check");
+    let grace = Duration::from_secs(1);
+    let slow = world.candidate("a").timing(Timing { grace, ..Timing::LONG }).behavior(Behavior::stubborn());
+    let a = checked(slow, &switch.check()).set("ON_LOSS", "campaign").start();
+    a.leads();
+    is_healthy(&a);
+    let b = world.candidate("b").set("FORCE_ACQUIRE", "1").start();
+    a.logs("made a handover request");
+    switch.set("exit 1");
+    b.leads_within(grace + Timing::SWIFT);
+    a.waits();
+    assert!(!a.stderr().contains("sick"), "{}", a.stderr());
+    world.verdict();
+}
+
 /// The checker and all that it has started end with the gatekeeper.
 #[test]
 fn a_check_does_not_outlive_a_killed_gatekeeper() {
@@ -213,6 +253,15 @@ fn a_host_that_is_not_eligible_is_not_in_the_queue() {
     a.logs("this host is not eligible");
     assert_eq!((a.code("/readyz"), a.code("/healthz")), (503, 200));
     assert!(a.http("GET", "/").expect("an answer").body.contains("\"eligible\": false"));
+    assert!(a.http("GET", "/metrics").expect("an answer").body.contains("etcd_await_election_eligible 0"));
+    let asking = world.candidate("asking").set("STATUS_ENDPOINT", a.status_address().to_string()).unset("LOG");
+    let (end, asking) = asking.command::<&str>([]).flag("ctl").flag("show").run();
+    assert_eq!(end, End::Code(0), "{}", asking.stderr());
+    let shown = asking.stdout();
+    assert!(
+        shown.contains("nobody waits") && shown.contains("this instance: ") && shown.contains("eligible"),
+        "{shown}"
+    );
     let b = world.candidate("b").start();
     b.leads();
     assert!(!a.stderr().contains("joined"), "{}", a.stderr());
