@@ -2,7 +2,12 @@
 
 mod stage;
 
-use std::{env, path::Path, process::ExitCode, time::Duration};
+use std::{
+    env, fs,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use harness::{Cluster, Proxy, Timing, World, journal};
 
@@ -28,8 +33,12 @@ fn main() -> ExitCode {
     let world = World::new(Cluster::shared(), Path::new(env!("CARGO_BIN_EXE_etcd-await-election")));
     let proxies: Vec<_> = world.cluster().members().iter().map(Proxy::of).collect();
     let notes = world.directory().join("hooks");
+    let hangs = |name: &str| world.directory().join(format!("{name}-hangs"));
     let instance = |name: &str| {
-        ["ON_ELECTED", "ON_STOPPED"].into_iter().fold(world.candidate(name).timing(TIMING), |instance, hook| {
+        let check = format!("sh -c 'while test -e \"{}\"; do sleep 1; done'", hangs(name).display());
+        let instance = world.candidate(name).timing(TIMING).set("CHECK", check);
+        let instance = instance.set("CHECK_INTERVAL", "1s").set("CHECK_TIMEOUT", "500ms").set("CHECK_FAILURES", "2");
+        ["ON_ELECTED", "ON_STOPPED"].into_iter().fold(instance, |instance, hook| {
             let note = format!("{name} runs {hook} (token $ETCD_AWAIT_ELECTION_FENCING_TOKEN)");
             instance.set(hook, format!("sh -c 'echo \"{note}\" >>{}'", notes.display()))
         })
@@ -71,8 +80,21 @@ fn main() -> ExitCode {
     anna.leads_within(TIMING.latest_failover());
     stage.pause();
 
-    stage.announce("the network recovers, and all instances receive SIGTERM");
+    stage.announce("dora joins, and the check of the leader HANGS: anna stops its command, hands over and stays out");
     proxies.iter().for_each(Proxy::heal);
+    let dora = start("dora");
+    stage.follow(&dora);
+    dora.waits();
+    let sick = Instant::now();
+    fs::write(hangs("anna"), "").expect("writing it");
+    anna.logs("handed over to");
+    println!(
+        "           handed over {:.2} s after the first hang; at most 2 x 1 s + 0.5 s and the time to stop",
+        sick.elapsed().as_secs_f64()
+    );
+    stage.pause();
+
+    stage.announce("all instances receive SIGTERM");
     world.verdict();
     stage.close();
 
