@@ -76,6 +76,8 @@ fn flags() -> Result<Vec<String>, String> {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     Ok(vec![
         "-Clinker=rust-lld".to_owned(),
+        // A bit instead of 24 bytes for each address in the data; musl's start-up code reads it since 1.2.4.
+        "-Clink-arg=--pack-dyn-relocs=relr".to_owned(),
         remap(Path::new(&sysroot), "/rust"),
         remap(&home, "/cargo"),
         remap(&tools::root(), "/source"),
