@@ -340,6 +340,10 @@ impl Process {
                 Waited::Stopped(..) => {}
                 Waited::Nothing => return,
                 Waited::NoChildren => {
+                    // An order that waits can forbid the next program of the term. No round ends before it is obeyed.
+                    if !self.inbox.is_empty() && !self.switch.is_orphaned() {
+                        return;
+                    }
                     if self.tree.has_exited() {
                         self.handle(Event::TreeExited);
                     }

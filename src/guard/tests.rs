@@ -682,6 +682,31 @@ fn hooks_run_one_after_the_other() {
     });
 }
 
+/// The order to stop waits in the socket when ON_ELECTED is found to have exited.
+#[test]
+fn a_guard_that_was_frozen_during_on_elected_starts_nothing_after_a_stop() {
+    const NAME: &str = "a_guard_that_was_frozen_during_on_elected_starts_nothing_after_a_stop";
+    in_own_process(NAME, |directory| {
+        let (ready, started) = (directory.join("ready"), directory.join("started"));
+        let setup = GuardSetup {
+            on_elected: Some(executable(&["sh", "-c", &format!("echo $$ >{}; sleep 0.2", ready.display())])),
+            ..shell(&format!("echo >{}", started.display()))
+        };
+        with_guard(setup, async |handle, guard| {
+            handle.order(start_order(within(20_000, 21_000), 1));
+            let hook = pid_in(&ready);
+            kill(guard, Signal::SIGSTOP).expect("stopped");
+            handle.order(Order::Signal(nix::libc::SIGWINCH));
+            handle.order(Order::Stop);
+            eventually("ON_ELECTED has exited", || is_dead(hook).then_some(()));
+            kill(guard, Signal::SIGCONT).expect("continued");
+            let reports = rest_of_term(handle).await;
+            assert_eq!(reports.last(), Some(&Report::TreeExited(CommandEnd::NotStarted)), "{reports:?}");
+        });
+        assert!(!started.exists());
+    });
+}
+
 #[test]
 fn a_hook_that_hangs_is_dead_at_the_deadline() {
     in_own_process("a_hook_that_hangs_is_dead_at_the_deadline", |_| {
