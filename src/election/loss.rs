@@ -23,6 +23,13 @@ pub(super) enum Loss {
     AnotherCluster,
 }
 
+impl Loss {
+    /// Returns whether another instance may lead already.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self, Self::LeaseGone | Self::HolderChanged(_) | Self::AnotherCluster)
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

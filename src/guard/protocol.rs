@@ -5,7 +5,8 @@ use crate::core::{names::LeaseId, timing::Deadlines};
 /// A message from the gatekeeper to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// The lease to revoke if the gatekeeper dies; `None` once it has been revoked.
+    /// The lease to revoke if the gatekeeper dies; `None` once it has been revoked or does not hold the lock any more. Without a lease
+    /// no further program of the term starts.
     Lease(Option<LeaseId>),
     /// The etcd cluster that has this lease.
     Cluster(u64),
@@ -98,6 +99,14 @@ pub enum CommandEnd {
     NotStarted,
     /// It was not started: [`Program::OnElected`] failed.
     OnElectedFailed,
+}
+
+impl CommandEnd {
+    /// Returns whether the command did not run, for a reason that may have passed by the next term.
+    #[must_use]
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::NotStarted | Self::OnElectedFailed)
+    }
 }
 
 impl std::fmt::Display for CommandEnd {

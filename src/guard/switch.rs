@@ -113,6 +113,8 @@ struct Term {
     killing: Option<Killing>,
     /// Whether the command must not be started any more.
     is_ending: bool,
+    /// Whether the lock is held, as far as is known.
+    has_lease: bool,
     /// How the command ended, or why it is not started.
     end: Option<CommandEnd>,
 }
@@ -219,7 +221,10 @@ impl Switch {
 
     fn obey(&mut self, order: Order, now: Instant, actions: &mut Vec<Action>) {
         match order {
-            Order::Lease(lease) => (self.lease, self.cluster) = (lease, None),
+            Order::Lease(lease) => {
+                (self.lease, self.cluster) = (lease, None);
+                self.term.iter_mut().for_each(|term| term.has_lease = lease.is_some());
+            }
             Order::Cluster(cluster) => self.cluster = Some(cluster),
             Order::Start { deadlines, token, lease } => self.start(deadlines, token, lease, now, actions),
             Order::Feed(_) => self.acknowledge_feed(actions),
@@ -260,6 +265,7 @@ impl Switch {
             grace_until: None,
             killing: None,
             is_ending: false,
+            has_lease: true,
             end: None,
         });
         actions.push(Action::Begin { token, lease });
@@ -381,9 +387,9 @@ impl Switch {
 
 impl Term {
     /// Returns the program that follows when the process tree of the present one has exited; `None` if the term ends. After `kill_at`
-    /// none does, as a feed does not move it any more.
+    /// none does, as a feed does not move it any more, and none without a lease, as another instance may lead.
     fn next_program(&self, hooks: Hooks, now: Instant) -> Option<Program> {
-        if now >= self.deadlines.kill_at {
+        if now >= self.deadlines.kill_at || !self.has_lease {
             return None;
         }
         let may_start = !self.is_ending && self.main == Some(CommandEnd::Exited(0)) && now < self.deadlines.stop_at;

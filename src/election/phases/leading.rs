@@ -46,7 +46,7 @@ pub(crate) struct Leading {
     denial: Option<StoreError>,
     observation: Observation,
     inquiry: Option<Inquiry>,
-    /// Whether ON_ELECTED runs.
+    /// Whether the command, which could decide what an interrupt means, does not run yet.
     is_preparing: bool,
     /// What is known about a successor while the check of the command fails.
     sickness: Option<Sickness>,
@@ -82,7 +82,7 @@ impl Leading {
             renewals,
             denial: None,
             inquiry: None,
-            is_preparing: false,
+            is_preparing: true,
             sickness: None,
             ended: None,
         }
@@ -248,8 +248,7 @@ impl Leading {
             Report::Ended(end) => {
                 self.ended = Some(end);
                 // A command that could not be started is tried again in another term.
-                let again = matches!(end, CommandEnd::NotStarted | CommandEnd::OnElectedFailed);
-                context.report(Progress::Ended { again });
+                context.report(Progress::Ended { again: end.is_temporary() });
                 None
             }
             Report::TreeExited(end) => Some(self.end(End::Command(self.ended.unwrap_or(end)), context)),
@@ -269,7 +268,6 @@ impl Handle for Leading {
             Event::Answer(id, answer) => return self.answered(id, answer, context),
             Event::Report(report) => return self.reported(report, context),
             Event::Signal(signal) if self.is_preparing && signal.meaning == Meaning::Interrupt => {
-                // The command, which could decide what it means, does not run yet.
                 context.shut_down(signal);
                 context.order(Order::Stop);
             }

@@ -19,6 +19,9 @@ pub(crate) struct Stopping(Lost);
 
 impl Stopping {
     pub(crate) fn begin(lost: Lost, context: &mut Context<'_>) -> Self {
+        if lost.loss.is_over() {
+            context.order(Order::Lease(None));
+        }
         context.order(Order::Stop);
         context.report(Progress::Lost);
         Self(lost)
@@ -27,7 +30,10 @@ impl Stopping {
     fn reported(&self, report: Report, context: &mut Context<'_>) -> Option<Next> {
         note(report, context);
         let end = match report {
-            Report::TreeExited(_) => self.0.ended.map_or_else(|| End::Lost(self.0.loss.clone()), End::Command),
+            Report::TreeExited(_) => {
+                let ran = self.0.ended.filter(|end| !end.is_temporary());
+                ran.map_or_else(|| End::Lost(self.0.loss.clone()), End::Command)
+            }
             Report::GuardLost => End::GuardLost,
             Report::Starting(_) | Report::Started(_) | Report::Fed(_) | Report::Ending(_) | Report::Ended(_) => {
                 return None;

@@ -391,6 +391,16 @@ fn on_stopped_has_what_was_left_until_kill_at_and_is_not_asked_to_stop() {
 }
 
 #[test]
+fn without_a_lease_nothing_more_starts() {
+    for mut switch in [preparing(), prepared()] {
+        switch.on(Event::Order(Order::Lease(None)), at(1));
+        switch.on(Event::MainEnded(OK), at(2));
+        let last = switch.on(Event::TreeExited, at(2));
+        assert!(matches!(last[..], [Action::Report(Report::TreeExited(_))]), "{last:?}");
+    }
+}
+
+#[test]
 fn without_a_gatekeeper_the_lease_is_revoked_after_on_stopped() {
     let mut switch = cleaning();
     let gone = [Action::PrepareRelease(None), report(Report::Ending(Reason::GatekeeperGone))];
@@ -434,6 +444,8 @@ struct Observer {
     limit: Option<Instant>,
     /// A stop was ordered in this term, or the gatekeeper has died.
     asked_to_stop: bool,
+    /// The latest order of this term about the lease said that there is none.
+    without_lease: bool,
     orphaned: bool,
     left: bool,
 }
@@ -477,6 +489,7 @@ impl Observer {
             Event::Order(Order::Stop | Order::Dismiss | Order::Signal(SIGTERM | SIGQUIT)) | Event::GatekeeperGone => {
                 self.asked_to_stop = true;
             }
+            Event::Order(Order::Lease(lease)) => self.without_lease = lease.is_none(),
             _ => {}
         }
         for action in actions {
@@ -495,6 +508,7 @@ impl Observer {
                             "started beside another program"
                         );
                         prop_assert!(now < deadlines.kill_at && !self.overdue, "started after the deadline");
+                        prop_assert!(!self.without_lease, "started while another instance may lead");
                     }
                     match (self.program, program) {
                         (None, Program::OnElected) => prop_assert!(self.hooks.on_elected),
@@ -525,7 +539,8 @@ impl Observer {
                 Action::Report(Report::TreeExited(_)) => {
                     prop_assert!(event == Event::TreeExited && self.main.is_some());
                     let is_last = self.program == Some(Program::OnStopped);
-                    prop_assert!(is_last || self.overdue || !self.hooks.on_stopped, "ON_STOPPED was left out");
+                    let is_over = self.overdue || self.without_lease;
+                    prop_assert!(is_last || is_over || !self.hooks.on_stopped, "ON_STOPPED was left out");
                     (self.alive, self.limit) = (None, None);
                 }
                 Action::Release(_) | Action::Exit => {
