@@ -76,7 +76,7 @@ fn update_demand(view: &View, entry: &Entry, context: &mut Context<'_>) {
 /// Logs what stands in the way of a candidate beyond the instances ahead of it.
 fn log_obstacle(view: &View, context: &Context<'_>) {
     if let Some(holder) = view.holder_without_entry() {
-        log_holder_without_entry(holder, context);
+        log_holder_without_entry(holder, view.pause.is_some(), context);
     } else if context.shared.demand == Demand::OfEveryLeader
         && let Some(head) = view.entries.first().filter(|head| !head.ours)
     {
@@ -87,11 +87,12 @@ fn log_obstacle(view: &View, context: &Context<'_>) {
     }
 }
 
-fn log_holder_without_entry(holder: &KeyValue, context: &Context<'_>) {
+fn log_holder_without_entry(holder: &KeyValue, paused: bool, context: &Context<'_>) {
     let whose = holder.identity();
+    let when = if paused { " when the pause ends" } else { "" };
     match (holder.lease, context.shared.demand.is_for(holder)) {
         (None, true) => {
-            tracing::warn!("the holder key of {whose:?} has no lease: deleting it, as FORCE_ACQUIRE is set");
+            tracing::warn!("the holder key of {whose:?} has no lease: deleting it{when}, as FORCE_ACQUIRE is set");
         }
         (None, false) => tracing::warn!(
             "the holder key {} of {whose:?} has no lease and never expires: it was written by hand; delete it or set \
@@ -99,7 +100,7 @@ fn log_holder_without_entry(holder: &KeyValue, context: &Context<'_>) {
             context.shared.lock()
         ),
         (Some(_), true) => tracing::info!(
-            "holder {whose:?} is an older version that cannot be asked to hand over: evicting it, as FORCE_ACQUIRE is set"
+            "holder {whose:?} is an older version that cannot be asked to hand over: evicting it{when}, as FORCE_ACQUIRE is set"
         ),
         (Some(_), false) => {}
     }

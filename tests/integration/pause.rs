@@ -137,7 +137,11 @@ fn a_go_instance_is_not_evicted_during_a_pause() {
         holder => Err(format!("{holder:?}")),
     });
     must(&world, "resume", &[]);
-    b.logs("evicting it, as FORCE_ACQUIRE is set");
+    b.logs("evicting it when the pause ends, as FORCE_ACQUIRE is set");
+    eventually(Timing::SWIFT, "the Go instance is evicted", || {
+        let keys = world.keys()?;
+        if keys.iter().any(|key| key.name.contains("~ousted")) { Ok(()) } else { Err(format!("{keys:?}")) }
+    });
     alive.signal(nix::sys::signal::Signal::SIGKILL);
     etcdctl.revoke(lease);
     b.leads();
