@@ -11,7 +11,7 @@ use tracing_subscriber::filter::Targets;
 use super::{
     address::{self, EndpointList, StatusEndpoint},
     probe::{self, Probe},
-    values::{self, CommandLine, LogFormat, NotifyReady, OnLoss, Secret, quoted},
+    values::{self, CommandLine, LogFormat, NotifyReady, OnLoss, Secret, hidden, quoted},
 };
 use crate::core::{exit_code::Exit, names::LockName};
 
@@ -198,14 +198,14 @@ pub(super) struct CommandArgs {
     /// Command to run in every term before the command, with the same environment. If it fails, the command is not started, and
     /// leadership is handed over. It is split like a shell's words and executed without a shell.
     #[arg(
-        long, env = "ETCD_AWAIT_ELECTION_ON_ELECTED", value_name = "CMD", value_parser = quoted(CommandLine::parse)
+        long, env = "ETCD_AWAIT_ELECTION_ON_ELECTED", value_name = "CMD", value_parser = hidden(CommandLine::parse)
     )]
     pub(super) on_elected: Option<CommandLine>,
 
     /// Command to run when the command has exited with all its descendants, before leadership is handed over. It is killed shortly before
     /// the lease could expire.
     #[arg(
-        long, env = "ETCD_AWAIT_ELECTION_ON_STOPPED", value_name = "CMD", value_parser = quoted(CommandLine::parse)
+        long, env = "ETCD_AWAIT_ELECTION_ON_STOPPED", value_name = "CMD", value_parser = hidden(CommandLine::parse)
     )]
     pub(super) on_stopped: Option<CommandLine>,
 
@@ -226,14 +226,14 @@ pub(super) struct CheckArgs {
     /// Check that the command works while it runs: http://, https:// or tcp://HOST:PORT, or a command that exits with 0. It is split into
     /// words as by a shell and executed without one. If the check fails, another instance takes over, if one can.
     #[arg(
-        long, env = "ETCD_AWAIT_ELECTION_CHECK", value_name = "URL|COMMAND", value_parser = quoted(probe::probe),
+        long, env = "ETCD_AWAIT_ELECTION_CHECK", value_name = "URL|COMMAND", value_parser = hidden(probe::probe),
         value_hint = ValueHint::Url
     )]
     pub(super) check: Option<Probe>,
 
     /// Campaign only while this host may lead: a URL or a command, as for the check. It is not asked while this instance leads.
     #[arg(
-        long, env = "ETCD_AWAIT_ELECTION_ELIGIBLE", value_name = "URL|COMMAND", value_parser = quoted(probe::probe),
+        long, env = "ETCD_AWAIT_ELECTION_ELIGIBLE", value_name = "URL|COMMAND", value_parser = hidden(probe::probe),
         value_hint = ValueHint::Url
     )]
     pub(super) eligible: Option<Probe>,

@@ -291,6 +291,22 @@ fn a_bad_value_is_reported_with_its_origin() {
 }
 
 #[test]
+fn an_error_does_not_show_a_command_line_or_a_url() {
+    for setting in ["ON_ELECTED", "ON_STOPPED", "CHECK", "ELIGIBLE"] {
+        let value = "curl -H 'Authorization: Bearer s3cret";
+        let begin = ": the value is not a valid command line; close the quote";
+        let text = refused(&["true"], &[&ENOUGH[..], &[(setting, value)]].concat());
+        assert!(text.starts_with(&format!("ETCD_AWAIT_ELECTION_{setting}{begin}")), "{text}");
+        let flag = format!("--{}", setting.to_lowercase().replace('_', "-"));
+        let as_flag = refused(&[&format!("{flag}={value}"), "true"], &ENOUGH);
+        assert!(as_flag.starts_with(&format!("{flag}{begin}")), "{as_flag}");
+        assert!(!text.contains("s3cret") && !as_flag.contains("s3cret"), "{text} {as_flag}");
+    }
+    let text = refused(&["--check=http://user:s3cret@db/", "true"], &ENOUGH);
+    assert!(text.starts_with("--check: the value contains a user or a password") && !text.contains("s3cret"), "{text}");
+}
+
+#[test]
 fn the_flag_comes_before_the_variable_and_an_empty_variable_is_unset() {
     let identity = |flag: Option<&str>, variable: Option<&str>| {
         let flag = flag.map(|flag| format!("--identity={flag}"));

@@ -18,6 +18,13 @@ pub(super) fn quoted<T, E: Display>(
     move |text| parser(text).map_err(|why| format!("'{}' {why}", excerpt(text)))
 }
 
+/// Makes a parser hide the value in its error, because it may contain a secret.
+pub(super) fn hidden<T, E: Display>(
+    parser: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| parser(text).map_err(|why| format!("the value {why}"))
+}
+
 /// A value that no error shows.
 #[expect(clippy::unnecessary_wraps, reason = "a parser")]
 pub(super) fn secret(text: &str) -> Result<Secret, String> {
