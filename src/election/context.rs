@@ -12,7 +12,7 @@ use crate::{
     core::{
         clock::{self, Instant},
         kv::{Get, KeyValue, Range},
-        limits::LONGEST_SICK_PAUSE,
+        limits::LONGEST_ABSENCE,
         names::{LeaseId, LockName},
     },
     guard::Order,
@@ -116,7 +116,7 @@ impl Shared {
     /// Returns how long this instance stays out of the queue after its command was sick.
     pub(super) fn pause_after_sickness(&mut self) -> Duration {
         let pause = self.sick_pause.max(self.config.sick_pause);
-        self.sick_pause = (pause * 2).min(LONGEST_SICK_PAUSE);
+        self.sick_pause = (pause * 2).min(LONGEST_ABSENCE);
         pause
     }
 
