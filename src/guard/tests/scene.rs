@@ -62,6 +62,7 @@ pub(super) fn in_own_process(name: &str, gatekeeper: impl FnOnce(&Path)) {
 pub(super) fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOnce(&Path)) {
     if let Some(directory) = env::var_os(DIRECTORY) {
         let directory = PathBuf::from(directory);
+        wait_for_main_thread();
         gatekeeper(&directory);
         fs::write(directory.join("done"), "").expect("write");
         return;
@@ -70,6 +71,13 @@ pub(super) fn in_own_process_from(shell: &str, name: &str, gatekeeper: impl FnOn
     let (status, output) = ending(second_run(name, shell, directory.path()), directory.path());
     // With a wrong name no test would run, and the run would succeed.
     assert!(status.success() && directory.path().join("done").exists(), "{status}\n{output}");
+}
+
+/// Waits until the main thread of the test program waits for this test. Before that it prints, and a process that is forked then has a
+/// copy of its locks that nobody opens.
+fn wait_for_main_thread() {
+    let stat = format!("/proc/self/task/{}/stat", std::process::id());
+    eventually("the main thread waits", || fs::read_to_string(&stat).ok()?.contains(") S ").then_some(()));
 }
 
 /// Runs it and returns its exit status and output. The output goes to a file, as processes that a broken guard left behind would
