@@ -5,15 +5,13 @@ mod http;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tokio::{
-    net::{TcpStream, lookup_host},
-    task::JoinHandle,
-};
+use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::{
     core::{clock::Clock, timing::show},
     guard::checker,
     settings::Probe,
+    system::runtime::look_up,
 };
 
 /// Sends probes, one at a time.
@@ -77,13 +75,9 @@ async fn addresses(host: &str, port: u16, lookup: &mut Option<Lookup>) -> Result
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let of = (host.to_owned(), port);
-    let lookup_of = |of: &(String, u16)| {
-        let name = of.clone();
-        tokio::spawn(async move { lookup_host(name).await.map(Iterator::collect) })
-    };
     let running = lookup.take_if(|lookup| lookup.of != of || lookup.task.is_finished());
     drop(running);
-    let task = &mut lookup.get_or_insert_with(|| Lookup { task: lookup_of(&of), of }).task;
+    let task = &mut lookup.get_or_insert_with(|| Lookup { task: tokio::spawn(look_up(of.0.clone(), of.1)), of }).task;
     let found = task.await;
     *lookup = None;
     let found = found.map_err(io::Error::other).and_then(|found| found);

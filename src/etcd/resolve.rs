@@ -7,10 +7,11 @@ use std::{
 };
 
 use tokio::{
-    net::lookup_host,
     sync::Mutex,
     task::{JoinError, JoinHandle},
 };
+
+use crate::system::runtime::look_up;
 
 /// A host and a port.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl Name {
     }
 
     async fn ask_resolver(&self) -> io::Result<Vec<SocketAddr>> {
-        let name = (self.host.clone(), self.port);
-        let answer = one_at_a_time(&self.lookup, async { lookup_host(name).await.map(Iterator::collect) }).await;
+        let lookup = look_up(self.host.clone(), self.port);
+        let answer = one_at_a_time(&self.lookup, lookup).await;
         let mut addresses = Vec::new();
         for address in answer.map_err(io::Error::other)?? {
             if !addresses.contains(&address) {

@@ -1,6 +1,10 @@
 //! The asynchronous runtime of this process.
 
-use std::time::Duration;
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    time::Duration,
+};
 
 use nix::libc;
 use tokio::task::{self, JoinHandle};
@@ -24,6 +28,15 @@ pub fn run<T>(future: impl Future<Output = T>) -> Result<T, StartError> {
     // Does not wait for a pending DNS lookup.
     runtime.shutdown_background();
     Ok(done)
+}
+
+/// Looks up the addresses of a host with the system's resolver. A lookup goes on if the future is dropped.
+///
+/// # Errors
+/// If the host has no address, or the resolver fails.
+pub async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let lookup = spawn_blocking(move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect));
+    lookup.await.map_err(io::Error::other)?
 }
 
 /// Runs work that may block on a thread of its own, which is kept for more.
