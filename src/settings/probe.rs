@@ -36,7 +36,11 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(http) => {
-                write!(f, "{}://{}{}", if http.tls { "https" } else { "http" }, http.authority, http.path)
+                let scheme = if http.tls { "https" } else { "http" };
+                // A query can contain a secret.
+                let (path, query) =
+                    http.path.split_once('?').map_or((http.path.as_str(), ""), |(path, _)| (path, "?…"));
+                write!(f, "{scheme}://{}{path}{query}", http.authority)
             }
             Self::Tcp(host, port) if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "tcp://{host}:{port}"),
@@ -64,7 +68,8 @@ fn url(text: &str) -> Result<Probe, &'static str> {
         return Err(WRONG);
     }
     let http = |tls: bool, port: u16| {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let port = authority.port_u16().unwrap_or(port);
         Probe::Http(HttpProbe { tls, host: host.clone(), port, authority: authority.to_string(), path })
     };
@@ -85,7 +90,8 @@ mod tests {
     #[test]
     fn each_kind() {
         for (text, shown) in [
-            ("http://localhost:8080/health?full=1", "http://localhost:8080/health?full=1"),
+            ("http://localhost:8080/health?token=secret", "http://localhost:8080/health?…"),
+            ("http://localhost?full=1", "http://localhost/?…"),
             ("https://db.example", "https://db.example/"),
             ("tcp://[::1]:5432", "tcp://[::1]:5432"),
             ("tcp://db:5432/", "tcp://db:5432"),
