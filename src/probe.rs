@@ -36,6 +36,11 @@ impl<C: Clock> Prober<C> {
         Self { clock, timeout, checker, lookup: None }
     }
 
+    /// Returns whether check commands cannot run any more.
+    pub fn is_lost(&self) -> bool {
+        self.checker.as_ref().is_some_and(checker::Handle::is_lost)
+    }
+
     /// Sends a probe. A command is that with the number `command` of the checker.
     ///
     /// # Errors

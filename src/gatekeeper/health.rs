@@ -67,6 +67,13 @@ impl Follow<'_> {
         loop {
             let due = clock.now() + checks.interval;
             let outcome = prober.send(probe, usize::from(of_host)).await;
+            if matches!(probe, Probe::Command(_)) && prober.is_lost() {
+                // That says nothing about the command or the host.
+                tracing::error!(
+                    "the process that runs check commands has exited: nothing is checked; restart this instance"
+                );
+                return std::future::pending().await;
+            }
             let judged = judge.judge(outcome.is_ok(), clock.now());
             self.log(&judged, outcome.err().unwrap_or_default());
             if let Some(verdict) = judged.verdict

@@ -178,12 +178,19 @@ impl Process {
                 .map(|pending| PollFd::new(pending, PollFlags::POLLIN)),
         );
         const ROUND: Duration = Duration::from_millis(5);
+        // A process that cannot be killed waits in a system call, or runs as another user. SIGCHLD wakes the loop at once.
+        const SLOW_ROUND: Duration = Duration::from_secs(1);
         let timeout = match &self.run {
             _ if self.is_gone => PollTimeout::from(5u8),
             None => PollTimeout::NONE,
             Some(run) => {
                 let left = run.deadline.saturating_since(Instant::now());
-                let wait = if run.is_answered { ROUND } else { left + Duration::from_millis(1) };
+                let is_stuck = Instant::now() >= run.deadline + SLOW_ROUND;
+                let wait = match run.is_answered {
+                    true if is_stuck => SLOW_ROUND,
+                    true => ROUND,
+                    false => left + Duration::from_millis(1),
+                };
                 PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
             }
         };
@@ -346,7 +353,7 @@ impl Checker {
     /// Outside of a tokio runtime with IO.
     pub fn into_handle(self) -> io::Result<Handle> {
         self.0.set_nonblocking(true)?;
-        Ok(Handle { socket: AsyncStream::from_std(self.0)?, latest: 0, received: Vec::new() })
+        Ok(Handle { socket: AsyncStream::from_std(self.0)?, latest: 0, received: Vec::new(), is_lost: false })
     }
 }
 
@@ -356,38 +363,56 @@ pub struct Handle {
     socket: AsyncStream,
     latest: u8,
     received: Vec<u8>,
+    is_lost: bool,
 }
 
 impl Handle {
+    /// Returns whether the checker has exited: no check command can run any more.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Runs one of the commands. If the future is dropped, the next run ends this one.
     ///
     /// # Errors
     /// With why the check failed.
     pub async fn run(&mut self, command: usize) -> Result<(), String> {
-        const ENDED: &str = "the process that runs check commands has exited";
+        match self.ask(command).await {
+            Some(failure) if failure.is_empty() => Ok(()),
+            Some(failure) => Err(failure),
+            None => {
+                self.is_lost = true;
+                Err("the process that runs check commands has exited".to_owned())
+            }
+        }
+    }
+
+    /// Returns why the check failed, which is empty if it succeeded; `None` if the checker has exited.
+    async fn ask(&mut self, command: usize) -> Option<String> {
         self.latest = self.latest.wrapping_add(2);
         let request = self.latest | u8::from(command > 0);
         loop {
-            self.socket.writable().await.map_err(|_| ENDED)?;
+            self.socket.writable().await.ok()?;
             match self.socket.try_write(&[request]) {
                 Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Err(ENDED.to_owned()),
+                Err(_) => return None,
             }
         }
         loop {
             while let Some((answered, failure)) = self.answer() {
                 if answered == request {
-                    return if failure.is_empty() { Ok(()) } else { Err(failure) };
+                    return Some(failure);
                 }
             }
-            self.socket.readable().await.map_err(|_| ENDED)?;
+            self.socket.readable().await.ok()?;
             let mut piece = [0; 512];
             match self.socket.try_read(&mut piece) {
-                Ok(0) => return Err(ENDED.to_owned()),
+                Ok(0) => return None,
                 Ok(length) => self.received.extend_from_slice(&piece[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Err(ENDED.to_owned()),
+                Err(_) => return None,
             }
         }
     }

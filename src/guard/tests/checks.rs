@@ -95,6 +95,20 @@ fn nothing_of_a_check_outlives_it() {
 }
 
 #[test]
+fn an_exit_of_the_checker_is_no_failure_of_the_command() {
+    in_own_process("checks::an_exit_of_the_checker_is_no_failure_of_the_command", |_| {
+        // Its parent is the checker.
+        with_checker("kill -9 $PPID; sleep 1000", async |handle| {
+            let failure = handle.run(0).await.expect_err("there is no answer");
+            assert!(handle.is_lost() && failure.contains("has exited"), "{failure}");
+        });
+        with_checker("exit 1", async |handle| {
+            assert!(handle.run(0).await.is_err() && !handle.is_lost());
+        });
+    });
+}
+
+#[test]
 fn a_new_check_and_the_end_of_the_gatekeeper_end_a_check() {
     in_own_process("checks::a_new_check_and_the_end_of_the_gatekeeper_end_a_check", |directory| {
         let file = directory.join("pids");
