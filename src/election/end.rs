@@ -57,7 +57,12 @@ impl End {
             }
             (_, None) => tracing::info!("campaigning again"),
         }
-        Next::HandOver { term, next, then, otherwise: then }
+        let otherwise = match then {
+            // If nobody took over after all, there may be no other instance.
+            Then::Campaign(_) if is_sick => Then::Campaign(period),
+            then => then,
+        };
+        Next::HandOver { term, next, then, otherwise }
     }
 
     /// Returns how the program exits; `None` to campaign again.

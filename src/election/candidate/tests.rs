@@ -801,6 +801,10 @@ fn a_check_that_fails_while_etcd_is_dark_or_the_command_stops_changes_nothing() 
     assert_eq!(orders(&actions), []);
     driven.now = at(9);
     assert_eq!(orders(&driven.on(Event::Woken)), []);
+    // The watch breaks.
+    let watch = driven.requests.iter().find(|(_, request)| matches!(request, Request::Watch { .. })).map(|(id, _)| *id);
+    let failure = Answer::Failed { failure: StoreError::Unavailable(String::new()), retry_at: at(5) };
+    assert_eq!(orders(&driven.on(Event::Answer(watch.expect("it watches"), failure))), []);
     // The guard stops the command, as it does without a check.
     let actions = driven.on(Event::Report(Report::Ending(crate::guard::Reason::RenewDeadline)));
     assert_eq!(orders(&actions), [Order::Stop]);
@@ -829,13 +833,31 @@ fn a_sick_instance_stays_out_for_longer_each_time_until_a_success() {
         driven.on(Event::Healthy(false));
         driven.answer(Answer::Read(snapshot(&both)));
         driven.on(Event::Report(Report::TreeExited(CommandEnd::Signaled(15))));
-        driven.answer(Answer::Read(snapshot(&OWN)));
+        driven.answer(Answer::Read(snapshot(&both)));
+        driven.answer(Answer::Committed(Outcome::Then(9)));
+        driven.now = driven.candidate.next_wake().expect("it waits for the release");
+        driven.on(Event::Woken);
         let released = driven.now;
         driven.answer(Answer::Revoked(true));
         driven.now = driven.candidate.next_wake().expect("it joins again");
         out.push(driven.now.saturating_since(released).as_secs());
     }
     assert_eq!(out, [60, 120, 240, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+}
+
+/// There may be no other instance.
+#[test]
+fn a_sick_instance_joins_again_if_the_standby_is_gone() {
+    let mut driven = Driven::new(config());
+    driven.lead();
+    driven.on(Event::Healthy(false));
+    driven.answer(Answer::Read(snapshot(&[OWN[0], OWN[1], STANDBY])));
+    driven.on(Event::Report(Report::TreeExited(CommandEnd::Signaled(15))));
+    driven.answer(Answer::Read(snapshot(&OWN)));
+    let released = driven.now;
+    driven.answer(Answer::Revoked(true));
+    let wake = driven.candidate.next_wake().expect("it joins again");
+    assert_eq!(wake.saturating_since(released), config().timing.retry_period());
 }
 
 #[test]

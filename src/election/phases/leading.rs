@@ -139,7 +139,8 @@ impl Leading {
 
     fn observed(&mut self, observed: Observed, context: &mut Context<'_>) -> Option<Next> {
         match observed {
-            Observed::Nothing => {}
+            // Nobody can take over while etcd does not answer.
+            Observed::Nothing => return None,
             Observed::Loss(loss) => return Some(self.lose(loss)),
             Observed::Changed(changes) => {
                 self.next.observed(&changes, self.term.lease, context.shared.lock());
