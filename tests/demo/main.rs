@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a three-member TLS cluster, three instances of a command, and what happens to their leaders.
+//! `cargo xtask demo`: a three-member TLS cluster, four instances of a command, and what happens to their leaders.
 
 mod stage;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "One command, three instances, one leader. Lease {}s, renew deadline {}s, retry period {}s.\n",
+        "One command, four instances, one leader. Lease {}s, renew deadline {}s, retry period {}s.\n",
         TIMING.lease,
         TIMING.renew.as_secs(),
         TIMING.retry.as_secs()
@@ -80,11 +80,18 @@ fn main() -> ExitCode {
     anna.leads_within(TIMING.latest_failover());
     stage.pause();
 
-    stage.announce("dora joins, and the check of the leader HANGS: anna stops its command, hands over and stays out");
+    stage.announce("dora starts on a host that is NOT ELIGIBLE: it joins the queue only when the host is");
     proxies.iter().for_each(Proxy::heal);
-    let dora = start("dora");
+    let ready = world.directory().join("dora-is-eligible");
+    let dora = instance("dora").set("ELIGIBLE", format!("test -e '{}'", ready.display())).start();
     stage.follow(&dora);
+    dora.logs("this host is not eligible");
+    stage.pause();
+    fs::write(&ready, "").expect("writing it");
     dora.waits();
+    stage.pause();
+
+    stage.announce("the check of the leader HANGS: anna stops its command, hands over and stays out");
     let sick = Instant::now();
     fs::write(hangs("anna"), "").expect("writing it");
     anna.logs("handed over to");

@@ -112,8 +112,22 @@ fn state_of(candidate: &Candidate) -> String {
         (Some(life), _) => bold(format!("{:20}", format!("{name} RUNS (token {})", life.token))),
         (None, Some(_)) => format!("{:20}", format!("{name} has exited")),
         (None, None) if is_frozen(candidate.pid()) => format!("{:20}", format!("{name} is frozen")),
-        (None, None) => format!("{:20}", format!("{name} waits")),
+        (None, None) => format!("{:20}", format!("{name} {}", waiting(&candidate.stderr()))),
     }
+}
+
+/// Returns what an instance without a command does, by its latest log line about that.
+fn waiting(log: &str) -> &'static str {
+    let lines = [
+        ("joined as number", "waits"),
+        ("this host is not eligible", "is not eligible"),
+        ("staying out of the queue", "stays out"),
+    ];
+    lines
+        .into_iter()
+        .max_by_key(|(line, _)| log.rfind(line))
+        .filter(|(line, _)| log.contains(line))
+        .map_or("starts", |(_, state)| state)
 }
 
 /// Returns whether the process is stopped, from proc_pid_stat(5).
