@@ -51,6 +51,22 @@ fn ready_is_sent_at_once_although_etcd_does_not_answer() {
 }
 
 #[test]
+fn ready_is_sent_at_once_although_the_host_is_not_eligible() {
+    let world = shared_world();
+    let mut systemd = Systemd::listen(&world);
+    let instance = world
+        .candidate("a")
+        .set("ELIGIBLE", "false")
+        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
+        .start();
+    eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
+    instance.logs("this host is not eligible");
+    instance.terminate();
+    assert_eq!(instance.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
+    world.verdict();
+}
+
+#[test]
 fn notify_ready_campaigning_waits_for_the_campaign() {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
