@@ -23,7 +23,7 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::prctl,
-    unistd::{ForkResult, Pid, getpid, setpgid},
+    unistd::{Pid, getpid, setpgid},
 };
 use tokio::net::UnixStream as AsyncStream;
 
@@ -60,20 +60,14 @@ pub fn start(commands: Commands, timeout: Duration, original: Original) -> io::R
     let (ours, theirs) = UnixStream::pair()?;
     signals::block();
     let gatekeeper = getpid();
-    // SAFETY: there is no other thread, and the child ends by `_exit`.
-    match unsafe { fork_unreported() }? {
-        ForkResult::Parent { .. } => Ok(Checker(ours)),
-        ForkResult::Child => {
-            // A panic must not unwind into `main` of the gatekeeper, of which this process is a copy.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                if let Ok(mut process) = Process::new(commands, timeout, original, &theirs, gatekeeper) {
-                    process.serve();
-                }
-            }));
-            // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
-            unsafe { libc::_exit(0) }
+    let serve = || {
+        if let Ok(mut process) = Process::new(commands, timeout, original, &theirs, gatekeeper) {
+            process.serve();
         }
-    }
+    };
+    // SAFETY: there is no other thread.
+    unsafe { fork_unreported(serve) }?;
+    Ok(Checker(ours))
 }
 
 struct Process {

@@ -7,7 +7,6 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
@@ -20,7 +19,7 @@ use nix::{
         signal::Signal,
         socket::{MsgFlags, recv, send},
     },
-    unistd::{ForkResult, Pid, getpid},
+    unistd::{Pid, getpid},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -89,17 +88,14 @@ impl Release {
     fn fork(&self) -> io::Result<OwnedFd> {
         let (ours, theirs) = wire::pair()?;
         let guard = getpid();
-        // SAFETY: the guard has one thread, and the child ends by `_exit`.
-        match unsafe { fork_unreported() }? {
-            ForkResult::Parent { .. } => Ok(ours),
-            ForkResult::Child => {
-                drop(ours);
-                // A panic must not unwind into the loop of the guard, of which this process is a copy.
-                let _ = catch_unwind(AssertUnwindSafe(|| self.run(guard, &theirs)));
-                // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
-                unsafe { libc::_exit(0) }
-            }
-        }
+        let revoke = || {
+            // SAFETY: the revoker does not use the guard's end, and ends by `_exit`.
+            unsafe { libc::close(ours.as_raw_fd()) };
+            self.run(guard, &theirs);
+        };
+        // SAFETY: the guard has one thread.
+        unsafe { fork_unreported(revoke) }?;
+        Ok(ours)
     }
 
     /// Runs the revoker in this process.

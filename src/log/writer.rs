@@ -17,11 +17,11 @@ use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{prctl, stat::fstat},
-    unistd::{ForkResult, Pid, chdir, read, setpgid, write},
+    unistd::{Pid, chdir, read, setpgid, write},
 };
 
 use super::{stderr::dropped_lines, style::Style};
-use crate::system::fork::fork_unreported;
+use crate::system::{fork::fork_unreported, mask::Mask};
 
 /// Its name in `ps`.
 pub const NAME: &std::ffi::CStr = c"log-writer";
@@ -47,38 +47,30 @@ pub(super) fn start(style: Style) -> io::Result<Option<OwnedFd>> {
     fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(CAPACITY));
     // Before the clone, as signals for all processes of a unit or of a terminal must not reach the log writer.
-    let mask = set_mask(u64::MAX);
-    // SAFETY: there is no other thread, and the child ends by `_exit`.
-    let forked = unsafe { fork_unreported() };
-    if !matches!(forked, Ok(ForkResult::Child)) {
-        set_mask(mask);
-    }
-    match forked? {
-        ForkResult::Child => {
-            // The pipes replace stdin and stdout, which the log writer must not hold open.
-            let placed = replace(0, lines.as_fd()).and_then(|()| replace(1, end.as_fd()));
-            // SAFETY: closes what no code of this process uses from here on; it ends by `_exit`.
-            unsafe {
-                for ours in [pipe.as_raw_fd(), ended.as_raw_fd(), real.as_raw_fd(), lines.as_raw_fd(), end.as_raw_fd()]
-                {
-                    libc::close(ours);
-                }
-                // Inherited descriptors. They stay open where the kernel lacks this call (before 5.9).
-                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+    let mask = Mask::ALL.change(libc::SIG_SETMASK);
+    let write = || {
+        // The pipes replace stdin and stdout, which the log writer must not hold open.
+        let placed = replace(0, lines.as_fd()).and_then(|()| replace(1, end.as_fd()));
+        // SAFETY: closes what no code of this process uses from here on; it ends by `_exit`.
+        unsafe {
+            for ours in [pipe.as_raw_fd(), ended.as_raw_fd(), real.as_raw_fd(), lines.as_raw_fd(), end.as_raw_fd()] {
+                libc::close(ours);
             }
-            if placed.is_ok() {
-                copy_lines(style);
-            }
-            // SAFETY: ends this process without running what the gatekeeper registered to run at its own exit.
-            unsafe { libc::_exit(0) }
+            // Inherited descriptors. They stay open where the kernel lacks this call (before 5.9).
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         }
-        ForkResult::Parent { .. } => {
-            replace(2, pipe.as_fd())?;
-            // There is only one call, so this never fails.
-            let _ = ENDED.set(ended);
-            Ok(Some(real))
+        if placed.is_ok() {
+            copy_lines(style);
         }
-    }
+    };
+    // SAFETY: there is no other thread.
+    let forked = unsafe { fork_unreported(write) };
+    mask.set();
+    forked?;
+    replace(2, pipe.as_fd())?;
+    // There is only one call, so this never fails.
+    let _ = ENDED.set(ended);
+    Ok(Some(real))
 }
 
 /// Waits at most one second until the last lines have been written. Must be called after the last line of this process.
@@ -94,16 +86,6 @@ pub fn finish() {
 /// Closes stdout in this process, as only the command uses it. On a file system that hangs it would delay the exit.
 pub fn release_stdout() {
     let _ = replace(1, io::stderr().as_fd());
-}
-
-/// Sets the signal mask and returns the previous one. It uses the system call, as C libraries leave out some signals.
-fn set_mask(mask: u64) -> u64 {
-    let mut before = 0;
-    // SAFETY: both masks have the given length.
-    unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, size_of::<u64>());
-    }
-    before
 }
 
 fn replace(number: RawFd, by: BorrowedFd<'_>) -> io::Result<()> {
