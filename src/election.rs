@@ -34,6 +34,7 @@
 //!
 //! Each event also lets a phase act on a deadline that has passed. The phases write the log lines; no decision depends on them.
 
+mod absence;
 mod candidacy;
 mod candidate;
 mod context;

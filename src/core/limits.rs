@@ -39,17 +39,9 @@ pub const SILENT_GUARD_SLACK: Duration = Duration::from_millis(100);
 /// exit codes. Container engines delay restarts by themselves.
 pub const RESTART_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Returns how long an instance stays out of the queue after ON_ELECTED has failed, after `failures` others in a row: each time twice as
-/// long.
-#[must_use]
-pub fn preparation_pause(retry_period: Duration, failures: u8) -> Duration {
-    let factor = 1u32.checked_shl(failures.into()).unwrap_or(u32::MAX);
-    retry_period.saturating_mul(factor).min(LONGEST_ABSENCE.max(retry_period))
-}
-
 /// How long a leader stays out of the queue after its command was sick; twice as long each further time, until its check succeeds.
 pub const SICK_PAUSE: Duration = Duration::from_secs(60);
-/// The longest time that a leader stays out of the queue, for either reason. With FAILBACK, each of its returns takes leadership from
+/// The longest time that a leader stays out of the queue because its command was sick, or because ON_ELECTED has failed. With FAILBACK, each of its returns takes leadership from
 /// a healthy instance.
 pub const LONGEST_ABSENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -105,14 +97,6 @@ mod tests {
             prop_assert!(timing.handover_limit() < timing.end_limit());
             prop_assert!(timing.stop_limit(false) >= timing.stop_grace() + 2 * timing.end_limit());
         }
-    }
-
-    #[test]
-    fn the_pause_after_a_failed_preparation_doubles_up_to_half_an_hour() {
-        let s = Duration::from_secs;
-        let pauses = [0, 1, 2, 5, 9, 10, 31, 32, 255].map(|failures| preparation_pause(s(2), failures));
-        assert_eq!(pauses, [s(2), s(4), s(8), s(64), s(1024), s(1800), s(1800), s(1800), s(1800)]);
-        assert_eq!(preparation_pause(s(3600), 3), s(3600));
     }
 
     #[test]

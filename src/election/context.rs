@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    absence::Absence,
     demand::Demand,
     keys, pause,
     progress::Progress,
@@ -12,7 +13,6 @@ use crate::{
     core::{
         clock::{self, Instant},
         kv::{Get, KeyValue, Range},
-        limits::LONGEST_ABSENCE,
         names::{LeaseId, LockName},
     },
     guard::Order,
@@ -35,16 +35,16 @@ pub(super) struct Shared {
     pub(super) led_lost_cluster: bool,
     /// Whether a term began, and the lease of it is not revoked yet.
     pub(super) in_term: bool,
-    /// The pause, as far as it is known. No decision but a choice of the next request depends on it.
+    /// The pause, as far as it is known. Only the choice of the next request, and whether a sick leader steps down, depend on it.
     pub(super) paused: pause::Known,
     /// Whether this host may lead, as far as it was told since the latest term.
     pub(super) eligible: bool,
-    /// How long it stays out of the queue if its command is sick again; zero after a success.
-    sick_pause: Duration,
+    /// How long it stays out of the queue after its command was sick.
+    pub(super) sick_terms: Absence,
     /// The signal that requested a shutdown.
     pub(super) shutdown: Option<Signal>,
-    /// How many times in a row ON_ELECTED has failed.
-    pub(super) failed_preparations: u8,
+    /// How long it stays out of the queue after ON_ELECTED has failed.
+    pub(super) failed_preparations: Absence,
     /// Whether the guard was lost while no command ran.
     pub(super) guard_lost: bool,
     /// The leader that was logged last.
@@ -76,9 +76,9 @@ impl Shared {
             in_term: false,
             paused: pause::Known::default(),
             eligible: !config.asks_eligibility,
-            sick_pause: Duration::ZERO,
+            sick_terms: Absence::default(),
             shutdown: None,
-            failed_preparations: 0,
+            failed_preparations: Absence::default(),
             guard_lost: false,
             logged_leader: String::new(),
             campaign_began: now,
@@ -106,18 +106,6 @@ impl Shared {
     /// Forgets whether this host may lead, which is not asked during the term that begins.
     pub(super) fn forget_eligibility(&mut self) {
         self.eligible = !self.config.asks_eligibility;
-    }
-
-    /// Notes that the check of the command succeeds.
-    pub(super) fn forget_sickness(&mut self) {
-        self.sick_pause = Duration::ZERO;
-    }
-
-    /// Returns how long this instance stays out of the queue after its command was sick.
-    pub(super) fn pause_after_sickness(&mut self) -> Duration {
-        let pause = self.sick_pause.max(self.config.sick_pause);
-        self.sick_pause = (pause * 2).min(LONGEST_ABSENCE);
-        pause
     }
 
     pub(super) fn lock(&self) -> &LockName {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    absence::Absence,
     context::Context,
     loss::Loss,
     next::{Next, Then},
@@ -12,7 +13,7 @@ use super::{
     view::Entry,
 };
 use crate::{
-    core::{exit_code::Exit, limits::preparation_pause, names::shown, timing::show},
+    core::{exit_code::Exit, names::shown, timing::show},
     guard::{CommandEnd, Order, Program, Reason, Report},
     settings::OnLoss,
 };
@@ -37,13 +38,12 @@ impl End {
             // The cause may still exist.
             Self::Command(CommandEnd::NotStarted) => period,
             Self::Command(CommandEnd::OnElectedFailed) => {
-                let pause = preparation_pause(period, context.shared.failed_preparations);
-                context.shared.failed_preparations = context.shared.failed_preparations.saturating_add(1);
+                let pause = context.shared.failed_preparations.after_failure(period);
                 let shown = show(pause);
                 tracing::warn!("ON_ELECTED failed: giving up leadership, and joining the queue again in {shown}");
                 pause
             }
-            Self::Lost(Loss::Sick) => context.shared.pause_after_sickness(),
+            Self::Lost(Loss::Sick) => context.shared.sick_terms.after_failure(context.shared.config.sick_pause),
             _ => Duration::ZERO,
         };
         let is_sick = self == Self::Lost(Loss::Sick);
@@ -97,7 +97,7 @@ pub(super) fn note(report: Report, context: &mut Context<'_>) {
     match report {
         Report::Started(pid) => {
             tracing::info!(pid, "command started");
-            context.shared.failed_preparations = 0;
+            context.shared.failed_preparations = Absence::default();
             context.report(Progress::Started);
         }
         Report::Starting(hook @ (Program::OnElected | Program::OnStopped)) => tracing::info!("running {hook}"),

@@ -16,6 +16,7 @@ use self::{
     successor::Successor,
 };
 use crate::election::{
+    absence::Absence,
     context::{Context, Shift},
     demand::Demand,
     end::{End, note, signaled},
@@ -101,18 +102,24 @@ impl Leading {
             return Some(self.lose(loss));
         }
         let requests = Inquiry::requests_for(self.term.lease, &read.names, context.shared.lock());
-        let view = View::new(context.shared.lock(), read);
-        self.next = Successor::read(&view, self.term.lease, context.shared.lock());
-        paused::read(&view, context);
+        let is_paused = self.saw(read, context);
         if self.must_step_down(context) {
             return Some(self.lose(Loss::Sick));
         }
-        if requests.is_empty() || view.pause.is_some() {
+        if requests.is_empty() || is_paused {
             self.confirm(sent, context);
         } else {
             self.inquire(requests, Some(sent), context);
         }
         None
+    }
+
+    /// Notes what a read with the next entry shows, and returns whether the lock is paused.
+    fn saw(&mut self, read: Snapshot, context: &mut Context<'_>) -> bool {
+        let view = View::new(context.shared.lock(), read);
+        self.next = Successor::read(&view, self.term.lease, context.shared.lock());
+        paused::read(&view, context);
+        view.pause.is_some()
     }
 
     fn inquire(&mut self, requests: Vec<Made>, confirms: Option<Instant>, context: &mut Context<'_>) {
@@ -153,9 +160,7 @@ impl Leading {
             }
             Observed::Read(read) => {
                 self.requested(&read.names, context);
-                let view = View::new(context.shared.lock(), read);
-                paused::read(&view, context);
-                self.next = Successor::read(&view, self.term.lease, context.shared.lock());
+                self.saw(read, context);
             }
         }
         self.must_step_down(context).then(|| self.lose(Loss::Sick))
@@ -166,7 +171,7 @@ impl Leading {
         context.report(Progress::Healthy(healthy));
         if healthy {
             self.sickness = None;
-            context.shared.forget_sickness();
+            context.shared.sick_terms = Absence::default();
         } else if self.sickness.is_none() && !self.is_stopping(context) {
             self.sickness = Some(Sickness::begin(&self.term, context));
         }
@@ -224,9 +229,7 @@ impl Leading {
             if let Err(loss) = self.term.check(&read.keys, context.shared.lock()) {
                 return Some(self.lose(loss));
             }
-            let view = View::new(context.shared.lock(), read);
-            paused::read(&view, context);
-            self.next = Successor::read(&view, self.term.lease, context.shared.lock());
+            self.saw(read, context);
             if self.must_step_down(context) {
                 return Some(self.lose(Loss::Sick));
             }
