@@ -278,9 +278,16 @@ impl fmt::Display for LockState {
             writeln!(f, "evicted by force, its command may still run: {}", text::escaped(identity))?;
         }
         if self.queue.is_empty() {
-            writeln!(f, "nobody waits")?;
-            return self.this_instance.iter().try_for_each(|state| writeln!(f, "\nthis instance: {state}"));
+            writeln!(f, "nobody waits")?
+        } else {
+            self.write_queue(f)?
         }
+        self.this_instance.iter().try_for_each(|state| writeln!(f, "\nthis instance: {state}"))
+    }
+}
+
+impl LockState {
+    fn write_queue(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.queue.iter().map(|waiting| text::escaped(&waiting.identity)).collect();
         let name = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("IDENTITY".len());
         let lease = self.queue.iter().map(|waiting| waiting.lease.len()).max().unwrap_or(0).max("LEASE".len());
@@ -290,7 +297,7 @@ impl fmt::Display for LockState {
             let row = format!("{:>4}  {identity:name$}  {:lease$}  {note}", waiting.number, waiting.lease);
             writeln!(f, "{}", row.trim_end())?;
         }
-        self.this_instance.iter().try_for_each(|state| writeln!(f, "\nthis instance: {state}"))
+        Ok(())
     }
 }
 
