@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use harness::{End, Timing, World, eventually, throughout};
+use harness::{Candidate, End, Timing, World, eventually, throughout};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -36,31 +36,23 @@ impl Systemd {
 /// A boot, or an upgrade of the package, must not wait for etcd.
 #[test]
 fn ready_is_sent_at_once_although_etcd_does_not_answer() {
-    let world = shared_world();
-    let mut systemd = Systemd::listen(&world);
-    let dark = world
-        .candidate("dark")
-        .set("ENDPOINTS", "127.0.0.1:1")
-        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
-        .start();
-    eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
-    assert!(dark.stderr().contains("etcd does not answer") || dark.end().is_none(), "{}", dark.stderr());
-    dark.terminate();
-    assert_eq!(dark.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
-    world.verdict();
+    sends_ready_at_once("ENDPOINTS", "127.0.0.1:1", |dark| {
+        assert!(dark.stderr().contains("etcd does not answer") || dark.end().is_none(), "{}", dark.stderr());
+    });
 }
 
 #[test]
 fn ready_is_sent_at_once_although_the_host_is_not_eligible() {
+    sends_ready_at_once("ELIGIBLE", "false", |instance| instance.logs("this host is not eligible"));
+}
+
+fn sends_ready_at_once(setting: &str, value: &str, check: impl Fn(&Candidate)) {
     let world = shared_world();
     let mut systemd = Systemd::listen(&world);
-    let instance = world
-        .candidate("a")
-        .set("ELIGIBLE", "false")
-        .variable("NOTIFY_SOCKET", world.directory().join("notify"))
-        .start();
+    let socket = world.directory().join("notify");
+    let instance = world.candidate("a").set(setting, value).variable("NOTIFY_SOCKET", socket).start();
     eventually(Timing::SWIFT, "READY=1", || systemd.heard("READY=1"));
-    instance.logs("this host is not eligible");
+    check(&instance);
     instance.terminate();
     assert_eq!(instance.wait_exit(Timing::SWIFT), End::Code(128 + Signal::SIGTERM as i32));
     world.verdict();
