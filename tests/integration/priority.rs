@@ -178,7 +178,7 @@ fn the_highest_priority_that_lives_leads_through_random_crashes() {
             crash(&hosts[host].take().expect("it lives"));
         }
         if hosts[leader].is_none() {
-            // The head of the queue hands over before it starts anything, so it is one term whoever is the head.
+            // The head of the queue hands over before it starts anything, so it is one term, whichever instance is the head.
             lead(&hosts[highest(&hosts)], TIMING.latest_failover() + Timing::SWIFT);
             terms += 1;
         }

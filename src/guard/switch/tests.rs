@@ -540,7 +540,7 @@ impl Observer {
                     prop_assert!(event == Event::TreeExited && self.main.is_some());
                     let is_last = self.program == Some(Program::OnStopped);
                     let is_over = self.overdue || self.without_lease;
-                    prop_assert!(is_last || is_over || !self.hooks.on_stopped, "ON_STOPPED was left out");
+                    prop_assert!(is_last || is_over || !self.hooks.on_stopped, "ON_STOPPED did not run");
                     (self.alive, self.limit) = (None, None);
                 }
                 Action::Release(_) | Action::Exit => {

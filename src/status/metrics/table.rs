@@ -103,7 +103,7 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     gauge(
         "etcd_await_election_command_healthy",
-        "1 if the command that runs here works, by CHECK, otherwise 0. Absent if it is not set, on a standby, and before the first success.",
+        "1 if the command that runs here works, by CHECK, otherwise 0. Absent if it is not set, on a standby, and until the first success or CHECK_START.",
         |it| it.status.command_healthy.map_or_else(Vec::new, |healthy| one(flag(healthy))),
     ),
     gauge("etcd_await_election_fencing_token", "The fencing token; 0 if this instance does not hold the lock.", |it| {
