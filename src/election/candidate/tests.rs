@@ -320,6 +320,34 @@ fn the_end_of_a_pause_wakes_only_the_first_two_of_the_queue() {
     assert!(driven.requests.iter().all(|(_, request)| matches!(request, Request::Watch { .. })), "nothing is read");
 }
 
+#[test]
+fn a_change_of_the_leader_is_reported_by_a_candidate_wherever_it_waits() {
+    let mut driven = Driven::new(config());
+    driven.join(1);
+    let queue = [("L", "a", 9, 4), ("L/~entry/9", "a", 9, 3), ("L/~entry/8", "b", 8, 4), ("L/~entry/1", "me", 1, 5)];
+    driven.answer(Answer::Read(snapshot(&queue)));
+    assert!(
+        matches!(&driven.requests[..], [(_, Request::Watch { ranges, .. })] if ranges.iter().any(|it| it.contains(b"L")))
+    );
+    let mut change = |change| {
+        let actions = driven.answer(Answer::Changes(vec![change]));
+        assert!(driven.requests.iter().all(|(_, request)| matches!(request, Request::Watch { .. })), "nothing is read");
+        actions.into_iter().find_map(|action| match action {
+            Action::Progress(Progress::LeaderSeen(leader)) => Some(leader),
+            _ => None,
+        })
+    };
+    // The lease of the leader has expired, and the next one leads.
+    assert_eq!(change(Change::Deleted("L".into(), 21)), Some(None));
+    let holder = snapshot(&[("L", "b", 8, 4)]).keys.remove(0);
+    assert_eq!(change(Change::Put(KeyValue { mod_revision: 22, ..holder })), Some(Some("b".to_owned())));
+    // A read that shows the same is no news.
+    keep_alive_until_it_reads(&mut driven);
+    let now = driven.now;
+    driven.answer(Answer::Renewed { sent: now, read: snapshot(&[("L", "b", 8, 22), queue[2], queue[3]]) });
+    assert!(driven.requests.iter().all(|(_, request)| matches!(request, Request::Watch { .. })), "nothing is read");
+}
+
 /// It may evict a holder that cannot be asked to hand over.
 #[test]
 fn the_end_of_a_pause_wakes_a_candidate_with_a_demand_wherever_it_waits() {
@@ -393,20 +421,25 @@ fn a_standby_that_is_not_next_seldom_reads() {
     driven.join(1);
     let queue = [("L", "a", 9, 4), ("L/~entry/9", "a", 9, 4), ("L/~entry/8", "b", 8, 4), ("L/~entry/1", "me", 1, 5)];
     driven.answer(Answer::Read(snapshot(&queue)));
+    let keepalives = keep_alive_until_it_reads(&mut driven);
+    assert_eq!((keepalives, driven.now), (9, at(5 * 15)), "twice per TTL, and a read every five TTLs");
+    let now = driven.now;
+    driven.answer(Answer::Renewed { sent: now, read: snapshot(&[("L", "b", 8, 4), queue[2], queue[3]]) });
+    assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "the keys have changed");
+}
+
+/// Returns how many keepalives came before.
+fn keep_alive_until_it_reads(driven: &mut Driven) -> usize {
     let mut keepalives = 0;
     loop {
         driven.wake();
         match driven.requests.last() {
             Some((_, Request::KeepAlive(LeaseId(1)))) => keepalives += 1,
-            Some((_, Request::Renew { lease: LeaseId(1), .. })) => break,
+            Some((_, Request::Renew { lease: LeaseId(1), .. })) => return keepalives,
             request => panic!("{request:?}"),
         }
         driven.answer(Answer::KeptAlive { sent: driven.now });
     }
-    assert_eq!((keepalives, driven.now), (9, at(5 * 15)), "twice per TTL, and a read every five TTLs");
-    let now = driven.now;
-    driven.answer(Answer::Renewed { sent: now, read: snapshot(&[("L", "b", 8, 4), queue[2], queue[3]]) });
-    assert!(matches!(driven.requests.last(), Some((_, Request::Read(..)))), "the keys have changed");
 }
 
 /// The watch shows it, so that a handover needs no read.

@@ -1,7 +1,7 @@
 //! Waiting: watches the keys that this candidate depends on, and renews its lease a few times per TTL.
 //!
-//! A standby further back watches only its own entry and the one ahead, so that a handover does not wake the whole queue, and only
-//! keeps its lease alive.
+//! A standby further back only keeps its lease alive, and reads when its own entry or the one ahead has changed. A change of the leader
+//! or of the pause it only reports, so that a handover does not make the whole queue read.
 
 use std::collections::BTreeSet;
 
@@ -59,13 +59,9 @@ impl Waiting {
         let pause = Range::Key(lock.pause());
         expected.extend(view.pause.clone().map(KeyOnly::from));
         gets.push(Get::names(pause.clone()));
-        ranges.push(pause);
+        ranges.extend([pause, holder]);
         let is_next = position < 2;
-        let fails_back = candidacy.failback == Failback::Due;
-        if is_next || fails_back || context.shared.demand == Demand::OfEveryLeader {
-            ranges.push(holder);
-        }
-        if fails_back {
+        if candidacy.failback == Failback::Due {
             // The standby with the highest priority makes the request.
             expected.extend(view.priorities.iter().cloned().map(KeyOnly::from));
             gets.push(Get::names(lock.priorities()));
@@ -117,19 +113,23 @@ impl Waiting {
         (versions(names) != self.expected).then(|| Next::Verify(self.candidacy.clone(), None))
     }
 
-    /// Handles changes. The pause alone does not concern a candidate further back without a demand, so that its end does not wake the
-    /// whole queue.
+    /// Handles changes. Only the leader and the pause may change without a read, for a candidate further back that requests nothing.
     fn changed(&mut self, changes: &[Change], context: &mut Context<'_>) -> Option<Next> {
-        let pause = context.shared.lock().pause();
-        let concerns_it = self.is_next || context.shared.demand != Demand::None;
-        if paused::changed(changes, context) && !concerns_it && changes.iter().all(|change| change.key() == pause) {
-            self.expected.retain(|(key, _)| *key != pause);
-            if let Some(Change::Put(kv)) = changes.last() {
-                self.expected.insert((pause, kv.mod_revision));
-            }
-            return None;
+        paused::changed(changes, context);
+        let (holder, pause) = (context.shared.lock().holder(), context.shared.lock().pause());
+        let reads = self.is_next || context.shared.demand != Demand::None || self.candidacy.failback == Failback::Due;
+        if reads || changes.iter().any(|change| ![&holder[..], &pause[..]].contains(&change.key())) {
+            return Some(self.after(changes, context));
         }
-        Some(self.after(changes, context))
+        for change in changes {
+            self.expected.retain(|(key, _)| key != change.key());
+            let put = if let Change::Put(kv) = change { Some(kv) } else { None };
+            self.expected.extend(put.map(|kv| (kv.key.clone(), kv.mod_revision)));
+            if change.key() == holder {
+                position::report_leader(put, context);
+            }
+        }
+        None
     }
 
     fn after(&self, changes: &[Change], context: &mut Context<'_>) -> Next {
